@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/kernel.h"
+
+#include <algorithm>
+
+namespace bascule {
+
+namespace {
+
+std::vector<KernelEntry>& registry() {
+  static std::vector<KernelEntry> entries;
+  return entries;
+}
+
+}  // namespace
+
+const std::vector<KernelEntry>& kernel_registry() { return registry(); }
+
+bool register_kernel(KernelEntry entry) {
+  // Ordered by operator, then falling priority, then name: not by the order of linking.
+  const auto before = [](const KernelEntry& a, const KernelEntry& b) {
+    if (a.op_type != b.op_type) return a.op_type < b.op_type;
+    if (a.domain != b.domain) return a.domain < b.domain;
+    if (a.priority != b.priority) return a.priority > b.priority;
+    return a.name < b.name;
+  };
+  auto& entries = registry();
+  entries.insert(std::upper_bound(entries.begin(), entries.end(), entry, before),
+                 std::move(entry));
+  return true;
+}
+
+KernelChoice choose_kernel(const NodeSpec& node) {
+  const auto& entries = registry();
+  auto entry = std::lower_bound(entries.begin(), entries.end(), node,
+                                [](const KernelEntry& a, const NodeSpec& b) {
+                                  return a.op_type != b.op_type ? a.op_type < b.op_type
+                                                                : a.domain < b.domain;
+                                });
+  KernelChoice choice;
+  for (; entry != entries.end() && entry->op_type == node.op_type && entry->domain == node.domain;
+       ++entry) {
+    const Capability answer = entry->capability(node);
+    if (answer.accepted()) {
+      choice.entry = &*entry;
+      return choice;
+    }
+    if (!choice.reason.empty()) choice.reason += "; ";
+    choice.reason += entry->name + ": " + answer.reason();
+  }
+  if (choice.reason.empty()) choice.reason = "no kernel for this operator";
+  return choice;
+}
+
+}  // namespace bascule

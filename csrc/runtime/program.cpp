@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/program.h"
+
+#include <algorithm>
+#include <limits>
+#include <set>
+
+#include "core/mapped_pages.h"
+#include "runtime/frame.h"
+#include "runtime/profiler.h"
+
+namespace bascule {
+
+namespace {
+
+constexpr int never = std::numeric_limits<int>::max();
+// Plans kept for different input shapes; each is a few bytes per value.
+constexpr size_t max_plans = 64;
+// Frames kept for later runs: as many as ran at once, up to this number.
+constexpr size_t max_frames = 16;
+
+[[noreturn]] void rethrow_with_node(const Program::Step& step, const Frame& frame) {
+  std::string place = " running " + step.op_type + " node. Name:'" + step.name + "'";
+  std::string inputs;
+  for (const int slot : step.inputs) {
+    if (!inputs.empty()) inputs += ", ";
+    if (slot < 0) {
+      inputs += "-";
+      continue;
+    }
+    const Value& value = const_cast<Frame&>(frame).value(slot);
+    inputs += value.is_tensor() ? std::string(name_of(value.tensor().dtype())) +
+                                      value.tensor().shape().text()
+                                : "(not a tensor)";
+  }
+  const auto describe = [&](const std::string& what) {
+    return "Non-zero status code returned while" + place + " Status Message: " + what +
+           " [inputs: " + inputs + "]";
+  };
+  try {
+    throw;
+  } catch (const Error& error) {
+    // An error from a nested graph names its own node already.
+    const std::string what = error.what();
+    if (what.starts_with("Non-zero status code")) throw;
+    throw Error(error.code(), describe(what));
+  } catch (const std::bad_alloc&) {
+    throw Error(Code::fail, describe("out of memory"));
+  } catch (const std::exception& error) {
+    throw Error(Code::fail, describe(error.what()));
+  }
+}
+
+}  // namespace
+
+Program::Program(const GraphSpec& graph)
+    : inputs_(graph.inputs),
+      outputs_(graph.outputs),
+      slot_count_(static_cast<int>(graph.values.size())) {
+  for (const int slot : inputs_) input_specs_.push_back(graph.values[static_cast<size_t>(slot)]);
+  for (const int slot : outputs_) output_specs_.push_back(graph.values[static_cast<size_t>(slot)]);
+
+  std::string refused;
+  std::set<int> needed(outputs_.begin(), outputs_.end());
+  std::set<int> released;
+  for (const GraphSpec::Step& source : graph.nodes) {
+    const KernelChoice choice = choose_kernel(source.node);
+    if (choice.entry == nullptr) {
+      refused += "\n  " + source.node.text() + ": " + choice.reason;
+      continue;
+    }
+    Step step;
+    step.entry = choice.entry;
+    step.kernel = choice.entry->create(source.node);
+    step.name = source.node.name;
+    step.op_type = source.node.op_type;
+    step.domain = source.node.domain;
+    step.inputs = source.inputs;
+    step.outputs = source.outputs;
+    for (const size_t i : source.node.released()) {
+      if (i >= step.inputs.size() || step.inputs[i] < 0) continue;
+      // The pages of a mapped file go back at once: the peak stays at one packed weight.
+      const auto constant = graph.constants.find(step.inputs[i]);
+      if (constant != graph.constants.end()) release_mapped_pages(constant->second);
+      released.insert(step.inputs[i]);
+      step.inputs[i] = -1;
+    }
+    for (const int slot : step.inputs) needed.insert(slot);
+    steps_.push_back(std::move(step));
+  }
+  if (!refused.empty()) {
+    throw Error(Code::not_implemented, "Could not find an implementation for:" + refused);
+  }
+  std::set<int> constant_slots;
+  for (const auto& [slot, tensor] : graph.constants) {
+    constant_slots.insert(slot);
+    if (needed.count(slot)) constants_.emplace_back(slot, tensor);
+  }
+
+  last_use_.assign(static_cast<size_t>(slot_count_), -1);
+  for (size_t i = 0; i < steps_.size(); ++i) {
+    for (const int slot : steps_[i].inputs) {
+      if (slot >= 0) last_use_[static_cast<size_t>(slot)] = static_cast<int>(i);
+    }
+    for (const int slot : steps_[i].outputs) {
+      if (slot >= 0) last_use_[static_cast<size_t>(slot)] = static_cast<int>(i);
+    }
+  }
+  for (const int slot : outputs_) last_use_[static_cast<size_t>(slot)] = never;
+  std::set<int> run_long;
+  for (const int slot : inputs_) run_long.insert(slot);
+  for (const int slot : outputs_) {
+    if (!constant_slots.count(slot)) run_long.insert(slot);
+  }
+  run_long_slots_.assign(run_long.begin(), run_long.end());
+  for (int slot = 0; slot < slot_count_; ++slot) {
+    const int step = last_use_[static_cast<size_t>(slot)];
+    if (step >= 0 && step != never && !constant_slots.count(slot) && !run_long.count(slot)) {
+      steps_[static_cast<size_t>(step)].dead.push_back(slot);
+    }
+  }
+}
+
+Program::~Program() = default;
+
+std::unique_ptr<Frame> Program::take_frame() const {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!frames_.empty()) {
+      std::unique_ptr<Frame> frame = std::move(frames_.back());
+      frames_.pop_back();
+      return frame;
+    }
+  }
+  return std::make_unique<Frame>(*this);
+}
+
+void Program::give_frame(std::unique_ptr<Frame> frame) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (frames_.size() < max_frames) frames_.push_back(std::move(frame));
+}
+
+std::shared_ptr<const MemoryPlan> Program::find_plan(std::span<const Value> inputs) const {
+  const auto matches = [&](const MemoryPlan& plan) {
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const MemoryPlan::Key& key = plan.key[i];
+      if (!inputs[i].is_tensor()) {
+        if (key.dtype != DType::undefined) return false;
+      } else if (key.dtype != inputs[i].tensor().dtype() ||
+                 !(key.shape == inputs[i].tensor().shape())) {
+        return false;
+      }
+    }
+    return true;
+  };
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < plans_.size(); ++i) {
+    if (!matches(*plans_[i])) continue;
+    if (i > 0) {
+      std::rotate(plans_.begin(), plans_.begin() + static_cast<std::ptrdiff_t>(i),
+                  plans_.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    }
+    return plans_.front();
+  }
+  return nullptr;
+}
+
+void Program::keep_plan(std::shared_ptr<const MemoryPlan> plan) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  plans_.insert(plans_.begin(), std::move(plan));
+  if (plans_.size() > max_plans) plans_.pop_back();
+}
+
+int64_t Program::arena_bytes() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  int64_t most = 0;
+  for (const auto& plan : plans_) most = std::max(most, plan->arena_bytes);
+  return most;
+}
+
+std::vector<Value> Program::take_outputs(Frame& frame) const {
+  std::vector<Value> results;
+  results.reserve(outputs_.size());
+  for (const int slot : outputs_) results.push_back(frame.value(slot).owned());
+  return results;
+}
+
+std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings& settings) const {
+  std::unique_ptr<Frame> frame = take_frame();
+  std::shared_ptr<const MemoryPlan> plan = find_plan(inputs);
+  const bool record = plan == nullptr;
+  frame->begin(std::move(plan), inputs, settings);
+  const int count = static_cast<int>(steps_.size());
+  int i = 0;
+  try {
+    for (; i < count; ++i) {
+      if (settings.terminate != nullptr && settings.terminate->load(std::memory_order_relaxed)) {
+        throw Error(Code::fail, "Exiting due to terminate flag being set to true.");
+      }
+      const Step& step = steps_[static_cast<size_t>(i)];
+      RunContext context(*frame, i, step.inputs.data(), static_cast<int>(step.inputs.size()),
+                         step.outputs.data(), static_cast<int>(step.outputs.size()));
+      if (settings.profiler == nullptr) {
+        step.kernel->run(context);
+      } else {
+        const int64_t start = Profiler::now();
+        step.kernel->run(context);
+        Profiler::Event event{step.name, step.op_type, step.domain, step.entry->name,
+                              start, Profiler::now() - start, 0, {}};
+        for (const int slot : step.outputs) {
+          if (slot >= 0 && frame->value(slot).is_tensor()) {
+            const Tensor& tensor = frame->value(slot).tensor();
+            event.outputs.emplace_back(tensor.dtype(), tensor.shape());
+          }
+        }
+        settings.profiler->add(std::move(event));
+      }
+      frame->end_step(i);
+    }
+  } catch (...) {
+    const bool stopped = settings.terminate != nullptr && settings.terminate->load();
+    try {
+      if (stopped) throw;
+      rethrow_with_node(steps_[static_cast<size_t>(i)], *frame);
+    } catch (...) {
+      frame->finish(false);
+      give_frame(std::move(frame));
+      throw;
+    }
+  }
+  std::vector<Value> results = take_outputs(*frame);
+  if (record) keep_plan(frame->make_plan(inputs));
+  frame->finish(true);
+  give_frame(std::move(frame));
+  return results;
+}
+
+}  // namespace bascule

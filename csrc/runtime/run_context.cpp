@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/run_context.h"
+
+#include "runtime/frame.h"
+
+namespace bascule {
+
+bool RunContext::has_input(int i) const {
+  return i < input_count_ && inputs_[i] >= 0 && !frame_.value(inputs_[i]).is_none();
+}
+
+const Tensor& RunContext::input(int i) const { return value(i).tensor(); }
+
+const Value& RunContext::value(int i) const {
+  if (i >= input_count_ || inputs_[i] < 0) {
+    fail("input " + std::to_string(i) + " is required but was left out");
+  }
+  return frame_.value(inputs_[i]);
+}
+
+Tensor& RunContext::output(int i, DType dtype, const Shape& shape) {
+  if (!wants_output(i)) {
+    // Scratch memory that looks like an output.
+    return frame_.unwanted_output(step_, dtype, shape);
+  }
+  return frame_.output(step_, outputs_[i], dtype, shape);
+}
+
+void RunContext::alias_output(int i, const Tensor& source, const Shape& shape) {
+  if (wants_output(i)) frame_.alias(step_, outputs_[i], source, shape);
+}
+
+void RunContext::set_output(int i, Value value) {
+  if (wants_output(i)) frame_.set(outputs_[i], std::move(value));
+}
+
+void* RunContext::workspace(int64_t bytes) { return frame_.workspace(step_, bytes); }
+
+int RunContext::threads() const { return frame_.settings.threads; }
+
+const RunSettings& RunContext::settings() const { return frame_.settings; }
+
+}  // namespace bascule
