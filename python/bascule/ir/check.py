@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the standard demands of a model, as far as it can be told without types."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bascule.errors import Fail, InvalidGraph
+from bascule.ir.graph import FUSED_DOMAIN, Function
+
+if TYPE_CHECKING:
+    import onnx
+
+FunctionKey = tuple[str, str, str]
+
+UNCHECKED_DOMAINS = frozenset((FUSED_DOMAIN, "com.microsoft"))
+"""Domains whose operators have no schema here; they need no opset import."""
+
+_ATTRIBUTE_FIELDS = {
+    "f": 1,
+    "i": 2,
+    "s": 3,
+    "t": 4,
+    "g": 5,
+    "floats": 6,
+    "ints": 7,
+    "strings": 8,
+    "tensors": 9,
+    "graphs": 10,
+    "sparse_tensor": 11,
+    "sparse_tensors": 12,
+    "tp": 13,
+    "type_protos": 14,
+}
+_KIND_NAMES = {number: name for name, number in _ATTRIBUTE_FIELDS.items()}
+_MESSAGE_KINDS = frozenset((4, 5, 11, 13))
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What is needed of an onnx.defs.OpSchema, in a form that is quick to ask."""
+
+    since_version: int
+    min_inputs: int
+    max_inputs: int
+    min_outputs: int
+    max_outputs: int
+    attributes: Mapping[str, int]
+    """The kind of each attribute, as onnx.AttributeProto.AttributeType."""
+    required: frozenset[str]
+
+
+@functools.lru_cache(maxsize=4096)
+def schema(op_type: str, version: int, domain: str) -> Schema | None:
+    """The operator as of opset `version` of `domain`; None when there is none."""
+    import onnx.defs
+
+    try:
+        found = onnx.defs.get_schema(op_type, min(version, 2**31 - 1), domain)
+    except onnx.defs.SchemaError:
+        return None
+    attributes = found.attributes
+    return Schema(
+        found.since_version,
+        found.min_input,
+        found.max_input,
+        found.min_output,
+        found.max_output,
+        {name: attribute.type.value for name, attribute in attributes.items()},
+        frozenset(name for name, attribute in attributes.items() if attribute.required),
+    )
+
+
+@functools.cache
+def newest_opsets() -> dict[str, int]:
+    """The newest opset of each domain that has schemas."""
+    import onnx.defs
+
+    return {domain: versions[1] for domain, versions in onnx.defs.C.schema_version_map().items()}
+
+
+def normal_domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+# --- the model's head
+
+
+def check_ir_version(proto: onnx.ModelProto) -> None:
+    """A newer IR is fine as long as the model uses nothing that is new in it."""
+    import onnx
+
+    if proto.ir_version < 1:
+        raise Fail("Missing or invalid model IR version.")
+    if proto.ir_version > onnx.IR_VERSION:
+        unknown = _unknown_field(proto)
+        if unknown:
+            raise Fail(
+                f"Unsupported model IR version: {proto.ir_version}, max supported IR version: "
+                f"{onnx.IR_VERSION}. The model uses an unknown field in {unknown}."
+            )
+
+
+def _unknown_field(proto: Any) -> str:
+    """The kind of a message that holds a field that is not known here, or nothing."""
+    from google.protobuf.unknown_fields import UnknownFieldSet
+
+    pending = [proto]
+    while pending:
+        message = pending.pop()
+        if len(UnknownFieldSet(message)):
+            return str(message.DESCRIPTOR.name)
+        for descriptor, value in message.ListFields():
+            if descriptor.message_type is not None:
+                pending.extend([value] if hasattr(value, "DESCRIPTOR") else value)
+    return ""
+
+
+def opset_imports(proto: onnx.ModelProto) -> dict[str, int]:
+    if not proto.opset_import and proto.ir_version >= 3:
+        raise Fail(
+            "Missing opset in the model. All ModelProtos MUST have at least one entry that "
+            "specifies which version of the ONNX OperatorSet is being imported."
+        )
+    return _imports(proto.opset_import) or {"": 1}
+
+
+def function_opset_imports(
+    proto: onnx.FunctionProto, model_imports: dict[str, int]
+) -> dict[str, int]:
+    """A function's own imports; the model's stand in for what it leaves out."""
+    return {**model_imports, **_imports(proto.opset_import)}
+
+
+def _imports(protos: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in protos:
+        domain = normal_domain(each.domain)
+        newest = newest_opsets().get(domain)
+        if newest is not None and each.version > newest:
+            raise Fail(
+                "bascule only *guarantees* support for models stamped with official released onnx "
+                f"opset versions. Opset {each.version} is under development and support for this "
+                f"is limited. Current official support for domain {domain or 'ai.onnx'} is till "
+                f"opset {newest}."
+            )
+        if each.version < 1:
+            raise InvalidGraph(f"Opset {each.version} of domain '{domain}' does not exist.")
+        if found.setdefault(domain, each.version) != each.version:
+            raise InvalidGraph(f"Domain '{domain}' is imported in two versions.")
+    return found
+
+
+# --- functions
+
+
+def function_keys(proto: onnx.ModelProto) -> set[FunctionKey]:
+    found: set[FunctionKey] = set()
+    for function in proto.functions:
+        key = (normal_domain(function.domain), function.name, function.overload)
+        if not function.name:
+            raise InvalidGraph("A function has no name.")
+        if key in found:
+            raise Fail(f"Duplicate definition of function ({key[0]}:{key[1]}).")
+        found.add(key)
+    return found
+
+
+def check_recursion(functions: dict[FunctionKey, Function]) -> None:
+    """Refuse functions that call themselves, through others or not."""
+    calls = {
+        key: [
+            called
+            for node in function.body.walk_nodes()
+            if (called := (node.domain, node.op_type, node.overload)) in functions
+        ]
+        for key, function in functions.items()
+    }
+    done: set[FunctionKey] = set()
+    for root in functions:
+        path = [(root, iter(calls[root]))] if root not in done else []
+        active = {root}
+        while path:
+            key, rest = path[-1]
+            for called in rest:
+                if called in active:
+                    raise InvalidGraph(
+                        f"Function '{called[0]}:{called[1]}' calls itself, which is not allowed."
+                    )
+                if called not in done:
+                    active.add(called)
+                    path.append((called, iter(calls[called])))
+                    break
+            else:
+                path.pop()
+                active.discard(key)
+                done.add(key)
+
+
+# --- nodes
+
+
+def attribute_kind(proto: onnx.AttributeProto, where: str) -> int:
+    """The attribute's type; refused when its content says something else."""
+    filled = [
+        kind
+        for descriptor, _ in proto.ListFields()
+        if (kind := _ATTRIBUTE_FIELDS.get(descriptor.name)) is not None
+    ]
+    kind = proto.type
+    if not proto.name:
+        raise InvalidGraph(f"Attribute '{where}' has no name.")
+    if kind == 0:  # not demanded by the first versions of the IR
+        if len(filled) != 1:
+            raise InvalidGraph(f"Attribute '{where}' does not say its type.")
+        return filled[0]
+    if kind not in _KIND_NAMES:
+        raise InvalidGraph(f"Attribute '{where}' has the unknown type {kind}.")
+    if proto.ref_attr_name:
+        if filled:
+            raise InvalidGraph(f"Attribute '{where}' is a reference and a value at once.")
+    elif any(each != kind for each in filled) or (kind in _MESSAGE_KINDS and not filled):
+        name = _KIND_NAMES[kind]
+        raise InvalidGraph(f"Attribute '{where}' must keep its value in '{name}' alone.")
+    return kind
+
+
+def check_node(
+    proto: onnx.NodeProto,
+    name: str,
+    imports: dict[str, int],
+    functions: set[FunctionKey],
+    in_function: bool,
+) -> None:
+    """Check a node against its operator's schema."""
+    domain, op_type = normal_domain(proto.domain), proto.op_type
+    if not op_type:
+        raise InvalidGraph(f"Node '{name}' has no operator type.")
+    names = [attribute.name for attribute in proto.attribute]
+    if len(set(names)) < len(names):
+        raise _invalid(proto, name, "An attribute is given twice.")
+    if domain not in imports and domain not in UNCHECKED_DOMAINS:
+        raise _invalid(proto, name, f"No opset import for domain '{domain}'")
+    if (domain, op_type, proto.overload) in functions:
+        return
+    if domain in UNCHECKED_DOMAINS:
+        return
+    if domain not in newest_opsets():
+        raise Fail(
+            f"Fatal error: {domain}:{op_type}(-1) is not a registered function/op", node=name
+        )
+    version = imports[domain]
+    found = schema(op_type, version, domain)
+    if found is None:
+        raise _invalid(
+            proto, name, f"No Op registered for {op_type} with domain_version of {version}"
+        )
+    inputs, outputs = len(proto.input), len(proto.output)
+    while inputs > found.max_inputs and not proto.input[inputs - 1]:
+        inputs -= 1
+    if not found.min_inputs <= inputs <= found.max_inputs:
+        raise _invalid(proto, name, f"Node ({name}) has input size {inputs} not in range "
+            f"[min={found.min_inputs}, max={found.max_inputs}].")
+    if not found.min_outputs <= outputs <= found.max_outputs:
+        raise _invalid(proto, name, f"Node ({name}) has output size {outputs} not in range "
+            f"[min={found.min_outputs}, max={found.max_outputs}].")
+    for attribute in proto.attribute:
+        expected = found.attributes.get(attribute.name)
+        if expected is None:
+            raise _invalid(
+                proto, name, f"Unrecognized attribute: {attribute.name} for operator {op_type}"
+            )
+        kind = attribute_kind(attribute, f"{name}.{attribute.name}")
+        if kind != expected:
+            raise _invalid(
+                proto,
+                name,
+                f"Attribute '{attribute.name}' is expected to be kept in "
+                f"'{_KIND_NAMES[expected]}', and is in '{_KIND_NAMES[kind]}'.",
+            )
+    for required in found.required.difference(names):
+        raise _invalid(proto, name, f"Required attribute '{required}' is missing.")
+
+
+def _invalid(proto: onnx.NodeProto, name: str, reason: str) -> InvalidGraph:
+    return InvalidGraph(
+        f"This is an invalid model. In Node, ('{name}', {proto.op_type}, "
+        f"'{proto.domain}', -1) : ({', '.join(proto.input)}) -> ({', '.join(proto.output)}) , "
+        f"Error {reason}"
+    )

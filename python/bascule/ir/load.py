@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading .onnx models: from a path, bytes, a file object or a ModelProto.
+
+A file is mapped, never read as a whole: `wire` cuts the tensor payloads out, protobuf parses the
+skeleton that remains, and Constants view the mapping.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Union
+
+from bascule.errors import InvalidArgument, InvalidProtobuf, NoSuchFile
+from bascule.ir import wire
+from bascule.ir.external import ExternalFiles
+from bascule.ir.graph import Model
+
+if TYPE_CHECKING:
+    import onnx
+
+Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "onnx.ModelProto"]
+
+_NO_GRAPH = "No graph was found in the protobuf."
+
+
+def load_model(
+    source: Source,
+    *,
+    external_folder: str | None = None,
+    external_files: Mapping[str, memoryview] | None = None,
+) -> Model:
+    """Read a model and check it against the standard.
+
+    `external_folder` is where external data lies, by default the model's folder, or the current one
+    for a model that has no path. `external_files` are contents that stand in for external files, by
+    the location that the model gives. Bytes are viewed, not copied: they must not change.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        path = os.fspath(source)
+        if not isinstance(path, str) or not path:
+            raise TypeError(f"Unable to load from type '{type(source)}' with value {source!r}")
+        data = _map(path)
+        folder = os.path.dirname(path) if external_folder is None else external_folder
+        model_path = path if external_folder is None else None
+        files = ExternalFiles(folder or os.curdir, model_path, external_files)
+        model = _read(data, files, f"Load model from {path} failed:Protobuf parsing failed.", True)
+        model.path = path
+        return model
+    files = ExternalFiles(external_folder or os.curdir, None, external_files)
+    if hasattr(source, "read"):
+        source = source.read()
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = memoryview(source).cast("B") if not isinstance(source, bytes) else memoryview(source)
+        failure = "Failed to load model because protobuf parsing failed."
+        return _read(data.toreadonly(), files, failure, False)
+
+    import onnx
+
+    if isinstance(source, onnx.ModelProto):
+        return _convert(source, [], 0, files, False)
+    raise TypeError(f"Unable to load from type '{type(source)}'")
+
+
+def _map(path: str) -> memoryview:
+    failure = f"Load model from {path} failed:"
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise NoSuchFile(f"{failure}Load model {path} failed. File doesn't exist") from None
+    except (OSError, ValueError) as error:
+        if os.path.isdir(path):  # some systems cannot open a folder at all
+            raise InvalidProtobuf(f"{failure}Protobuf parsing failed. It is a folder.") from None
+        raise NoSuchFile(f"{failure}{error}") from None
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise InvalidProtobuf(f"{failure}Protobuf parsing failed. It is a folder.")
+        if not stat.S_ISREG(status.st_mode):
+            raise InvalidProtobuf(f"{failure}Protobuf parsing failed. It is no regular file.")
+        if not status.st_size:
+            raise InvalidArgument(f"{failure}{_NO_GRAPH} The file is empty.")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
+
+
+def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) -> Model:
+    if not len(data):
+        raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
+    try:
+        skeleton = wire.cut_payloads(data)
+    except wire.WireError as error:
+        raise InvalidProtobuf(f"{failure} {str(error).capitalize()}.") from None
+
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.ModelProto.FromString(skeleton.data)
+    except DecodeError as error:
+        raise InvalidProtobuf(f"{failure} {error}") from None
+    try:
+        return _convert(proto, skeleton.payloads, skeleton.nonce, files, mapped)
+    except (UnicodeDecodeError, wire.WireError) as error:
+        raise InvalidProtobuf(f"{failure} {error}") from None
+
+
+def _convert(
+    proto: onnx.ModelProto,
+    payloads: list[wire.Payload],
+    nonce: int,
+    files: ExternalFiles,
+    mapped: bool,
+) -> Model:
+    from bascule.ir.deserialize import ModelReader
+    from bascule.ir.tensors import TensorReader
+
+    if not proto.HasField("graph"):
+        raise InvalidArgument(_NO_GRAPH)
+    tensors = TensorReader(payloads, nonce, files.read, mapped)
+    return ModelReader(proto, tensors).read()

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing .onnx models."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING
+
+from bascule.errors import InvalidArgument
+from bascule.ir import wire
+from bascule.ir.constant import Constant
+from bascule.ir.graph import Model
+
+if TYPE_CHECKING:
+    import onnx
+
+    from bascule.ir.serialize import Definitions
+
+MAX_PROTOBUF_BYTES = (1 << 31) - 1
+"""Protobuf's own limit for one message."""
+
+_PAGE = 4096
+_SMALL_ALIGNMENT = 64
+_RAW_DATA = 9
+_CHUNK_BYTES = 1 << 24
+
+
+def to_proto(
+    model: Model, *, payloads: bool = True, definitions: Definitions | None = None
+) -> onnx.ModelProto:
+    """The model as protobuf; without `payloads`, tensors have a type and shape but no data.
+
+    `definitions` gives the functions behind fused nodes, which makes the result valid anywhere.
+    """
+    from bascule.ir.serialize import ModelWriter, write_inline
+
+    def leave_out(constant: Constant, proto: onnx.TensorProto) -> None:
+        pass
+
+    return ModelWriter(model, write_inline if payloads else leave_out, definitions).write()
+
+
+def to_bytes(model: Model, *, definitions: Definitions | None = None) -> bytes:
+    """The model serialized, all data inside."""
+    payloads = _Payloads()
+    proto = payloads.proto(model, definitions)
+    _check_size(proto, payloads.nbytes)
+    return b"".join(payloads.splice(proto.SerializeToString()))
+
+
+def save_model(
+    model: Model,
+    path: str | os.PathLike[str],
+    *,
+    external_data: bool | str | None = None,
+    size_threshold: int = 1024,
+    definitions: Definitions | None = None,
+) -> None:
+    """Write the model to `path`.
+
+    With `external_data`, tensors of `size_threshold` bytes and more go to a file beside it: to
+    ``<name>.data``, or the file name given. By default that is done when the model is too big for
+    one file. Both files appear under their names only when complete, so the model's own source may
+    be overwritten.
+    """
+    path = os.fspath(path)
+    payloads = _Payloads()
+    proto = payloads.proto(model, definitions)
+    if external_data is None:
+        external_data = payloads.nbytes + proto.ByteSize() > MAX_PROTOBUF_BYTES
+    if external_data is False:
+        _check_size(proto, payloads.nbytes)
+        with _replacing(path) as file:
+            for part in payloads.splice(proto.SerializeToString()):
+                _write(file, part)
+        return
+
+    from bascule.ir.serialize import ModelWriter, write_inline
+
+    location = external_data if isinstance(external_data, str) else os.path.basename(path) + ".data"
+    if os.path.basename(location) != location or location in ("", ".", "..", os.path.basename(path)):
+        raise InvalidArgument(
+            f"External data goes to a file beside the model: '{location}' must be the plain name "
+            "of another file."
+        )
+    with _replacing(os.path.join(os.path.dirname(path), location)) as data_file:
+        position = 0
+
+        def write_external(constant: Constant, proto: onnx.TensorProto) -> None:
+            nonlocal position
+            if constant.raw is None or constant.nbytes < max(size_threshold, 1):
+                write_inline(constant, proto)
+                return
+            alignment = _PAGE if constant.nbytes >= _PAGE else _SMALL_ALIGNMENT
+            padding = -position % alignment
+            data_file.write(b"\0" * padding)
+            position += padding
+            _write(data_file, constant.raw)
+            entries = (("location", location), ("offset", position), ("length", constant.nbytes))
+            for key, value in entries:
+                proto.external_data.add(key=key, value=str(value))
+            proto.data_location = 1  # type: ignore[assignment]
+            position += constant.nbytes
+
+        proto = ModelWriter(model, write_external, definitions).write()
+        _check_size(proto, 0)
+        with _replacing(path) as file:
+            file.write(proto.SerializeToString())
+
+
+class _Payloads:
+    """Big payloads that stay out of the protobuf, and are spliced into its serialized form."""
+
+    def __init__(self) -> None:
+        self._constants: list[memoryview] = []
+        self._token = secrets.token_bytes(16)
+        self.nbytes = 0
+
+    def proto(self, model: Model, definitions: Definitions | None) -> onnx.ModelProto:
+        from bascule.ir.serialize import ModelWriter, write_inline
+
+        def defer(constant: Constant, proto: onnx.TensorProto) -> None:
+            if constant.raw is None or constant.nbytes <= wire.CUT_BYTES:
+                write_inline(constant, proto)
+            else:
+                proto.raw_data = self._token + len(self._constants).to_bytes(8, "little")
+                self._constants.append(constant.raw)
+                self.nbytes += constant.nbytes
+
+        return ModelWriter(model, defer, definitions).write()
+
+    def splice(self, skeleton: bytes) -> Iterator[bytes | memoryview]:
+        """The pieces of the whole message."""
+        yield from wire.restore_payloads(skeleton, self._token, self._constants)
+
+
+def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
+    size = proto.ByteSize() + payload_bytes
+    if size > MAX_PROTOBUF_BYTES:
+        raise InvalidArgument(
+            f"The model takes {size} bytes, and one protobuf file holds at most "
+            f"{MAX_PROTOBUF_BYTES}. Save it with external_data=True."
+        )
+
+
+def _write(file: IO[bytes], data: bytes | memoryview) -> None:
+    """In pieces, so that a mapped source is not read ahead of the writing."""
+    view = memoryview(data)
+    for start in range(0, len(view), _CHUNK_BYTES):
+        file.write(view[start : start + _CHUNK_BYTES])
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path` when the block ends well."""
+    temporary = f"{path}.{secrets.token_hex(4)}.tmp"
+    try:
+        file = open(temporary, "xb")
+    except OSError as error:
+        raise InvalidArgument(f"The model cannot be written to '{path}': {error}.") from None
+    try:
+        with file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Walking a serialized ModelProto at the wire level, to cut tensor payloads out of it.
+
+The result is a skeleton of kilobytes that protobuf parses as usual. A tensor whose payload was cut
+carries `segment {begin: index of the payload, end: nonce}` instead; the standard leaves that field
+unused, and the nonce, new for each file, keeps a file from naming a payload itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bascule.errors import InvalidGraph
+
+CUT_BYTES = 256
+"""Payloads of at most this many bytes stay in the skeleton."""
+
+MAX_DEPTH = 100
+"""Nested messages; protobuf's own limit."""
+
+
+class WireError(ValueError):
+    """The bytes are not a protobuf message."""
+
+
+class Payload(NamedTuple):
+    """The content of field number `field` of a TensorProto."""
+
+    field: int
+    data: memoryview
+
+
+class Skeleton(NamedTuple):
+    data: bytes
+    payloads: list[Payload]
+    nonce: int
+
+
+# Message kinds, and the fields that lead to tensors, by field number.
+_MODEL, _GRAPH, _FUNCTION, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR = range(7)
+_CHILDREN: dict[int, dict[int, int]] = {
+    _MODEL: {7: _GRAPH, 25: _FUNCTION},
+    _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
+    _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
+    _NODE: {5: _ATTRIBUTE},
+    _ATTRIBUTE: {5: _TENSOR, 6: _GRAPH, 10: _TENSOR, 11: _GRAPH, 22: _SPARSE, 23: _SPARSE},
+    _SPARSE: {1: _TENSOR, 2: _TENSOR},
+}
+_PAYLOAD_FIELDS = frozenset((4, 5, 6, 7, 9, 10, 11))
+_STRING_DATA, _RAW_DATA, _SEGMENT, _NAME = 6, 9, 3, 8
+_TRAINING_INFO = 20
+_CHUNK_BYTES = 1 << 20
+
+
+def cut_payloads(data: memoryview) -> Skeleton:
+    """Take the tensor payloads out of a serialized ModelProto; WireError if it is not one."""
+    walker = _Walker(data)
+    skeleton = walker.walk(_MODEL, 0, len(data), 0)
+    return Skeleton(bytes(data) if skeleton is None else skeleton, walker.payloads, walker.nonce)
+
+
+class _Walker:
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
+        self.payloads: list[Payload] = []
+        self.nonce = secrets.randbits(62)
+
+    def walk(self, kind: int, start: int, end: int, depth: int) -> bytes | None:
+        """The message without its payloads; None when there is nothing to cut."""
+        if depth > MAX_DEPTH:
+            raise WireError("messages are nested too deep")
+        data = self.data
+        children = _CHILDREN[kind]
+        parts: list[bytes | memoryview] = []
+        position = kept = start
+        while position < end:
+            field_start = position
+            tag = data[position]
+            position += 1
+            if tag & 0x80:
+                tag, position = _varint(data, field_start, end)
+            wire_type = tag & 7
+            if wire_type == 2:
+                length, position = _varint(data, position, end)
+                following = position + length
+                if following > end:
+                    raise WireError("a field is longer than its message")
+                if length > CUT_BYTES:
+                    child = children.get(tag >> 3)
+                    if child is not None:
+                        if child == _TENSOR:
+                            new = self._cut_tensor(position, following)
+                        else:
+                            new = self.walk(child, position, following, depth + 1)
+                        if new is not None:
+                            parts += (data[kept:field_start], field(tag >> 3, new))
+                            kept = following
+                    elif kind == _MODEL and tag >> 3 == _TRAINING_INFO:
+                        parts.append(data[kept:field_start])
+                        kept = following
+                position = following
+            else:
+                position = _skip(data, wire_type, position, end)
+        if not parts:
+            return None
+        parts.append(data[kept:end])
+        return b"".join(parts)
+
+    def _cut_tensor(self, start: int, end: int) -> bytes | None:
+        data = self.data
+        found: list[tuple[int, int, int, int]] = []
+        used: set[int] = set()
+        occurrences = 0
+        position = start
+        while position < end:
+            field_start = position
+            tag, position = _varint(data, position, end)
+            number, wire_type = tag >> 3, tag & 7
+            if wire_type == 2:
+                length, position = _varint(data, position, end)
+                following = position + length
+                if following > end:
+                    raise WireError("a field is longer than its message")
+                if length > CUT_BYTES and number in _PAYLOAD_FIELDS and number != _STRING_DATA:
+                    found.append((number, field_start, position, following))
+                filled = length > 0
+                position = following
+            else:
+                filled = True
+                position = _skip(data, wire_type, position, end)
+            if number in _PAYLOAD_FIELDS and filled:
+                used.add(number)
+                occurrences += number != _STRING_DATA
+            elif number == _SEGMENT:
+                raise InvalidGraph("A tensor is a segment of a tensor, which has no meaning.")
+        if len(used) > 1:
+            name = self._tensor_name(start, end)
+            raise InvalidGraph(
+                f"Tensor '{name}' stores its elements twice; exactly one of raw_data and the typed "
+                "fields may be used."
+            )
+        if not found:
+            return None
+        if occurrences > 1:
+            if _RAW_DATA in used:
+                name = self._tensor_name(start, end)
+                raise InvalidGraph(f"Tensor '{name}' stores its elements twice, both as raw_data.")
+            return None  # a typed field in several pieces: legal, rare, and left to protobuf
+        number, field_start, payload_start, payload_end = found[0]
+        segment = b"\x08" + varint(len(self.payloads)) + b"\x10" + varint(self.nonce)
+        self.payloads.append(Payload(number, data[payload_start:payload_end]))
+        return b"".join((data[start:field_start], data[payload_end:end], field(_SEGMENT, segment)))
+
+    def _tensor_name(self, start: int, end: int) -> str:
+        position, name = start, ""
+        while position < end:
+            tag, position = _varint(self.data, position, end)
+            if tag & 7 == 2:
+                length, position = _varint(self.data, position, end)
+                if tag >> 3 == _NAME:
+                    name = bytes(self.data[position : position + length]).decode("utf-8", "replace")
+                position += length
+            else:
+                position = _skip(self.data, tag & 7, position, end)
+        return name
+
+
+def _varint(data: memoryview, position: int, end: int) -> tuple[int, int]:
+    """The varint at `position`, and the position after it."""
+    result = shift = 0
+    while position < end:
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+        shift += 7
+        if shift >= 70:
+            raise WireError("a varint is longer than ten bytes")
+    raise WireError("the data ends inside a varint")
+
+
+def _skip(data: memoryview, wire_type: int, position: int, end: int) -> int:
+    """The position after a field that is not length-delimited."""
+    if wire_type == 0:
+        return _varint(data, position, end)[1]
+    if wire_type not in (1, 5):
+        raise WireError(f"wire type {wire_type} is not used by ONNX")
+    position += 8 if wire_type == 1 else 4
+    if position > end:
+        raise WireError("the data ends inside a number")
+    return position
+
+
+def varint(value: int) -> bytes:
+    """`value`, not negative, as a varint."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A length-delimited field."""
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def decode_varints(data: memoryview) -> np.ndarray[Any, Any]:
+    """All varints of a packed field, as uint64."""
+    encoded = np.frombuffer(data, np.uint8)
+    chunks = [np.zeros(0, np.uint64)]
+    position = 0
+    while position < len(encoded):  # in pieces, as each byte takes some 40 bytes of workspace
+        ends = np.flatnonzero(encoded[position : position + _CHUNK_BYTES] < 0x80)
+        if not len(ends):
+            raise WireError("a varint does not end")
+        following = position + int(ends[-1]) + 1
+        chunks.append(_decode_chunk(encoded[position:following], ends))
+        position = following
+    return np.concatenate(chunks)
+
+
+def _decode_chunk(
+    encoded: np.ndarray[Any, Any], ends: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    longest = int(lengths.max())
+    if longest > 10:
+        raise WireError("a varint is longer than ten bytes")
+    values = np.zeros(len(ends), np.uint64)
+    for index in range(longest):
+        live = lengths > index
+        septet = (encoded[starts[live] + index] & 0x7F).astype(np.uint64)
+        values[live] |= septet << np.uint64(7 * index)
+    return values
+
+
+def restore_payloads(
+    skeleton: bytes, token: bytes, payloads: Sequence[memoryview]
+) -> Iterator[bytes | memoryview]:
+    """The inverse of cutting: pieces of the message in which payloads replace their marks.
+
+    A mark is a tensor's raw_data that consists of `token` and the index in eight bytes.
+    """
+    writer = _Restorer(memoryview(skeleton), token, payloads)
+    pieces, _ = writer.walk(_MODEL, 0, len(skeleton))
+    yield from pieces
+
+
+class _Restorer:
+    def __init__(self, data: memoryview, token: bytes, payloads: Sequence[memoryview]) -> None:
+        self.data = data
+        self.token = token
+        self.payloads = payloads
+
+    def walk(self, kind: int, start: int, end: int) -> tuple[list[bytes | memoryview], int]:
+        """The message's pieces, and their length together."""
+        data = self.data
+        children = _CHILDREN.get(kind, {})
+        pieces: list[bytes | memoryview] = []
+        total = 0
+        position = kept = start
+        while position < end:
+            field_start = position
+            tag, position = _varint(data, position, end)
+            number = tag >> 3
+            if tag & 7 != 2:
+                position = _skip(data, tag & 7, position, end)
+                continue
+            length, position = _varint(data, position, end)
+            following = position + length
+            inner: list[bytes | memoryview] | None = None
+            if length >= len(self.token) + 8:
+                if number in children:
+                    inner, size = self.walk(children[number], position, following)
+                elif kind == _TENSOR and number == _RAW_DATA:
+                    content = bytes(data[position:following])
+                    if content.startswith(self.token):
+                        payload = self.payloads[int.from_bytes(content[16:], "little")]
+                        inner, size = [payload], len(payload)
+            if inner is not None:
+                head = varint(tag) + varint(size)
+                pieces += (data[kept:field_start], head, *inner)
+                total += field_start - kept + len(head) + size
+                kept = following
+            position = following
+        pieces.append(data[kept:end])
+        return pieces, total + end - kept
