@@ -262,11 +262,19 @@ def check_node(
     while inputs > found.max_inputs and not proto.input[inputs - 1]:
         inputs -= 1
     if not found.min_inputs <= inputs <= found.max_inputs:
-        raise _invalid(proto, name, f"Node ({name}) has input size {inputs} not in range "
-            f"[min={found.min_inputs}, max={found.max_inputs}].")
+        raise _invalid(
+            proto,
+            name,
+            f"Node ({name}) has input size {inputs} not in range "
+            f"[min={found.min_inputs}, max={found.max_inputs}].",
+        )
     if not found.min_outputs <= outputs <= found.max_outputs:
-        raise _invalid(proto, name, f"Node ({name}) has output size {outputs} not in range "
-            f"[min={found.min_outputs}, max={found.max_outputs}].")
+        raise _invalid(
+            proto,
+            name,
+            f"Node ({name}) has output size {outputs} not in range "
+            f"[min={found.min_outputs}, max={found.max_outputs}].",
+        )
     for attribute in proto.attribute:
         expected = found.attributes.get(attribute.name)
         if expected is None:

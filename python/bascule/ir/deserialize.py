@@ -95,7 +95,9 @@ class ModelReader:
         ):
             raise InvalidGraph(f"Function '{proto.name}' declares an attribute twice.")
         if any(isinstance(default, AttributeReference) for default in defaults.values()):
-            raise InvalidGraph(f"Function '{proto.name}' has a default that refers to an attribute.")
+            raise InvalidGraph(
+                f"Function '{proto.name}' has a default that refers to an attribute."
+            )
         return Function(
             domain=check.normal_domain(proto.domain),
             name=proto.name,
@@ -108,9 +110,7 @@ class ModelReader:
             metadata=_metadata(proto),
         )
 
-    def _graph(
-        self, proto: onnx.GraphProto, outer: dict[str, Value], parent: Node | None
-    ) -> Graph:
+    def _graph(self, proto: onnx.GraphProto, outer: dict[str, Value], parent: Node | None) -> Graph:
         graph = Graph(proto.name)
         graph.doc = proto.doc_string
         graph.metadata = _metadata(proto)
@@ -216,9 +216,7 @@ class ModelReader:
                 f"This is an invalid model. Error: the graph is not acyclic. The {error}."
             ) from None
 
-    def _input(
-        self, name: str, visible: dict[str, Value], node: str, op_type: str
-    ) -> Value | None:
+    def _input(self, name: str, visible: dict[str, Value], node: str, op_type: str) -> Value | None:
         if not name:
             return None
         value = visible.get(name)

@@ -38,9 +38,7 @@ def format_node(node: Node) -> str:
     outputs = ", ".join(_declaration(value) for value in node.outputs)
     domain = f"{node.domain}." if node.domain else ""
     overload = f":{node.overload}" if node.overload else ""
-    attributes = ", ".join(
-        f"{name}={_attribute(value)}" for name, value in node.attributes.items()
-    )
+    attributes = ", ".join(f"{name}={_attribute(value)}" for name, value in node.attributes.items())
     inputs = ", ".join("_" if value is None else _operand(value) for value in node.inputs)
     shown = f"<{attributes}>" if attributes else ""
     return f"{outputs} = {domain}{node.op_type}{overload}{shown}({inputs})  # {node.name}"

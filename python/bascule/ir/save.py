@@ -81,12 +81,18 @@ def save_model(
     from bascule.ir.serialize import ModelWriter, write_inline
 
     location = external_data if isinstance(external_data, str) else os.path.basename(path) + ".data"
-    if os.path.basename(location) != location or location in ("", ".", "..", os.path.basename(path)):
+    if os.path.basename(location) != location or location in (
+        "",
+        ".",
+        "..",
+        os.path.basename(path),
+    ):
         raise InvalidArgument(
             f"External data goes to a file beside the model: '{location}' must be the plain name "
             "of another file."
         )
-    with _replacing(os.path.join(os.path.dirname(path), location)) as data_file:
+    data_path = os.path.join(os.path.dirname(path), location)
+    with _replacing(path) as file, _replacing(data_path) as data_file:  # the data is put first
         position = 0
 
         def write_external(constant: Constant, proto: onnx.TensorProto) -> None:
@@ -107,8 +113,7 @@ def save_model(
 
         proto = ModelWriter(model, write_external, definitions).write()
         _check_size(proto, 0)
-        with _replacing(path) as file:
-            file.write(proto.SerializeToString())
+        file.write(proto.SerializeToString())
 
 
 class _Payloads:

@@ -44,7 +44,9 @@ _BODY = "body"
 def write_inline(constant: Constant, proto: onnx.TensorProto) -> None:
     """Keep the elements in the proto itself."""
     if constant.strings is not None:
-        proto.string_data.extend(s.encode("utf-8", "surrogateescape") for s in constant.strings.flat)
+        proto.string_data.extend(
+            s.encode("utf-8", "surrogateescape") for s in constant.strings.flat
+        )
     else:
         proto.raw_data = bytes(constant.raw or b"")
 
@@ -60,7 +62,10 @@ class ModelWriter:
         self._definitions = definitions
         self._names: dict[int, str] = {}
         self._used: set[str] = set()
+        self._copies: list[Value] = []
         self._functions: list[onnx.FunctionProto] = []
+        self._written: dict[int, str] = {}
+        self._kept: list[Function] = []  # `_written` goes by id: the objects must stay
         self._overloads: set[tuple[str, str]] = {
             (name, overload) for domain, name, overload in model.functions if domain == FUSED_DOMAIN
         }
@@ -104,6 +109,13 @@ class ModelWriter:
             self._used.add(name)
         return name
 
+    def _copy(self, value: Value, proto: onnx.GraphProto | onnx.FunctionProto) -> str:
+        """Add an Identity of `value`; returns the new name."""
+        copy = Value(value.name)
+        self._copies.append(copy)  # names go by id: the object must stay
+        proto.node.add(op_type="Identity", input=[self.name(value)], output=[self.name(copy)])
+        return self.name(copy)
+
     # --- graphs
 
     def write_graph(self, graph: Graph, proto: onnx.GraphProto) -> None:
@@ -114,34 +126,35 @@ class ModelWriter:
             for value in (*graph.inputs, *graph.outputs):
                 self.name(value)
         for value in graph.inputs:
-            self._value_info(value, proto.input.add())
+            self.value_info(value, proto.input.add())
         for value in graph.initializers.values():
             assert value.constant is not None
             self.initializer(value, value.constant, proto)
         for node in graph:
-            self._node(node, proto.node.add())
+            self.node(node, proto)
             for value in node.outputs:
                 if value.type is not None and not value.is_graph_output:
-                    self._value_info(value, proto.value_info.add())
+                    self.declare(value, proto)
         seen: set[int] = set()
         for value in graph.outputs:
             info = proto.output.add()
-            self._value_info(value, info)
+            self.value_info(value, info)
             if id(value) in seen:
                 # An output may be listed once only: give the second one a node of its own.
-                copy = Value(value.name, value.type)
-                proto.node.add(
-                    op_type="Identity", input=[self.name(value)], output=[self.name(copy)]
-                )
-                info.name = self.name(copy)
-                self._keep = (*getattr(self, "_keep", ()), copy)
+                info.name = self._copy(value, proto)
             seen.add(id(value))
 
     def initializer(self, value: Value, constant: Constant, proto: onnx.GraphProto) -> None:
         """Add a constant to its graph."""
         self.tensor(constant, proto.initializer.add(name=self.name(value)))
 
-    def _node(self, node: Node, proto: onnx.NodeProto) -> None:
+    def declare(self, value: Value, proto: onnx.GraphProto) -> None:
+        """State the type of an inner value."""
+        self.value_info(value, proto.value_info.add())
+
+    def node(self, node: Node, graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+        """Add a node."""
+        proto = graph.node.add()
         proto.op_type, proto.domain, proto.name = node.op_type, node.domain, node.name
         proto.doc_string = node.doc
         proto.overload = node.overload
@@ -168,22 +181,30 @@ class ModelWriter:
             function = self._definitions(node) if self._definitions is not None else None
         if function is None:
             return node.attributes
-        index = len(self._overloads)
-        while (node.op_type, str(index)) in self._overloads:
-            index += 1
-        self._overloads.add((node.op_type, str(index)))
-        proto.overload = str(index)
-        written = self._function(function, proto.overload, called_as=node.op_type)
-        self._functions.append(written)
+        written_as = self._written.get(id(function))
+        if written_as is not None:
+            proto.overload = written_as
+        else:
+            proto.overload = self._fresh_overload(node.op_type)
+            self._written[id(function)] = proto.overload
+            self._kept.append(function)
+            self._functions.append(self._function(function, proto.overload, node.op_type))
         declared = {*function.attributes, *function.attribute_defaults}
         return {
             name: value
             for name, value in node.attributes.items()
-            if name in declared or (name != _BODY and not isinstance(body, Graph))
+            if name in declared or not isinstance(body, Graph)
         }
 
+    def _fresh_overload(self, op_type: str) -> str:
+        index = len(self._overloads)
+        while (op_type, str(index)) in self._overloads:
+            index += 1
+        self._overloads.add((op_type, str(index)))
+        return str(index)
+
     def _function(
-        self, function: Function, overload: str, called_as: str | None = None
+        self, function: Function, overload: str, called_as: str = ""
     ) -> onnx.FunctionProto:
         outer = (self._names, self._used, self._opsets)
         self._names, self._used = {}, set()
@@ -208,7 +229,7 @@ class ModelWriter:
             node = proto.node.add(op_type="Constant", output=[self.name(value)])
             self._attribute("value", value.constant, node.attribute.add(), 0)
         for each in body:
-            self._node(each, proto.node.add())
+            self.node(each, proto)
             if each.domain not in imports:
                 imports[each.domain] = self._model.opset_imports.get(each.domain, 1)
         proto.output.extend(self._function_outputs(body, proto))
@@ -222,10 +243,7 @@ class ModelWriter:
         for value in body.outputs:
             name = self.name(value)
             if value.producer is None or name in names:
-                copy = Value(value.name)
-                self._keep = (*getattr(self, "_keep", ()), copy)
-                proto.node.add(op_type="Identity", input=[name], output=[self.name(copy)])
-                name = self.name(copy)
+                name = self._copy(value, proto)
             names.append(name)
         return names
 
@@ -287,7 +305,7 @@ class ModelWriter:
 
     # --- values
 
-    def _value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
+    def value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
         proto.name = self.name(value)
         if value.type is not None:
             write_type(value.type, proto.type)

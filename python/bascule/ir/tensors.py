@@ -62,14 +62,18 @@ class TensorReader:
         dtype = element_type(proto.data_type, where)
         shape = checked_shape(proto.dims, dtype, where)
         cut = self._cut_payload(proto, where)
-        inline = [number for number, (name, _) in _TYPED_FIELDS.items() if len(getattr(proto, name))]
+        inline = [
+            number for number, (name, _) in _TYPED_FIELDS.items() if len(getattr(proto, name))
+        ]
         raw = proto.raw_data if proto.HasField("raw_data") else b""
         sources = len(inline) + bool(raw) + bool(len(proto.string_data)) + (cut is not None)
         if proto.data_location == 1:
             if sources:
                 raise _two_payloads(where)
             if dtype is DataType.STRING:
-                raise InvalidGraph(f"Tensor '{where}' holds strings, which cannot be external data.")
+                raise InvalidGraph(
+                    f"Tensor '{where}' holds strings, which cannot be external data."
+                )
             nbytes = (math.prod(shape) * dtype.bits + 7) // 8
             entries = {entry.key: entry.value for entry in proto.external_data}
             return Constant(dtype, shape, self._external(where, entries, nbytes), mapped=True)
@@ -156,7 +160,9 @@ def checked_shape(dims: Any, dtype: DataType, where: str) -> tuple[int, ...]:
     """`dims` as a shape, refused when no array of this shape could exist."""
     shape = tuple(dims)
     if len(shape) > MAX_RANK:
-        raise InvalidGraph(f"Tensor '{where}' has rank {len(shape)}; at most {MAX_RANK} is allowed.")
+        raise InvalidGraph(
+            f"Tensor '{where}' has rank {len(shape)}; at most {MAX_RANK} is allowed."
+        )
     if any(dim < 0 for dim in shape):
         raise InvalidGraph(f"Tensor '{where}' has a negative size in its shape {list(shape)}.")
     if math.prod(dim for dim in shape if dim) * max(dtype.numpy.itemsize, 1) >= 1 << 63:
@@ -201,9 +207,7 @@ def _to_raw(array: np.ndarray[Any, Any], dtype: DataType) -> memoryview:
     return memoryview(np.ascontiguousarray(array).view(np.uint8))
 
 
-def _strings(
-    proto: onnx.TensorProto, shape: tuple[int, ...], where: str
-) -> np.ndarray[Any, Any]:
+def _strings(proto: onnx.TensorProto, shape: tuple[int, ...], where: str) -> np.ndarray[Any, Any]:
     items = proto.string_data
     if len(items) != math.prod(shape):
         raise Fail(
