@@ -27,7 +27,7 @@ struct ValueSpec {
   bool optional = false;               // may also be nothing at run time
   DType dtype = DType::undefined;      // of the tensor, or of a sequence's tensors
   std::optional<std::vector<int64_t>> shape;  // -1 for a size that is not known
-  const Tensor* constant = nullptr;           // set for constants
+  const Tensor* constant = nullptr;  // set for constants while a kernel is chosen and made
 
   bool present() const { return kind != ValueKind::none; }
   // The rank, or -1 when unknown.

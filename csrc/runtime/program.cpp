@@ -2,7 +2,9 @@
 #include "runtime/program.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <limits>
+#include <map>
 #include <set>
 
 #include "core/mapped_pages.h"
@@ -51,6 +53,18 @@ constexpr size_t max_frames = 16;
   }
 }
 
+// Constants of a file may lie at any address; kernels may rely on that of their element type.
+void align(Tensor& tensor) {
+  const auto item = static_cast<uintptr_t>(std::max<int64_t>(item_size(tensor.dtype()), 1));
+  const uintptr_t step = std::min<uintptr_t>(item, alignof(std::max_align_t));
+  if (tensor.dtype() == DType::string || reinterpret_cast<uintptr_t>(tensor.raw()) % step == 0) {
+    return;
+  }
+  Tensor copy = tensor.clone();
+  release_mapped_pages(tensor);
+  tensor = std::move(copy);
+}
+
 }  // namespace
 
 Program::Program(const GraphSpec& graph)
@@ -62,27 +76,46 @@ Program::Program(const GraphSpec& graph)
 
   std::string refused;
   std::set<int> needed(outputs_.begin(), outputs_.end());
-  std::set<int> released;
+  std::map<int, Tensor> constants = graph.constants;
+  std::map<int, int> readers;
   for (const GraphSpec::Step& source : graph.nodes) {
-    const KernelChoice choice = choose_kernel(source.node);
+    for (const int slot : source.inputs) ++readers[slot];
+  }
+  for (const int slot : outputs_) ++readers[slot];
+
+  for (const GraphSpec::Step& source : graph.nodes) {
+    NodeSpec node = source.node;
+    for (size_t i = 0; i < source.inputs.size(); ++i) {
+      const auto constant = constants.find(source.inputs[i]);
+      if (constant == constants.end()) continue;
+      align(constant->second);
+      node.inputs[i].constant = &constant->second;
+    }
+    const KernelChoice choice = choose_kernel(node);
     if (choice.entry == nullptr) {
-      refused += "\n  " + source.node.text() + ": " + choice.reason;
+      refused += "\n  " + node.text() + ": " + choice.reason;
       continue;
     }
     Step step;
     step.entry = choice.entry;
-    step.kernel = choice.entry->create(source.node);
-    step.name = source.node.name;
-    step.op_type = source.node.op_type;
-    step.domain = source.node.domain;
+    try {
+      step.kernel = choice.entry->create(node);
+    } catch (const Error& error) {
+      throw Error(error.code(), node.text() + ": " + error.what());
+    }
+    step.name = node.name;
+    step.op_type = node.op_type;
+    step.domain = node.domain;
     step.inputs = source.inputs;
     step.outputs = source.outputs;
-    for (const size_t i : source.node.released()) {
+    for (const size_t i : node.released()) {
       if (i >= step.inputs.size() || step.inputs[i] < 0) continue;
-      // The pages of a mapped file go back at once: the peak stays at one packed weight.
-      const auto constant = graph.constants.find(step.inputs[i]);
-      if (constant != graph.constants.end()) release_mapped_pages(constant->second);
-      released.insert(step.inputs[i]);
+      // Pages and copies go back at once: the peak stays at one packed weight.
+      const auto constant = constants.find(step.inputs[i]);
+      if (constant != constants.end()) {
+        release_mapped_pages(constant->second);
+        if (--readers[step.inputs[i]] == 0) constants.erase(constant);
+      }
       step.inputs[i] = -1;
     }
     for (const int slot : step.inputs) needed.insert(slot);
@@ -92,9 +125,11 @@ Program::Program(const GraphSpec& graph)
     throw Error(Code::not_implemented, "Could not find an implementation for:" + refused);
   }
   std::set<int> constant_slots;
-  for (const auto& [slot, tensor] : graph.constants) {
-    constant_slots.insert(slot);
-    if (needed.count(slot)) constants_.emplace_back(slot, tensor);
+  for (const auto& [slot, tensor] : graph.constants) constant_slots.insert(slot);
+  for (auto& [slot, tensor] : constants) {
+    if (!needed.count(slot)) continue;
+    align(tensor);
+    constants_.emplace_back(slot, std::move(tensor));
   }
 
   last_use_.assign(static_cast<size_t>(slot_count_), -1);

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bindings/convert.h"
+
+#include <unordered_map>
+#include <vector>
+
+#include "core/error.h"
+
+namespace bascule::bindings {
+
+namespace {
+
+// Python objects that live as long as the interpreter.
+struct Dtypes {
+  std::vector<py::object> numpy = std::vector<py::object>(dtype_count);
+  std::unordered_map<int, DType> by_number;
+};
+
+Dtypes& dtypes() {
+  static auto* table = new Dtypes;
+  return *table;
+}
+
+int number_of(const py::array& array) {
+  return py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr)->type_num;
+}
+
+Tensor strings_from(const py::array& array) {
+  const py::array flat = py::array::ensure(array, py::array::c_style);
+  Tensor tensor = Tensor::allocate(DType::string, Shape(flat.shape(), flat.shape() + flat.ndim()));
+  const auto* items = static_cast<PyObject* const*>(flat.data());
+  for (int64_t i = 0; i < tensor.size(); ++i) {
+    Py_ssize_t length = 0;
+    const char* text = PyUnicode_Check(items[i]) ? PyUnicode_AsUTF8AndSize(items[i], &length) : nullptr;
+    if (text == nullptr) {
+      PyErr_Clear();
+      throw Error(Code::invalid_argument, "a string tensor may only hold str items");
+    }
+    tensor.data<std::string>()[i].assign(text, static_cast<size_t>(length));
+  }
+  return tensor;
+}
+
+bool usable(const py::array& array) {
+  constexpr int needed = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ |
+                         py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & needed) != needed) return false;
+  const char order =
+      py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr)->byteorder;
+  return order != '>' ;
+}
+
+py::object text_of(const std::string& text) {
+  PyObject* object =
+      PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "surrogateescape");
+  if (object == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(object);
+}
+
+py::object tensor_to_python(Tensor tensor) {
+  std::vector<py::ssize_t> shape(tensor.shape().begin(), tensor.shape().end());
+  const auto number = static_cast<size_t>(tensor.dtype());
+  if (tensor.dtype() == DType::string) {
+    py::array result(py::dtype("O"), shape);
+    auto** items = static_cast<PyObject**>(result.mutable_data());
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+      PyObject* old = items[i];
+      items[i] = text_of(tensor.data<std::string>()[i]).release().ptr();
+      Py_XDECREF(old);
+    }
+    return result;
+  }
+  const auto dtype = py::reinterpret_borrow<py::dtype>(dtypes().numpy[number]);
+  if (is_packed(tensor.dtype())) {
+    py::array result(dtype, shape);
+    auto* items = static_cast<uint8_t*>(result.mutable_data());
+    const int bits = bits_of(tensor.dtype());
+    const bool is_signed = tensor.dtype() == DType::int4 || tensor.dtype() == DType::int2;
+    for (int64_t i = 0; i < tensor.size(); ++i) {
+      uint8_t pattern = get_packed(tensor.raw(), bits, i);
+      if (is_signed && (pattern >> (bits - 1))) pattern |= static_cast<uint8_t>(0xffu << bits);
+      items[i] = pattern;
+    }
+    return result;
+  }
+  if (!tensor.owner() || tensor.owner().use_count() > 1) tensor = tensor.clone();
+  auto owner = std::make_unique<std::shared_ptr<void>>(tensor.owner());
+  py::capsule base(owner.get(), [](void* held) { delete static_cast<std::shared_ptr<void>*>(held); });
+  (void)owner.release();
+  return py::array(dtype, shape, tensor.raw(), base);
+}
+
+}  // namespace
+
+void set_dtypes(const py::dict& table) {
+  for (const auto& [key, value] : table) {
+    const int number = key.cast<int>();
+    const auto dtype = py::reinterpret_borrow<py::dtype>(value);
+    dtypes().numpy[static_cast<size_t>(number)] = dtype;
+    dtypes().by_number[dtype.num()] = static_cast<DType>(number);
+  }
+  // `long` and `long long` are both 64 bits wide on some systems, and distinct to NumPy.
+  for (const char* name : {"l", "q", "L", "Q", "i", "I"}) {
+    const py::dtype dtype(name);
+    const bool is_signed = dtype.kind() == 'i';
+    const DType found = dtype.itemsize() == 8 ? (is_signed ? DType::int64 : DType::uint64)
+                                              : (is_signed ? DType::int32 : DType::uint32);
+    dtypes().by_number.emplace(dtype.num(), found);
+  }
+}
+
+std::shared_ptr<void> keep(py::object object, void* data) {
+  PyObject* held = object.release().ptr();
+  return std::shared_ptr<void>(data, [held](void*) {
+    if (!Py_IsInitialized()) return;
+    const py::gil_scoped_acquire gil;
+    Py_DECREF(held);
+  });
+}
+
+DType dtype_of_array(const py::array& array) {
+  const auto found = dtypes().by_number.find(number_of(array));
+  return found == dtypes().by_number.end() ? DType::undefined : found->second;
+}
+
+bool view_array(py::handle object, Tensor* tensor) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  const DType dtype = dtype_of_array(array);
+  if (dtype == DType::undefined || dtype == DType::string || is_packed(dtype) || !usable(array)) {
+    return false;
+  }
+  *tensor = Tensor(dtype, Shape(array.shape(), array.shape() + array.ndim()),
+                   const_cast<void*>(array.data()));
+  return true;
+}
+
+Value to_value(py::handle object, DType dtype) {
+  Tensor view;
+  if (object.is_none()) return {};
+  if (view_array(object, &view)) return view;
+  if (py::isinstance<py::array>(object)) {
+    const auto array = py::reinterpret_borrow<py::array>(object);
+    const DType found = dtype_of_array(array);
+    if (array.dtype().kind() == 'O') return strings_from(array);
+    if (is_packed(found) && usable(array)) {
+      Tensor packed = Tensor::allocate(found, Shape(array.shape(), array.shape() + array.ndim()));
+      const auto* items = static_cast<const uint8_t*>(array.data());
+      for (int64_t i = 0; i < packed.size(); ++i) {
+        set_packed(packed.raw(), bits_of(found), i, items[i]);
+      }
+      return packed;
+    }
+    throw Error(Code::invalid_argument, "unsupported array of dtype " +
+                                            py::str(array.dtype()).cast<std::string>());
+  }
+  if (py::isinstance<py::list>(object)) {
+    Sequence sequence{dtype, {}};
+    for (const py::handle item : py::reinterpret_borrow<py::list>(object)) {
+      sequence.items.push_back(to_value(item, dtype).owned());
+    }
+    return sequence;
+  }
+  if (py::isinstance<py::dict>(object)) {
+    Map map;
+    const auto dict = py::reinterpret_borrow<py::dict>(object);
+    std::map<int64_t, Value> integers;
+    std::map<std::string, Value> strings;
+    for (const auto& [key, item] : dict) {
+      Value value = to_value(item, dtype).owned();
+      if (py::isinstance<py::str>(key)) {
+        strings[key.cast<std::string>()] = std::move(value);
+      } else {
+        integers[key.cast<int64_t>()] = std::move(value);
+      }
+    }
+    if (strings.empty()) {
+      map.entries = std::move(integers);
+    } else {
+      map.entries = std::move(strings);
+    }
+    return map;
+  }
+  throw Error(Code::invalid_argument, "Unable to handle object of type " +
+                                          py::str(py::type::of(object)).cast<std::string>());
+}
+
+py::object to_python(Value value) {
+  switch (value.kind()) {
+    case ValueKind::none:
+      return py::none();
+    case ValueKind::tensor: {
+      Tensor tensor = std::move(value.tensor());
+      value = Value();
+      return tensor_to_python(std::move(tensor));
+    }
+    case ValueKind::sequence: {
+      py::list result;
+      for (const Value& item : value.sequence().items) result.append(to_python(item));
+      return result;
+    }
+    case ValueKind::map: {
+      py::dict result;
+      const auto add = [&](const auto& entries) {
+        for (const auto& [key, item] : entries) result[py::cast(key)] = to_python(item);
+      };
+      std::visit(add, value.map().entries);
+      return result;
+    }
+    case ValueKind::sparse_tensor: {
+      const SparseTensor& sparse = value.sparse_tensor();
+      return py::make_tuple(to_python(Value(sparse.values)), to_python(Value(sparse.indices)),
+                            std::vector<int64_t>(sparse.dense_shape.begin(),
+                                                 sparse.dense_shape.end()));
+    }
+  }
+  return py::none();
+}
+
+}  // namespace bascule::bindings

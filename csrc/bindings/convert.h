@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between Python objects and native values.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include "core/value.h"
+
+namespace bascule::bindings {
+
+namespace py = pybind11;
+
+// Tells which NumPy dtype stands for each element type: a dict {number: numpy.dtype}. Called once
+// when the package is imported.
+void set_dtypes(const py::dict& dtypes);
+
+// A shared owner that keeps a Python object alive; released under the GIL from any thread.
+std::shared_ptr<void> keep(py::object object, void* data);
+
+// An array whose memory can be used as it is: C-contiguous, native byte order, aligned. False for
+// every other object, which Python code then normalizes.
+bool view_array(py::handle object, Tensor* tensor);
+
+// Any feed as a value: arrays (elements narrower than a byte are packed), object arrays of str,
+// lists (sequences), dicts (maps), None. Throws Error for anything else. `dtype` is what an empty
+// list holds.
+Value to_value(py::handle object, DType dtype);
+
+// Arrays that own their memory (shared memory is copied), lists, dicts, None.
+py::object to_python(Value value);
+
+DType dtype_of_array(const py::array& array);
+
+}  // namespace bascule::bindings

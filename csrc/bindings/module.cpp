@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// The extension module bascule._native.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings/convert.h"
+#include "bindings/graph_builder.h"
+#include "bindings/program.h"
+#include "core/error.h"
+#include "runtime/kernel.h"
+#include "runtime/thread_pool.h"
+#include "simd/isa.h"
+
+namespace py = pybind11;
+
+namespace {
+
+// The Python class for each code, given by the package when it is imported.
+struct ErrorClasses {
+  py::object classes[4];
+};
+
+ErrorClasses& error_classes() {
+  static auto* table = new ErrorClasses;
+  return *table;
+}
+
+void set_error_classes(const py::object& fail, const py::object& invalid_argument,
+                       const py::object& invalid_graph, const py::object& not_implemented) {
+  auto& classes = error_classes().classes;
+  classes[static_cast<int>(bascule::Code::fail)] = fail;
+  classes[static_cast<int>(bascule::Code::invalid_argument)] = invalid_argument;
+  classes[static_cast<int>(bascule::Code::invalid_graph)] = invalid_graph;
+  classes[static_cast<int>(bascule::Code::not_implemented)] = not_implemented;
+}
+
+void translate(std::exception_ptr pointer) {
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const bascule::Error& error) {
+    const py::object& type = error_classes().classes[static_cast<int>(error.code())];
+    PyErr_SetString(type ? type.ptr() : PyExc_RuntimeError, error.what());
+  }
+}
+
+py::list kernels() {
+  py::list result;
+  for (const bascule::KernelEntry& entry : bascule::kernel_registry()) {
+    result.append(py::make_tuple(entry.domain, entry.op_type, entry.name));
+  }
+  return result;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, module) {
+  module.doc() = "The CPU provider's compiled part.";
+  py::register_exception_translator(&translate);
+  module.def("set_error_classes", &set_error_classes);
+  module.def("set_dtypes", &bascule::bindings::set_dtypes);
+  module.def("active_isa", [] { return bascule::name_of(bascule::active_isa()); });
+  module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
+  module.def("usable_cpus", &bascule::usable_cpus);
+  module.def("set_spinning", [](bool spin) { bascule::ThreadPool::shared().set_spinning(spin); });
+  module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
+  bascule::bindings::bind_graph_builder(module);
+  bascule::bindings::bind_program(module);
+}

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// Running a Program from Python, with as little in between as can be.
+#include "bindings/program.h"
+
+#include <pybind11/stl.h>
+
+#include <unordered_map>
+
+#include "bindings/convert.h"
+#include "bindings/graph_builder.h"
+#include "runtime/profiler.h"
+#include "runtime/program.h"
+
+namespace bascule::bindings {
+
+namespace {
+
+// RunOptions.terminate: read by running programs.
+struct TerminateFlag {
+  std::atomic<bool> value{false};
+};
+
+// A Program with the names of its inputs and outputs.
+class Runner {
+ public:
+  Runner(const GraphBuilder& builder, std::vector<std::string> inputs,
+         const std::vector<std::string>& outputs, int threads)
+      : program_(std::make_unique<Program>(builder.graph())),
+        input_names_(std::move(inputs)),
+        threads_(threads) {
+    for (size_t i = 0; i < input_names_.size(); ++i) {
+      PyObject* text = PyUnicode_FromStringAndSize(input_names_[i].data(),
+                                                   static_cast<Py_ssize_t>(input_names_[i].size()));
+      if (text != nullptr) PyUnicode_InternInPlace(&text);
+      interned_.push_back(py::reinterpret_steal<py::object>(text));
+      input_index_.emplace(input_names_[i], static_cast<int>(i));
+    }
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      output_index_.emplace(outputs[i], static_cast<int>(i));
+    }
+  }
+
+  // The fast way in: a dict of arrays that need no conversion and fit what the model declares.
+  // NotImplemented when anything is out of the ordinary: the caller then looks closer, and either
+  // normalizes the feeds or says what is wrong with them.
+  py::object run_feeds(const py::object& output_names, const py::dict& feeds,
+                       const TerminateFlag* terminate, Profiler* profiler) {
+    const auto ordinary = [] { return py::reinterpret_borrow<py::object>(Py_NotImplemented); };
+    const size_t count = input_names_.size();
+    if (feeds.size() != count) return ordinary();
+    Value few[8];
+    std::vector<Value> many;
+    if (count > 8) many.resize(count);
+    Value* values = count > 8 ? many.data() : few;
+    for (const auto& [key, array] : feeds) {
+      const int index = find_input(key);
+      if (index < 0) return ordinary();
+      Tensor tensor;
+      if (!view_array(array, &tensor) || !fits(program_->input(index), tensor)) return ordinary();
+      values[index] = std::move(tensor);
+    }
+    std::vector<int> wanted;
+    if (!output_names.is_none()) {
+      if (!py::isinstance<py::list>(output_names)) return ordinary();
+      for (const py::handle name : py::reinterpret_borrow<py::list>(output_names)) {
+        if (!py::isinstance<py::str>(name)) return ordinary();
+        const auto found = output_index_.find(name.cast<std::string>());
+        if (found == output_index_.end()) return ordinary();
+        wanted.push_back(found->second);
+      }
+    }
+    return results(std::span<const Value>(values, count), wanted, terminate, profiler);
+  }
+
+  // One object per input, in order: arrays, lists, dicts, None. `wanted`: outputs by number, none
+  // for all.
+  py::object run_values(const py::list& feeds, const std::vector<int>& wanted,
+                        const TerminateFlag* terminate, Profiler* profiler) {
+    if (feeds.size() != input_names_.size()) {
+      throw Error(Code::invalid_argument,
+                  "expected " + std::to_string(input_names_.size()) + " inputs");
+    }
+    std::vector<Value> values;
+    for (size_t i = 0; i < feeds.size(); ++i) {
+      values.push_back(to_value(feeds[i], program_->input(static_cast<int>(i)).dtype));
+    }
+    return results(values, wanted, terminate, profiler);
+  }
+
+  std::vector<std::tuple<std::string, std::string, std::string, std::string>> steps() const {
+    std::vector<std::tuple<std::string, std::string, std::string, std::string>> result;
+    for (const Program::Step& step : program_->steps()) {
+      result.emplace_back(step.name, step.op_type, step.domain, step.entry->name);
+    }
+    return result;
+  }
+  int64_t arena_bytes() const { return program_->arena_bytes(); }
+
+ private:
+  int find_input(py::handle key) const {
+    for (size_t i = 0; i < interned_.size() && i < 8; ++i) {
+      if (interned_[i].ptr() == key.ptr()) return static_cast<int>(i);
+    }
+    if (!PyUnicode_Check(key.ptr())) return -1;
+    const auto found = input_index_.find(key.cast<std::string>());
+    return found == input_index_.end() ? -1 : found->second;
+  }
+
+  static bool fits(const ValueSpec& spec, const Tensor& tensor) {
+    if (spec.kind != ValueKind::tensor || spec.dtype != tensor.dtype()) return false;
+    if (!spec.shape) return true;
+    if (spec.rank() != tensor.rank()) return false;
+    for (int axis = 0; axis < tensor.rank(); ++axis) {
+      const int64_t dim = spec.dim(axis);
+      if (dim >= 0 && dim != tensor.dim(axis)) return false;
+    }
+    return true;
+  }
+
+  py::object results(std::span<const Value> inputs, const std::vector<int>& wanted,
+                     const TerminateFlag* terminate, Profiler* profiler) {
+    RunSettings settings;
+    settings.threads = threads_;
+    settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
+    settings.profiler = profiler;
+    std::vector<Value> values;
+    {
+      const py::gil_scoped_release nogil;
+      values = program_->run(inputs, settings);
+    }
+    const size_t count = wanted.empty() ? values.size() : wanted.size();
+    py::list list(count);
+    for (size_t i = 0; i < count; ++i) {
+      if (wanted.empty()) {
+        list[i] = to_python(std::move(values[i]));
+      } else {
+        list[i] = to_python(values[static_cast<size_t>(wanted[i])]);
+      }
+    }
+    return list;
+  }
+
+  std::unique_ptr<Program> program_;
+  std::vector<std::string> input_names_;
+  std::vector<py::object> interned_;
+  std::unordered_map<std::string, int> input_index_;
+  std::unordered_map<std::string, int> output_index_;
+  int threads_;
+};
+
+py::list take_events(Profiler& profiler) {
+  py::list result;
+  for (const Profiler::Event& event : profiler.take()) {
+    py::list outputs;
+    for (const auto& [dtype, shape] : event.outputs) {
+      outputs.append(py::make_tuple(name_of(dtype),
+                                    std::vector<int64_t>(shape.begin(), shape.end())));
+    }
+    py::dict item;
+    item["name"] = event.name;
+    item["op_type"] = event.op_type;
+    item["domain"] = event.domain;
+    item["kernel"] = event.kernel;
+    item["start_ns"] = event.start_ns;
+    item["duration_ns"] = event.duration_ns;
+    item["thread"] = event.thread;
+    item["outputs"] = outputs;
+    result.append(item);
+  }
+  return result;
+}
+
+}  // namespace
+
+void bind_program(py::module_& module) {
+  py::class_<TerminateFlag>(module, "TerminateFlag")
+      .def(py::init<>())
+      .def_property(
+          "value", [](const TerminateFlag& flag) { return flag.value.load(); },
+          [](TerminateFlag& flag, bool value) { flag.value.store(value); });
+  py::class_<Profiler>(module, "Profiler").def(py::init<>()).def("take", &take_events);
+  py::class_<Runner>(module, "Runner")
+      .def(py::init<const GraphBuilder&, std::vector<std::string>, const std::vector<std::string>&,
+                    int>(),
+           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("threads"))
+      .def("run_feeds", &Runner::run_feeds, py::arg("output_names"), py::arg("feeds"),
+           py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
+      .def("run_values", &Runner::run_values, py::arg("feeds"), py::arg("wanted"),
+           py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
+      .def_property_readonly("steps", &Runner::steps)
+      .def_property_readonly("arena_bytes", &Runner::arena_bytes);
+}
+
+}  // namespace bascule::bindings

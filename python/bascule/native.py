@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled extension, told which Python classes it speaks of."""
+
+from __future__ import annotations
+
+from bascule import _native, errors
+from bascule.ir.dtype import DataType
+
+__all__ = ["_native"]
+
+_native.set_dtypes(
+    {int(d): d.numpy for d in DataType if d not in (DataType.UNDEFINED, DataType.STRING)}
+)
+_native.set_error_classes(
+    errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented
+)

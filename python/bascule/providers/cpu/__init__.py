@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU provider: lowering of a graph to a native Program."""
