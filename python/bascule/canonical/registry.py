@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which rewrites apply to which version of which operator.
+
+A rewrite stands in the file of its family and registers itself:
+
+    @rewrite("TopK", until=9)
+    def top_k(node: Node, build: Builder) -> None:
+        node.set_input(1, build.ints(node.attributes.pop("k")))
+
+means: a TopK node whose version in force is at most 9 is changed by this function. Several may
+apply to one node; they run in the order of `until`, each leaving the form that the next expects,
+until one of them turns the node into another operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bascule.canonical.builder import Builder
+from bascule.ir.graph import ONNX_DOMAIN, Node
+
+Rewrite = Callable[[Node, Builder], None]
+
+EVERY_VERSION = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    since: int
+    until: int
+    apply: Rewrite
+
+
+_steps: dict[tuple[str, str], list[_Step]] = {}
+
+
+def rewrite(
+    *op_types: str, until: int, since: int = 0, domain: str = ONNX_DOMAIN
+) -> Callable[[Rewrite], Rewrite]:
+    """Register a function for operator versions `since` to `until`, both included.
+
+    Version 0 is an operator that its opset does not have: those that ONNX had as experiments
+    before opset 10 and dropped, and what other runtimes added to the default domain.
+    """
+
+    def register(function: Rewrite) -> Rewrite:
+        for op_type in op_types:
+            steps = _steps.setdefault((domain, op_type), [])
+            steps.append(_Step(since, until, function))
+            steps.sort(key=lambda step: step.until)
+        return function
+
+    return register
+
+
+def rewrites(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> list[Rewrite]:
+    """The rewrites for one version of an operator, in the order in which they run."""
+    steps = _steps.get((domain, op_type), [])
+    return [step.apply for step in steps if step.since <= version <= step.until]
