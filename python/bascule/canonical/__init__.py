@@ -15,6 +15,7 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     experimental,
     gather_scatter,
     image,
+    matmul,
     ml,
     normalization,
     pooling,
