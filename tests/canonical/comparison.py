@@ -80,7 +80,7 @@ def checked(model: Model) -> onnx.ModelProto:
     kinds = {info.name: info for info in inferred.graph.output}
     for output in proto.graph.output:
         output.CopyFrom(kinds[output.name])
-        if not output.HasField("type"):  # some functions are not looked into
+        if not output.type.WhichOneof("value"):  # some functions are not looked into
             output.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.shape.SetInParent()  # the checker asks for one, even unknown
