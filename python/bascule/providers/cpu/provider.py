@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CPU provider. The native kernel registry is the one source of what it can do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.types import TensorType
+from bascule.native import _native
+from bascule.providers.base import Answer
+from bascule.providers.cpu.lower import GraphLowering
+
+
+class CpuProvider:
+    """Runs graphs through native Programs with up to `threads` threads a loop."""
+
+    name = "CPUExecutionProvider"
+
+    def __init__(self, threads: int = 0) -> None:
+        self.threads = threads if threads > 0 else default_threads()
+
+    def capabilities(self, graph: Graph) -> dict[Node, Answer]:
+        lowering = GraphLowering(graph)
+        answers = {}
+        for node in graph:
+            kernel, reason = lowering.kernel_of(node)
+            if kernel is not None:
+                reason = self._nested_reason(node)
+            answers[node] = Answer(None if reason else kernel, reason)
+        return answers
+
+    def _nested_reason(self, node: Node) -> str:
+        """Why a node of a nested graph cannot run; empty when all can."""
+        for graph in node.subgraphs if node.domain == "" else ():
+            captures = [v for v in graph.captures() if v.constant is None]
+            lowering = GraphLowering(graph, captures)
+            for inner in graph:
+                kernel, reason = lowering.kernel_of(inner)
+                if kernel is None:
+                    return f"its {inner.op_type} node '{inner.name}': {reason}"
+                reason = self._nested_reason(inner)
+                if reason:
+                    return reason
+        return ""
+
+    def compile(self, graph: Graph) -> Any:
+        return _native.Runner(
+            GraphLowering(graph).builder,
+            [v.name for v in graph.inputs],
+            [v.name for v in graph.outputs],
+            self.threads,
+        )
+
+
+def default_threads() -> int:
+    """One thread per usable CPU, container limits included."""
+    return int(_native.usable_cpus())
+
+
+def fold_node(node: Node, inputs: list[np.ndarray[Any, Any] | None]) -> list[Any] | None:
+    """Run one node on constant inputs; None when no kernel takes it or it fails."""
+    graph = Graph("fold")
+    values: list[Value | None] = [
+        None if array is None else graph.constant(array) for array in inputs
+    ]
+    copy = Node(node.op_type, values, len(node.outputs), node.attributes, domain=node.domain)
+    copy.name = node.name
+    for value, original in zip(copy.outputs, node.outputs):
+        value.type = original.type
+    graph.append(copy)
+    for value in copy.outputs:
+        graph.add_output(value)
+    try:
+        runner = CpuProvider(1).compile(graph)
+        results: list[Any] = runner.run_values([], [])
+    except Exception:  # an invalid node: the error belongs to the run, not to the optimizer
+        return None
+    for array, value in zip(results, node.outputs):
+        if not isinstance(array, np.ndarray):
+            return None
+        if isinstance(value.type, TensorType) and array.dtype != value.type.dtype.numpy:
+            return None
+    return results
