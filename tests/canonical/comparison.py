@@ -58,7 +58,11 @@ def model_of(
     results = [f"out{index}" for index in range(outputs)]
     node = helper.make_node(op_type, names, results, name="node", domain=domain, **attributes)
     graph = helper.make_graph(
-        [*hiding, node], "g", infos, [onnx.ValueInfoProto(name=name) for name in results], initializers
+        [*hiding, node],
+        "g",
+        infos,
+        [onnx.ValueInfoProto(name=name) for name in results],
+        initializers,
     )
     imports = [helper.make_opsetid("", opset)]
     if domain:

@@ -83,9 +83,7 @@ def test_each_activation_for_itself() -> None:
         batch_mean,
         batch_variance,
     ]
-    assert_rewritten(
-        "BatchNormalization", inputs, 7, trained, outputs=5, spatial=0, momentum=0.5
-    )
+    assert_rewritten("BatchNormalization", inputs, 7, trained, outputs=5, spatial=0, momentum=0.5)
 
 
 def test_training_mode_of_opset_14_is_kept() -> None:

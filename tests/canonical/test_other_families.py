@@ -101,9 +101,7 @@ def test_recurrent(op_type: str, gates: int, output_sequence: int) -> None:
 
 def test_misspelt_direction() -> None:
     x, w, r = normal(5, 2, 3), normal(1, 12, 3), normal(1, 12, 4)
-    model = canonical(
-        model_of("GRU", [x, w, r], 1, outputs=2, hidden_size=4, direction="foward")
-    )
+    model = canonical(model_of("GRU", [x, w, r], 1, outputs=2, hidden_size=4, direction="foward"))
     assert next(iter(model.graph)).attributes["direction"] == "forward"
 
 

@@ -57,9 +57,7 @@ def test_upsample(scales: list[float], mode: str) -> None:
 @pytest.mark.parametrize("mode", ["nearest", "bilinear"])
 def test_upsample_of_images(mode: str) -> None:
     expected = {"nearest": nearest, "bilinear": linear}[mode](X, SCALES[0])
-    assert_rewritten(
-        "Upsample", [X], 1, [expected], height_scale=2.0, width_scale=3.0, mode=mode
-    )
+    assert_rewritten("Upsample", [X], 1, [expected], height_scale=2.0, width_scale=3.0, mode=mode)
 
 
 def test_upsample_in_unknown_mode() -> None:
@@ -78,9 +76,7 @@ def test_resize_10(scales: list[float], constants: tuple[int, ...]) -> None:
     mixed = not constants or (min(scales) < 1 < max(scales))
     assert op_types(model).count("Resize") == 1 + mixed
     expected = linear(X, scales)
-    assert_rewritten(
-        "Resize", [X, values], 10, [expected], constants=constants, mode="linear"
-    )
+    assert_rewritten("Resize", [X, values], 10, [expected], constants=constants, mode="linear")
 
 
 def test_resize_11_with_empty_inputs() -> None:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from .comparison import Array, assert_rewritten, model_of, canonical, normal, op_types
+from .comparison import Array, assert_rewritten, canonical, model_of, normal, op_types
 
 
 def old(op_type: str, x: Array, axis: int) -> Array:

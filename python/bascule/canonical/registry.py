@@ -58,3 +58,12 @@ def rewrites(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> list[Rewr
     """The rewrites for one version of an operator, in the order in which they run."""
     steps = _steps.get((domain, op_type), [])
     return [step.apply for step in steps if step.since <= version <= step.until]
+
+
+def outside_standard() -> set[str]:
+    """Operators of the default domain that are accepted where the opset in force has none."""
+    return {
+        op_type
+        for (domain, op_type), steps in _steps.items()
+        if domain == ONNX_DOMAIN and any(not step.until for step in steps)
+    }

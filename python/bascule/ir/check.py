@@ -19,6 +19,26 @@ FunctionKey = tuple[str, str, str]
 UNCHECKED_DOMAINS = frozenset((FUSED_DOMAIN, "com.microsoft"))
 """Domains whose operators have no schema here; they need no opset import."""
 
+OUTSIDE_STANDARD = frozenset(
+    (
+        "Affine",
+        "ConstantFill",
+        "Crop",
+        "DynamicSlice",
+        "GivenTensorFill",
+        "ImageScaler",
+        "LayerNormalization",
+        "MeanVarianceNormalization",
+        "ParametricSoftplus",
+        "Scale",
+        "ScaledTanh",
+        "SimplifiedLayerNormalization",
+        "ThresholdedRelu",
+    )
+)
+"""Operators of the default domain that may be used in an opset without them: experiments that ONNX
+dropped, and what other runtimes have added. Canonicalizing gives them a standard form."""
+
 _ATTRIBUTE_FIELDS = {
     "f": 1,
     "i": 2,
@@ -255,6 +275,8 @@ def check_node(
     version = imports[domain]
     found = schema(op_type, version, domain)
     if found is None:
+        if not domain and op_type in OUTSIDE_STANDARD:
+            return
         raise _invalid(
             proto, name, f"No Op registered for {op_type} with domain_version of {version}"
         )
