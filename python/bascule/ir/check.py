@@ -189,8 +189,8 @@ def function_keys(proto: onnx.ModelProto) -> set[FunctionKey]:
     return found
 
 
-def check_recursion(functions: dict[FunctionKey, Function]) -> None:
-    """Refuse functions that call themselves, through others or not."""
+def call_order(functions: Mapping[FunctionKey, Function]) -> list[FunctionKey]:
+    """The functions, each after those that it calls; functions that call themselves are refused."""
     calls = {
         key: [
             called
@@ -199,7 +199,7 @@ def check_recursion(functions: dict[FunctionKey, Function]) -> None:
         ]
         for key, function in functions.items()
     }
-    done: set[FunctionKey] = set()
+    done: dict[FunctionKey, None] = {}
     for root in functions:
         path = [(root, iter(calls[root]))] if root not in done else []
         active = {root}
@@ -217,7 +217,8 @@ def check_recursion(functions: dict[FunctionKey, Function]) -> None:
             else:
                 path.pop()
                 active.discard(key)
-                done.add(key)
+                done[key] = None
+    return list(done)
 
 
 # --- nodes
@@ -233,6 +234,8 @@ def attribute_kind(proto: onnx.AttributeProto, where: str) -> int:
     kind = proto.type
     if not proto.name:
         raise InvalidGraph(f"Attribute '{where}' has no name.")
+    if kind == 0 and proto.ref_attr_name and not filled:  # so in operator schemas' own functions
+        return kind
     if kind == 0:  # not demanded by the first versions of the IR
         if len(filled) != 1:
             raise InvalidGraph(f"Attribute '{where}' does not say its type.")
@@ -304,7 +307,7 @@ def check_node(
                 proto, name, f"Unrecognized attribute: {attribute.name} for operator {op_type}"
             )
         kind = attribute_kind(attribute, f"{name}.{attribute.name}")
-        if kind != expected:
+        if kind not in (expected, 0):
             raise _invalid(
                 proto,
                 name,

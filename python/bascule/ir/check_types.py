@@ -48,7 +48,7 @@ def check_types(model: Model) -> None:
     for node in model.graph.walk_nodes():
         if (node.domain, node.op_type, node.overload) in model.functions:
             continue
-        version = model.opset_imports.get(node.domain)
+        version = node.opset or model.opset_imports.get(node.domain)
         if version is not None and check.schema(node.op_type, version, node.domain) is not None:
             _check_node(node, _parameters(node.op_type, version, node.domain))
 

@@ -48,7 +48,6 @@ class ModelReader:
         self._functions = check.function_keys(proto)
         self._opsets: dict[str, int] = {}
         self._in_function = False
-        self._type_depth = 0
 
     def read(self) -> Model:
         proto = self._proto
@@ -56,9 +55,9 @@ class ModelReader:
         imports = check.opset_imports(proto)
         functions = {}
         for function_proto in proto.functions:
-            function = self._function(function_proto, imports)
+            function = self.function(function_proto, imports)
             functions[function.domain, function.name, function.overload] = function
-        check.check_recursion(functions)
+        check.call_order(functions)  # refuses recursion
         self._opsets, self._in_function = imports, False
         graph = self._graph(proto.graph, {}, None)
         for value in graph.inputs:
@@ -79,7 +78,7 @@ class ModelReader:
 
     # --- graphs
 
-    def _function(self, proto: onnx.FunctionProto, imports: dict[str, int]) -> Function:
+    def function(self, proto: onnx.FunctionProto, imports: dict[str, int]) -> Function:
         self._opsets = check.function_opset_imports(proto, imports)
         self._in_function = True
         body = Graph(proto.name)
@@ -291,6 +290,17 @@ class ModelReader:
                     value.metadata[f"{DENOTATION}.{index}"] = dim.denotation
         if info.metadata_props:
             value.metadata.update(_metadata(info))
+
+
+def read_function(proto: onnx.FunctionProto, imports: dict[str, int]) -> Function:
+    """A function that stands alone, as those of operator schemas; `imports` fills its own."""
+    import onnx
+
+    def no_files(tensor: str, entries: dict[str, str], nbytes: int) -> memoryview:
+        raise InvalidGraph(f"Tensor '{tensor}' of a function has external data.")
+
+    reader = ModelReader(onnx.ModelProto(), TensorReader([], 0, no_files, False))
+    return reader.function(proto, imports)
 
 
 def _described(name: str, types: dict[str, Value]) -> Value:

@@ -148,6 +148,7 @@ class Node:
         "metadata",
         "name",
         "op_type",
+        "opset",
         "outputs",
         "overload",
     )
@@ -168,6 +169,8 @@ class Node:
         self.overload = overload
         self.name = name
         self.doc = ""
+        self.opset: int | None = None
+        """The opset that the node is written for, when it is not the model's."""
         self.attributes: dict[str, Attribute] = dict(attributes or {})
         self.metadata: dict[str, str] = {}
         self.graph: Graph | None = None
@@ -295,7 +298,7 @@ class Graph:
         elif self.parent is None:
             # The output needs its own name, so it needs a node of its own.
             value.output_count -= 1
-            identity = Node("Identity", [value])
+            identity = Node("Identity", [value], name=f"Identity_{old.name}")
             identity.output.type = value.type
             if old.output_count == 0:
                 old.name, identity.output.name = self.fresh_name(old.name), old.name

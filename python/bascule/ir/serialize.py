@@ -321,6 +321,14 @@ class ModelWriter:
                     dims[int(index)].denotation = text
 
 
+def node_proto(node: Node) -> onnx.NodeProto:
+    """One node alone."""
+    graph = onnx.GraphProto()
+    imports = {node.domain: check.newest_opsets().get(node.domain, 1)}
+    ModelWriter(Model(Graph(), imports)).node(node, graph)
+    return graph.node[0]
+
+
 def _kind(value: Attribute) -> int:
     """The attribute type that a Python value stands for."""
     if isinstance(value, list):
