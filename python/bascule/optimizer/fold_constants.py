@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compute nodes whose inputs are constants.
+
+Before:
+    g () => (float[2] y) <float[2] a = {1.0, 2.0}, float b = {3.0}> { y = Add(a, b) }
+After:
+    g () => (float[2] y) <float[2] c = {4.0, 5.0}> { y = Identity(c) }
+Keeps:
+    g () => (float[2] y) <int8[2] a = {1, 2}, float b = {3.0}> { y = DequantizeLinear(a, b) }
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bascule.ir.constant import Constant
+from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.types import TensorType
+from bascule.optimizer.context import Array, Context
+from bascule.optimizer.passes import graph_pass
+from bascule.optimizer.pattern import constant_of
+from bascule.optimizer.rewrite import Builder, replace
+
+_LIMIT = 16 << 20
+"""Results may be this large, or as large as what they are computed from."""
+
+_RANDOM = frozenset(
+    [
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    ]
+)
+_NEVER = _RANDOM | {"Constant", "DequantizeLinear", "Dropout", "Identity"}
+"""DequantizeLinear stays: quantized weights are a quarter of the size, and kernels read them."""
+
+
+@graph_pass
+def fold_constants(graph: Graph, context: Context) -> int:
+    count = 0
+    for inner in list(graph.walk_graphs()):
+        for node in inner:
+            results = constant_results(node) or _fold(node, context)
+            if results is None:
+                continue
+            build = Builder(node)
+            replace(node, [build.constant(r, v.name) for r, v in zip(results, node.outputs)], build)
+            count += 1
+    return count
+
+
+def constant_results(node: Node) -> list[Constant] | None:
+    """What a Constant node holds."""
+    if not node.is_op("Constant") or len(node.attributes) != 1:
+        return None
+    name, value = next(iter(node.attributes.items()))
+    if name == "value" and isinstance(value, Constant):
+        return [value]
+    kinds = {"value_float": np.float32, "value_int": np.int64, "value_string": object}
+    for prefix, dtype in kinds.items():
+        if name in (prefix, prefix + "s"):
+            return [Constant.from_numpy(np.asarray(value, dtype=dtype))]
+    return None
+
+
+def _fold(node: Node, context: Context) -> list[Constant] | None:
+    if context.fold is None or node.op_type in _NEVER or node.subgraphs or not node.outputs:
+        return None
+    present = [value for value in node.inputs if value is not None]
+    constants = [constant_of(value) for value in present]
+    if not constants or None in constants:
+        return None
+    read = sum(constant.nbytes for constant in constants if constant is not None)
+    expected = sum(map(_size, node.outputs))
+    if expected > max(_LIMIT, read):
+        return None
+    inputs: list[Array | None] = [
+        None if value is None else constant_of(value).numpy()  # type: ignore[union-attr]
+        for value in node.inputs
+    ]
+    results = context.fold(node, inputs)
+    if results is None or not all(isinstance(result, np.ndarray) for result in results):
+        return None
+    made = [Constant.from_numpy(result) for result in results]
+    if sum(constant.nbytes for constant in made) > max(_LIMIT, read):
+        return None
+    if any(v.dtype not in (None, made.dtype) for v, made in zip(node.outputs, made)):
+        return None
+    return made
+
+
+def _size(value: Value) -> int:
+    """Bytes of a result; 0 when they are not known before."""
+    shape = value.static_shape
+    if shape is None or not isinstance(value.type, TensorType):
+        return 0
+    return int(np.prod(shape, dtype=np.float64)) * value.type.dtype.bits // 8

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the passes of each stage until nothing changes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from bascule.ir.graph import Graph, Model, Node
+from bascule.ir.infer import infer_types
+from bascule.optimizer.context import Context
+from bascule.optimizer.passes import Pass, Stage
+from bascule.optimizer.report import Report
+from bascule.optimizer.rewrite import Rule
+from bascule.optimizer.verifier import verify as verify_graph
+
+_ROUNDS = 16
+"""How often a stage is repeated at most; real models need two to four rounds."""
+
+
+class PassError(Exception):
+    """A pass failed; the message names it and the node."""
+
+
+def run_stages(
+    model: Model,
+    stages: Sequence[Stage],
+    context: Context,
+    *,
+    disabled: Collection[str] = (),
+    verify: bool = False,
+) -> Report:
+    """Run `stages` on `model`, leaving out the passes named in `disabled`.
+
+    With `verify` the structure of the graph is checked after every change.
+    """
+    runner = _Runner(model.graph, context, verify)
+    for stage in stages:
+        passes = [each for each in stage.passes if each.name not in disabled]
+        changed = runner.run(passes)
+        rounds = 1
+        while changed and rounds < _ROUNDS:
+            with _named(f"type inference after stage '{stage.name}'"):
+                infer_types(model, context.definitions, check=False)
+            changed = runner.run(passes)
+            rounds += 1
+    model.graph.remove_unused_initializers()
+    return runner.report
+
+
+class _Runner:
+    def __init__(self, graph: Graph, context: Context, verify: bool) -> None:
+        self.report = Report()
+        self._graph = graph
+        self._context = context
+        self._verify = verify
+
+    def run(self, passes: Sequence[Pass]) -> bool:
+        """Run each pass once, neighbouring rules together; True when something changed."""
+        changed = False
+        rules: list[Rule] = []
+        for each in passes:
+            if isinstance(each, Rule):
+                rules.append(each)
+                continue
+            changed |= self._apply_rules(rules)
+            rules = []
+            with _named(f"pass '{each.name}'"):
+                count = int(each.function(self._graph, self._context))
+                self._changed(each, count)
+            changed |= count > 0
+        return self._apply_rules(rules) or changed
+
+    def _apply_rules(self, rules: Sequence[Rule]) -> bool:
+        by_root = _by_root(rules)
+        changed = False
+        for graph in list(self._graph.walk_graphs()) if rules else ():
+            for node in graph:
+                for each in by_root.get((node.domain, node.op_type), ()):
+                    with _named(f"pass '{each.name}'", node):
+                        if each.apply(node, self._context, self.report):
+                            self._changed(each, 1)
+                            changed = True
+                    if node.graph is None:
+                        break
+        return changed
+
+    def _changed(self, each: Pass, count: int) -> None:
+        self.report.change(each.name, count)
+        if count and self._verify:
+            verify_graph(self._graph)
+
+
+def _by_root(rules: Sequence[Rule]) -> dict[tuple[str, str], list[Rule]]:
+    """The rules to try on a node, by its operator."""
+    found: dict[tuple[str, str], list[Rule]] = {}
+    for each in rules:
+        for root in each.patterns:
+            for op_type in root.op_types:
+                bucket = found.setdefault((root.domain, op_type), [])
+                if each not in bucket:
+                    bucket.append(each)
+    return found
+
+
+@contextmanager
+def _named(what: str, node: Node | None = None) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        at = "" if node is None else f" at node '{node.name}' ({node.op_type})"
+        raise PassError(f"{what} failed{at}: {error}") from error
