@@ -53,7 +53,9 @@ def compare(actual: Any, expected: Any, rtol: float = 1e-3, atol: float = 1e-5) 
     if expected.dtype.kind in "fc":
         np.testing.assert_allclose(actual, expected, rtol, atol)
     elif expected.dtype.kind == "V":
-        np.testing.assert_allclose(actual.astype(np.float32), expected.astype(np.float32), rtol, atol)
+        np.testing.assert_allclose(
+            actual.astype(np.float32), expected.astype(np.float32), rtol, atol
+        )
     else:
         np.testing.assert_array_equal(actual, expected)
 
@@ -71,7 +73,9 @@ def run_case(folder: Path) -> None:
         ]
         results = runner.run_values(
             [
-                np.asarray(f, dtype=object) if getattr(f, "dtype", None) is not None and f.dtype.kind in "US" else f
+                np.asarray(f, dtype=object)
+                if getattr(f, "dtype", None) is not None and f.dtype.kind in "US"
+                else f
                 for f in feeds
             ],
             [],

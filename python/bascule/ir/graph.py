@@ -54,7 +54,16 @@ class Use(NamedTuple):
 class Value:
     """An edge of the graph: made by one node, a graph input, or a constant."""
 
-    __slots__ = ("constant", "metadata", "name", "output_count", "owner", "producer", "type", "uses")
+    __slots__ = (
+        "constant",
+        "metadata",
+        "name",
+        "output_count",
+        "owner",
+        "producer",
+        "type",
+        "uses",
+    )
 
     def __init__(
         self, name: str = "", type: Type | None = None, constant: Constant | None = None
@@ -461,7 +470,9 @@ class Graph:
                 for producer in producers:
                     seen = state.get(id(producer), 0)
                     if seen == 1:
-                        raise ValueError(f"node '{producer.name}' ({producer.op_type}) is on a cycle")
+                        raise ValueError(
+                            f"node '{producer.name}' ({producer.op_type}) is on a cycle"
+                        )
                     if seen == 0:
                         state[id(producer)] = 1
                         stack.append((producer, iter(self._producers(producer))))

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a model file to Programs: load, canonicalize, optimize, partition, compile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+
+from bascule.canonical import canonicalize
+from bascule.compiled import CompiledModel, NodeRow
+from bascule.ir.constant import Constant
+from bascule.ir.graph import FUSED_DOMAIN, Model, Node
+from bascule.ir.infer import infer_types
+from bascule.ir.inline import inline_call, inline_functions, schema_function
+from bascule.optimizer import Context, Level, Report, optimize
+from bascule.optimizer.fused import definition
+from bascule.options import GraphOptimizationLevel
+from bascule.providers.base import Provider
+from bascule.providers.cpu.provider import fold_node
+from bascule.providers.partition import Assignment, assign
+
+_LEGALIZE_ROUNDS = 16
+"""How deep functions may call functions before the model is refused."""
+
+
+def level_of(option: GraphOptimizationLevel) -> Level:
+    """The optimizer's level for a session option."""
+    if option >= GraphOptimizationLevel.ORT_ENABLE_LAYOUT:
+        return Level.ALL
+    return {
+        GraphOptimizationLevel.ORT_DISABLE_ALL: Level.DISABLED,
+        GraphOptimizationLevel.ORT_ENABLE_BASIC: Level.BASIC,
+        GraphOptimizationLevel.ORT_ENABLE_EXTENDED: Level.EXTENDED,
+    }[option]
+
+
+def prepare(
+    model: Model,
+    providers: Sequence[Provider],
+    level: Level,
+    disabled: Collection[str] = (),
+    seconds: dict[str, float] | None = None,
+) -> Report:
+    """Bring `model` into the form that is compiled: canonical, legal and optimized, in place."""
+    seconds = {} if seconds is None else seconds
+    started = time.perf_counter()
+
+    def phase(name: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[name] = seconds.get(name, 0.0) + now - started
+        started = now
+
+    inline_functions(model)
+    canonicalize(model)
+    infer_types(model, definition)
+    phase("canonicalize")
+    legalize(model, providers)
+    phase("legalize")
+    report = optimize(model, level, disabled=disabled, context=Context(fold_node, definition))
+    phase("optimize")
+    legalize(model, providers)
+    phase("legalize")
+    return report
+
+
+def legalize(model: Model, providers: Sequence[Provider]) -> None:
+    """Inline every node that no provider takes and that has a definition in simpler operators."""
+    for _ in range(_LEGALIZE_ROUNDS):
+        changed = False
+        for graph in list(model.graph.walk_graphs()):
+            assignments = assign(graph, providers)
+            for node, assignment in assignments.items():
+                if assignment.provider is not None or node.graph is None:
+                    continue
+                function = (
+                    definition(node)
+                    if node.domain == FUSED_DOMAIN
+                    else schema_function(node, model.opset_imports.get(node.domain, 1))
+                )
+                if function is not None:
+                    inline_call(node, function)
+                    changed = True
+        if not changed:
+            return
+        canonicalize(model)
+        infer_types(model, definition)
+
+
+def compile_model(
+    model: Model,
+    providers: Sequence[Provider],
+    level: Level,
+    disabled: Collection[str] = (),
+    seconds: dict[str, float] | None = None,
+) -> CompiledModel:
+    """Optimize `model` (in place) and compile it."""
+    seconds = {} if seconds is None else seconds
+    report = prepare(model, providers, level, disabled, seconds)
+    started = time.perf_counter()
+    graph = model.graph
+    assignments = assign(graph, providers)
+    refused = [node for node, a in assignments.items() if a.provider is None]
+    if refused:
+        raise NotImplementedError(_refusal(refused, assignments))
+    rows = [_row(node, assignments[node]) for node in graph]
+    used = {id(a.provider): a.provider for a in assignments.values()}
+    provider = next(iter(used.values()), None) or providers[-1]
+    program = provider.compile(graph)
+    seconds["compile"] = time.perf_counter() - started
+    return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
+
+
+def _refusal(refused: list[Node], assignments: dict[Node, Assignment]) -> str:
+    """One report of every node that nothing can run."""
+    first = refused[0]
+    lines = [
+        f"Could not find an implementation for {first.op_type} node with name '{first.name}'"
+        + (f" and {len(refused) - 1} more:" if len(refused) > 1 else ":")
+    ]
+    for node in refused:
+        domain = f"{node.domain}." if node.domain else ""
+        types = ", ".join("-" if v is None else str(v.type) for v in node.inputs)
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in assignments[node].reasons)
+        lines.append(f"  {domain}{node.op_type} '{node.name}' ({types}): {reasons}")
+        source = source_of(node)
+        if source:
+            lines.append(f"    from {source}")
+    return "\n".join(lines)
+
+
+def source_of(node: Node) -> str:
+    """The innermost source line that the exporter wrote into the node's metadata, or ''."""
+    trace = node.metadata.get("pkg.torch.onnx.stack_trace", "")
+    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    return lines[-1] if lines else ""
+
+
+def _row(node: Node, assignment: Assignment) -> NodeRow:
+    assert assignment.provider is not None
+    return NodeRow(
+        node.name,
+        node.op_type,
+        node.domain,
+        [(v.name, str(v.type), None if v.shape is None else list(v.shape)) for v in node.outputs],
+        assignment.provider.name,
+        assignment.kernel,
+        assignment.reasons,
+        source_of(node),
+    )
+
+
+def take_defaults(model: Model) -> dict[str, Constant]:
+    """Make inputs that have an initializer of the same name plain inputs; returns the initializers.
+
+    Before IR version 4 every initializer had to be listed as an input: there they are constants.
+    """
+    graph = model.graph
+    overridable = [value for value in graph.inputs if value.name in graph.initializers]
+    if model.ir_version < 4:
+        graph.inputs = [value for value in graph.inputs if value not in overridable]
+        return {}
+    defaults = {}
+    for value in overridable:
+        assert value.constant is not None
+        defaults[value.name] = value.constant
+        del graph.initializers[value.name]
+        value.constant = None
+    return defaults

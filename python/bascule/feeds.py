@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn what a caller passes to `run` into values a Program takes, or say what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bascule.errors import Fail, InvalidArgument
+from bascule.ir.dtype import DataType
+from bascule.ir.types import (
+    MapType,
+    OptionalType,
+    SequenceType,
+    Shape,
+    TensorType,
+    Type,
+)
+
+
+class Signature:
+    """The inputs and outputs of a session, as checks need them.
+
+    `required` inputs must be fed; `defaults` are initializers that a feed may override; `known`
+    are names that can be fed at all.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[tuple[str, Type | None]],
+        outputs: Sequence[str],
+        defaults: Mapping[str, Any],
+    ) -> None:
+        self.inputs = list(inputs)
+        self.outputs = list(outputs)
+        self.defaults = dict(defaults)
+        self.types = dict(inputs)
+
+    def output_numbers(self, names: Any) -> list[int]:
+        """Positions of the outputs asked for; [] stands for all of them."""
+        if names is None:
+            return []
+        if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+            raise TypeError(
+                "incompatible function arguments: output_names must be None or a list of str, "
+                f"not {type(names).__name__}"
+            )
+        numbers = []
+        for name in names:
+            if not isinstance(name, str):
+                raise TypeError(f"incompatible function arguments: output name {name!r} is no str")
+            if name not in self.outputs:
+                raise InvalidArgument(f"Invalid output name:{name}", outputs=self.outputs)
+            numbers.append(self.outputs.index(name))
+        return numbers
+
+    def check_names(self, feeds: Any) -> None:
+        """The names of a feed, before any value is looked at."""
+        if not hasattr(feeds, "items") or not hasattr(feeds, "keys"):
+            raise AttributeError(
+                f"incompatible function arguments: input_feed must be a dict from input name to "
+                f"value, not {type(feeds).__name__}"
+            )
+        missing = [
+            name
+            for name, type_ in self.inputs
+            if name not in feeds
+            and name not in self.defaults
+            and not isinstance(type_, OptionalType)
+        ]
+        if missing:
+            raise ValueError(
+                f"Required inputs ({missing}) are missing from input feed ({list(feeds)})."
+            )
+        for name in feeds:
+            if name not in self.types:
+                raise InvalidArgument(
+                    f"Invalid input name: {name}", inputs=[n for n, _ in self.inputs]
+                )
+
+    def values(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """One native-ready object per input, in order."""
+        self.check_names(feeds)
+        result = []
+        for name, type_ in self.inputs:
+            if name in feeds:
+                result.append(convert(name, feeds[name], type_))
+            else:
+                result.append(self.defaults.get(name))
+        return result
+
+
+def convert(name: str, value: Any, type_: Type | None) -> Any:
+    """`value` for the input `name` of type `type_`: an array, a list, a dict or None."""
+    if hasattr(value, "_array"):  # an OrtValue
+        value = value._array
+    if isinstance(type_, OptionalType):
+        return None if value is None else convert(name, value, type_.element)
+    if value is None:
+        raise Fail(f"Missing Input: {name}")
+    if isinstance(type_, SequenceType):
+        if not isinstance(value, list):
+            raise InvalidArgument(
+                f"Input '{name}' expected to be of type: 3 but received a tensor", expected=type_
+            )
+        return [convert(f"{name}[{i}]", item, type_.element) for i, item in enumerate(value)]
+    if isinstance(type_, MapType):
+        if not isinstance(value, dict):
+            raise RuntimeError(f"Input '{name}' must be one dict, not {type(value).__name__}")
+        element = type_.value
+        return {
+            key: convert(f"{name}[{key!r}]", np.asarray(item), element)
+            for key, item in value.items()
+        }
+    if not isinstance(type_, TensorType):
+        return value
+    array = _tensor(name, value, type_)
+    _check_shape(name, array.shape, type_.shape)
+    return array
+
+
+def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
+    if isinstance(value, list):
+        value = _from_list(name, value, type_)
+    elif not isinstance(value, np.ndarray):
+        value = _from_protocol(name, value, type_)
+    array: np.ndarray[Any, Any] = np.asarray(value)
+    if type_.dtype is DataType.STRING:
+        if array.dtype.kind not in "OUSVT":
+            raise _wrong_dtype(name, array, type_)
+        return _strings(array)
+    try:
+        actual = DataType.from_numpy(array.dtype.newbyteorder("="))
+    except TypeError:
+        raise _wrong_dtype(name, array, type_) from None
+    if actual is not type_.dtype:
+        raise _wrong_dtype(name, array, type_)
+    # ascontiguousarray would turn a scalar into a vector.
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def _from_list(name: str, value: list[Any], type_: TensorType) -> np.ndarray[Any, Any]:
+    try:
+        dtype = object if type_.dtype is DataType.STRING else type_.dtype.numpy
+        return np.array(value, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RuntimeError(f"Input '{name}': cannot make {type_} from a list: {error}") from None
+
+
+def _from_protocol(name: str, value: Any, type_: TensorType) -> Any:
+    scalar = isinstance(value, (int, float, complex, str, bytes, np.generic))
+    if not scalar:
+        if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+            try:
+                return np.from_dlpack(value)
+            except (BufferError, RuntimeError, TypeError, ValueError):
+                pass  # a type that NumPy does not take over DLPack
+        if hasattr(value, "__array__"):
+            return np.asarray(value)
+    raise RuntimeError(
+        f"Unable to handle object of type {type(value)}. Input must be a list of dictionaries or "
+        f"a single numpy array for input '{name}', expected {type_}."
+    )
+
+
+def _strings(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    result = np.empty(array.shape, dtype=object)
+    for index, item in np.ndenumerate(array):
+        if isinstance(item, (bytes, np.void)):
+            result[index] = bytes(item).rstrip(b"\0").decode("utf-8", "surrogateescape")
+        else:
+            result[index] = str(item)
+    return result
+
+
+def _wrong_dtype(name: str, array: np.ndarray[Any, Any], type_: TensorType) -> InvalidArgument:
+    try:
+        actual = f"tensor({DataType.from_numpy(array.dtype.newbyteorder('=')).onnx_name})"
+    except TypeError:
+        actual = f"array of {array.dtype}"
+    fix = ""
+    if array.dtype.kind in "biuf" and type_.dtype is not DataType.STRING:
+        fix = f"feed {name}.astype('{type_.dtype.numpy.name}')"
+    return InvalidArgument(
+        f"Unexpected input data type. Actual: ({actual}) , expected: ({type_})",
+        input=name,
+        shape=list(array.shape),
+        fix=fix,
+    )
+
+
+def _check_shape(name: str, actual: tuple[int, ...], expected: Shape | None) -> None:
+    if expected is None:
+        return
+    wanted = [dim if dim is not None else "?" for dim in expected]
+    if len(actual) != len(expected):
+        raise InvalidArgument(
+            f"Invalid rank for input: {name} Got: {len(actual)} Expected: {len(expected)} "
+            "Please fix either the inputs/outputs or the model.",
+            got=list(actual),
+            expected=wanted,
+        )
+    wrong = [
+        f" index: {axis} Got: {got} Expected: {dim}"
+        for axis, (got, dim) in enumerate(zip(actual, expected))
+        if isinstance(dim, int) and dim != got
+    ]
+    if wrong:
+        raise InvalidArgument(
+            f"Got invalid dimensions for input: {name} for the following indices\n"
+            + "\n".join(wrong)
+            + "\n Please fix either the inputs/outputs or the model.",
+            got=list(actual),
+            expected=wanted,
+        )

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a session tells about its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bascule.ir.graph import Model, Value
+from bascule.ir.types import SparseTensorType, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class NodeArg:
+    """An input or output. `shape` has an int for a fixed size, a str for a named one, None else."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+    @classmethod
+    def of(cls, value: Value) -> NodeArg:
+        shape: list[int | str | None] = []
+        if isinstance(value.type, (TensorType, SparseTensorType)) and value.type.shape is not None:
+            shape = [dim or None if isinstance(dim, str) else dim for dim in value.type.shape]
+        return cls(value.name, str(value.type), shape)
+
+    def __str__(self) -> str:
+        return f"NodeArg(name='{self.name}', type='{self.type}', shape={self.shape})"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """The model's own description of itself."""
+
+    producer_name: str = ""
+    graph_name: str = ""
+    graph_description: str = ""
+    description: str = ""
+    domain: str = ""
+    version: int = 0
+    custom_metadata_map: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, model: Model) -> ModelMetadata:
+        return cls(
+            producer_name=model.producer_name,
+            graph_name=model.graph.name,
+            graph_description=model.graph.doc,
+            description=model.doc,
+            domain=model.domain,
+            version=model.model_version,
+            custom_metadata_map=dict(model.metadata),
+        )

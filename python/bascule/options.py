@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of sessions and of single runs, with onnxruntime's names."""
+
+from __future__ import annotations
+
+import copy
+import enum
+from typing import Any, ClassVar
+
+from bascule.native import _native
+
+
+class GraphOptimizationLevel(enum.IntEnum):
+    """How far the graph is rewritten before it is compiled."""
+
+    ORT_DISABLE_ALL = 0
+    ORT_ENABLE_BASIC = 1
+    ORT_ENABLE_EXTENDED = 2
+    ORT_ENABLE_LAYOUT = 3
+    ORT_ENABLE_ALL = 99
+
+
+class ExecutionMode(enum.IntEnum):
+    """Whether independent nodes may run at the same time."""
+
+    ORT_SEQUENTIAL = 0
+    ORT_PARALLEL = 1
+
+
+class ExecutionOrder(enum.IntEnum):
+    """The order in which nodes are scheduled."""
+
+    DEFAULT = 0
+    PRIORITY_BASED = 1
+    MEMORY_EFFICIENT = 2
+
+
+def _check(name: str, value: Any, kind: type) -> Any:
+    """`value` if it is of `kind` (an int is no bool and no enum here), else TypeError."""
+    wrong_int = kind is int and (isinstance(value, (bool, enum.Enum)) or not isinstance(value, int))
+    if wrong_int or not isinstance(value, kind):
+        raise TypeError(
+            f"incompatible function arguments: {name} must be {kind.__name__}, "
+            f"not {type(value).__name__} {value!r}"
+        )
+    return value
+
+
+class _Typed:
+    """A plain attribute holder: known names only, each of one type."""
+
+    _fields: ClassVar[dict[str, tuple[type, Any]]] = {}
+
+    def __init__(self) -> None:
+        for name, (_, default) in self._fields.items():
+            object.__setattr__(self, name, default)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self._fields:
+            value = _check(name, value, self._fields[name][0])
+        elif name not in self.__dict__ and not hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+        object.__setattr__(self, name, value)
+
+
+class SessionOptions(_Typed):
+    """How a session is made. A session copies it, so one may serve many sessions.
+
+    `intra_op_num_threads` 0 means one thread per usable CPU. Flags for memory are hints.
+    """
+
+    _fields: ClassVar[dict[str, tuple[type, Any]]] = {
+        "graph_optimization_level": (
+            GraphOptimizationLevel,
+            GraphOptimizationLevel.ORT_ENABLE_ALL,
+        ),
+        "intra_op_num_threads": (int, 0),
+        "inter_op_num_threads": (int, 0),
+        "execution_mode": (ExecutionMode, ExecutionMode.ORT_SEQUENTIAL),
+        "execution_order": (ExecutionOrder, ExecutionOrder.DEFAULT),
+        "log_severity_level": (int, -1),
+        "log_verbosity_level": (int, 0),
+        "logid": (str, ""),
+        "enable_profiling": (bool, False),
+        "profile_file_prefix": (str, "onnxruntime_profile_"),
+        "optimized_model_filepath": (str, ""),
+        "enable_mem_pattern": (bool, True),
+        "enable_mem_reuse": (bool, True),
+        "enable_cpu_mem_arena": (bool, True),
+        "use_deterministic_compute": (bool, False),
+        "use_per_session_threads": (bool, True),
+    }
+
+    graph_optimization_level: GraphOptimizationLevel
+    intra_op_num_threads: int
+    inter_op_num_threads: int
+    execution_mode: ExecutionMode
+    execution_order: ExecutionOrder
+    log_severity_level: int
+    log_verbosity_level: int
+    logid: str
+    enable_profiling: bool
+    profile_file_prefix: str
+    optimized_model_filepath: str
+    enable_mem_pattern: bool
+    enable_mem_reuse: bool
+    enable_cpu_mem_arena: bool
+    use_deterministic_compute: bool
+    use_per_session_threads: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["_config"] = {}
+        self.__dict__["_dimensions"] = {}
+        self.__dict__["_denotations"] = {}
+        self.__dict__["_initializers"] = {}
+
+    def add_session_config_entry(self, key: str, value: str) -> None:
+        """Store a string under a string; the last write wins. Unknown keys are kept unread."""
+        _check("key", key, str)
+        _check("value", value, str)
+        if not key or len(key) > 1024 or len(value) > 1024:
+            raise RuntimeError("a config key or value is empty or longer than 1024 characters")
+        self._config[key] = value
+
+    def get_session_config_entry(self, key: str) -> str:
+        if key not in self._config:
+            raise RuntimeError(f"SessionOptions does not have configuration with key: {key}")
+        return str(self._config[key])
+
+    def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
+        """Fix the symbolic size `name` of the inputs before anything is optimized."""
+        self._dimensions[_check("name", name, str)] = _check("size", size, int)
+
+    def add_free_dimension_override_by_denotation(self, denotation: str, size: int) -> None:
+        self._denotations[_check("denotation", denotation, str)] = _check("size", size, int)
+
+    def add_initializer(self, name: str, value: Any) -> None:
+        """Replace the initializer `name` by an OrtValue, which is kept alive."""
+        if not hasattr(value, "_array"):
+            raise RuntimeError(f"the value for initializer '{name}' must be an OrtValue")
+        self._initializers[_check("name", name, str)] = value
+
+    def copy(self) -> SessionOptions:
+        """An independent copy."""
+        duplicate = SessionOptions()
+        for key, value in self.__dict__.items():
+            duplicate.__dict__[key] = copy.copy(value)
+        return duplicate
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cannot pickle 'SessionOptions' object")
+
+
+class RunOptions(_Typed):
+    """Options of one run. Setting `terminate` stops the runs that were given this object."""
+
+    _fields: ClassVar[dict[str, tuple[type, Any]]] = {
+        "log_severity_level": (int, -1),
+        "log_verbosity_level": (int, 0),
+        "logid": (str, ""),
+        "only_execute_path_to_fetches": (bool, False),
+    }
+
+    log_severity_level: int
+    log_verbosity_level: int
+    logid: str
+    only_execute_path_to_fetches: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.__dict__["_config"] = {}
+        self.__dict__["_flag"] = _native.TerminateFlag()
+
+    @property
+    def terminate(self) -> bool:
+        return bool(self._flag.value)
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        self._flag.value = _check("terminate", value, bool)
+
+    def add_run_config_entry(self, key: str, value: str) -> None:
+        self._config[_check("key", key, str)] = _check("value", value, str)
+
+    def get_run_config_entry(self, key: str) -> str:
+        if key not in self._config:
+            raise RuntimeError(f"RunOptions does not have configuration with key: {key}")
+        return str(self._config[key])

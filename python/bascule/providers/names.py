@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Provider names: which exist, which this machine has, and what a caller asked for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+# Every name that code written for onnxruntime may ask for, by falling preference.
+_ALL = (
+    "TensorrtExecutionProvider",
+    CUDA,
+    "MIGraphXExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "DnnlExecutionProvider",
+    "QNNExecutionProvider",
+    "CANNExecutionProvider",
+    "CoreMLExecutionProvider",
+    "XnnpackExecutionProvider",
+    "DmlExecutionProvider",
+    "WebGpuExecutionProvider",
+    "AzureExecutionProvider",
+    CPU,
+)
+
+
+def all_providers() -> list[str]:
+    """Every known provider name, best first, the CPU last."""
+    return list(_ALL)
+
+
+def available_providers() -> list[str]:
+    """The providers that this installation has, best first, the CPU last."""
+    return [CPU]
+
+
+def resolve_providers(
+    providers: Sequence[Any] | None,
+    provider_options: Sequence[Mapping[str, Any]] | None,
+    fallback: bool,
+) -> list[tuple[str, dict[str, str]]]:
+    """(name, options) of the providers to use. The CPU is always among them, last by default.
+
+    With `fallback`, an argument that cannot be understood is reported and the CPU is used.
+    """
+    try:
+        chosen = _parse(providers, provider_options)
+    except (RuntimeError, ValueError) as error:
+        if not fallback:
+            raise
+        print("*************** EP Error ***************")
+        print(f"EP Error {error} when using {providers}")
+        print(f"Falling back to ['{CPU}'] and retrying.")
+        print("****************************************")
+        chosen = []
+    if all(name != CPU for name, _ in chosen):
+        chosen.append((CPU, {}))
+    return chosen
+
+
+def _parse(
+    providers: Sequence[Any] | None, provider_options: Sequence[Mapping[str, Any]] | None
+) -> list[tuple[str, dict[str, str]]]:
+    if providers is None or (isinstance(providers, (list, tuple)) and not providers):
+        return [(name, {}) for name in available_providers()]
+    if not isinstance(providers, Sequence):
+        raise ValueError("'providers' should be a sequence.")
+    if provider_options is not None:
+        if not isinstance(provider_options, Sequence):
+            raise ValueError("'provider_options' should be a sequence.")
+        if len(provider_options) != len(providers):
+            raise ValueError("'providers' and 'provider_options' should be the same length.")
+    chosen: dict[str, dict[str, str]] = {}
+    for index, entry in enumerate(providers):
+        if isinstance(entry, str):
+            name, options = entry, provider_options[index] if provider_options else {}
+        elif (
+            isinstance(entry, tuple)
+            and len(entry) == 2
+            and isinstance(entry[0], str)
+            and isinstance(entry[1], Mapping)
+        ):
+            if provider_options is not None:
+                raise ValueError(
+                    "When providers are given as (name, options), 'provider_options' must be None."
+                )
+            name, options = entry
+        else:
+            raise ValueError("'providers' values must be either strings or (string, dict) tuples.")
+        if name not in _ALL:
+            raise RuntimeError(f"Unknown Provider Type: {name}")
+        if name not in available_providers():
+            warnings.warn(
+                f"Specified provider '{name}' is not in available provider names. "
+                f"Available providers: '{', '.join(available_providers())}'",
+                stacklevel=4,
+            )
+        elif name in chosen:
+            warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
+        else:
+            chosen[name] = {str(key): str(value) for key, value in options.items()}
+    return list(chosen.items())

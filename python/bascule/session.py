@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""InferenceSession: a compiled model that can be run, with onnxruntime's interface."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bascule.compiled import CompiledModel
+from bascule.errors import Fail
+from bascule.feeds import Signature
+from bascule.ir.constant import Constant
+from bascule.ir.graph import Model
+from bascule.ir.types import TensorType
+from bascule.metadata import ModelMetadata, NodeArg
+from bascule.options import RunOptions, SessionOptions
+from bascule.profile import Trace
+from bascule.providers.base import Provider
+from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.names import resolve_providers
+from bascule.tools.explain import Explanation
+
+
+class InferenceSession:
+    """A model, loaded, optimized and compiled once, to be run many times.
+
+    Args:
+        path_or_bytes: the path of an .onnx file, or the bytes of one.
+        sess_options: how to make the session; copied.
+        providers: execution providers by falling preference, each a name or (name, options).
+        provider_options: options per provider when `providers` holds plain names.
+        **kwargs: ``disabled_optimizers`` names passes to leave out; ``enable_fallback=0`` makes a
+            wrong provider argument an error; unknown ones are ignored.
+
+    Raises:
+        NoSuchFile, InvalidProtobuf, InvalidGraph, InvalidArgument, NotImplemented, Fail: see
+            bascule.errors; the message names the node, operator, input and shape.
+        TypeError: `path_or_bytes` is neither a path nor bytes.
+    """
+
+    def __init__(
+        self,
+        path_or_bytes: str | os.PathLike[str] | bytes,
+        sess_options: SessionOptions | None = None,
+        providers: Sequence[Any] | None = None,
+        provider_options: Sequence[Mapping[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(path_or_bytes, (str, os.PathLike)):
+            self._model_path: str | None = os.fspath(path_or_bytes)
+            if not self._model_path:
+                raise TypeError("incompatible constructor arguments: the path is empty")
+            self._model_bytes = None
+        elif isinstance(path_or_bytes, bytes):
+            self._model_path = None
+            self._model_bytes = path_or_bytes
+        else:
+            raise TypeError(f"Unable to load from type '{type(path_or_bytes)}'")
+        if sess_options is not None and not isinstance(sess_options, SessionOptions):
+            raise TypeError(
+                "incompatible constructor arguments: sess_options must be SessionOptions, not "
+                f"{type(sess_options).__name__}"
+            )
+        self._options = sess_options.copy() if sess_options is not None else SessionOptions()
+        _check_options(self._options)
+        self._providers = resolve_providers(
+            providers, provider_options, fallback=bool(kwargs.get("enable_fallback", 1))
+        )
+        disabled = list(kwargs.get("disabled_optimizers") or ())
+        disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
+        self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
+        self._compile([name for name in disabled if name])
+
+    def _config(self, key: str, default: str) -> str:
+        return str(self._options._config.get(key, default))
+
+    def _compile(self, disabled: list[str]) -> None:
+        # Imported here: onnx is needed only where a model is parsed.
+        from bascule.compiler import compile_model, level_of, take_defaults
+        from bascule.ir.load import load_model
+        from bascule.ir.save import save_model
+        from bascule.optimizer.fused import definition
+
+        seconds: dict[str, float] = {}
+        started = time.perf_counter()
+        model = load_model(
+            self._model_path if self._model_path is not None else self._model_bytes,
+            external_folder=self._options._config.get(
+                "session.model_external_initializers_file_folder_path"
+            ),
+        )
+        seconds["load"] = time.perf_counter() - started
+        _override(model, self._options)
+        self._metadata = ModelMetadata.of(model)
+        self._defaults = take_defaults(model)
+        executors: list[Provider] = [CpuProvider(self._options.intra_op_num_threads)]
+        level = level_of(self._options.graph_optimization_level)
+        compiled = compile_model(model, executors, level, disabled, seconds)
+        self._compiled: CompiledModel = compiled
+        self._trace.phases(seconds)
+        if self._options.optimized_model_filepath:
+            save_model(model, self._options.optimized_model_filepath, definitions=definition)
+        self._inputs_meta = [NodeArg.of(v) for v in compiled.inputs if v.name not in self._defaults]
+        self._overridable = [NodeArg.of(v) for v in compiled.inputs if v.name in self._defaults]
+        self._outputs_meta = [NodeArg.of(v) for v in compiled.outputs]
+        self._signature = Signature(
+            [(v.name, v.type) for v in compiled.inputs],
+            [v.name for v in compiled.outputs],
+            {name: constant.numpy() for name, constant in self._defaults.items()},
+        )
+        self._program: Any = compiled.program
+
+    # --- running
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: RunOptions | None = None,
+    ) -> list[Any]:
+        """Run the model once.
+
+        Args:
+            output_names: the outputs wanted, in order; None or [] for all in graph order.
+            input_feed: by input name: arrays (NumPy, ml_dtypes, anything with ``__dlpack__`` or
+                ``__array__``), nested lists, lists for sequences, dicts for maps. Element types
+                are not converted.
+            run_options: of this run.
+
+        Returns:
+            Fresh NumPy arrays that the caller owns (lists, dicts, None for other kinds).
+
+        Raises:
+            ValueError: a required input is missing.
+            InvalidArgument: an unknown name, or a wrong type or shape.
+            RuntimeError: a feed that is no tensor at all.
+            Fail: an operator could not go on.
+
+        Safe to call from several threads at once.
+        """
+        flag = None
+        if run_options is not None:
+            if not isinstance(run_options, RunOptions):
+                raise TypeError(
+                    "incompatible function arguments: run_options must be RunOptions, not "
+                    f"{type(run_options).__name__}"
+                )
+            flag = run_options._flag
+        profiler = self._trace.profiler
+        if type(input_feed) is dict:
+            results = self._program.run_feeds(output_names, input_feed, flag, profiler)
+            if results is not NotImplemented:
+                return results  # type: ignore[no-any-return]
+        values = self._signature.values(input_feed)
+        wanted = self._signature.output_numbers(output_names)
+        return self._program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+
+    # --- what the model is
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs that must be fed, in graph order."""
+        return list(self._inputs_meta)
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs, in graph order, with inferred shapes."""
+        return list(self._outputs_meta)
+
+    def get_overridable_initializers(self) -> list[NodeArg]:
+        """The inputs that have a default and may be fed by name."""
+        return list(self._overridable)
+
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the model file says about itself."""
+        return self._metadata
+
+    def get_session_options(self) -> SessionOptions:
+        """A copy of the options in effect."""
+        return self._options.copy()
+
+    # --- providers
+
+    def get_providers(self) -> list[str]:
+        """The providers in use, by falling preference; the CPU is last."""
+        return [name for name, _ in self._providers]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        """The effective options of each provider."""
+        return {name: dict(options) for name, options in self._providers}
+
+    def set_providers(
+        self,
+        providers: Sequence[Any] | None = None,
+        provider_options: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Use other providers from now on; the session is compiled again.
+
+        Raises:
+            RuntimeError: a name is unknown.
+        """
+        self._providers = resolve_providers(providers, provider_options, fallback=False)
+        self._compile([])
+
+    def enable_fallback(self) -> None:
+        """Let a run whose provider fails go on with the CPU provider (there is no other yet)."""
+
+    def disable_fallback(self) -> None:
+        """Let a failing provider fail the run."""
+
+    # --- what happened
+
+    def explain(self) -> Explanation:
+        """Where each node runs, with which kernel, and why; print it or read its rows."""
+        return Explanation(self._compiled.rows, self._compiled.seconds)
+
+    def end_profiling(self) -> str:
+        """Write the trace file and return its path; '' if profiling is off or has ended."""
+        return self._trace.end()
+
+    def get_profiling_start_time_ns(self) -> int:
+        """The clock at the start of profiling, in nanoseconds; 0 with profiling off."""
+        return self._trace.started_ns
+
+    def __reduce__(self) -> Any:
+        raise TypeError("cannot pickle 'InferenceSession' object")
+
+
+def _check_options(options: SessionOptions) -> None:
+    if options.log_severity_level != -1 and not 0 <= options.log_severity_level <= 4:
+        raise RuntimeError(
+            f"Invalid logging severity {options.log_severity_level}: expected 0 to 4"
+        )
+    if not options.use_per_session_threads:
+        raise RuntimeError(
+            "use_per_session_threads is False but there is no global thread pool: bascule shares "
+            "one pool between all sessions anyway, so leave it True"
+        )
+
+
+def _override(model: Model, options: SessionOptions) -> None:
+    """Apply what the options say about sizes and initializers."""
+    for value in model.graph.inputs:
+        if isinstance(value.type, TensorType) and value.type.shape is not None:
+            shape = tuple(
+                options._dimensions.get(dim, dim) if isinstance(dim, str) else dim
+                for dim in value.type.shape
+            )
+            value.type = TensorType(value.type.dtype, shape)
+    for name, replacement in options._initializers.items():
+        initializer = model.graph.initializers.get(name)
+        if initializer is None:
+            continue
+        constant = Constant.from_numpy(np.array(replacement._array))
+        old = initializer.constant
+        if old is not None and (old.dtype, old.shape) != (constant.dtype, constant.shape):
+            raise Fail(
+                f"The replacement of initializer '{name}' has another type or shape",
+                got=f"{constant.dtype.onnx_name}{list(constant.shape)}",
+                expected=f"{old.dtype.onnx_name}{list(old.shape)}",
+            )
+        initializer.constant = constant

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where each node of a session runs, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bascule.compiled import NodeRow
+
+_COLUMNS = ("node", "operator", "shape", "dtype", "provider", "kernel", "reason")
+
+
+class Explanation:
+    """The nodes of a compiled model in execution order; print it for a table.
+
+    `rows` holds one record a node, `seconds` the time of each phase of making the session.
+    """
+
+    def __init__(self, rows: Sequence[NodeRow], seconds: dict[str, float]) -> None:
+        self.rows = list(rows)
+        self.seconds = dict(seconds)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The table as dicts, with its column titles as keys."""
+        return [dict(zip(_COLUMNS, _cells(row))) for row in self.rows]
+
+    def __str__(self) -> str:
+        table = [_COLUMNS, *(tuple(_cells(row)) for row in self.rows)]
+        widths = [min(max(len(line[i]) for line in table), 40) for i in range(len(_COLUMNS))]
+        lines = [
+            "  ".join(_clip(cell, width) for cell, width in zip(line, widths)).rstrip()
+            for line in table
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _clip(text: str, width: int) -> str:
+    return (text if len(text) <= width else text[: width - 1] + "…").ljust(width)
+
+
+def _cells(row: NodeRow) -> list[str]:
+    domain = f"{row.domain}." if row.domain else ""
+    shapes, types = [], []
+    for _, type_, shape in row.outputs:
+        shapes.append("?" if shape is None else "x".join(_dim(d) for d in shape) or "scalar")
+        types.append(type_.removeprefix("tensor(").removesuffix(")"))
+    reason = "; ".join(f"{provider}: {why}" for provider, why in row.reasons)
+    return [
+        row.name,
+        domain + row.op_type,
+        ", ".join(shapes),
+        ", ".join(dict.fromkeys(types)),
+        row.provider,
+        row.kernel,
+        reason or "first provider that takes it",
+    ]
+
+
+def _dim(dim: Any) -> str:
+    return "?" if dim is None else str(dim)
