@@ -50,12 +50,23 @@ BASCULE_INLINE F32 load(const float* p) {
 }
 BASCULE_INLINE void store(float* p, F32 v) { __builtin_memcpy(p, &v, sizeof(v)); }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+BASCULE_INLINE __m256i first_lanes(int64_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 // The first `count` lanes (0 < count <= lanes); the others read as `fill` / are not written.
 BASCULE_INLINE F32 load(const float* p, int64_t count, float fill) {
   if (count >= lanes) return load(p);
 #if defined(__AVX512F__)
   const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
   return reinterpret_cast<F32>(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), mask, p));
+#elif defined(__AVX2__)
+  const __m256i mask = first_lanes(count);
+  return reinterpret_cast<F32>(_mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(p, mask),
+                                                _mm256_castsi256_ps(mask)));
 #else
   F32 v = set(fill);
   for (int64_t i = 0; i < count; ++i) v[i] = p[i];
@@ -70,6 +81,8 @@ BASCULE_INLINE void store(float* p, F32 v, int64_t count) {
 #if defined(__AVX512F__)
   const __mmask16 mask = static_cast<__mmask16>((1u << count) - 1);
   _mm512_mask_storeu_ps(p, mask, reinterpret_cast<__m512>(v));
+#elif defined(__AVX2__)
+  _mm256_maskstore_ps(p, first_lanes(count), reinterpret_cast<__m256>(v));
 #else
   for (int64_t i = 0; i < count; ++i) p[i] = v[i];
 #endif
@@ -92,11 +105,46 @@ BASCULE_INLINE F32 fma(F32 a, F32 b, F32 c) {
 #endif
 }
 
+// One instruction each: `a` where it compares larger (smaller), else `b`, which is what NaN in either
+// operand gives. So at_least(bound, x) keeps the NaN of x.
+BASCULE_INLINE F32 at_least(F32 a, F32 b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<F32>(
+      _mm512_max_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<F32>(
+      _mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#elif defined(__SSE4_1__)
+  return reinterpret_cast<F32>(_mm_max_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
+#else
+  return a > b ? a : b;
+#endif
+}
+BASCULE_INLINE F32 at_most(F32 a, F32 b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<F32>(
+      _mm512_min_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<F32>(
+      _mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
+#elif defined(__SSE4_1__)
+  return reinterpret_cast<F32>(_mm_min_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
+#else
+  return a < b ? a : b;
+#endif
+}
+
 // The larger / smaller; NaN in either operand gives NaN, as ONNX's Max, Min and Relu do.
-BASCULE_INLINE F32 max(F32 a, F32 b) { return (a > b) | (a != a) ? a : b; }
-BASCULE_INLINE F32 min(F32 a, F32 b) { return (a < b) | (a != a) ? a : b; }
+BASCULE_INLINE F32 max(F32 a, F32 b) { return a != a ? a : at_least(a, b); }
+BASCULE_INLINE F32 min(F32 a, F32 b) { return a != a ? a : at_most(a, b); }
 BASCULE_INLINE F32 abs(F32 a) {
   return reinterpret_cast<F32>(reinterpret_cast<I32>(a) & 0x7fffffff);
+}
+
+// The sign of `sign` on the magnitude of `a`.
+BASCULE_INLINE F32 copysign(F32 a, F32 sign) {
+  return reinterpret_cast<F32>((reinterpret_cast<I32>(a) & 0x7fffffff) |
+                               (reinterpret_cast<I32>(sign) & static_cast<int32_t>(0x80000000)));
 }
 
 // Nearest integer, ties to even.
@@ -113,6 +161,19 @@ BASCULE_INLINE F32 round(F32 a) {
 #error "round() needs SSE4.1 or NEON"
 #endif
 }
+// Rounded toward minus infinity, plus infinity.
+BASCULE_INLINE F32 floor(F32 a) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<F32>(_mm512_roundscale_ps(reinterpret_cast<__m512>(a), 0x09));
+#elif defined(__AVX2__)
+  return reinterpret_cast<F32>(_mm256_round_ps(reinterpret_cast<__m256>(a), 0x09));
+#elif defined(__SSE4_1__)
+  return reinterpret_cast<F32>(_mm_round_ps(reinterpret_cast<__m128>(a), 0x09));
+#else
+  return reinterpret_cast<F32>(vrndmq_f32(reinterpret_cast<float32x4_t>(a)));
+#endif
+}
+BASCULE_INLINE F32 ceil(F32 a) { return -floor(-a); }
 BASCULE_INLINE F32 sqrt(F32 a) {
 #if defined(__AVX512F__)
   return reinterpret_cast<F32>(_mm512_sqrt_ps(reinterpret_cast<__m512>(a)));
