@@ -40,7 +40,7 @@ def model_of(
 ) -> onnx.ModelProto:
     """A model of one node.
 
-    Without `known_shapes` its inputs come from other nodes, so that nothing is known of their types.
+    Without `known_shapes` its inputs come from other nodes: nothing is known of their types.
     """
     names = ["" if value is None else f"in{index}" for index, value in enumerate(inputs)]
     infos, initializers, hiding = [], [], []

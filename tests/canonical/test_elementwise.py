@@ -56,7 +56,7 @@ def test_limited_broadcast_from_the_end() -> None:
 
 
 def test_limited_broadcast_without_room() -> None:
-    with pytest.raises(InvalidGraph, match="'?node"):
+    with pytest.raises(InvalidGraph, match="leaves no room"):
         canonical(model_of("Add", [normal(2, 3), normal(2, 3)], 6, broadcast=1, axis=1))
 
 
@@ -102,7 +102,8 @@ def test_clip_keeps_the_element_type() -> None:
     x = normal(3, 4).astype(np.float16)
     expected = np.clip(x, np.float16(-0.5), np.float16(0.5))
     assert_rewritten("Clip", [x], 6, [expected], min=-0.5, max=0.5)
-    assert_rewritten("Clip", [x], 6, [np.maximum(x, np.float16(-0.5))], min=-0.5, max=3.4e38)
+    model = canonical(model_of("Clip", [x], 6, min=-0.5, max=3.4e38))
+    assert_same(run(checked(model), [x]), [np.maximum(x, np.float16(-0.5))])
 
 
 def test_cast_to_name() -> None:
