@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conv and ConvTranspose with residual, activation and channels last."""
+
+from __future__ import annotations
+
+from bascule.ir.graph import Node
+from bascule.optimizer.fused.activation import activate
+from bascule.optimizer.fused.body import Body
+from bascule.optimizer.fused.channels_last import to_channels_first, to_channels_last
+
+_OWN = frozenset(("activation", "activation_alpha", "activation_beta", "channels_last"))
+
+
+def define_convolution(node: Node) -> Body | None:
+    """``activation(convolution + B + residual)``."""
+    body = Body(node, "X", "W", "B", "residual")
+    attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
+    x, last = body.input("X"), bool(node.attribute("channels_last", 0))
+    rank = x.rank if x.rank is not None else body.input("W").rank
+    if last and rank is None:
+        return None
+    if last and rank is not None:
+        x = to_channels_first(body, x, rank)
+    inputs = [x, body.input("W")]
+    bias, residual = body.optional("B"), body.optional("residual")
+    if bias is not None:
+        inputs.append(bias)
+    y = body.call(node.op_type, *inputs, **attributes)
+    if last and rank is not None:
+        y = to_channels_last(body, y, rank)
+    if residual is not None:
+        y = body.call("Add", y, residual)
+    return body.output(activate(body, node, y))
