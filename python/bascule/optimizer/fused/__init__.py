@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The fused operators of domain ``bascule``, and their definitions in standard operators.
 
-=========================  ==========================================================================
-MatMul                     ``(A, B, bias?, residual?) -> Y``, attributes transA, transB, alpha:
-                           ``activation(alpha * A' @ B' + bias + residual)`` with NumPy's batching;
-                           a transposed operand has its last two axes swapped, bias is ``[N]`` and
-                           residual has exactly the shape of Y.
-Conv, ConvTranspose        The standard operator with an activation. Conv adds a residual of the shape
-                           of Y before the activation. With ``channels_last=1`` X, residual and Y are
-                           ``[N, spatial..., C]``; W stays as the standard has it.
-MaxPool, AveragePool,      The standard operator on ``[N, spatial..., C]`` (``channels_last=1``);
-InstanceNormalization,     MaxPool has only its first output.
+========================  ========================================================================
+MatMul                    ``(A, B, bias?, residual?) -> Y``, attributes transA, transB, alpha:
+                          ``activation(alpha * A' @ B' + bias + residual)``, batched like
+                          NumPy's; transA and transB swap the last two axes, bias is
+                          ``[N]``, residual has exactly the shape of Y.
+Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
+                          of the shape of Y, before it. With ``channels_last=1`` X,
+                          residual and Y are ``[N, spatial..., C]``; W is unchanged.
+MaxPool, AveragePool,     The standard operator on ``[N, spatial..., C]``, with
+InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output.
 GroupNormalization
-SkipLayerNormalization,    ``(X, skip, scale, bias?) -> (Y, sum)``, attribute epsilon: the
-SkipRMSNormalization       normalization over the last axis of ``sum = X + skip``.
-Elementwise                ``(inputs...) -> outputs``, attribute ``body``: a graph of standard
-                           elementwise operators, broadcasting as these do.
-=========================  ==========================================================================
+SkipLayerNormalization,   ``(X, skip, scale, bias?) -> (Y, sum)``, attribute epsilon: the
+SkipRMSNormalization      normalization over the last axis of ``sum = X + skip``.
+Elementwise               ``(inputs...) -> outputs``, attribute ``body``: a graph of
+                          standard elementwise operators, broadcasting as these do.
+========================  ========================================================================
 
 ``activation`` names a standard operator (or GeluTanh); ``activation_alpha`` and ``activation_beta``
 are its parameters, and for Clip the bounds.
@@ -56,9 +56,9 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
 def definition(node: Node) -> Function | None:
     """What `node` of domain ``bascule`` computes, made of standard operators of the newest opset.
 
-    The attributes, the optional inputs that are present and the ranks of the inputs are worked into
-    the body, so each node has a definition of its own. None if the operator is not a fused one, or a
-    rank that the definition depends on is unknown.
+    The attributes, the optional inputs that are present and the ranks of the inputs are worked
+    into the body, so each node has a definition of its own. None if the operator is not a fused
+    one, or if a rank that the definition depends on is unknown.
     """
     define = _DEFINITIONS.get(node.op_type) if node.domain == FUSED_DOMAIN else None
     body = None if define is None else define(node)

@@ -13,9 +13,7 @@ def define_elementwise(node: Node) -> Body | None:
     if not isinstance(source, Graph):
         return None
     body = Body(node, *(value.name for value in source.inputs))
-    mapped: dict[Value, Value] = {
-        value: body.input(value.name) for value in source.inputs
-    }
+    mapped: dict[Value, Value] = {value: body.input(value.name) for value in source.inputs}
     for value in source.initializers.values():
         mapped[value] = body.call("Constant", value=value.constant)
     for each in source:

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Let Attention split and join the heads, in place of the Reshapes and Transposes around it.
+
+Before:
+    g (float[2,5,16] q, float[2,6,16] k, float[2,6,16] v) => (float[2,5,16] y) {
+        heads = Constant<value_ints = [0, 0, 4, 4]>()
+        whole = Constant<value_ints = [0, 0, 16]>()
+        q4 = Reshape(q, heads)
+        qh = Transpose<perm = [0, 2, 1, 3]>(q4)
+        k4 = Reshape(k, heads)
+        kh = Transpose<perm = [0, 2, 1, 3]>(k4)
+        v4 = Reshape(v, heads)
+        vh = Transpose<perm = [0, 2, 1, 3]>(v4)
+        yh = Attention<scale = 0.5>(qh, kh, vh)
+        y4 = Transpose<perm = [0, 2, 1, 3]>(yh)
+        y = Reshape(y4, whole)
+    }
+After:
+    g (float[2,5,16] q, float[2,6,16] k, float[2,6,16] v) => (float[2,5,16] y) {
+        y = Attention<scale = 0.5, q_num_heads = 4, kv_num_heads = 4>(q, k, v)
+    }
+"""
+
+from __future__ import annotations
+
+from bascule.ir.graph import Node, Value
+from bascule.ir.types import TensorType
+from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place
+from bascule.optimizer.pattern import any_of, op, values
+from bascule.optimizer.rewrite import Builder, Match, Reject, rule
+
+q, k, v, shape, inner_shape = values("q", "k", "v", "shape", "inner_shape")
+
+_ATTENTION = op.Attention(q, k, v, ...)
+_SAME = op.Reshape(_ATTENTION, inner_shape)
+_JOINED = op.Transpose(any_of(_ATTENTION, _SAME), perm=[0, 2, 1, 3])
+
+
+@rule(op.Reshape(_JOINED, shape))
+def fuse_attention_heads(match: Match) -> Value | Reject | None:
+    node, y = match.node(_ATTENTION), match.root.output
+    if match[q].rank != 4 or node.attribute("qk_matmul_output_mode", 0) or len(node.inputs) > 4:
+        return None
+    outer = dims_of(match[_ATTENTION])
+    if _SAME in match and not keeps_elements_in_place(outer, match[_SAME].shape):
+        return Reject("the heads are not known to stay", match[_SAME])
+    splits = [_split(match.build, match[each]) for each in (q, k, v)]
+    if any(each is None for each in splits):
+        return Reject("query, key and value are not split into heads the same way", match[_JOINED])
+    flat, heads = zip(*(each for each in splits if each is not None))
+    if heads[1] != heads[2]:
+        return Reject("key and value have different heads", match[k], match[v])
+    q_dims, v_dims = dims_of(flat[0]), dims_of(flat[2])
+    if q_dims is None or v_dims is None or not isinstance(v_dims[2], int) or y.dtype is None:
+        return None
+    columns = v_dims[2] // heads[1] * heads[0]
+    joined = (q_dims[0], q_dims[1], columns)
+    attributes = node.attributes | {"q_num_heads": heads[0], "kv_num_heads": heads[1]}
+    made = match.build.node(
+        "Attention", [*flat, *node.inputs[3:]], attributes, type=TensorType(y.dtype, joined)
+    )
+    if y.rank == 3 and keeps_elements_in_place(joined, y.shape):
+        return made.output
+    return match.build.Reshape(
+        made.output, match[shape], allowzero=match.root.attribute("allowzero"), type=y.type
+    )
+
+
+def _split(build: Builder, value: Value) -> tuple[Value, int] | None:
+    """x of rank 3 and the number of heads when `value` is ``Transpose(Reshape(x))``."""
+    bare = before_reshape(value)
+    node = None if bare is None else bare.producer
+    if node is None:
+        return None
+    if node.is_op("RotaryEmbedding") and node.output.rank == 4:
+        return _split_rotary(build, node)
+    if not node.is_op("Transpose") or list(node.attribute("perm") or ()) != [0, 2, 1, 3]:
+        return None
+    split = node.input(0)
+    if split is None or split.producer is None or not split.producer.is_op("Reshape"):
+        return None
+    source, four = split.producer.input(0), dims_of(split)
+    three = None if source is None else dims_of(source)
+    if source is None or three is None or four is None or len(three) != 3:
+        return None
+    heads, size = four[2], four[3]
+    if not isinstance(heads, int) or not isinstance(size, int) or not heads:
+        return None
+    if three[2] != heads * size or not keeps_elements_in_place(three[:2], four[:2]):
+        return None
+    return source, heads
+
+
+def _split_rotary(build: Builder, node: Node) -> tuple[Value, int] | None:
+    """The same behind a RotaryEmbedding, which then works on rank 3 too."""
+    source = node.input(0)
+    found = None if source is None else _split(build, source)
+    if found is None:
+        return None
+    flat, heads = found
+    rotated = build.node(
+        "RotaryEmbedding",
+        [flat, *node.inputs[1:]],
+        node.attributes | {"num_heads": heads},
+        type=flat.type,
+    )
+    return rotated.output, heads

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fuse the multiplication of a product, or of an operand, by one number into MatMul.
+
+Before:
+    g (float[2,3,8] x, float[2,8,4] w) => (float[2,3,4] y) {
+        c = Constant<value_float = 0.125>()
+        t = MatMul(x, w)
+        y = Mul(t, c)
+    }
+After:
+    g (float[2,3,8] x, float[2,8,4] w) => (float[2,3,4] y) {
+        y = bascule.MatMul<alpha = 0.125>(x, w)
+    }
+"""
+
+from __future__ import annotations
+
+import math
+
+from bascule.ir.graph import Node, Value
+from bascule.optimizer.pattern import any_of, constant_of, constants, fused, op, values
+from bascule.optimizer.rewrite import Match, rule
+
+a, b = values("a", "b")
+(c,) = constants("c")
+
+_PRODUCT = any_of(op.MatMul(a, b), fused.MatMul(a, b, activation=lambda name: not name))
+
+
+@rule(op.Mul(_PRODUCT, c), op.Div(_PRODUCT, c))
+def fuse_matmul_scale(match: Match) -> Value | None:
+    return _scaled(match, match.node(_PRODUCT), divide=match.root.is_op("Div"))
+
+
+_SCALED_LEFT, _SCALED_RIGHT = op["Mul", "Div"](a, c), op["Mul", "Div"](b, c)
+
+
+@rule(
+    op.MatMul(_SCALED_LEFT, b),
+    op.MatMul(a, _SCALED_RIGHT),
+    fused.MatMul(_SCALED_LEFT, b, ...),
+    fused.MatMul(a, _SCALED_RIGHT, ...),
+)
+def fuse_matmul_operand_scale(match: Match) -> Value | None:
+    inner = _SCALED_LEFT if _SCALED_LEFT in match else _SCALED_RIGHT
+    scaled = match.node(inner)
+    if scaled.is_op("Div") and constant_of(scaled.input(0)) is not None:
+        return None
+    return _scaled(match, match.root, divide=scaled.is_op("Div"))
+
+
+def _scaled(match: Match, node: Node, *, divide: bool) -> Value | None:
+    factor = constant_of(match[c])
+    if factor is None or factor.size != 1 or match[c].rank not in (0, 1):
+        return None
+    if not factor.dtype.is_float or match[a].rank in (None, 0, 1) or match[b].rank in (None, 1):
+        return None
+    number = float(factor.numpy().reshape(-1)[0])
+    if divide:
+        number = 1 / number if number else math.inf
+    if not math.isfinite(number):
+        return None
+    attributes = node.attributes | {"alpha": node.attribute("alpha", 1.0) * number}
+    return match.fused.MatMul(match[a], match[b], *node.inputs[2:], **attributes)
