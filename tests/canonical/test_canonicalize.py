@@ -15,11 +15,13 @@ from onnx.reference import ReferenceEvaluator
 
 from bascule.canonical import canonicalize
 from bascule.errors import InvalidGraph
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.load import load_model
+from bascule.ir.types import TensorType
 
-from .comparison import canonical, checked, model_of, normal
+from .comparison import canonical, checked, model_of, normal, op_types
 
 NEWEST = onnx.defs.onnx_opset_version()
 DATA = Path(onnx.__file__).parent / "backend/test/data"
@@ -46,6 +48,20 @@ def test_node_keeps_name_and_output() -> None:
     assert [value.name for value in model.graph.outputs] == ["out0"]
     node = model.graph.outputs[0].producer
     assert node is not None and (node.name, node.op_type) == ("node", "Reshape")
+
+
+def test_types_are_inferred_for_rewrites_that_ask() -> None:
+    proto = model_of("Softmax", [normal(2, 3)], 11, known_shapes=False)
+    assert op_types(canonical(proto)) == ["Identity", "Softmax"]
+    assert "Flatten" in op_types(canonical(proto, infer=False))
+
+
+def test_node_with_an_opset_of_its_own() -> None:
+    x = Value("x", TensorType(DataType.FLOAT, (2, 3)))
+    node = Node("TopK", [x], 2, {"k": 2})
+    node.opset = 1
+    canonicalize(Model(graph_of(node, x), {"": NEWEST}))
+    assert (len(node.inputs), node.attributes, node.opset) == (2, {}, None)
 
 
 def test_other_domains_are_left_alone() -> None:

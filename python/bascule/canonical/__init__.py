@@ -8,6 +8,8 @@ is the only code that knows about older versions; there is one file per family o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bascule.canonical import (  # noqa: F401  (importing a family registers its rewrites)
     constant,
     control_flow,
@@ -28,10 +30,11 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     transform,
 )
 from bascule.canonical.builder import Builder, invalid_node
-from bascule.canonical.registry import rewrites
+from bascule.canonical.registry import asks_for_types, rewrites
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node
+from bascule.ir.infer import infer_types
 
 __all__ = ["canonicalize"]
 
@@ -55,38 +58,44 @@ def canonicalize(model: Model) -> None:
             f"the model needs opset {opsets[ONNX_DOMAIN]} of domain 'ai.onnx'; "
             f"the newest that the installed onnx knows is {newest}"
         )
-    for graph in list(model.graph.walk_graphs()):
-        for node in graph.nodes:
-            opset = opsets.get(node.domain)
-            if opset is None or (node.domain, node.op_type, node.overload) in model.functions:
-                continue
-            # A node inlined from a function may come from another opset than the model's.
-            own = getattr(node, "opset", None)
-            if own is not None:
-                opset = own
-                node.opset = None  # type: ignore[attr-defined]
-            _canonicalize_node(node, opset)
+    pending = list(_pending(model, opsets))
+    if any(
+        asks_for_types(node.op_type, version, node.domain)
+        and any(value is not None and value.type is None for value in node.inputs)
+        for node, version in pending
+    ):
+        infer_types(model, check=False)
+    for node, version in pending:
+        build = Builder(node, version)
+        op_type = node.op_type
+        for step in rewrites(op_type, version, node.domain):
+            step(node, build)
+            if node.graph is None or node.op_type != op_type:
+                break
     imports[ONNX_DOMAIN] = newest
     if ML_DOMAIN in imports:
         imports[ML_DOMAIN] = max(ML_OPSET, imports[ML_DOMAIN])
 
 
-def _canonicalize_node(node: Node, opset: int) -> None:
-    in_force = schema(node.op_type, opset, node.domain)
-    version = in_force.since_version if in_force is not None else 0
-    steps = rewrites(node.op_type, version, node.domain)
-    if in_force is not None:
-        problem = _problem(node, in_force)
-        if problem is not None:
-            raise invalid_node(node, version, problem)
-    elif not steps:
-        raise invalid_node(node, version, f"opset {opset} has no such operator")
-    build = Builder(node, version)
-    op_type = node.op_type
-    for step in steps:
-        step(node, build)
-        if node.graph is None or node.op_type != op_type:
-            return
+def _pending(model: Model, opsets: dict[str, int]) -> Iterator[tuple[Node, int]]:
+    """The nodes that have to be rewritten, each with its operator's version."""
+    for node in model.graph.walk_nodes():
+        opset = opsets.get(node.domain)
+        if opset is None or (node.domain, node.op_type, node.overload) in model.functions:
+            continue
+        if node.opset is not None:  # a node inlined from a function that has an opset of its own
+            opset, node.opset = node.opset, None
+        in_force = schema(node.op_type, opset, node.domain)
+        version = in_force.since_version if in_force is not None else 0
+        steps = rewrites(node.op_type, version, node.domain)
+        if in_force is not None:
+            problem = _problem(node, in_force)
+            if problem is not None:
+                raise invalid_node(node, version, problem)
+        elif not steps:
+            raise invalid_node(node, version, f"opset {opset} has no such operator")
+        if steps:
+            yield node, version
 
 
 def _problem(node: Node, in_force: Schema) -> str | None:

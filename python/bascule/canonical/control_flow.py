@@ -9,7 +9,7 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType, Type
 
 
-@rewrite("Scan", until=8)
+@rewrite("Scan", until=8, types=True)
 def scan_over_batch(node: Node, build: Builder) -> None:
     """Axis 0 of everything was the batch, axis 1 the sequence.
 

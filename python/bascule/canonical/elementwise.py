@@ -69,6 +69,7 @@ def selu(node: Node, build: Builder) -> None:
     "Greater",
     "Less",
     until=6,
+    types=True,
 )
 def limited_broadcast(node: Node, build: Builder) -> None:
     """`axis` says where the shape of B lies in the shape of A; NumPy wants ones after it."""
@@ -99,7 +100,7 @@ def _append_ones(build: Builder, a: Value, b: Value, axis: int) -> Value:
     return build.op("Reshape", b, shape, allowzero=1)
 
 
-@rewrite("PRelu", until=6)
+@rewrite("PRelu", until=6, types=True)
 def prelu(node: Node, build: Builder) -> None:
     """A slope for each channel was a vector; it has to be broadcast from the second axis."""
     x, slope = node.inputs
@@ -114,7 +115,7 @@ def prelu(node: Node, build: Builder) -> None:
     node.set_input(1, build.op("Reshape", slope, shape))
 
 
-@rewrite("Clip", until=10)
+@rewrite("Clip", until=10, types=True)
 def clip(node: Node, build: Builder) -> None:
     """The bounds are inputs."""
     x = node.inputs[0]
@@ -139,7 +140,7 @@ _WITHOUT_INFINITY = frozenset(
 ) - {DataType.STRING}
 
 
-@rewrite("Cast", "CastLike", since=19, until=23)
+@rewrite("Cast", "CastLike", since=19, until=23, types=True)
 def cast_infinity_to_fnuz(node: Node, build: Builder) -> None:
     """Infinity became NaN in the types without infinity and negative zero; now it saturates."""
     x = node.inputs[0]
@@ -160,13 +161,13 @@ def cast_infinity_to_fnuz(node: Node, build: Builder) -> None:
     node.set_input(0, build.op("Where", build.op("IsInf", x), x_nan, x))
 
 
-@rewrite("Erf", until=9)
+@rewrite("Erf", until=9, types=True)
 def erf_of_integers(node: Node, build: Builder) -> None:
     """Erf took integers, and gave integers back."""
     build.through_double()
 
 
-@rewrite("Dropout", until=11)
+@rewrite("Dropout", until=11, types=True)
 def dropout(node: Node, build: Builder) -> None:
     """Dropout for inference is the identity, with a mask that keeps everything."""
     x = node.inputs[0]
@@ -180,11 +181,9 @@ def dropout(node: Node, build: Builder) -> None:
             build.convert_output(1, "CastLike", x)
         return
     for mask in build.drop_outputs(1):
-        shape = build.shape(x)
-        if mask_is_bool:
-            build.op("Expand", _true(build), shape, outputs=[mask])
-        else:
-            build.op("Expand", build.like(1.0, x), shape, outputs=[mask])
+        if not mask.is_unused:
+            keep = _true(build) if mask_is_bool else build.like(1.0, x)
+            build.op("Expand", keep, build.shape(x), outputs=[mask])
     build.become("Identity", x)
 
 

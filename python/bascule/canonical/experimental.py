@@ -123,6 +123,8 @@ def simplified_layer_normalization(node: Node, build: Builder) -> None:
     """RMSNormalization, with the reciprocal of the root of the mean square as second output."""
     x = _input(node, build)
     for inverse in build.drop_outputs(1):
+        if inverse.is_unused:
+            continue
         epsilon = build.floats(node.attribute("epsilon", 1e-5))
         wide = build.cast(x, DataType.FLOAT)
         axes = build.op(

@@ -17,7 +17,7 @@ def scatter(node: Node, build: Builder) -> None:
     build.become("ScatterElements", *node.inputs, **node.attributes)
 
 
-@rewrite("OneHot", until=10)
+@rewrite("OneHot", until=10, types=True)
 def one_hot(node: Node, build: Builder) -> None:
     """A negative index meant "no position"; now it counts from the end."""
     indices, depth = node.inputs[:2]

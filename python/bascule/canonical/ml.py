@@ -9,7 +9,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 
 
-@rewrite("LabelEncoder", until=1, domain="ai.onnx.ml")
+@rewrite("LabelEncoder", until=1, types=True, domain="ai.onnx.ml")
 def label_encoder(node: Node, build: Builder) -> None:
     """A list of strings, looked up by position or by content depending on the input's type."""
     classes = node.attributes.pop("classes_strings", None)

@@ -8,7 +8,7 @@ from bascule.canonical.registry import rewrite
 from bascule.ir.graph import Node, Value
 
 
-@rewrite("BatchNormalization", until=13)
+@rewrite("BatchNormalization", until=13, types=True)
 def batch_normalization(node: Node, build: Builder) -> None:
     """The number of outputs told training from inference; there were two outputs more."""
     tests = node.attributes.pop("is_test", 0)
@@ -22,11 +22,12 @@ def batch_normalization(node: Node, build: Builder) -> None:
         for value, given in zip(
             build.drop_outputs(1), (mean, variance, mean, variance), strict=False
         ):
-            build.op("Identity", given, outputs=[value])
+            if not value.is_unused:
+                build.op("Identity", given, outputs=[value])
         return
     node.attributes["training_mode"] = 1
     saved = build.drop_outputs(3)
-    if saved:
+    if not all(value.is_unused for value in saved):
         # All axes but that of the channels.
         axes = build.op("Concat", build.ints(0), build.axes_from(2, x), axis=0)
         batch_mean = build.op("ReduceMean", x, axes, keepdims=1)
@@ -56,7 +57,7 @@ def _flatten_activations(node: Node, build: Builder, trains: bool) -> Value:
     return matrix
 
 
-@rewrite("GroupNormalization", until=20)
+@rewrite("GroupNormalization", until=20, types=True)
 def group_normalization(node: Node, build: Builder) -> None:
     """Scale and bias were given for each group, not for each channel."""
     x = node.inputs[0]

@@ -10,7 +10,7 @@ from bascule.canonical.registry import rewrite
 from bascule.ir.graph import Node, Value
 
 
-@rewrite("LpPool", until=1)
+@rewrite("LpPool", until=1, types=True)
 def lp_pool(node: Node, build: Builder) -> None:
     x = node.inputs[0]
     assert x is not None
@@ -27,7 +27,7 @@ def lp_pool(node: Node, build: Builder) -> None:
     build.become("Pow", total, build.like(1.0 / p, x))
 
 
-@rewrite("GlobalLpPool", until=1)
+@rewrite("GlobalLpPool", until=1, types=True)
 def global_lp_pool(node: Node, build: Builder) -> None:
     x = node.inputs[0]
     assert x is not None

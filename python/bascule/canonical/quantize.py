@@ -8,7 +8,7 @@ from bascule.canonical.registry import rewrite
 from bascule.ir.graph import Node
 
 
-@rewrite("QuantizeLinear", "DequantizeLinear", until=10)
+@rewrite("QuantizeLinear", "DequantizeLinear", until=10, types=True)
 def one_scale(node: Node, build: Builder) -> None:
     """There was one scale for the whole tensor; as a vector it would mean one for each channel."""
     for index in (1, 2):

@@ -28,7 +28,7 @@ def axes_to_input(node: Node, build: Builder) -> None:
         node.set_input(1, build.ints(*axes))
 
 
-@rewrite("ReduceLogSum", "ReduceLogSumExp", until=27)
+@rewrite("ReduceLogSum", "ReduceLogSumExp", until=27, types=True)
 def logarithm_of_integers(node: Node, build: Builder) -> None:
     """Both took integers, and gave integers back."""
     build.through_double()

@@ -30,16 +30,18 @@ class _Step:
     since: int
     until: int
     apply: Rewrite
+    types: bool
 
 
 _steps: dict[tuple[str, str], list[_Step]] = {}
 
 
 def rewrite(
-    *op_types: str, until: int, since: int = 0, domain: str = ONNX_DOMAIN
+    *op_types: str, until: int, since: int = 0, types: bool = False, domain: str = ONNX_DOMAIN
 ) -> Callable[[Rewrite], Rewrite]:
     """Register a function for operator versions `since` to `until`, both included.
 
+    `types` says that the result depends on the types of the node's inputs, or is better for it.
     Version 0 is an operator that its opset does not have: those that ONNX had as experiments
     before opset 10 and dropped, and what other runtimes added to the default domain.
     """
@@ -47,7 +49,7 @@ def rewrite(
     def register(function: Rewrite) -> Rewrite:
         for op_type in op_types:
             steps = _steps.setdefault((domain, op_type), [])
-            steps.append(_Step(since, until, function))
+            steps.append(_Step(since, until, function, types))
             steps.sort(key=lambda step: step.until)
         return function
 
@@ -58,6 +60,12 @@ def rewrites(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> list[Rewr
     """The rewrites for one version of an operator, in the order in which they run."""
     steps = _steps.get((domain, op_type), [])
     return [step.apply for step in steps if step.since <= version <= step.until]
+
+
+def asks_for_types(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> bool:
+    """Whether a rewrite for this version of an operator wants to know its inputs' types."""
+    steps = _steps.get((domain, op_type), [])
+    return any(step.types and step.since <= version <= step.until for step in steps)
 
 
 def outside_standard() -> set[str]:

@@ -45,7 +45,7 @@ def paddings(node: Node, build: Builder) -> None:
     node.attributes["pads"] = node.attributes.pop("paddings")
 
 
-@rewrite("Pad", until=10)
+@rewrite("Pad", until=10, types=True)
 def pad(node: Node, build: Builder) -> None:
     x = node.inputs[0]
     assert x is not None
@@ -55,7 +55,7 @@ def pad(node: Node, build: Builder) -> None:
     node.set_inputs([x, pads, build.like(value, x)] if constant and value else [x, pads])
 
 
-@rewrite("Split", until=1)
+@rewrite("Split", until=1, types=True)
 def split_lengths(node: Node, build: Builder) -> None:
     """The lengths, if an input, had the element type of the data."""
     lengths = node.input(1)
@@ -74,7 +74,7 @@ def split(node: Node, build: Builder) -> None:
         node.attributes["num_outputs"] = len(node.outputs)
 
 
-@rewrite("Tile", until=5)
+@rewrite("Tile", until=5, types=True)
 def tile(node: Node, build: Builder) -> None:
     """One axis was repeated, both numbers being inputs with the element type of the data."""
     x, tiles, axis = node.inputs

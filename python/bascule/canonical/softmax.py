@@ -8,7 +8,7 @@ from bascule.canonical.registry import rewrite
 from bascule.ir.graph import Node, Value
 
 
-@rewrite("Softmax", "LogSoftmax", "Hardmax", until=12)
+@rewrite("Softmax", "LogSoftmax", "Hardmax", until=12, types=True)
 def coerced_to_matrix(node: Node, build: Builder) -> None:
     """All axes from `axis` on were taken together."""
     x = node.inputs[0]
