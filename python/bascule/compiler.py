@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
+from bascule import errors
 from bascule.canonical import canonicalize
 from bascule.compiled import CompiledModel, NodeRow
 from bascule.ir.constant import Constant
@@ -102,7 +103,7 @@ def compile_model(
     assignments = assign(graph, providers)
     refused = [node for node, a in assignments.items() if a.provider is None]
     if refused:
-        raise NotImplementedError(_refusal(refused, assignments))
+        raise errors.NotImplemented(_refusal(refused, assignments))
     rows = [_row(node, assignments[node]) for node in graph]
     used = {id(a.provider): a.provider for a in assignments.values()}
     provider = next(iter(used.values()), None) or providers[-1]
