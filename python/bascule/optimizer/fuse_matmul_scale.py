@@ -18,10 +18,12 @@ from __future__ import annotations
 import math
 
 from bascule.ir.graph import Node, Value
-from bascule.optimizer.pattern import any_of, constant_of, constants, fused, op, values
+from bascule.optimizer.normalization import reshaped
+from bascule.optimizer.pattern import any_of, constant_of, constants, fused, op, optional, values
 from bascule.optimizer.rewrite import Match, rule
 
 a, b = values("a", "b")
+bias, row = values("bias", "row")
 (c,) = constants("c")
 
 _PRODUCT = any_of(op.MatMul(a, b), fused.MatMul(a, b, activation=lambda name: not name))
@@ -47,6 +49,33 @@ def fuse_matmul_operand_scale(match: Match) -> Value | None:
     if scaled.is_op("Div") and constant_of(scaled.input(0)) is not None:
         return None
     return _scaled(match, match.root, divide=scaled.is_op("Div"))
+
+
+_BIASED = any_of(
+    op.MatMul(a, b), fused.MatMul(a, b, optional(bias), activation=lambda name: not name)
+)
+
+
+@rule(op.Mul(_BIASED, row))
+def fuse_matmul_column_scale(match: Match) -> Value | None:
+    """A factor for each column is a factor of the columns of a constant weight."""
+    node, y, weight = match.node(_BIASED), match[_BIASED], constant_of(match[b])
+    if weight is None or len(weight.shape) != 2 or len(match[b].uses) > 1 or y.rank is None:
+        return None
+    transposed = node.attribute("transB", 0)
+    columns = weight.shape[0 if transposed else 1]
+    factor = reshaped(match.build, match[row], (columns,), y.rank)
+    factors = constant_of(factor)
+    addend = match.get(bias)
+    addends = constant_of(addend)
+    if factors is None or (addend is not None and addends is None):
+        return None
+    scale = factors.numpy()
+    scaled = weight.numpy() * (scale[:, None] if transposed else scale)
+    shift = None if addends is None else addends.numpy() * scale
+    return match.build.node(
+        "MatMul", [match[a], scaled, shift], node.attributes, domain=node.domain
+    ).output
 
 
 def _scaled(match: Match, node: Node, *, divide: bool) -> Value | None:

@@ -22,7 +22,11 @@ from bascule.optimizer.fuse_layer_normalization import (
 )
 from bascule.optimizer.fuse_matmul_bias import fuse_gemm, fuse_matmul_bias
 from bascule.optimizer.fuse_matmul_reshape import fuse_matmul_reshape
-from bascule.optimizer.fuse_matmul_scale import fuse_matmul_operand_scale, fuse_matmul_scale
+from bascule.optimizer.fuse_matmul_scale import (
+    fuse_matmul_column_scale,
+    fuse_matmul_operand_scale,
+    fuse_matmul_scale,
+)
 from bascule.optimizer.fuse_matmul_transpose import (
     fuse_matmul_transpose_left,
     fuse_matmul_transpose_right,
@@ -73,6 +77,7 @@ PRODUCTS = (
     fuse_matmul_transpose_left,
     fuse_matmul_transpose_right,
     fuse_matmul_bias,
+    fuse_matmul_column_scale,
     fuse_gemm,
     fuse_matmul_reshape,
 )

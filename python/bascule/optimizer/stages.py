@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bascule.optimizer.eliminate_dead_code import eliminate_dead_code
 from bascule.optimizer.fold_constants import fold_constants
+from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS
 from bascule.optimizer.merge_transposes import merge_transposes
 from bascule.optimizer.passes import Level, Stage
@@ -23,5 +24,7 @@ FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, FORMULAS)
 FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, PRODUCTS)
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
 
-STAGES = (SIMPLIFY, FUSE_FORMULAS, FUSE_PRODUCTS, FUSE_EPILOGUES)
+FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
+
+STAGES = (SIMPLIFY, FUSE_FORMULAS, FUSE_PRODUCTS, FUSE_EPILOGUES, FUSE_ELEMENTWISE)
 """In order; each runs from its level up."""
