@@ -214,7 +214,8 @@ class InferenceSession:
 
     def explain(self) -> Explanation:
         """Where each node runs, with which kernel, and why; print it or read its rows."""
-        return Explanation(self._compiled.rows, self._compiled.seconds)
+        compiled = self._compiled
+        return Explanation(compiled.rows, compiled.seconds, dict(compiled.report.changes))
 
     def end_profiling(self) -> str:
         """Write the trace file and return its path; '' if profiling is off or has ended."""

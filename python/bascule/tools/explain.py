@@ -14,12 +14,16 @@ _COLUMNS = ("node", "operator", "shape", "dtype", "provider", "kernel", "reason"
 class Explanation:
     """The nodes of a compiled model in execution order; print it for a table.
 
-    `rows` holds one record a node, `seconds` the time of each phase of making the session.
+    `rows` holds one record a node, `seconds` the time of each phase of making the session,
+    `passes` how often each optimizer pass changed something.
     """
 
-    def __init__(self, rows: Sequence[NodeRow], seconds: dict[str, float]) -> None:
+    def __init__(
+        self, rows: Sequence[NodeRow], seconds: dict[str, float], passes: dict[str, int]
+    ) -> None:
         self.rows = list(rows)
         self.seconds = dict(seconds)
+        self.passes = dict(passes)
 
     def records(self) -> list[dict[str, Any]]:
         """The table as dicts, with its column titles as keys."""

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``bascule`` command: one verb a task."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from bascule._version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+    from bascule.cli import bench, explain, info, run
+
+    parser = argparse.ArgumentParser(
+        prog="bascule", description="Run, explain and measure ONNX models."
+    )
+    parser.add_argument("--version", action="version", version=f"bascule {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for module in (run, info, explain, bench):
+        module.add_parser(verbs)
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.handler(options)
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # what the user reads is the message, not our stack
+        print(f"bascule {options.verb}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1

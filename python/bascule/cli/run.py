@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bascule run: run a model once and show or save its outputs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bascule.cli.inputs import random_feeds, read_feeds
+from bascule.cli.session_arguments import add_session_arguments, dimensions, session_options
+
+
+def add_parser(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "run",
+        help="run a model once",
+        description="Run a model once. Without a model, the bundled digit classifier reads its "
+        "bundled samples.",
+    )
+    parser.add_argument("model", nargs="?", help="an .onnx file")
+    parser.add_argument(
+        "-i",
+        "--input",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help=".npy, .npz, .json or an image; inputs without one are random",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.npz", help="write the outputs there instead of a table"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
+    add_session_arguments(parser)
+    parser.set_defaults(handler=main)
+
+
+def main(options: argparse.Namespace) -> int:
+    if options.model is None:
+        return _digits(options)
+    from bascule.session import InferenceSession
+
+    session = InferenceSession(options.model, session_options(options))
+    inputs = session.get_inputs()
+    feeds = read_feeds(options.input, inputs)
+    missing = [arg for arg in inputs if arg.name not in feeds]
+    feeds.update(random_feeds(missing, dimensions(options), options.seed))
+    results = dict(zip((arg.name for arg in session.get_outputs()), session.run(None, feeds)))
+    if options.output:
+        np.savez(Path(options.output), **{name: np.asarray(v) for name, v in results.items()})
+    elif options.json:
+        print(json.dumps({name: np.asarray(v).tolist() for name, v in results.items()}))
+    else:
+        _show(results)
+    return 0
+
+
+def _show(results: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("output", "type", "shape", "smallest", "mean", "largest", "first values")
+    for name, value in results.items():
+        array = np.asarray(value)
+        if array.dtype == object or array.size == 0:
+            table.add_row(name, str(array.dtype), str(list(array.shape)), "", "", "", str(value))
+            continue
+        numbers = array.astype(np.float64)
+        first = ", ".join(f"{x:.4g}" for x in numbers.reshape(-1)[:4])
+        statistics = (f"{x:.4g}" for x in (numbers.min(), numbers.mean(), numbers.max()))
+        table.add_row(name, str(array.dtype), str(list(array.shape)), *statistics, first)
+    Console().print(table)
+
+
+def _digits(options: argparse.Namespace) -> int:
+    """The bundled example: predictions beside the truth."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from bascule.examples import digits
+    from bascule.session import InferenceSession
+
+    path, images, labels = digits()
+    session = InferenceSession(path, session_options(options))
+    (probabilities,) = session.run(None, {"image": images})
+    predictions = probabilities.argmax(axis=1)
+    right = int((predictions == labels).sum())
+    if options.json:
+        print(json.dumps({"prediction": predictions.tolist(), "truth": labels.tolist()}))
+        return 0
+    console = Console()
+    console.print("Handwritten digits, read by the bundled classifier:")
+    table = Table("sample", "prediction", "truth", "probability", "")
+    for index, (prediction, truth) in enumerate(zip(predictions, labels)):
+        mark = "[green]right[/]" if prediction == truth else "[red]wrong[/]"
+        probability = f"{probabilities[index, prediction]:.3f}"
+        table.add_row(str(index), str(prediction), str(truth), probability, mark)
+    console.print(table)
+    console.print(f"{right} of {len(labels)} right.")
+    return 0
