@@ -16,9 +16,10 @@ from bascule.ir.inline import inline_call, inline_functions, schema_function
 from bascule.optimizer import Context, Level, Report, optimize
 from bascule.optimizer.fused import definition
 from bascule.options import GraphOptimizationLevel
-from bascule.providers.base import Provider
+from bascule.providers.base import Program, Provider
 from bascule.providers.cpu.provider import fold_node
-from bascule.providers.partition import Assignment, assign
+from bascule.providers.partition import Assignment, assign, partition
+from bascule.providers.split import PartitionedProgram
 
 _LEGALIZE_ROUNDS = 16
 """How deep functions may call functions before the model is refused."""
@@ -105,9 +106,12 @@ def compile_model(
     if refused:
         raise errors.NotImplemented(_refusal(refused, assignments))
     rows = [_row(node, assignments[node]) for node in graph]
-    used = {id(a.provider): a.provider for a in assignments.values()}
-    provider = next(iter(used.values()), None) or providers[-1]
-    program = provider.compile(graph)
+    partitions = partition(graph, assignments)
+    if len(partitions) > 1:
+        program: Program = PartitionedProgram(graph, partitions)
+    else:
+        provider = partitions[0].provider if partitions else providers[-1]
+        program = provider.compile(graph)
     seconds["compile"] = time.perf_counter() - started
     return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
 

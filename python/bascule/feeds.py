@@ -168,8 +168,10 @@ def _from_protocol(name: str, value: Any, type_: TensorType) -> Any:
 def _strings(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     result = np.empty(array.shape, dtype=object)
     for index, item in np.ndenumerate(array):
-        if isinstance(item, (bytes, np.void)):
-            result[index] = bytes(item).rstrip(b"\0").decode("utf-8", "surrogateescape")
+        if isinstance(item, np.void):
+            item = item.tobytes()
+        if isinstance(item, bytes):
+            result[index] = item.rstrip(b"\0").decode("utf-8", "surrogateescape")
         else:
             result[index] = str(item)
     return result

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from bascule import _native, errors
+import importlib
+from typing import Any
+
+from bascule import errors
 from bascule.ir.dtype import DataType
 
-__all__ = ["_native"]
+_native: Any = importlib.import_module("bascule._native")
 
 _native.set_dtypes(
     {int(d): d.numpy for d in DataType if d not in (DataType.UNDEFINED, DataType.STRING)}

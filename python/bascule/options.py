@@ -108,12 +108,15 @@ class SessionOptions(_Typed):
     use_deterministic_compute: bool
     use_per_session_threads: bool
 
+    _config: dict[str, str]
+    _dimensions: dict[str, int]
+    _denotations: dict[str, int]
+    _initializers: dict[str, Any]
+
     def __init__(self) -> None:
         super().__init__()
-        self.__dict__["_config"] = {}
-        self.__dict__["_dimensions"] = {}
-        self.__dict__["_denotations"] = {}
-        self.__dict__["_initializers"] = {}
+        for name in ("_config", "_dimensions", "_denotations", "_initializers"):
+            object.__setattr__(self, name, {})
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Store a string under a string; the last write wins. Unknown keys are kept unread."""
@@ -167,10 +170,13 @@ class RunOptions(_Typed):
     logid: str
     only_execute_path_to_fetches: bool
 
+    _config: dict[str, str]
+    _flag: Any
+
     def __init__(self) -> None:
         super().__init__()
-        self.__dict__["_config"] = {}
-        self.__dict__["_flag"] = _native.TerminateFlag()
+        object.__setattr__(self, "_config", {})
+        object.__setattr__(self, "_flag", _native.TerminateFlag())
 
     @property
     def terminate(self) -> bool:

@@ -50,7 +50,8 @@ def main(options: argparse.Namespace) -> int:
     feeds.update(random_feeds(missing, dimensions(options), options.seed))
     results = dict(zip((arg.name for arg in session.get_outputs()), session.run(None, feeds)))
     if options.output:
-        np.savez(Path(options.output), **{name: np.asarray(v) for name, v in results.items()})
+        arrays: dict[str, Any] = {name: np.asarray(v) for name, v in results.items()}
+        np.savez(Path(options.output), **arrays)
     elif options.json:
         print(json.dumps({name: np.asarray(v).tolist() for name, v in results.items()}))
     else:

@@ -43,9 +43,9 @@ class Constant:
         if array.dtype.byteorder == ">":
             array = array.astype(array.dtype.newbyteorder("="))
         if dtype.bits >= 8:
-            raw = memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+            raw = array.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
         else:
-            raw = memoryview(pack(array.reshape(-1).view(np.uint8), dtype.bits))
+            raw = pack(array.reshape(-1).view(np.uint8), dtype.bits).data
         return cls(dtype, array.shape, raw=raw, _array=array)
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
@@ -44,7 +44,8 @@ Attribute = Any
 AttributeReference. Python's int and float stand for INT and FLOAT: never mix them up."""
 
 
-class Use(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Use:
     """`node.inputs[index]` reads the value."""
 
     node: Node
@@ -126,8 +127,8 @@ class Value:
         """
         if other is self:
             return
-        for node, index in list(self.uses):
-            node.set_input(index, other)
+        for use in list(self.uses):
+            use.node.set_input(use.index, other)
         if self.output_count:
             graph = self.graph
             assert graph is not None
