@@ -162,8 +162,8 @@ def _t5_model() -> nn.Module:
     )
 
 
-def t5_encoder(*, dynamic: bool = True, **how: object) -> Case:
-    """Relative position buckets, computed from the length where it is dynamic."""
+def t5_encoder(**how: object) -> Case:
+    """Relative position buckets, computed from the length."""
 
     def forward(m: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
         return m.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -172,12 +172,12 @@ def t5_encoder(*, dynamic: bool = True, **how: object) -> Case:
         mask = padding_mask(*lengths)
         return {"input_ids": tokens(*mask.shape, vocabulary=VOCABULARY), "attention_mask": mask}
 
-    runs = [run(7, 5), run(12), run(3, 4, 2)] if dynamic else [run(7, 5)]
-    axes = {name: {0: "batch", 1: "sequence"} for name in runs[0]} if dynamic else {}
+    runs = [run(7, 5), run(12), run(3, 4, 2)]
+    axes = {name: {0: "batch", 1: "sequence"} for name in runs[0]}
     return Case(adapt(_t5_model(), forward), runs, ["last_hidden_state"], axes=axes, **how)
 
 
-def t5_decoder(*, dynamic: bool = True, **how: object) -> Case:
+def t5_decoder(**how: object) -> Case:
     """One pass of the decoder over what the encoder gave."""
 
     def forward(m: nn.Module, ids: Tensor, states: Tensor, mask: Tensor) -> Tensor:
@@ -199,8 +199,8 @@ def t5_decoder(*, dynamic: bool = True, **how: object) -> Case:
         "encoder_hidden_states": {0: "batch", 1: "encoder_sequence"},
         "encoder_attention_mask": {0: "batch", 1: "encoder_sequence"},
     }
-    runs = [run(4, 7, 5), run(2, 9), run(6, 3, 4, 2)] if dynamic else [run(4, 7, 5)]
-    return Case(adapt(_t5_model(), forward), runs, ["logits"], axes=axes if dynamic else {}, **how)
+    runs = [run(4, 7, 5), run(2, 9), run(6, 3, 4, 2)]
+    return Case(adapt(_t5_model(), forward), runs, ["logits"], axes=axes, **how)
 
 
 class Tagger(nn.Module):
@@ -209,9 +209,7 @@ class Tagger(nn.Module):
     def __init__(self, recurrent: type[nn.LSTM] | type[nn.GRU], layers: int) -> None:
         super().__init__()
         self.embedding = nn.Embedding(VOCABULARY, 16)
-        self.recurrent = recurrent(
-            16, 24, num_layers=layers, batch_first=True, bidirectional=True
-        )
+        self.recurrent = recurrent(16, 24, num_layers=layers, batch_first=True, bidirectional=True)
         self.classifier = nn.Linear(48, 7)
 
     def forward(self, input_ids: Tensor) -> Tensor:
