@@ -9,31 +9,29 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.parser
 from onnx.reference import ReferenceEvaluator
 
+from bascule.canonical import canonicalize
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
-from bascule.ir.load import load_model
 from bascule.ir.save import to_proto
 from bascule.ir.serialize import Definitions
+from bascule.ir.text import parse_graph
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Array, Context
-from bascule.optimizer.fold_constants import fold_constants
 from bascule.optimizer.manager import run_stages
 from bascule.optimizer.passes import Level, Pass, Stage
 from bascule.optimizer.pattern import attribute_of
 from bascule.optimizer.report import Report
 
 OPSET = onnx.defs.onnx_opset_version()
-_HEADER = f'<ir_version: 10, opset_import: ["" : {OPSET}, "bascule" : 1]>'
 
 
 def parse(text: str, definitions: Definitions | None = None) -> Model:
-    """The model of one graph in ONNX text; Constant nodes become initializers."""
-    model = load_model(onnx.parser.parse_model(f"{_HEADER}\n{text}"))
-    fold_constants.function(model.graph, Context())
+    """The canonical model of one graph in ONNX text."""
+    model = parse_graph(text)
+    canonicalize(model)
     infer_types(model, definitions)
     return model
 

@@ -12,6 +12,7 @@ import pytest
 
 import bascule.optimizer
 from bascule.optimizer.eliminate_dead_code import eliminate_dead_code
+from bascule.optimizer.fused import definition
 from bascule.optimizer.passes import GraphPass, Pass
 from bascule.optimizer.rewrite import Rule
 from tests.optimizer.graphs import (
@@ -24,16 +25,12 @@ from tests.optimizer.graphs import (
     structure,
 )
 
-try:
-    from bascule.optimizer.fused import definition
-except ImportError:
-    definition = None  # type: ignore[assignment]
 
 
 def pass_modules() -> list[ModuleType]:
     modules = []
     for info in pkgutil.iter_modules(bascule.optimizer.__path__):
-        if info.name.startswith(("fuse_", "fold_", "eliminate_", "merge_", "move_", "lower_")):
+        if info.name.startswith(("fuse_", "fold_", "eliminate_", "merge_", "move_", "simplify_")):
             modules.append(importlib.import_module(f"bascule.optimizer.{info.name}"))
     return modules
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from bascule.ir.constant import Constant
-from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.graph import ONNX_DOMAIN, Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Array, Context
 from bascule.optimizer.passes import graph_pass
@@ -43,7 +43,7 @@ def fold_constants(graph: Graph, context: Context) -> int:
     count = 0
     for inner in list(graph.walk_graphs()):
         for node in inner:
-            results = constant_results(node) or _fold(node, context)
+            results = _fold(node, context)
             if results is None:
                 continue
             build = Builder(node)
@@ -52,22 +52,10 @@ def fold_constants(graph: Graph, context: Context) -> int:
     return count
 
 
-def constant_results(node: Node) -> list[Constant] | None:
-    """What a Constant node holds."""
-    if not node.is_op("Constant") or len(node.attributes) != 1:
-        return None
-    name, value = next(iter(node.attributes.items()))
-    if name == "value" and isinstance(value, Constant):
-        return [value]
-    kinds = {"value_float": np.float32, "value_int": np.int64, "value_string": object}
-    for prefix, dtype in kinds.items():
-        if name in (prefix, prefix + "s"):
-            return [Constant.from_numpy(np.asarray(value, dtype=dtype))]
-    return None
-
-
 def _fold(node: Node, context: Context) -> list[Constant] | None:
-    if context.fold is None or node.op_type in _NEVER or node.subgraphs or not node.outputs:
+    if context.fold is None or node.domain != ONNX_DOMAIN or node.op_type in _NEVER:
+        return None
+    if node.subgraphs or not node.outputs:
         return None
     present = [value for value in node.inputs if value is not None]
     constants = [constant_of(value) for value in present]
