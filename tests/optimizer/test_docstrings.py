@@ -26,7 +26,6 @@ from tests.optimizer.graphs import (
 )
 
 
-
 def pass_modules() -> list[ModuleType]:
     modules = []
     for info in pkgutil.iter_modules(bascule.optimizer.__path__):

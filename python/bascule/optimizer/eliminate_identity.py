@@ -34,9 +34,9 @@ Before:
 After:
     g (float[N,4] x) => (float[N,4] y) { y = Neg(x) }
 Keeps:
-    g (float[N,4] x) => (float[N,4] y) { z = Constant<value = float {0.0}>() a = Add(x, z) y = Neg(a) }
+    g (float[N,4] x) => (float[N,4] y) <float zero = {0}> { a = Add(x, zero) y = Neg(a) }
 Keeps:
-    g (float[4] x) => (float[1,4] y) { one = Constant<value = float[1,1] {1.0}>() a = Mul(x, one) y = Neg(a) }
+    g (float[4] x) => (float[1,4] y) <float[1,1] one = {1}> { a = Mul(x, one) y = Neg(a) }
 Keeps:
     g (float[4] x) => (float[4] y) { y = Identity(x) }
 """

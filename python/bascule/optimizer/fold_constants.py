@@ -24,7 +24,7 @@ from bascule.optimizer.rewrite import Builder, replace
 _LIMIT = 16 << 20
 """Results may be this large, or as large as what they are computed from."""
 
-_RANDOM = frozenset(
+RANDOM = frozenset(
     [
         "Bernoulli",
         "Multinomial",
@@ -34,7 +34,7 @@ _RANDOM = frozenset(
         "RandomUniformLike",
     ]
 )
-_NEVER = _RANDOM | {"Constant", "DequantizeLinear", "Dropout", "Identity"}
+_NEVER = RANDOM | {"Constant", "DequantizeLinear", "Dropout", "Identity"}
 """DequantizeLinear stays: quantized weights are a quarter of the size, and kernels read them."""
 
 

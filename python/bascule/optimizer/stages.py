@@ -3,23 +3,12 @@
 
 from __future__ import annotations
 
-from bascule.optimizer.eliminate_dead_code import eliminate_dead_code
-from bascule.optimizer.fold_constants import fold_constants
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS
-from bascule.optimizer.merge_transposes import merge_transposes
 from bascule.optimizer.passes import Level, Stage
+from bascule.optimizer.simplifications import SIMPLIFICATIONS
 
-SIMPLIFY = Stage(
-    "simplify",
-    Level.BASIC,
-    (
-        eliminate_dead_code,
-        fold_constants,
-        merge_transposes,
-    ),
-)
-
+SIMPLIFY = Stage("simplify", Level.BASIC, SIMPLIFICATIONS)
 FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, FORMULAS)
 FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, PRODUCTS)
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
