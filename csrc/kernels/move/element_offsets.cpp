@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/move/element_offsets.h"
+
+#include "kernels/move/indices.h"
+
+namespace bascule {
+
+namespace {
+
+template <class Index>
+void offsets_of_rows(RunContext& c, const Tensor& indices, const Shape& shape, int axis,
+                     int64_t* offsets) {
+  const Shape& own = indices.shape();
+  const Shape strides = shape.strides();
+  const int last = shape.rank() - 1;
+  const int64_t row = own[last];
+  const int64_t size = shape[axis], stride = strides[axis];
+  const int64_t along = axis == last ? 0 : 1;
+  c.parallel_for(own.product(0, last), static_cast<double>(row), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      int64_t base = 0, rest = r;
+      for (int i = last - 1; i >= 0; --i) {
+        if (i != axis) base += rest % own[i] * strides[i];
+        rest /= own[i];
+      }
+      const Index* index = indices.data<Index>() + r * row;
+      for (int64_t j = 0; j < row; ++j) {
+        const int64_t at = checked_index(static_cast<int64_t>(index[j]), size);
+        offsets[r * row + j] = base + at * stride + j * along;
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void element_offsets(RunContext& c, const Tensor& indices, const Shape& shape, int axis,
+                     int64_t* offsets) {
+  const Shape& own = indices.shape();
+  bool fits = own.rank() == shape.rank();
+  for (int i = 0; fits && i < own.rank(); ++i) fits = i == axis || own[i] <= shape[i];
+  if (!fits) {
+    invalid("indices of shape " + own.text() + " do not fit data of shape " + shape.text() +
+            " along axis " + std::to_string(axis));
+  }
+  if (indices.size() == 0) return;
+  visit(IndexTypes{}, indices.dtype(), [&](auto tag) {
+    offsets_of_rows<typename decltype(tag)::type>(c, indices, shape, axis, offsets);
+  });
+}
+
+TupleTargets tuple_targets(const Tensor& indices, const Shape& shape, int batch_dims) {
+  const Shape& own = indices.shape();
+  bool fits = own.rank() > 0 && batch_dims >= 0 && batch_dims < own.rank() &&
+              batch_dims <= shape.rank() && own.back() <= shape.rank() - batch_dims;
+  for (int i = 0; fits && i < batch_dims; ++i) fits = own[i] == shape[i];
+  if (!fits) {
+    invalid("indices of shape " + own.text() + " do not fit data of shape " + shape.text() +
+            " with " + std::to_string(batch_dims) + " batch dimensions");
+  }
+  const int tuple = static_cast<int>(own.back());
+  return {own.product(0, own.rank() - 1), shape.product(batch_dims + tuple, shape.rank()), tuple};
+}
+
+void tuple_offsets(RunContext& c, const Tensor& indices, const Shape& shape, int batch_dims,
+                   const TupleTargets& targets, int64_t* offsets) {
+  const int64_t batches = shape.product(0, batch_dims);
+  if (targets.count == 0 || batches == 0) return;
+  const int64_t per_batch = targets.count / batches;
+  const int64_t batch_stride = shape.product(batch_dims, shape.rank());
+  const Shape strides = shape.strides();
+  c.parallel_for(targets.count, 4.0 * targets.tuple, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t* index = indices.data<int64_t>() + i * targets.tuple;
+      int64_t offset = i / per_batch * batch_stride;
+      for (int k = 0; k < targets.tuple; ++k) {
+        offset += checked_index(index[k], shape[batch_dims + k]) * strides[batch_dims + k];
+      }
+      offsets[i] = offset;
+    }
+  });
+}
+
+}  // namespace bascule
