@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/gemm/gemm.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace bascule {
+
+namespace {
+
+// How a block is cut: rows into `rows` parts, panels into `columns` parts.
+struct Cut {
+  int64_t rows = 1;
+  int64_t columns = 1;
+};
+
+// Work of a run of rows over one panel, in rows: a tile of few rows waits for its own sums, so it
+// takes as long as one of five.
+double row_work(int64_t rows, int64_t tile_rows) {
+  if (rows == 0) return 0;
+  const int64_t tiles = (rows + tile_rows - 1) / tile_rows;
+  return static_cast<double>(std::max(rows, 5 * tiles));
+}
+
+template <class T>
+Cut choose_cut(const GemmBlock<T>& g, int threads) {
+  const GemmFunctions<T>& functions = gemm_functions<T>();
+  const int64_t panels = (g.columns + functions.panel_width - 1) / functions.panel_width;
+  const int64_t rows = g.groups * g.rows;
+  Cut best;
+  double best_work = std::numeric_limits<double>::infinity();
+  double best_traffic = best_work;
+  for (int row_parts = 1; row_parts <= threads; ++row_parts) {
+    const int column_parts = threads / row_parts;
+    if (row_parts * column_parts != threads) continue;
+    const int64_t most_panels = (panels + column_parts - 1) / column_parts;
+    double work;
+    if (g.groups > 1) {
+      const int64_t most_groups = (g.groups + row_parts - 1) / row_parts;
+      work = static_cast<double>(most_groups) * row_work(g.rows, functions.tile_rows);
+    } else {
+      work = row_work((rows + row_parts - 1) / row_parts, functions.tile_rows);
+    }
+    work *= static_cast<double>(most_panels);
+    // Every row part reads all of B, every column part all of A.
+    const double traffic = static_cast<double>(row_parts) * static_cast<double>(g.columns) +
+                           static_cast<double>(column_parts) * static_cast<double>(rows);
+    if (work < 0.97 * best_work || (work < 1.03 * best_work && traffic < best_traffic)) {
+      best = {row_parts, column_parts};
+      best_work = work;
+      best_traffic = traffic;
+    }
+  }
+  return best;
+}
+
+// One cell of the cut.
+template <class T>
+GemmBlock<T> part_of(const GemmBlock<T>& g, const Cut& cut, int64_t index) {
+  GemmBlock<T> part = g;
+  const int64_t row = index / cut.columns;
+  const int64_t column = index % cut.columns;
+  int64_t c_offset = 0;
+  if (g.groups > 1) {
+    const int64_t from = g.groups * row / cut.rows;
+    part.groups = g.groups * (row + 1) / cut.rows - from;
+    part.a_offset += from * g.a_group_stride;
+    c_offset = from * g.c_group_stride;
+  } else {
+    const int64_t from = g.rows * row / cut.rows;
+    part.rows = g.rows * (row + 1) / cut.rows - from;
+    part.a_offset += from * g.a_stride;
+    c_offset = from * g.c_stride;
+  }
+  const int64_t width = gemm_functions<T>().panel_width;
+  const int64_t panels = (g.columns + width - 1) / width;
+  const int64_t from = panels * column / cut.columns;
+  const int64_t to = panels * (column + 1) / cut.columns;
+  part.b += from * g.b_panel_stride;
+  part.columns = std::min(g.columns, to * width) - from * width;
+  c_offset += from * width;
+  part.c += c_offset;
+  if (part.epilogue.bias != nullptr) part.epilogue.bias += from * width;
+  if (part.epilogue.residual != nullptr) part.epilogue.residual += c_offset;
+  return part;
+}
+
+}  // namespace
+
+template <class T>
+void pack_panels(const T* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t columns,
+                 T* packed) {
+  const GemmFunctions<T>& functions = gemm_functions<T>();
+  const int64_t width = functions.panel_width;
+  for (int64_t j = 0; j < columns; j += width) {
+    functions.pack_panel(b + j * column_stride, row_stride, column_stride, k,
+                         std::min(width, columns - j), packed + j * k);
+  }
+}
+
+template <class T>
+void pack_panels(RunContext& c, const T* b, int64_t row_stride, int64_t column_stride, int64_t k,
+                 int64_t columns, T* packed) {
+  const int64_t width = gemm_functions<T>().panel_width;
+  c.parallel_for((columns + width - 1) / width, static_cast<double>(k * width),
+                 [&](int64_t begin, int64_t end) {
+                   const int64_t from = begin * width;
+                   pack_panels(b + from * column_stride, row_stride, column_stride, k,
+                               std::min(end * width, columns) - from, packed + from * k);
+                 });
+}
+
+template <class T>
+GemmBlock<T> matrix_block(const T* const* a, int64_t rows, int64_t k, int64_t a_stride,
+                          const T* packed, T* y, int64_t columns) {
+  const int64_t width = gemm_functions<T>().panel_width;
+  GemmBlock<T> g{};
+  g.a = a;
+  g.taps = 1;
+  g.tap_length = k;
+  g.a_stride = a_stride;
+  g.groups = 1;
+  g.rows = rows;
+  g.b = packed;
+  g.b_stride = width;
+  g.b_panel_stride = width * k;
+  g.c = y;
+  g.c_stride = columns;
+  g.columns = columns;
+  return g;
+}
+
+template <class T>
+void set_activation(GemmEpilogue<T>& epilogue, const Activation& activation) {
+  if (activation.kind == ActivationKind::relu) {
+    epilogue.clamp = true;
+    epilogue.low = 0;
+    epilogue.high = std::numeric_limits<T>::infinity();
+  } else if (activation.kind == ActivationKind::clip) {
+    epilogue.clamp = true;
+    epilogue.low = static_cast<T>(activation.alpha);
+    epilogue.high = static_cast<T>(activation.beta);
+  }
+  epilogue.activate = gemm_functions<T>().activation(activation.kind);
+  epilogue.activation_alpha = activation.alpha;
+  epilogue.activation_beta = activation.beta;
+}
+
+template <class T>
+bool wants_scratch(const GemmBlock<T>& g) {
+  // 64 sets of 64-byte lines: at a stride of nearly a multiple of 4096 bytes all rows of a tile
+  // meet in one or two sets, which hold fewer lines than the tile has rows.
+  constexpr int64_t sets_bytes = 4096;
+  const int64_t step = (g.a_stride * static_cast<int64_t>(sizeof(T))) % sets_bytes;
+  const int64_t apart = std::min(step, sets_bytes - step);
+  return g.groups == 1 && g.rows > 6 && apart < 64 &&
+         g.columns > 2 * gemm_functions<T>().panel_width;
+}
+
+template <class T>
+void multiply(RunContext& c, const GemmBlock<T>& block) {
+  if (block.groups <= 0 || block.rows <= 0 || block.columns <= 0) return;
+  const double work = static_cast<double>(block.groups * block.rows) *
+                      static_cast<double>(block.taps * block.tap_length + 8) *
+                      static_cast<double>(block.columns) / 8;
+  Cut cut;
+  // Below this, waking another thread takes longer than it saves.
+  if (work > 65536) cut = choose_cut(block, c.threads());
+  const int64_t parts = cut.rows * cut.columns;
+  T* scratch = wants_scratch(block) ? c.workspace<T>(parts * gemm_scratch) : nullptr;
+  c.parallel_for(parts, work / static_cast<double>(parts), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      GemmBlock<T> part = part_of(block, cut, i);
+      if (part.groups <= 0 || part.rows <= 0 || part.columns <= 0) continue;
+      part.scratch = scratch != nullptr ? scratch + i * gemm_scratch : nullptr;
+      multiply(part);
+    }
+  });
+}
+
+#define BASCULE_GEMM_FOR(T)                                                                      \
+  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, T*);                   \
+  template void pack_panels(RunContext&, const T*, int64_t, int64_t, int64_t, int64_t, T*);      \
+  template GemmBlock<T> matrix_block(const T* const*, int64_t, int64_t, int64_t, const T*, T*, \
+                                     int64_t);                                                   \
+  template void set_activation(GemmEpilogue<T>&, const Activation&);                             \
+  template bool wants_scratch(const GemmBlock<T>&);                                              \
+  template void multiply(RunContext&, const GemmBlock<T>&)
+BASCULE_GEMM_FOR(float);
+BASCULE_GEMM_FOR(double);
+
+}  // namespace bascule

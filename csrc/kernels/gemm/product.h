@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// Batches of matrix products of every element type: the common part of MatMul and Gemm.
+#pragma once
+
+#include "core/tensor.h"
+#include "kernels/gemm/gemm.h"
+#include "runtime/run_context.h"
+
+namespace bascule {
+
+// A constant operand B, packed once: `count` matrices [k, n], 16-bit floats as float32.
+struct PackedOperand {
+  Tensor panels;  // empty: not packed
+  int64_t count = 0;
+  int64_t k = 0;
+  int64_t n = 0;
+
+  bool present() const { return count > 0; }
+  // Packs the last two axes of a tensor of rank >= 2 (transposed: [n, k]); one axis is a column.
+  // Types without a packed form leave it empty.
+  static PackedOperand pack(const Tensor& b, bool transposed);
+};
+
+// Y = activation(alpha * A' B' + bias + residual) for each matrix of a batch.
+struct Product {
+  DType dtype;
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+  Shape batch;  // of Y; A and B are broadcast to it by their strides, in elements
+  const std::byte* a = nullptr;
+  Shape a_strides;
+  bool transpose_a = false;  // [k, m] instead of [m, k]
+  const std::byte* b = nullptr;
+  Shape b_strides;
+  bool transpose_b = false;                // [n, k] instead of [k, n]
+  const PackedOperand* packed = nullptr;   // instead of b; strides still count
+  float alpha = 1;
+  const std::byte* bias = nullptr;      // [n]
+  const std::byte* residual = nullptr;  // like Y
+  Activation activation;
+  std::byte* y = nullptr;
+};
+
+using ProductTypes =
+    Types<float, double, Float16, BFloat16, int32_t, int64_t, uint32_t, uint64_t>;
+
+// Whether an activation can be had for this type.
+bool has_activation(DType dtype, const Activation& activation);
+
+void run_product(RunContext& c, const Product& product);
+
+}  // namespace bascule

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+// The matrix product micro-kernel, for float and double. Included by sources that are compiled per
+// instruction set; everything is local to them.
+#pragma once
+
+#include "kernels/gemm/block.h"
+#include "simd/vec.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+template <class T>
+struct Lanes;
+template <>
+struct Lanes<float> {
+  typedef F32 Vector;
+};
+template <>
+struct Lanes<double> {
+  typedef double Vector __attribute__((vector_size(vector_bytes)));
+};
+template <class T>
+using Vector = typename Lanes<T>::Vector;
+
+template <class T>
+constexpr int vector_lanes = vector_bytes / static_cast<int>(sizeof(T));
+template <class T>
+constexpr int panel_width = 2 * vector_lanes<T>;
+
+// 2 accumulators a row, 2 vectors of the panel and a broadcast must fit the registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int max_rows = 14;
+#else
+constexpr int max_rows = 6;
+#endif
+
+template <class T>
+BASCULE_INLINE Vector<T> load_vector(const T* p) {
+  Vector<T> v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+template <class T>
+BASCULE_INLINE void store_vector(T* p, Vector<T> v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
+// Only the first `count` lanes are in memory.
+template <class T>
+BASCULE_INLINE Vector<T> load_part(const T* p, int64_t count) {
+  T part[vector_lanes<T>] = {};
+  for (int64_t i = 0; i < count; ++i) part[i] = p[i];
+  return load_vector<T>(part);
+}
+template <class T>
+BASCULE_INLINE void store_part(T* p, Vector<T> v, int64_t count) {
+  T part[vector_lanes<T>];
+  store_vector<T>(part, v);
+  for (int64_t i = 0; i < count; ++i) p[i] = part[i];
+}
+template <class T>
+BASCULE_INLINE Vector<T> broadcast(T x) {
+  return x - Vector<T>{};
+}
+
+BASCULE_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
+BASCULE_INLINE Vector<double> multiply_add(Vector<double> a, Vector<double> b, Vector<double> c) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vector<double>>(_mm512_fmadd_pd(
+      reinterpret_cast<__m512d>(a), reinterpret_cast<__m512d>(b), reinterpret_cast<__m512d>(c)));
+#elif defined(__FMA__)
+  return reinterpret_cast<Vector<double>>(_mm256_fmadd_pd(
+      reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), reinterpret_cast<__m256d>(c)));
+#elif defined(__aarch64__)
+  return reinterpret_cast<Vector<double>>(
+      vfmaq_f64(reinterpret_cast<float64x2_t>(c), reinterpret_cast<float64x2_t>(a),
+                reinterpret_cast<float64x2_t>(b)));
+#else
+  return a * b + c;
+#endif
+}
+
+// One tile: `rows` rows of A over the pieces [tap, tap + taps), elements [start, start + length) of
+// each, times one panel.
+template <class T>
+struct Tile {
+  const T* const* a;
+  int64_t a_offset;
+  int64_t a_stride;
+  int64_t taps;
+  int64_t length;
+  const T* b;
+  int64_t b_stride;
+  T* c;
+  int64_t c_stride;
+  int64_t columns;
+  bool first;                       // starts from zero, else from what C holds
+  const GemmEpilogue<T>* epilogue;  // null but for the last block of K
+  const T* bias;                    // of the tile's first column
+  const T* residual;                // of the tile's first element
+};
+
+template <class T>
+BASCULE_INLINE Vector<T> finish(Vector<T> sum, const GemmEpilogue<T>& e, Vector<T> alpha,
+                                const T* bias, const T* residual, Vector<T> low, Vector<T> high) {
+  if (e.alpha != T(1)) sum = sum * alpha;
+  if (bias != nullptr) sum = sum + load_vector<T>(bias);
+  if (residual != nullptr) sum = sum + load_vector<T>(residual);
+  if (e.clamp) {
+    sum = sum < low ? low : sum;
+    sum = sum > high ? high : sum;
+  }
+  return sum;
+}
+
+template <class T, int rows, int vectors>
+void run_tile(const Tile<T>& t) {
+  using V = Vector<T>;
+  constexpr int width = vector_lanes<T>;
+  const bool whole = t.columns >= vectors * width;
+  V sum[rows][vectors];
+  if (t.first) {
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sum[r][v] = V{};
+    }
+  } else if (whole) {
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        sum[r][v] = load_vector<T>(t.c + r * t.c_stride + v * width);
+      }
+    }
+  } else {
+    T row[vectors * width] = {};
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < t.columns; ++i) row[i] = t.c[r * t.c_stride + i];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) sum[r][v] = load_vector<T>(row + v * width);
+    }
+  }
+
+  // A pointer for every third row: the others are one or two strides away, which is an addressing
+  // mode. The empty asm keeps the compiler from making a pointer of each.
+  constexpr int pointers = (rows + 2) / 3;
+  const T* b = t.b;
+  const int64_t b_stride = t.b_stride;
+  for (int64_t tap = 0; tap < t.taps; ++tap) {
+    int64_t stride = t.a_stride * static_cast<int64_t>(sizeof(T));
+    const char* a[pointers];
+#pragma GCC unroll 5
+    for (int i = 0; i < pointers; ++i) {
+      a[i] = reinterpret_cast<const char*>(t.a[tap] + t.a_offset) + 3 * i * stride;
+    }
+    for (int64_t k = 0; k < t.length; ++k) {
+#pragma GCC unroll 5
+      for (int i = 0; i < pointers; ++i) __asm__("" : "+r"(a[i]));
+      __asm__("" : "+r"(stride));
+      V column[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) column[v] = load_vector<T>(b + v * width);
+      __builtin_prefetch(b + 8 * b_stride);
+      if (vectors == 2) __builtin_prefetch(b + 8 * b_stride + width);
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; ++r) {
+        const V value = broadcast<T>(*reinterpret_cast<const T*>(a[r / 3] + (r % 3) * stride));
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[r][v] = multiply_add(value, column[v], sum[r][v]);
+      }
+#pragma GCC unroll 5
+      for (int i = 0; i < pointers; ++i) a[i] += sizeof(T);
+      b += b_stride;
+    }
+  }
+
+  if (t.epilogue != nullptr) {
+    const GemmEpilogue<T>& e = *t.epilogue;
+    const V alpha = broadcast<T>(e.alpha);
+    const V low = broadcast<T>(e.low);
+    const V high = broadcast<T>(e.high);
+    if (whole) {
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          sum[r][v] = finish<T>(
+              sum[r][v], e, alpha, t.bias ? t.bias + v * width : nullptr,
+              t.residual ? t.residual + r * t.c_stride + v * width : nullptr, low, high);
+        }
+      }
+    } else {
+      T bias[vectors * width] = {};
+      T residual[vectors * width] = {};
+      if (t.bias != nullptr) {
+        for (int64_t i = 0; i < t.columns; ++i) bias[i] = t.bias[i];
+      }
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; ++r) {
+        if (t.residual != nullptr) {
+          for (int64_t i = 0; i < t.columns; ++i) residual[i] = t.residual[r * t.c_stride + i];
+        }
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) {
+          sum[r][v] = finish<T>(sum[r][v], e, alpha, t.bias ? bias + v * width : nullptr,
+                                t.residual ? residual + v * width : nullptr, low, high);
+        }
+      }
+    }
+  }
+  if (whole) {
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        store_vector<T>(t.c + r * t.c_stride + v * width, sum[r][v]);
+      }
+    }
+  } else {
+    T row[vectors * width];
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) store_vector<T>(row + v * width, sum[r][v]);
+      for (int64_t i = 0; i < t.columns; ++i) t.c[r * t.c_stride + i] = row[i];
+    }
+  }
+}
+
+// The tile of a given height: all are template instances, so no row is computed twice or padded.
+template <class T, int vectors, int rows = max_rows>
+BASCULE_INLINE void run_rows(int64_t height, const Tile<T>& t) {
+  using Function = void (*)(const Tile<T>&);
+  static constexpr Function functions[14] = {
+      run_tile<T, 1, vectors>,
+      run_tile<T, 2, vectors>,
+      run_tile<T, 3, vectors>,
+      run_tile<T, 4, vectors>,
+      run_tile<T, 5, vectors>,
+      run_tile<T, 6, vectors>,
+      run_tile<T, rows == 14 ? 7 : 6, vectors>,
+      run_tile<T, rows == 14 ? 8 : 6, vectors>,
+      run_tile<T, rows == 14 ? 9 : 6, vectors>,
+      run_tile<T, rows == 14 ? 10 : 6, vectors>,
+      run_tile<T, rows == 14 ? 11 : 6, vectors>,
+      run_tile<T, rows == 14 ? 12 : 6, vectors>,
+      run_tile<T, rows == 14 ? 13 : 6, vectors>,
+      run_tile<T, rows == 14 ? 14 : 6, vectors>,
+  };
+  functions[height - 1](t);
+}
+
+template <class T>
+void multiply_block(const GemmBlock<T>& g) {
+  // Blocks of K: some whole pieces, or a part of one. A block of a panel stays in the second cache
+  // while the tiles of a row block pass over it.
+  const int64_t k_block = gemm_k_block;
+  const int64_t taps_at_once = g.tap_length >= k_block ? 1 : k_block / (g.tap_length | 1) + 1;
+  // Few rows: K in one block, so that B streams through once.
+  const bool stream = g.groups == 1 && g.rows <= max_rows;
+  int64_t tap = 0;
+  int64_t start = 0;
+  bool first = true;
+  do {
+    int64_t taps = stream ? g.taps : taps_at_once;
+    if (taps > g.taps - tap) taps = g.taps - tap;
+    int64_t length = g.tap_length - start;
+    if (!stream && taps_at_once == 1 && length > k_block) {
+      length = length >= 2 * k_block ? k_block : (length + 1) / 2;
+    }
+    const bool last = tap + taps >= g.taps && start + length >= g.tap_length;
+    const int64_t k = tap * g.tap_length + start;
+
+    Tile<T> t;
+    t.first = first;
+    t.epilogue = last ? &g.epilogue : nullptr;
+    t.b_stride = g.b_stride;
+    t.c_stride = g.c_stride;
+    t.taps = taps;
+    t.length = length;
+    const bool copy = g.scratch != nullptr && taps == 1 && length <= k_block;
+
+    // Row blocks: several short groups, or a part of a long one.
+    int64_t group = 0;
+    int64_t row = 0;
+    while (group < g.groups) {
+      int64_t block_groups = 1;
+      int64_t block_rows = g.rows - row;
+      if (g.rows < gemm_row_block) {
+        block_groups = gemm_row_block / (g.rows | 1);
+        if (block_groups < 1) block_groups = 1;
+        if (block_groups > g.groups - group) block_groups = g.groups - group;
+      } else if (block_rows > gemm_row_block) {
+        const int64_t parts = (block_rows + gemm_row_block - 1) / gemm_row_block;
+        block_rows = (block_rows + parts - 1) / parts;
+        block_rows = (block_rows + max_rows - 1) / max_rows * max_rows;
+        if (block_rows > gemm_row_block) block_rows = gemm_row_block;
+        if (block_rows > g.rows - row) block_rows = g.rows - row;
+      }
+      const bool copy_block = copy && block_groups == 1;
+      constexpr int64_t pad = 16;
+      const T* copied[1] = {g.scratch};
+      if (copy_block) {
+        const T* from = g.a[tap] + g.a_offset + group * g.a_group_stride + row * g.a_stride + start;
+        for (int64_t i = 0; i < block_rows; ++i) {
+          __builtin_memcpy(g.scratch + i * (length + pad), from + i * g.a_stride,
+                           static_cast<size_t>(length) * sizeof(T));
+        }
+      }
+      const int64_t tiles = (block_rows + max_rows - 1) / max_rows;
+      for (int64_t column = 0; column < g.columns; column += panel_width<T>) {
+        const int64_t panel = column / panel_width<T>;
+        t.columns = g.columns - column < panel_width<T> ? g.columns - column : panel_width<T>;
+        t.b = g.b + panel * g.b_panel_stride + k * g.b_stride;
+        t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
+        for (int64_t i = 0; i < block_groups; ++i) {
+          for (int64_t tile = 0; tile < tiles; ++tile) {
+            const int64_t from = block_rows * tile / tiles;
+            const int64_t to = block_rows * (tile + 1) / tiles;
+            if (copy_block) {
+              t.a = copied;
+              t.a_stride = length + pad;
+              t.a_offset = from * t.a_stride;
+            } else {
+              t.a = g.a + tap;
+              t.a_stride = g.a_stride;
+              t.a_offset = g.a_offset + (group + i) * g.a_group_stride +
+                           (row + from) * g.a_stride + start;
+            }
+            const int64_t c = (group + i) * g.c_group_stride + (row + from) * g.c_stride + column;
+            t.c = g.c + c;
+            t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
+            if (t.columns > vector_lanes<T>) {
+              run_rows<T, 2>(to - from, t);
+            } else {
+              run_rows<T, 1>(to - from, t);
+            }
+            if (last && g.epilogue.activate != nullptr) {
+              g.epilogue.activate(t.c, t.c_stride, to - from, t.columns,
+                                  g.epilogue.activation_alpha, g.epilogue.activation_beta);
+            }
+          }
+        }
+      }
+      row += block_rows;
+      if (row >= g.rows) {
+        row = 0;
+        group += block_groups;
+      }
+    }
+    start += length;
+    if (start >= g.tap_length) {
+      start = 0;
+      tap += taps;
+    }
+    first = false;
+  } while (tap < g.taps);
+}
+
+template <class T>
+void pack_columns(const T* b, int64_t row_stride, int64_t column_stride, int64_t k,
+                  int64_t columns, T* panel) {
+  constexpr int width = panel_width<T>;
+  if (column_stride == 1) {
+    for (int64_t i = 0; i < k; ++i) {
+      const T* from = b + i * row_stride;
+      T* to = panel + i * width;
+      if (columns == width) {
+        store_vector<T>(to, load_vector<T>(from));
+        store_vector<T>(to + width / 2, load_vector<T>(from + width / 2));
+        continue;
+      }
+      for (int64_t j = 0; j < columns; ++j) to[j] = from[j];
+      for (int64_t j = columns; j < width; ++j) to[j] = 0;
+    }
+    return;
+  }
+  // Blocks of 16 rows: their lines of the panel stay in the first cache while the columns pass.
+  constexpr int64_t step = 16;
+  for (int64_t i0 = 0; i0 < k; i0 += step) {
+    const int64_t count = k - i0 < step ? k - i0 : step;
+    T* to = panel + i0 * width;
+    for (int64_t j = 0; j < columns; ++j) {
+      const T* from = b + i0 * row_stride + j * column_stride;
+      for (int64_t i = 0; i < count; ++i) to[i * width + j] = from[i * row_stride];
+    }
+    for (int64_t j = columns; j < width; ++j) {
+      for (int64_t i = 0; i < count; ++i) to[i * width + j] = 0;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bascule::BASCULE_ISA
