@@ -74,8 +74,8 @@ struct GemmFunctions {
   // Null where none is needed, or where the clamp does it.
   void (*(*activation)(ActivationKind kind))(T* c, int64_t stride, int64_t rows, int64_t columns,
                                              float alpha, float beta);
-  // Packs `columns` <= panel_width columns and k rows into a panel, the rest zero. Element (i, j) is
-  // at b[i * row_stride + j * column_stride].
+  // Packs `columns` <= panel_width columns and k rows into a panel, the rest zero. Element (i, j)
+  // is at b[i * row_stride + j * column_stride].
   void (*pack_panel)(const T* b, int64_t row_stride, int64_t column_stride, int64_t k,
                      int64_t columns, T* panel);
 };

@@ -178,13 +178,13 @@ void multiply(RunContext& c, const GemmBlock<T>& block) {
   });
 }
 
-#define BASCULE_GEMM_FOR(T)                                                                      \
-  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, T*);                   \
-  template void pack_panels(RunContext&, const T*, int64_t, int64_t, int64_t, int64_t, T*);      \
+#define BASCULE_GEMM_FOR(T)                                                                    \
+  template void pack_panels(const T*, int64_t, int64_t, int64_t, int64_t, T*);                 \
+  template void pack_panels(RunContext&, const T*, int64_t, int64_t, int64_t, int64_t, T*);    \
   template GemmBlock<T> matrix_block(const T* const*, int64_t, int64_t, int64_t, const T*, T*, \
-                                     int64_t);                                                   \
-  template void set_activation(GemmEpilogue<T>&, const Activation&);                             \
-  template bool wants_scratch(const GemmBlock<T>&);                                              \
+                                     int64_t);                                                 \
+  template void set_activation(GemmEpilogue<T>&, const Activation&);                           \
+  template bool wants_scratch(const GemmBlock<T>&);                                            \
   template void multiply(RunContext&, const GemmBlock<T>&)
 BASCULE_GEMM_FOR(float);
 BASCULE_GEMM_FOR(double);

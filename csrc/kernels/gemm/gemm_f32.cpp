@@ -51,9 +51,8 @@ Activate find_activation(ActivationKind kind) {
 }  // namespace
 
 const GemmFunctions<float>& gemm_functions_f32() {
-  static constexpr GemmFunctions<float> functions = {panel_width<float>, max_rows,
-                                                     multiply_block<float>, find_activation,
-                                                     pack_columns<float>};
+  static constexpr GemmFunctions<float> functions = {
+      panel_width<float>, max_rows, multiply_block<float>, find_activation, pack_columns<float>};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA

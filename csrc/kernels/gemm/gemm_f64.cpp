@@ -11,9 +11,8 @@ Activate no_activation(ActivationKind) { return nullptr; }
 }  // namespace
 
 const GemmFunctions<double>& gemm_functions_f64() {
-  static constexpr GemmFunctions<double> functions = {panel_width<double>, max_rows,
-                                                      multiply_block<double>, no_activation,
-                                                      pack_columns<double>};
+  static constexpr GemmFunctions<double> functions = {
+      panel_width<double>, max_rows, multiply_block<double>, no_activation, pack_columns<double>};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA

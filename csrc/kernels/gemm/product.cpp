@@ -118,23 +118,22 @@ struct TypedProduct {
     const int64_t stride = round_up(size + (wants ? gemm_scratch : 0), 16);
     T* space = stride > 0 ? c.workspace<T>(parts * stride) : nullptr;
     const double work = static_cast<double>(p.m * p.n) * static_cast<double>(p.k + 8) / 8;
-    c.parallel_for(
-        parts, work * static_cast<double>(count) / static_cast<double>(parts),
-        [&](int64_t begin, int64_t end) {
-          for (int64_t part = begin; part < end; ++part) {
-            T* packed = space != nullptr ? space + part * stride : nullptr;
-            T* scratch = wants ? packed + size : nullptr;
-            for (int64_t i = count * part / parts; i < count * (part + 1) / parts; ++i) {
-              one(
-                  i, packed,
-                  [&](GemmBlock<T> g) {
-                    g.scratch = scratch;
-                    multiply(g);
-                  },
-                  [](auto... arguments) { pack_panels(arguments...); });
-            }
-          }
-        });
+    c.parallel_for(parts, work * static_cast<double>(count) / static_cast<double>(parts),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t part = begin; part < end; ++part) {
+                       T* packed = space != nullptr ? space + part * stride : nullptr;
+                       T* scratch = wants ? packed + size : nullptr;
+                       for (int64_t i = count * part / parts; i < count * (part + 1) / parts; ++i) {
+                         one(
+                             i, packed,
+                             [&](GemmBlock<T> g) {
+                               g.scratch = scratch;
+                               multiply(g);
+                             },
+                             [](auto... arguments) { pack_panels(arguments...); });
+                       }
+                     }
+                   });
   }
 };
 
@@ -170,8 +169,8 @@ int64_t held(const Shape& batch, const Shape& strides) {
 }
 
 template <class T>
-void run_typed(RunContext& c, Product p, const T* a, const T* b, const T* bias,
-               const T* residual, T* y) {
+void run_typed(RunContext& c, Product p, const T* a, const T* b, const T* bias, const T* residual,
+               T* y) {
   int64_t count = p.batch.size();
   if (count * p.m * p.n == 0) return;
   if (p.transpose_a) a = transpose_rows(c, p, a, held(p.batch, p.a_strides));
@@ -221,34 +220,36 @@ void run_integer(RunContext& c, const Product& p) {
   const int64_t a_row = p.transpose_a ? 1 : p.k;
   const int64_t a_column = p.transpose_a ? p.m : 1;
   const int64_t n = p.n;
-  c.parallel_for(
-      p.batch.size() * p.m, static_cast<double>(p.k * n), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const int64_t item = i / p.m;
-          const U* row = a + batch_offset(p.batch, p.a_strides, item) + i % p.m * a_row;
-          const U* matrix = b + batch_offset(p.batch, p.b_strides, item);
-          U* to = y + i * n;
-          std::fill_n(to, n, U{0});
-          if (p.transpose_b) {
-            for (int64_t j = 0; j < n; ++j) {
-              for (int64_t k = 0; k < p.k; ++k) to[j] += row[k * a_column] * matrix[j * p.k + k];
-            }
-          } else {
-            for (int64_t k = 0; k < p.k; ++k) {
-              const U value = row[k * a_column];
-              for (int64_t j = 0; j < n; ++j) to[j] += value * matrix[k * n + j];
-            }
-          }
-          if (p.alpha != 1) {
-            for (int64_t j = 0; j < n; ++j) {
-              to[j] = static_cast<U>(
-                  static_cast<T>(static_cast<double>(p.alpha) * static_cast<T>(to[j])));
-            }
-          }
-          for (int64_t j = 0; bias != nullptr && j < n; ++j) to[j] += bias[j];
-          for (int64_t j = 0; residual != nullptr && j < n; ++j) to[j] += residual[i * n + j];
-        }
-      });
+  c.parallel_for(p.batch.size() * p.m, static_cast<double>(p.k * n),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t i = begin; i < end; ++i) {
+                     const int64_t item = i / p.m;
+                     const U* row = a + batch_offset(p.batch, p.a_strides, item) + i % p.m * a_row;
+                     const U* matrix = b + batch_offset(p.batch, p.b_strides, item);
+                     U* to = y + i * n;
+                     std::fill_n(to, n, U{0});
+                     if (p.transpose_b) {
+                       for (int64_t j = 0; j < n; ++j) {
+                         for (int64_t k = 0; k < p.k; ++k)
+                           to[j] += row[k * a_column] * matrix[j * p.k + k];
+                       }
+                     } else {
+                       for (int64_t k = 0; k < p.k; ++k) {
+                         const U value = row[k * a_column];
+                         for (int64_t j = 0; j < n; ++j) to[j] += value * matrix[k * n + j];
+                       }
+                     }
+                     if (p.alpha != 1) {
+                       for (int64_t j = 0; j < n; ++j) {
+                         to[j] = static_cast<U>(
+                             static_cast<T>(static_cast<double>(p.alpha) * static_cast<T>(to[j])));
+                       }
+                     }
+                     for (int64_t j = 0; bias != nullptr && j < n; ++j) to[j] += bias[j];
+                     for (int64_t j = 0; residual != nullptr && j < n; ++j)
+                       to[j] += residual[i * n + j];
+                   }
+                 });
 }
 
 }  // namespace

@@ -33,8 +33,8 @@ struct Product {
   bool transpose_a = false;  // [k, m] instead of [m, k]
   const std::byte* b = nullptr;
   Shape b_strides;
-  bool transpose_b = false;                // [n, k] instead of [k, n]
-  const PackedOperand* packed = nullptr;   // instead of b; strides still count
+  bool transpose_b = false;               // [n, k] instead of [k, n]
+  const PackedOperand* packed = nullptr;  // instead of b; strides still count
   float alpha = 1;
   const std::byte* bias = nullptr;      // [n]
   const std::byte* residual = nullptr;  // like Y
@@ -42,8 +42,7 @@ struct Product {
   std::byte* y = nullptr;
 };
 
-using ProductTypes =
-    Types<float, double, Float16, BFloat16, int32_t, int64_t, uint32_t, uint64_t>;
+using ProductTypes = Types<float, double, Float16, BFloat16, int32_t, int64_t, uint32_t, uint64_t>;
 
 // Whether an activation can be had for this type.
 bool has_activation(DType dtype, const Activation& activation);

@@ -71,9 +71,9 @@ BASCULE_INLINE Vector<double> multiply_add(Vector<double> a, Vector<double> b, V
   return reinterpret_cast<Vector<double>>(_mm256_fmadd_pd(
       reinterpret_cast<__m256d>(a), reinterpret_cast<__m256d>(b), reinterpret_cast<__m256d>(c)));
 #elif defined(__aarch64__)
-  return reinterpret_cast<Vector<double>>(
-      vfmaq_f64(reinterpret_cast<float64x2_t>(c), reinterpret_cast<float64x2_t>(a),
-                reinterpret_cast<float64x2_t>(b)));
+  return reinterpret_cast<Vector<double>>(vfmaq_f64(reinterpret_cast<float64x2_t>(c),
+                                                    reinterpret_cast<float64x2_t>(a),
+                                                    reinterpret_cast<float64x2_t>(b)));
 #else
   return a * b + c;
 #endif
@@ -185,9 +185,9 @@ void run_tile(const Tile<T>& t) {
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; ++v) {
-          sum[r][v] = finish<T>(
-              sum[r][v], e, alpha, t.bias ? t.bias + v * width : nullptr,
-              t.residual ? t.residual + r * t.c_stride + v * width : nullptr, low, high);
+          sum[r][v] =
+              finish<T>(sum[r][v], e, alpha, t.bias ? t.bias + v * width : nullptr,
+                        t.residual ? t.residual + r * t.c_stride + v * width : nullptr, low, high);
         }
       }
     } else {
@@ -239,14 +239,25 @@ BASCULE_INLINE void run_rows(int64_t height, const Tile<T>& t) {
       run_tile<T, 4, vectors>,
       run_tile<T, 5, vectors>,
       run_tile<T, 6, vectors>,
-      run_tile<T, rows == 14 ? 7 : 6, vectors>,
-      run_tile<T, rows == 14 ? 8 : 6, vectors>,
-      run_tile<T, rows == 14 ? 9 : 6, vectors>,
-      run_tile<T, rows == 14 ? 10 : 6, vectors>,
-      run_tile<T, rows == 14 ? 11 : 6, vectors>,
-      run_tile<T, rows == 14 ? 12 : 6, vectors>,
-      run_tile<T, rows == 14 ? 13 : 6, vectors>,
-      run_tile<T, rows == 14 ? 14 : 6, vectors>,
+      run_tile < T,
+      rows == 14 ? 7 : 6,
+      vectors >,
+      run_tile < T,
+      rows == 14 ? 8 : 6,
+      vectors >,
+      run_tile < T,
+      rows == 14 ? 9 : 6,
+      vectors >,
+      run_tile < T,
+      rows == 14 ? 10 : 6,
+      vectors >,
+      run_tile < T,
+      rows == 14 ? 11 : 6,
+      vectors >,
+      run_tile < T,
+      rows == 14 ? 12 : 6,
+      vectors >
+      , run_tile < T, rows == 14 ? 13 : 6, vectors >, run_tile < T, rows == 14 ? 14 : 6, vectors >,
   };
   functions[height - 1](t);
 }
@@ -325,8 +336,8 @@ void multiply_block(const GemmBlock<T>& g) {
             } else {
               t.a = g.a + tap;
               t.a_stride = g.a_stride;
-              t.a_offset = g.a_offset + (group + i) * g.a_group_stride +
-                           (row + from) * g.a_stride + start;
+              t.a_offset =
+                  g.a_offset + (group + i) * g.a_group_stride + (row + from) * g.a_stride + start;
             }
             const int64_t c = (group + i) * g.c_group_stride + (row + from) * g.c_stride + column;
             t.c = g.c + c;
@@ -359,8 +370,8 @@ void multiply_block(const GemmBlock<T>& g) {
 }
 
 template <class T>
-void pack_columns(const T* b, int64_t row_stride, int64_t column_stride, int64_t k,
-                  int64_t columns, T* panel) {
+void pack_columns(const T* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t columns,
+                  T* panel) {
   constexpr int width = panel_width<T>;
   if (column_stride == 1) {
     for (int64_t i = 0; i < k; ++i) {
