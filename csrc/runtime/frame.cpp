@@ -68,7 +68,8 @@ int Frame::in_place_source(int step, int slot, int64_t bytes) const {
     const Storage& memory = storages_[static_cast<size_t>(storage)];
     const Value& held = values_[static_cast<size_t>(source)];
     if (!memory.ours || memory.live_slots != 1 || memory.bytes != bytes || !held.is_tensor() ||
-        held.tensor().bytes() != bytes || held.tensor().dtype() == DType::string) {
+        held.tensor().bytes() != bytes || held.tensor().dtype() == DType::string ||
+        held.tensor().owner().use_count() > 1) {  // a sequence may hold it, or a nested graph's value
       continue;
     }
     return pair.input;

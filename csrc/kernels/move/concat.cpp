@@ -1,48 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
 // Concat and Split: several tensors side by side along one axis, and back.
+#include "kernels/move/concat.h"
+
+#include <vector>
+
 #include "kernels/move/int_list.h"
 #include "kernels/move/packed_bytes.h"
 #include "kernels/move/strided_copy.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
-namespace {
 
 // Around one axis a tensor is `outer` rows, each of the axis' size times `inner` elements.
+void concat(RunContext& c, std::span<const Tensor* const> parts, int64_t axis) {
+  const Tensor& first = *parts[0];
+  const int at = first.shape().axis(axis);
+  Shape shape = first.shape();
+  for (size_t i = 1; i < parts.size(); ++i) {
+    const Tensor& x = *parts[i];
+    bool fits = x.rank() == shape.rank() && x.dtype() == first.dtype();
+    for (int k = 0; fits && k < shape.rank(); ++k) fits = k == at || x.dim(k) == shape[k];
+    if (!fits) {
+      fail("input " + std::to_string(i) + " of shape " + x.shape().text() +
+           " does not fit the first one of shape " + first.shape().text() + " along axis " +
+           std::to_string(at));
+    }
+    shape[at] += x.dim(at);
+  }
+  const int64_t outer = shape.product(0, at);
+  const int64_t row = shape.product(at, shape.rank());
+  MovedOutput y(c, 0, first.dtype(), shape);
+  const DType dtype = moved_dtype(first.dtype());
+  int64_t offset = 0;
+  for (const Tensor* part : parts) {
+    if (part->size() == 0) continue;
+    const Tensor x = unpacked(c, *part);
+    std::byte* to = y.data() + offset * item_size(dtype);
+    const int64_t count = x.size() / outer;
+    if (outer == 1) {
+      copy_run(c, dtype, x.raw(), to, count);
+    } else {
+      strided_copy(c, dtype, x.raw(), to, {{outer, count}, {count, 1}, {row, 1}});
+    }
+    offset += count;
+  }
+}
+
+namespace {
+
 struct Concat final : Kernel {
   explicit Concat(const NodeSpec& node) : axis(node.get_int("axis", 0)) {}
   void run(RunContext& c) const override {
-    const Tensor& first = c.input(0);
-    const int at = first.shape().axis(axis);
-    Shape shape = first.shape();
-    for (int i = 1; i < c.input_count(); ++i) {
-      const Tensor& x = c.input(i);
-      bool fits = x.rank() == shape.rank() && x.dtype() == first.dtype();
-      for (int k = 0; fits && k < shape.rank(); ++k) fits = k == at || x.dim(k) == shape[k];
-      if (!fits) {
-        fail("Concat: input " + std::to_string(i) + " of shape " + x.shape().text() +
-             " does not fit the first one of shape " + first.shape().text() + " along axis " +
-             std::to_string(at));
-      }
-      shape[at] += x.dim(at);
+    constexpr int few = 16;
+    const int count = c.input_count();
+    if (count <= few) {
+      const Tensor* parts[few];
+      for (int i = 0; i < count; ++i) parts[i] = &c.input(i);
+      return concat(c, {parts, static_cast<size_t>(count)}, axis);
     }
-    const int64_t outer = shape.product(0, at);
-    const int64_t row = shape.product(at, shape.rank());
-    MovedOutput y(c, 0, first.dtype(), shape);
-    const DType dtype = moved_dtype(first.dtype());
-    int64_t offset = 0;
-    for (int i = 0; i < c.input_count(); ++i) {
-      if (c.input(i).size() == 0) continue;
-      const Tensor x = unpacked(c, c.input(i));
-      std::byte* to = y.data() + offset * item_size(dtype);
-      const int64_t part = x.size() / outer;
-      if (outer == 1) {
-        copy_run(c, dtype, x.raw(), to, part);
-      } else {
-        strided_copy(c, dtype, x.raw(), to, {{outer, part}, {part, 1}, {row, 1}});
-      }
-      offset += part;
-    }
+    std::vector<const Tensor*> parts;
+    for (int i = 0; i < count; ++i) parts.push_back(&c.input(i));
+    concat(c, parts, axis);
   }
   int64_t axis;
 };
