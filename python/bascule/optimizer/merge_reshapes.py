@@ -11,7 +11,7 @@ Before:
     }
 After:
     g (float[N,4,6] x) => (float[N,1,24] y) {
-        shape = Constant<value_ints = [0, 1, 24]>()
+        shape = Constant<value_ints = [-1, 1, 24]>()
         y = Reshape(x, shape)
     }
 Before:
@@ -41,7 +41,7 @@ import numpy as np
 from bascule.ir.graph import Value
 from bascule.optimizer.pattern import op, shared, values
 from bascule.optimizer.rewrite import Match, rule
-from bascule.optimizer.shapes import integers, reshape_sizes
+from bascule.optimizer.shapes import certain_shape, integers, reshape_sizes
 
 (x,) = values("x")
 _SHAPE_ONLY = op["Reshape", "Flatten", "Squeeze", "Unsqueeze"]
@@ -56,7 +56,7 @@ def merge_reshapes(match: Match) -> Value | None:
         if node.attribute("allowzero", 0) or (sizes is not None and 0 not in sizes):
             allow_zero = node.attribute("allowzero")
             return match.build.Reshape(match[x], node.input(1), allowzero=allow_zero, type=y.type)
-    sizes = reshape_sizes(match[x].shape, y.shape)
+    sizes = reshape_sizes(certain_shape(match[x]), certain_shape(y))
     if sizes is None:
         return None
     return match.build.Reshape(match[x], np.array(sizes, dtype=np.int64), type=y.type)

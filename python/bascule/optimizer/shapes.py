@@ -15,15 +15,22 @@ def same_dim(a: Dim, b: Dim) -> bool:
     return a is not None and a == b
 
 
+def certain_shape(value: Value) -> Shape | None:
+    """The shape, without names that only the caller's declaration of a graph output gives."""
+    shape = value.shape
+    if shape is None or not value.is_graph_output or value.producer is None:
+        return shape
+    return tuple(dim if isinstance(dim, int) else None for dim in shape)
+
+
 def same_shape(*values: Value) -> bool:
     """True when these values certainly have one shape."""
-    first = values[0].shape
+    first = certain_shape(values[0])
     if first is None:
         return False
     for value in values[1:]:
-        if value.shape is None or len(value.shape) != len(first):
-            return False
-        if not all(map(same_dim, first, value.shape)):
+        shape = certain_shape(value)
+        if shape is None or len(shape) != len(first) or not all(map(same_dim, first, shape)):
             return False
     return True
 
@@ -33,7 +40,7 @@ def same_elements(before: Value, after: Value) -> bool:
 
     One size may be unknown: as the number of elements is kept, the others determine it.
     """
-    a, b = before.shape, after.shape
+    a, b = certain_shape(before), certain_shape(after)
     if a is None or b is None or len(a) != len(b):
         return False
     different = sum(not same_dim(x, y) for x, y in zip(a, b))

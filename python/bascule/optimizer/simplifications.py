@@ -11,6 +11,7 @@ from bascule.optimizer.fold_batch_normalization import fold_batch_normalization
 from bascule.optimizer.fold_constants import fold_constants
 from bascule.optimizer.fold_pad import fold_pad
 from bascule.optimizer.fold_scale_bias import fold_scale_bias
+from bascule.optimizer.fold_shapes import fold_shapes
 from bascule.optimizer.merge_casts import merge_casts
 from bascule.optimizer.merge_reshapes import merge_reshapes
 from bascule.optimizer.merge_slices import merge_slices
@@ -20,6 +21,7 @@ from bascule.optimizer.passes import Pass
 SIMPLIFICATIONS: tuple[Pass, ...] = (
     eliminate_dead_code,
     fold_constants,
+    fold_shapes,
     identity.eliminate_identity,
     identity.eliminate_dropout,
     identity.eliminate_cast,
