@@ -105,8 +105,8 @@ BASCULE_INLINE F32 fma(F32 a, F32 b, F32 c) {
 #endif
 }
 
-// One instruction each: `a` where it compares larger (smaller), else `b`, which is what NaN in either
-// operand gives. So at_least(bound, x) keeps the NaN of x.
+// One instruction each: `a` where it compares larger (smaller), else `b`, which is what NaN in
+// either operand gives. So at_least(bound, x) keeps the NaN of x.
 BASCULE_INLINE F32 at_least(F32 a, F32 b) {
 #if defined(__AVX512F__)
   return reinterpret_cast<F32>(
@@ -115,7 +115,8 @@ BASCULE_INLINE F32 at_least(F32 a, F32 b) {
   return reinterpret_cast<F32>(
       _mm256_max_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
 #elif defined(__SSE4_1__)
-  return reinterpret_cast<F32>(_mm_max_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
+  return reinterpret_cast<F32>(
+      _mm_max_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
 #else
   return a > b ? a : b;
 #endif
@@ -128,7 +129,8 @@ BASCULE_INLINE F32 at_most(F32 a, F32 b) {
   return reinterpret_cast<F32>(
       _mm256_min_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b)));
 #elif defined(__SSE4_1__)
-  return reinterpret_cast<F32>(_mm_min_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
+  return reinterpret_cast<F32>(
+      _mm_min_ps(reinterpret_cast<__m128>(a), reinterpret_cast<__m128>(b)));
 #else
   return a < b ? a : b;
 #endif
