@@ -12,7 +12,12 @@ import bascule as ort
 DATA = Path(__file__).parent / "data"
 MODELS = sorted(path.stem for path in DATA.glob("*.onnx"))
 
-TOLERANCE = 1e-4  # of the largest value of an output
+# Of the largest value of an output. Half a unit in the last place of float16 is 5e-4, and torch
+# rounds to it after every operator.
+TOLERANCE = {"float16": 1e-2, "float32": 1e-4}
+
+# 52 random convolutions amplify rounding: torch's float32 is itself 2e-5 from its float64.
+ILL_CONDITIONED = {"mobilenetv2": 5e-4, "mobilenetv2_torchscript": 5e-4}
 
 
 def load_runs(name: str) -> list[tuple[dict[str, npt.NDArray], dict[str, npt.NDArray]]]:
@@ -26,14 +31,17 @@ def load_runs(name: str) -> list[tuple[dict[str, npt.NDArray], dict[str, npt.NDA
     return list(runs.values())
 
 
-def assert_agrees(actual: npt.NDArray, expected: npt.NDArray, name: str) -> None:
+def assert_agrees(
+    actual: npt.NDArray, expected: npt.NDArray, name: str, tolerance: float | None
+) -> None:
     assert actual.dtype == expected.dtype, name
     assert actual.shape == expected.shape, name
     if expected.dtype.kind != "f":
         np.testing.assert_array_equal(actual, expected, err_msg=name)
         return
-    scale = float(np.abs(expected).max(initial=0))
-    np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * scale, err_msg=name)
+    scale = float(np.abs(expected, dtype=np.float64).max(initial=0))
+    allowed = (tolerance or TOLERANCE[expected.dtype.name]) * scale
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=allowed, err_msg=name)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -42,7 +50,7 @@ def test_outputs_are_torchs(name: str) -> None:
     for inputs, expected in load_runs(name):
         outputs = session.run(list(expected), inputs)
         for output, actual in zip(expected, outputs, strict=True):
-            assert_agrees(actual, expected[output], output)
+            assert_agrees(actual, expected[output], output, ILL_CONDITIONED.get(name))
 
 
 @pytest.mark.parametrize("name", MODELS)

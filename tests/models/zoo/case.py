@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
-
 from bench.models import Adapter, Forward, set_random_weights
+from torch import Tensor, nn
 
 Axes = Mapping[str, Mapping[int, str]]
 

@@ -6,22 +6,28 @@ from functools import partial
 
 import torch
 import transformers
+from bench.models import measure_batch_statistics
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bench.models import measure_batch_statistics
 from tests.models.zoo.case import Case, adapt, normal, padding_mask, tokens
 
 CLASSES = 10
 
 
 def _classifier(
-    model: nn.Module, size: int, *, batches: tuple[int, ...] = (2, 1, 3), **how: object
+    model: nn.Module,
+    size: int,
+    *,
+    batches: tuple[int, ...] = (2, 1, 3),
+    dtype: torch.dtype = torch.float32,
+    **how: object,
 ) -> Case:
     """Logits of an image classifier; the batch is dynamic where several sizes are given."""
     module = adapt(model, lambda m, image: m(pixel_values=image).logits)
     measure_batch_statistics(module, [normal(8, 3, size, size, seed=i) for i in range(2, 5)])
-    runs = [{"image": normal(batch, 3, size, size)} for batch in batches]
+    module.to(dtype)
+    runs = [{"image": normal(batch, 3, size, size).to(dtype)} for batch in batches]
     axes = {"image": {0: "batch"}} if len(batches) > 1 else {}
     return Case(module, runs, ["logits"], axes=axes, **how)
 
@@ -41,7 +47,7 @@ def mobilenetv2(**how: object) -> Case:
     """TensorFlow's way of padding: more at the bottom and the right."""
     config = transformers.MobileNetV2Config(
         image_size=64,
-        depth_multiplier=0.2,
+        depth_multiplier=0.1,
         finegrained_output=False,
         tf_padding=True,
         num_labels=CLASSES,
@@ -308,6 +314,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "convnext": convnext,
     "convnext_torchscript": partial(convnext, dynamo=False, opset=16),
     "vit": vit,
+    "vit_float16": partial(vit, dtype=torch.float16),
     "vit_opset24": partial(vit, opset=24),
     "vit_torchscript": partial(vit, dynamo=False, opset=17),
     "swin": partial(swin, batches=(2,)),
