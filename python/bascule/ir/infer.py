@@ -15,6 +15,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.deserialize import read_type
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
+from bascule.ir.symbols import settle_names
 from bascule.ir.types import (
     Dim,
     MapType,
@@ -46,6 +47,7 @@ def infer_types(
     """
     skeleton = _SkeletonWriter(model, definitions, with_types=False)
     inferred, errors = _run(skeleton)
+    inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
     for graph in model.graph.walk_graphs():
         fixed = {id(value) for value in graph.inputs} if graph.parent is None else set()
@@ -66,11 +68,20 @@ def infer_types(
     # Something was declared that inference did not know: with it, more may follow.
     skeleton = _SkeletonWriter(model, definitions, with_types=True)
     inferred, _ = _run(skeleton)
+    inferred = settle_names(inferred, _known(model, skeleton))
     for graph in model.graph.walk_graphs():
         for value in _values(graph):
             if value.owner is None or graph.parent is not None:
                 found = inferred.get(skeleton.name(value))
                 value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+
+
+def _known(model: Model, skeleton: ModelWriter) -> Iterator[tuple[str, Type | None, bool]]:
+    """Each value's name, type so far, and whether inference did not see that type."""
+    for graph in model.graph.walk_graphs():
+        for value in _values(graph):
+            is_input = value.producer is None and graph.parent is None
+            yield skeleton.name(value), value.type, not is_input and not value.is_graph_output
 
 
 def merge_types(inferred: Type | None, declared: Type | None, *, keep_names: bool) -> Type | None:

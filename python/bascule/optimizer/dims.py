@@ -84,5 +84,19 @@ def before_reshape(value: Value | None) -> Value | None:
     return value
 
 
+def with_same_batch(value: Value) -> Value:
+    """`value`, or what it was before Reshapes and Transposes that keep its first axis."""
+    while value.producer is not None:
+        node, source = value.producer, value.producer.input(0)
+        before = None if source is None else dims_of(source)
+        if source is None or not before or value.shape is None:
+            break
+        kept = node.is_op("Transpose") and (node.attribute("perm") or [None])[0] == 0
+        if not kept and not (node.is_op("Reshape") and same_dim(before[0], value.shape[0])):
+            break
+        value = source
+    return value
+
+
 def _better(a: Dim, b: Dim) -> Dim:
     return a if isinstance(a, int) or b is None else b if isinstance(b, int) else a

@@ -229,6 +229,18 @@ def _mask(build: Builder, scores: Scores, query: Value, key: Value) -> Value | N
     return _reaching(build, mask, query, key)
 
 
+def _length_of(build: Builder, key: Value) -> Value:
+    """The length of the key, as a vector of one; parts of a cache are counted one by one."""
+    node, rank = key.producer, key.rank or 4
+    if node is not None and node.is_op("Concat") and node.attribute("axis") in (-2, rank - 2):
+        parts = [_length_of(build, part) for part in node.inputs if part is not None]
+        total = parts[0]
+        for part in parts[1:]:
+            total = build.Add(total, part)
+        return total
+    return build.Shape(key, start=rank - 2, end=rank - 1)
+
+
 def _reaching(build: Builder, mask: Value, query: Value, key: Value) -> Value:
     """`mask` with the length of the key as its last size, and with an axis for one head."""
     keys = None if key.shape is None else dims_of(key)
@@ -238,8 +250,7 @@ def _reaching(build: Builder, mask: Value, query: Value, key: Value) -> Value:
         if isinstance(length, int):
             target = build.constant(np.array([length], np.int64))
         else:
-            rank = key.rank or 4
-            target = build.Shape(key, start=rank - 2, end=rank - 1)
+            target = _length_of(build, key)
         mask = build.Expand(mask, target)
     if query.rank == 3 and len(shape or ()) == 3:
         mask = build.Unsqueeze(mask, np.array([1], np.int64))

@@ -26,12 +26,12 @@ from __future__ import annotations
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place
-from bascule.optimizer.pattern import any_of, op, values
+from bascule.optimizer.pattern import any_of, op, shared, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
 
 q, k, v, shape, inner_shape = values("q", "k", "v", "shape", "inner_shape")
 
-_ATTENTION = op.Attention(q, k, v, ...)
+_ATTENTION = shared(op.Attention(q, k, v, ..., outputs=3))
 _SAME = op.Reshape(_ATTENTION, inner_shape)
 _JOINED = op.Transpose(any_of(_ATTENTION, _SAME), perm=[0, 2, 1, 3])
 
@@ -39,8 +39,12 @@ _JOINED = op.Transpose(any_of(_ATTENTION, _SAME), perm=[0, 2, 1, 3])
 @rule(op.Reshape(_JOINED, shape))
 def fuse_attention_heads(match: Match) -> Value | Reject | None:
     node, y = match.node(_ATTENTION), match.root.output
-    if match[q].rank != 4 or node.attribute("qk_matmul_output_mode", 0) or len(node.inputs) > 4:
+    if match[q].rank != 4 or len(node.inputs) > 6:
         return None
+    if len(match[_ATTENTION].uses) > 1 or match[_ATTENTION].is_graph_output:
+        return Reject("the heads are read one by one too", match[_ATTENTION])
+    if any(value.uses for value in node.outputs[1:]):
+        return Reject("the cache has readers here", *node.outputs[1:])
     outer = dims_of(match[_ATTENTION])
     if _SAME in match and not keeps_elements_in_place(outer, match[_SAME].shape):
         return Reject("the heads are not known to stay", match[_SAME])
@@ -57,8 +61,15 @@ def fuse_attention_heads(match: Match) -> Value | Reject | None:
     joined = (q_dims[0], q_dims[1], columns)
     attributes = node.attributes | {"q_num_heads": heads[0], "kv_num_heads": heads[1]}
     made = match.build.node(
-        "Attention", [*flat, *node.inputs[3:]], attributes, type=TensorType(y.dtype, joined)
+        "Attention",
+        [*flat, *node.inputs[3:]],
+        attributes,
+        outputs=len(node.outputs),
+        type=TensorType(y.dtype, joined),
     )
+    for old, new in zip(node.outputs[1:], made.outputs[1:]):
+        new.type = old.type
+        old.replace_uses(new)
     if y.rank == 3 and keeps_elements_in_place(joined, y.shape):
         return made.output
     return match.build.Reshape(

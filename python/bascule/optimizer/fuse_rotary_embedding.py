@@ -38,7 +38,7 @@ import numpy as np
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.attention_scores import number_of
-from bascule.optimizer.dims import dims_of, same_dim
+from bascule.optimizer.dims import dims_of, same_dim, with_same_batch
 from bascule.optimizer.pattern import any_of, constant_of, constants, op, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
 
@@ -147,7 +147,9 @@ def _cache(build: Builder, half: Value, value: Value) -> Value | None:
     if batch != 1 or half.dtype is None:
         return None
     sizes = build.Concat(
-        build.Shape(value, start=0, end=1), build.Shape(half, start=1, end=3), axis=0
+        build.Shape(with_same_batch(value), start=0, end=1),
+        build.Shape(half, start=1, end=3),
+        axis=0,
     )
     return build.Expand(half, sizes, type=TensorType(half.dtype, (dims[0], rows, shape[-1])))
 

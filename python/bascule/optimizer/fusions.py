@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bascule.optimizer.fuse_activation import fuse_activation
 from bascule.optimizer.fuse_attention import fuse_attention
+from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
 from bascule.optimizer.fuse_attention_heads import fuse_attention_heads
 from bascule.optimizer.fuse_gelu import fuse_gelu, fuse_gelu_tanh
 from bascule.optimizer.fuse_group_normalization import (
@@ -67,6 +68,7 @@ FORMULAS = (
     fuse_rotary_embedding,
     fuse_rotary_embedding_part,
     fuse_attention,
+    fuse_attention_cache,
     fuse_attention_heads,
 )
 """Standard operators for the formulas that stand for them."""
