@@ -8,6 +8,7 @@
 #include "bindings/program.h"
 #include "core/error.h"
 #include "runtime/kernel.h"
+#include "runtime/random.h"
 #include "runtime/thread_pool.h"
 #include "simd/isa.h"
 
@@ -62,6 +63,7 @@ PYBIND11_MODULE(_native, module) {
   module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
   module.def("usable_cpus", &bascule::usable_cpus);
   module.def("set_spinning", [](bool spin) { bascule::ThreadPool::shared().set_spinning(spin); });
+  module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
   bascule::bindings::bind_graph_builder(module);
   bascule::bindings::bind_program(module);
