@@ -39,9 +39,7 @@ inline RandomBlock random_block(uint64_t key, uint64_t run, uint64_t index) {
 // The generator of one kernel. Each run draws from a sequence of its own.
 class Generator {
  public:
-  explicit Generator(const NodeSpec& node)
-      : key_(node.has("seed") ? std::bit_cast<uint32_t>(node.get_float("seed", 0))
-                              : next_random_key()) {}
+  explicit Generator(const NodeSpec& node) : key_(key_of(node)) {}
 
   // The numbers of one run.
   class Run {
@@ -81,6 +79,16 @@ class Generator {
   Run next_run() const { return Run(key_, runs_.fetch_add(1, std::memory_order_relaxed)); }
 
  private:
+  // `seed` is an integer for Dropout and a float for the others.
+  static uint64_t key_of(const NodeSpec& node) {
+    const auto seed = node.attributes.find("seed");
+    if (seed == node.attributes.end()) return next_random_key();
+    if (const int64_t* number = std::get_if<int64_t>(&seed->second)) {
+      return static_cast<uint64_t>(*number);
+    }
+    return std::bit_cast<uint32_t>(node.get_float("seed", 0));
+  }
+
   uint64_t key_;
   mutable std::atomic<uint64_t> runs_{0};
 };
