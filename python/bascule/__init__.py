@@ -16,4 +16,17 @@ from bascule.options import (
     RunOptions,
     SessionOptions,
 )
+from bascule.providers.names import all_providers as get_all_providers
+from bascule.providers.names import available_providers as get_available_providers
 from bascule.session import InferenceSession
+from bascule.values import IOBinding, OrtDevice, OrtValue
+
+
+def get_device() -> str:
+    """What this installation computes on: ``CPU``."""
+    return "CPU"
+
+
+def get_version_string() -> str:
+    """The version of bascule."""
+    return __version__

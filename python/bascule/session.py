@@ -23,6 +23,7 @@ from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
 from bascule.providers.names import resolve_providers
 from bascule.tools.explain import Explanation
+from bascule.values import IOBinding, OrtValue, run_with_values
 
 
 class InferenceSession:
@@ -158,6 +159,32 @@ class InferenceSession:
         values = self._signature.values(input_feed)
         wanted = self._signature.output_numbers(output_names)
         return self._program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+
+    def run_with_ort_values(
+        self,
+        output_names: Sequence[str] | None,
+        input_dict_ort_values: Mapping[str, OrtValue],
+        run_options: RunOptions | None = None,
+    ) -> list[OrtValue]:
+        """Like run, with OrtValues in and out."""
+        return run_with_values(self, output_names, input_dict_ort_values, run_options)
+
+    def io_binding(self) -> IOBinding:
+        """A new binding of inputs and outputs for run_with_iobinding."""
+        return IOBinding(self)
+
+    def run_with_iobinding(
+        self, iobinding: IOBinding, run_options: RunOptions | None = None
+    ) -> None:
+        """Run with what is bound; the results are in the binding afterwards.
+
+        Raises:
+            ValueError: the binding belongs to another session.
+            RuntimeError: the run failed, or no output is bound.
+        """
+        if iobinding._session is not self:
+            raise ValueError("an IOBinding must be used with the session that created it")
+        iobinding._run(run_options)
 
     # --- what the model is
 

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that live outside a run: OrtValue, devices, and bindings of inputs and outputs."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bascule.ir.dtype import DataType
+
+if TYPE_CHECKING:
+    from bascule.session import InferenceSession
+
+Array = np.ndarray[Any, Any]
+
+_DEVICES = {"cpu": 0, "cuda": 1, "gpu": 1, "dml": 1, "webgpu": 1, "npu": 3, "cann": 3}
+_VENDORS = {"cuda": 0x10DE}
+
+
+class OrtDevice:
+    """A device by kind and number; it need not be present."""
+
+    def __init__(self, name: str, device_id: int, vendor_id: int = -1) -> None:
+        if name not in _DEVICES:
+            raise Exception(f"Unsupported device type: {name}")
+        self._name = name
+        self._id = device_id
+        self._vendor = vendor_id if vendor_id >= 0 else _VENDORS.get(name, 0)
+
+    @staticmethod
+    def make(name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
+        """The device `name` (cpu, cuda, dml, cann, webgpu, gpu, npu) number `device_id`."""
+        return OrtDevice(name.lower(), device_id, vendor_id)
+
+    def device_type(self) -> int:
+        return _DEVICES[self._name]
+
+    def device_id(self) -> int:
+        return self._id
+
+    def device_vendor_id(self) -> int:
+        return self._vendor
+
+    def device_mem_type(self) -> int:
+        return 0
+
+
+def _require_cpu(device_type: str) -> None:
+    name = device_type.lower()
+    if name not in _DEVICES:
+        raise Exception(f"Unsupported device type: {device_type}")
+    if name != "cpu":
+        raise RuntimeError(
+            f"Can't allocate memory on the device '{device_type}': this installation has only the "
+            "CPU provider"
+        )
+
+
+class OrtValue:
+    """A tensor (or a list of them) that sessions take and return without conversion."""
+
+    def __init__(self, value: Any) -> None:
+        if not isinstance(value, (np.ndarray, list, dict)) and value is not None:
+            raise ValueError(f"an OrtValue cannot be made from {type(value).__name__}")
+        self._array = value
+
+    # --- making one
+
+    @staticmethod
+    def ortvalue_from_numpy(
+        array: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
+    ) -> OrtValue:
+        """A value that shares the array's memory; one that is not contiguous is copied."""
+        _require_cpu(device_type)
+        if not isinstance(array, np.ndarray) or array.dtype.kind in "OUSV":
+            raise RuntimeError(
+                "an OrtValue can be made only supported from non-string numpy arrays"
+            )
+        return OrtValue(np.asarray(array, order="C"))
+
+    @staticmethod
+    def ortvalue_from_numpy_with_onnx_type(array: Array, onnx_type: int) -> OrtValue:
+        """The array's bytes read as elements of ONNX type number `onnx_type`."""
+        dtype = DataType(onnx_type).numpy
+        if dtype.itemsize != array.dtype.itemsize:
+            raise RuntimeError(
+                f"elements of {array.dtype} have {array.dtype.itemsize} bytes, those of "
+                f"{DataType(onnx_type).onnx_name} {dtype.itemsize}"
+            )
+        return OrtValue(np.asarray(array, order="C").view(dtype))
+
+    @staticmethod
+    def ortvalue_from_shape_and_type(
+        shape: Sequence[int],
+        element_type: Any,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
+        memory_info: Any = None,
+    ) -> OrtValue:
+        """Uninitialized memory; `element_type` is a NumPy type or an ONNX type number."""
+        _require_cpu(device_type)
+        if any(size < 0 for size in shape):
+            raise RuntimeError(f"shape {list(shape)} has a negative size")
+        dtype = _element_type(element_type).numpy
+        return OrtValue(np.empty(tuple(shape), dtype))
+
+    @classmethod
+    def from_dlpack(cls, data: Any) -> OrtValue:
+        """A value that shares the memory of an object with ``__dlpack__``."""
+        if not hasattr(data, "__dlpack__"):
+            raise TypeError(f"{type(data).__name__} has no __dlpack__")
+        try:
+            array = np.from_dlpack(data)
+        except BufferError as error:
+            raise RuntimeError(str(error)) from None
+        if not array.flags.c_contiguous:
+            raise RuntimeError("only contiguous memory can be shared")
+        return cls(array)
+
+    # --- reading it
+
+    def numpy(self) -> Array:
+        """The tensor as an array over the same memory."""
+        return self._tensor()
+
+    def _tensor(self) -> Array:
+        if not isinstance(self._array, np.ndarray):
+            raise RuntimeError("this OrtValue is not a tensor")
+        return self._array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if dtype is None and not copy:
+            return self._tensor()
+        return np.array(self._tensor(), dtype=dtype)
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return self._tensor().__dlpack__(**arguments)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def shape(self) -> list[int]:
+        return list(self._tensor().shape)
+
+    def element_type(self) -> int:
+        """The ONNX number of the element type."""
+        array = self._array[0] if isinstance(self._array, list) and self._array else self._array
+        return int(DataType.from_numpy(np.asarray(array).dtype))
+
+    def data_type(self) -> str:
+        """The type as text, such as ``tensor(float)``."""
+        name = f"tensor({DataType(self.element_type()).onnx_name})"
+        return f"seq({name})" if isinstance(self._array, list) else name
+
+    def device_name(self) -> str:
+        return "cpu"
+
+    def data_ptr(self) -> int:
+        """The address of the first element."""
+        return int(self._tensor().ctypes.data)
+
+    def tensor_size_in_bytes(self) -> int:
+        return int(self._tensor().nbytes)
+
+    def is_tensor(self) -> bool:
+        return isinstance(self._array, np.ndarray)
+
+    def is_tensor_sequence(self) -> bool:
+        return isinstance(self._array, list)
+
+    def is_sparse_tensor(self) -> bool:
+        return False
+
+    def has_value(self) -> bool:
+        return self._array is not None
+
+    def update_inplace(self, data: Array | OrtValue) -> None:
+        """Copy the bytes of `data` here; the address stays.
+
+        Raises:
+            RuntimeError: `data` has another number of bytes.
+        """
+        source = data._tensor() if isinstance(data, OrtValue) else data
+        if not isinstance(source, np.ndarray):
+            raise TypeError(f"update_inplace takes an array, not {type(source).__name__}")
+        target = self._tensor()
+        if source.nbytes != target.nbytes:
+            raise RuntimeError(f"{source.nbytes} bytes do not fit a value of {target.nbytes} bytes")
+        flat = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
+        target.reshape(-1).view(np.uint8)[:] = flat
+
+
+def _element_type(element_type: Any) -> DataType:
+    if isinstance(element_type, int):
+        return DataType(element_type)
+    return DataType.from_numpy(element_type)
+
+
+class IOBinding:
+    """Inputs and outputs of runs to come, bound by name to memory that stays where it is."""
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
+        self._inputs: dict[str, Any] = {}
+        self._outputs: dict[str, Array | None] = {}
+        self._results: list[OrtValue] | None = None
+
+    def _known_input(self, name: str) -> None:
+        known = [arg.name for arg in self._session.get_inputs()]
+        known += [arg.name for arg in self._session.get_overridable_initializers()]
+        if name not in known:
+            raise RuntimeError(f"Failed to find NodeArg with name: {name} in the def list")
+
+    def bind_cpu_input(self, name: str, array: Array) -> None:
+        """Feed `array`, which is kept alive and read at each run."""
+        if not isinstance(array, np.ndarray):
+            raise RuntimeError(f"bind_cpu_input takes an array, not {type(array).__name__}")
+        self._known_input(name)
+        self._inputs[name] = array
+
+    def bind_ortvalue_input(self, name: str, value: OrtValue) -> None:
+        self._known_input(name)
+        self._inputs[name] = value
+
+    def bind_input(
+        self,
+        name: str,
+        device_type: str,
+        device_id: int,
+        element_type: Any,
+        shape: Sequence[int],
+        buffer_ptr: int,
+    ) -> None:
+        """Feed foreign memory, which the caller keeps alive."""
+        _require_cpu(device_type)
+        self._known_input(name)
+        self._inputs[name] = _view(buffer_ptr, element_type, shape)
+
+    def bind_output(
+        self,
+        name: str,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        element_type: Any = None,
+        shape: Sequence[int] | None = None,
+        buffer_ptr: int | None = None,
+    ) -> None:
+        """Ask for an output: in new memory at each run, or in the memory at `buffer_ptr`."""
+        _require_cpu(device_type)
+        if buffer_ptr is None:
+            self._outputs[name] = None
+            return
+        if element_type is None or shape is None:
+            raise ValueError("`element_type` and `shape` are to be provided with a buffer pointer")
+        self._outputs[name] = _view(buffer_ptr, element_type, shape)
+
+    def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
+        self._outputs[name] = value.numpy()
+
+    def clear_binding_inputs(self) -> None:
+        self._inputs = {}
+
+    def clear_binding_outputs(self) -> None:
+        self._outputs = {}
+
+    def synchronize_inputs(self) -> None:
+        """Nothing to wait for on the CPU."""
+
+    def synchronize_outputs(self) -> None:
+        """Nothing to wait for on the CPU."""
+
+    def get_outputs(self) -> list[OrtValue]:
+        """The outputs of the last run, in the order of binding."""
+        if self._results is None and self._outputs:
+            raise RuntimeError("no run with this binding has taken place yet")
+        return list(self._results or [])
+
+    def copy_outputs_to_cpu(self) -> list[Array]:
+        return [value.numpy() for value in self.get_outputs()]
+
+    def _run(self, run_options: Any) -> None:
+        if not self._outputs:
+            raise RuntimeError("Error in execution: At least one output should be requested.")
+        names = list(self._outputs)
+        try:
+            results = self._session.run(names, self._inputs, run_options)
+        except Exception as error:
+            raise RuntimeError(f"Error in execution: {error}") from error
+        values = []
+        for name, result in zip(names, results):
+            target = self._outputs[name]
+            if target is not None:
+                if target.nbytes < result.nbytes or target.dtype != result.dtype:
+                    raise RuntimeError(
+                        f"Error in execution: the buffer of output '{name}' is "
+                        f"{target.dtype}{list(target.shape)}, expected room for "
+                        f"{result.dtype}{list(result.shape)}"
+                    )
+                flat = target.reshape(-1)[: result.size]
+                flat[:] = result.reshape(-1)
+                result = flat.reshape(result.shape)
+            values.append(OrtValue(result))
+        self._results = values
+
+
+def _view(pointer: int, element_type: Any, shape: Sequence[int]) -> Array:
+    """An array over foreign memory."""
+    dtype = _element_type(element_type).numpy
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffer = (ctypes.c_uint8 * size).from_address(pointer)
+    return np.frombuffer(buffer, np.uint8).view(dtype).reshape(tuple(shape))
+
+
+def run_with_values(
+    session: InferenceSession,
+    output_names: Sequence[str] | None,
+    feeds: Mapping[str, OrtValue],
+    run_options: Any,
+) -> list[OrtValue]:
+    """InferenceSession.run_with_ort_values."""
+    arrays = {name: value._array for name, value in feeds.items()}
+    return [OrtValue(result) for result in session.run(output_names, arrays, run_options)]
