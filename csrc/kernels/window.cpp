@@ -43,9 +43,8 @@ struct Window final : Kernel {
       for (int64_t i = 0; i < size; ++i) {
         const double angle = 2 * std::numbers::pi * static_cast<double>(i) / n;
         // A single point is the top of the window.
-        const double value = size == 1 && !periodic
-                                 ? 1.0
-                                 : a - b * std::cos(angle) + d * std::cos(2 * angle);
+        const double value =
+            size == 1 && !periodic ? 1.0 : a - b * std::cos(angle) + d * std::cos(2 * angle);
         y.data<T>()[i] = rounded<T>(value);
       }
     });
@@ -74,13 +73,14 @@ struct MelWeightMatrix final : Kernel {
       invalid("MelWeightMatrix: the numbers of bands and points, the rate or the edges do not fit");
     }
     const int64_t bins = length / 2 + 1;
-    const auto mel = [](double hertz) { return 2595 * std::log1p(hertz / 700) / std::numbers::ln10; };
+    const auto mel = [](double hertz) {
+      return 2595 * std::log1p(hertz / 700) / std::numbers::ln10;
+    };
     const double first = mel(low);
     const double step = (mel(high) - first) / static_cast<double>(bands + 2);
     const auto edge = [&](int64_t i) {
       const double hertz =
-          700 *
-          std::expm1((first + step * static_cast<double>(i)) / 2595 * std::numbers::ln10);
+          700 * std::expm1((first + step * static_cast<double>(i)) / 2595 * std::numbers::ln10);
       return static_cast<int64_t>(std::floor(static_cast<double>(length + 1) * hertz / rate));
     };
     Tensor& y = c.output(0, dtype, {bins, bands});

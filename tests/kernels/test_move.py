@@ -198,6 +198,8 @@ def test_tensors_from_numbers() -> None:
             limits = [np.array(v, dtype) for v in bounds]
             check(np.arange(*bounds).astype(dtype), "Range", limits)
     check(np.eye(3, 5, 2, np.float32), "EyeLike", [np.zeros((3, 5), np.float32)], {"k": 2})
-    check(np.eye(3, 5, -9, np.int8), "EyeLike", [np.zeros((3, 5), np.float32)], {"k": -9, "dtype": 3})
+    check(
+        np.eye(3, 5, -9, np.int8), "EyeLike", [np.zeros((3, 5), np.float32)], {"k": -9, "dtype": 3}
+    )
     with pytest.raises(InvalidArgument, match="delta"):
         run_node("Range", [np.array(v) for v in (0, 1, 0)])

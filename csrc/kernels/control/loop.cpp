@@ -66,9 +66,10 @@ struct Loop final : Kernel {
   static Capability capability(const NodeSpec& node) { return subgraphs_capability(node); }
   explicit Loop(const NodeSpec& node) : body(node, "body"), carried(body.inputs() - 2) {
     if (carried < 0 || body.outputs() < 1 + carried) {
-      throw Error(Code::invalid_graph, "the body of a Loop must take " +
-                                           std::string("iteration, condition and carried values, ") +
-                                           "and give condition and carried values");
+      throw Error(Code::invalid_graph,
+                  "the body of a Loop must take " +
+                      std::string("iteration, condition and carried values, ") +
+                      "and give condition and carried values");
     }
   }
 

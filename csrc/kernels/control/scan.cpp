@@ -71,8 +71,8 @@ struct Scan final : Kernel {
   }
 
  private:
-  // The slices of a tensor along an axis: views when they lie together, else copies into one buffer.
-  // Neither owns memory, so that what the body hands on is copied.
+  // The slices of a tensor along an axis: views when they lie together, else copies into one
+  // buffer. Neither owns memory, so that what the body hands on is copied.
   struct Slices {
     const Tensor* source;
     Shape item;
@@ -92,8 +92,12 @@ struct Scan final : Kernel {
   Slices slices_of(RunContext& c, int i) const {
     const Tensor& x = c.input(carried + i);
     const int axis = x.shape().axis(input_axes[static_cast<size_t>(i)]);
-    Slices slices{&x, x.shape(), x.dim(axis), x.shape().product(0, axis),
-                  x.shape().product(axis + 1, x.rank()), nullptr};
+    Slices slices{&x,
+                  x.shape(),
+                  x.dim(axis),
+                  x.shape().product(0, axis),
+                  x.shape().product(axis + 1, x.rank()),
+                  nullptr};
     slices.item.erase(axis);
     if (slices.outer == 1) return slices;
     if (x.dtype() == DType::string) {
@@ -130,8 +134,8 @@ struct Scan final : Kernel {
     std::vector<int64_t> result =
         node.get_ints(name, std::vector<int64_t>(static_cast<size_t>(count), 0));
     if (result.size() != static_cast<size_t>(count)) {
-      throw Error(Code::invalid_graph, "attribute '" + name + "' must have " +
-                                           std::to_string(count) + " numbers");
+      throw Error(Code::invalid_graph,
+                  "attribute '" + name + "' must have " + std::to_string(count) + " numbers");
     }
     return result;
   }

@@ -12,8 +12,9 @@ namespace {
 
 struct SequenceEmpty final : Kernel {
   explicit SequenceEmpty(const NodeSpec& node)
-      : dtype(static_cast<DType>(
-            std::clamp<int64_t>(node.get_int("dtype", 1), 0, dtype_count - 1))) {}
+      : dtype(
+            static_cast<DType>(std::clamp<int64_t>(node.get_int("dtype", 1), 0, dtype_count - 1))) {
+  }
   void run(RunContext& c) const override { c.set_output(0, Sequence{dtype, {}}); }
   DType dtype;
 };

@@ -24,7 +24,8 @@ void move_blocks(RunContext& c, const Tensor& input, const Shape& view, const in
 
 struct BlockKernel : Kernel {
   explicit BlockKernel(const NodeSpec& node)
-      : block(node.get_int("blocksize", 0)), columns_first(node.get_string("mode", "DCR") == "CRD") {
+      : block(node.get_int("blocksize", 0)),
+        columns_first(node.get_string("mode", "DCR") == "CRD") {
     if (block < 1 || block > (int64_t{1} << 20)) {
       invalid("blocksize must be positive, got " + std::to_string(block));
     }

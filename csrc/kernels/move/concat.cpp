@@ -88,15 +88,14 @@ struct Split final : Kernel {
     int64_t start = 0;
     for (int i = 0; i < count; ++i) {
       Shape shape = input.shape();
-      shape[at] = sizes != nullptr ? sizes->data<int64_t>()[i]
-                                   : std::clamp<int64_t>(size - start, 0, even);
+      shape[at] =
+          sizes != nullptr ? sizes->data<int64_t>()[i] : std::clamp<int64_t>(size - start, 0, even);
       const int64_t part = shape[at] * inner;
       const int64_t offset = start * inner;
       start += shape[at];
       if (!c.wants_output(i)) continue;
       if (outer == 1 && !is_packed(input.dtype())) {
-        std::byte* from =
-            const_cast<std::byte*>(input.raw()) + offset * item_size(input.dtype());
+        std::byte* from = const_cast<std::byte*>(input.raw()) + offset * item_size(input.dtype());
         c.alias_output(i, Tensor(input.dtype(), shape, from, input.owner()), shape);
         continue;
       }

@@ -28,7 +28,8 @@ struct Expand final : Kernel {
 };
 BASCULE_KERNEL("Expand", Expand);
 
-// Every axis of the input becomes two, (repeats, size), of which the first does not move the source.
+// Every axis of the input becomes two, (repeats, size), of which the first does not move the
+// source.
 struct Tile final : Kernel {
   void run(RunContext& c) const override {
     const Tensor& input = c.input(0);

@@ -51,8 +51,8 @@ struct GatherND final : Kernel {
     return require_dtype(node, 1, Types<int64_t>{});
   }
   explicit GatherND(const NodeSpec& node)
-      : batch_dims(static_cast<int>(std::clamp<int64_t>(node.get_int("batch_dims", 0), -1,
-                                                        Shape::max_rank + 1))) {}
+      : batch_dims(static_cast<int>(
+            std::clamp<int64_t>(node.get_int("batch_dims", 0), -1, Shape::max_rank + 1))) {}
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
     const Tensor& indices = c.input(1);

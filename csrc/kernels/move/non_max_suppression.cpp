@@ -59,10 +59,9 @@ struct NonMaxSuppression final : Kernel {
     c.parallel_for(static_cast<int64_t>(chosen.size()), 16.0 * static_cast<double>(count),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t i = begin; i < end; ++i) {
-                       chosen[static_cast<size_t>(i)] =
-                           choose(boxes.data<float>() + i / classes * count * 4,
-                                  scores.data<float>() + i * count, count, most, limit, least,
-                                  every);
+                       chosen[static_cast<size_t>(i)] = choose(
+                           boxes.data<float>() + i / classes * count * 4,
+                           scores.data<float>() + i * count, count, most, limit, least, every);
                      }
                    });
     int64_t total = 0;
@@ -92,9 +91,8 @@ struct NonMaxSuppression final : Kernel {
     for (const int64_t i : order) {
       if (static_cast<int64_t>(result.size()) == most) break;
       const Box box = read_box(boxes + i * 4, center);
-      const bool hidden = std::any_of(kept.begin(), kept.end(), [&](const Box& other) {
-        return overlap(box, other) > limit;
-      });
+      const bool hidden = std::any_of(
+          kept.begin(), kept.end(), [&](const Box& other) { return overlap(box, other) > limit; });
       if (hidden) continue;
       result.push_back(i);
       kept.push_back(box);

@@ -72,9 +72,8 @@ struct Pad final : Kernel {
       // The element is read before the output is made: string constants live in the kernel's frame.
       const std::string empty;
       const uint64_t zero[2] = {};
-      const std::byte* element = dtype == DType::string
-                                     ? reinterpret_cast<const std::byte*>(&empty)
-                                     : reinterpret_cast<const std::byte*>(zero);
+      const std::byte* element = dtype == DType::string ? reinterpret_cast<const std::byte*>(&empty)
+                                                        : reinterpret_cast<const std::byte*>(zero);
       Tensor given;
       if (c.has_input(2)) {
         if (c.input(2).size() != 1 || c.input(2).dtype() != dtype) {

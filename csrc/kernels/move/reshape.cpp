@@ -34,8 +34,8 @@ Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow
     }
     shape[inferred] = count / others;
   } else if (shape.size() != count) {
-    fail("The input tensor cannot be reshaped to the requested shape. Input shape:" +
-         from.text() + ", requested shape:" + wanted.text());
+    fail("The input tensor cannot be reshaped to the requested shape. Input shape:" + from.text() +
+         ", requested shape:" + wanted.text());
   }
   return shape;
 }

@@ -130,8 +130,7 @@ struct ScatterND final : Kernel {
     Shape expected(indices.shape().begin(), indices.shape().end() - 1);
     for (int i = targets.tuple; i < x.rank(); ++i) expected.push_back(x.dim(i));
     if (!(updates.shape() == expected)) {
-      invalid("updates of shape " + updates.shape().text() + " must have shape " +
-              expected.text());
+      invalid("updates of shape " + updates.shape().text() + " must have shape " + expected.text());
     }
     int64_t* offsets = c.workspace<int64_t>(targets.count);
     tuple_offsets(c, indices, x.shape(), 0, targets, offsets);

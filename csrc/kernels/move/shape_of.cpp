@@ -9,8 +9,7 @@ namespace {
 
 struct ShapeOf final : Kernel {
   explicit ShapeOf(const NodeSpec& node)
-      : start(node.get_int("start", 0)),
-        end(node.get_int("end", Shape::max_rank)) {}
+      : start(node.get_int("start", 0)), end(node.get_int("end", Shape::max_rank)) {}
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
     const int64_t rank = x.rank();

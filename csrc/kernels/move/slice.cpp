@@ -24,8 +24,8 @@ Range slice_range(int64_t size, int64_t start, int64_t end, int64_t step) {
   const int64_t last = place(end);
   // Distances fit: both ends are in [-1, size]. A step of any size takes part unsigned.
   const int64_t distance = step < 0 ? first - last : last - first;
-  const uint64_t stride = step < 0 ? uint64_t{0} - static_cast<uint64_t>(step)
-                                   : static_cast<uint64_t>(step);
+  const uint64_t stride =
+      step < 0 ? uint64_t{0} - static_cast<uint64_t>(step) : static_cast<uint64_t>(step);
   if (distance <= 0) return {first, 0};
   return {first, static_cast<int64_t>((static_cast<uint64_t>(distance) - 1) / stride) + 1};
 }
@@ -42,8 +42,9 @@ struct Slice final : Kernel {
     const int count = starts.rank();
     if (ends.rank() != count || (has_axes && axes.rank() != count) ||
         (has_steps && steps.rank() != count) || count > rank) {
-      invalid("Slice: starts, ends, axes and steps must be as long as each other and not longer "
-              "than the rank of the input");
+      invalid(
+          "Slice: starts, ends, axes and steps must be as long as each other and not longer "
+          "than the rank of the input");
     }
     StridedBox box{input.shape(), input.shape().strides(), {}};
     int64_t offset = 0;

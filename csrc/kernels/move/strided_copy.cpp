@@ -135,16 +135,14 @@ void copy_transposed(RunContext& c, Loops outer, const Axis& column, const Axis&
   constexpr int64_t block = 16 * std::max<int64_t>(1, 4 / static_cast<int64_t>(sizeof(T)));
   const int64_t blocks = (column.size + block - 1) / block;
   outer.push({blocks, block * column.from, block * column.to});
-  c.parallel_for(outer.size(), static_cast<double>(block * row.size),
-                 [&](int64_t begin, int64_t end) {
-                   Walk walk(outer, begin, from, to);
-                   for (int64_t i = begin; i < end; ++i, walk.next()) {
-                     const int64_t columns =
-                         std::min(block, column.size - i % blocks * block);
-                     transpose_tile<T>(walk.from(), row.from, walk.to(), column.to, row.size,
-                                       columns);
-                   }
-                 });
+  c.parallel_for(
+      outer.size(), static_cast<double>(block * row.size), [&](int64_t begin, int64_t end) {
+        Walk walk(outer, begin, from, to);
+        for (int64_t i = begin; i < end; ++i, walk.next()) {
+          const int64_t columns = std::min(block, column.size - i % blocks * block);
+          transpose_tile<T>(walk.from(), row.from, walk.to(), column.to, row.size, columns);
+        }
+      });
 }
 
 template <class T>

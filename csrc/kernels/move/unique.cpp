@@ -26,7 +26,7 @@ int compare(const T& a, const T& b) {
 }
 
 struct Groups {
-  std::vector<int64_t> first;    // first appearance of each different item
+  std::vector<int64_t> first;  // first appearance of each different item
   std::vector<int64_t> counts;
   std::vector<int64_t> inverse;  // of each item: its group
 };

@@ -68,7 +68,9 @@ class Generator {
    private:
     friend class Generator;
     Run(uint64_t key, uint64_t run) : key_(key), run_(run) {}
-    RandomBlock block(int64_t i) const { return random_block(key_, run_, static_cast<uint64_t>(i)); }
+    RandomBlock block(int64_t i) const {
+      return random_block(key_, run_, static_cast<uint64_t>(i));
+    }
     uint64_t wide(int64_t i) const {
       const RandomBlock b = block(i / 2);
       return (static_cast<uint64_t>(b.words[i % 2 * 2 + 1]) << 32) | b.words[i % 2 * 2];

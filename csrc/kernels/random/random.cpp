@@ -66,8 +66,8 @@ struct Uniform final : Kernel {
     const Generator::Run numbers = generator.next_run();
     fill(c, dtype, c.input_count() > 0 ? c.input(0).shape() : shape, [&](auto zero, int64_t i) {
       using C = decltype(zero);
-      return static_cast<C>(low) + (static_cast<C>(high) - static_cast<C>(low)) *
-                                       numbers.uniform<C>(i);
+      return static_cast<C>(low) +
+             (static_cast<C>(high) - static_cast<C>(low)) * numbers.uniform<C>(i);
     });
   }
   Generator generator;

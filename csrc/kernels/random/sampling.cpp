@@ -110,7 +110,8 @@ struct Multinomial final : Kernel {
 };
 BASCULE_KERNEL("Multinomial", Multinomial);
 
-// In training mode elements are zero with probability `ratio` and the others scaled up; else a view.
+// In training mode elements are zero with probability `ratio` and the others scaled up; else a
+// view.
 struct Dropout final : Kernel {
   static Capability capability(const NodeSpec& node) {
     return require_dtype(node, 0, FloatTypes{});
