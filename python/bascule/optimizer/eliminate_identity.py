@@ -33,6 +33,14 @@ Before:
     }
 After:
     g (float[N,4] x) => (float[N,4] y) { y = Neg(x) }
+Before:
+    g (bool[N] x) => (bool[N] y) <bool true = {1}, bool false = {0}> {
+        a = And(true, x)
+        b = Or(a, false)
+        y = Not(b)
+    }
+After:
+    g (bool[N] x) => (bool[N] y) { y = Not(x) }
 Keeps:
     g (float[N,4] x) => (float[N,4] y) <float zero = {0}> { a = Add(x, zero) y = Neg(a) }
 Keeps:
@@ -148,7 +156,7 @@ def eliminate_resize(match: Match) -> Value | None:
     return None
 
 
-@rule(op["Add", "Mul", "Sub", "Div", "Pow"](x, operand))
+@rule(op["Add", "Mul", "Sub", "Div", "Pow", "And", "Or"](x, operand))
 def eliminate_neutral_operand(match: Match) -> Value | None:
     """Where the operand is neutral for every x: 0.0 is not, as ``-0.0 + 0.0`` is 0.0."""
     constant = constant_of(match[operand])
@@ -163,6 +171,8 @@ def eliminate_neutral_operand(match: Match) -> Value | None:
 
 
 def _is_neutral(node: Node, number: float) -> bool:
+    if node.is_op("And", "Or"):
+        return number is node.is_op("And")
     if not node.is_op("Add", "Sub"):
         return number == 1
     if isinstance(number, int):

@@ -61,17 +61,10 @@ import numpy as np
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Context
+from bascule.optimizer.expressions import Element, divide, is_size, multiply, subtract
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.rewrite import Builder, may_stand_for, replace
-from bascule.optimizer.symbolic import (
-    Element,
-    Elements,
-    Evaluator,
-    dims_of,
-    divide,
-    multiply,
-    refined,
-)
+from bascule.optimizer.symbolic import Elements, Evaluator, dims_of, refined
 
 
 @graph_pass
@@ -92,6 +85,8 @@ def _fold(graph: Graph, known: Evaluator) -> int:
             count += _fold_expand(node, known)
         elif node.is_op("Slice"):
             count += _fold_slice(node, known)
+        elif node.is_op("Range"):
+            _refine_range(node, known)
         if node.graph is graph and len(node.outputs) == 1:
             count += _fold_elements(node, known, first)
     return count
@@ -125,16 +120,57 @@ def _fold_reshape(node: Node, known: Evaluator) -> int:
     """Give a Reshape a constant shape if at most one size is not known."""
     x, shape = node.inputs[0], known.elements(node.input(1))
     dims = None if x is None else dims_of(x)
-    if x is None or shape is None or dims is None or node.attribute("allowzero", 0):
+    if x is None or shape is None or dims is None:
         return 0
-    targets = _targets(dims, shape.items)
+    copies_zero = not node.attribute("allowzero", 0)
+    targets = _targets(dims, shape.items, copies_zero)
     if targets is None:
         return 0
     y = node.output
     if isinstance(y.type, TensorType) and y.rank == len(targets):
         y.type = refined(y.type, targets)
-    if shape.numbers is not None and -1 not in shape.numbers:
+    if shape.numbers is not None and (-1 not in shape.numbers or 0 in targets):
         return 0
+    sizes = _sizes(dims, targets)
+    if sizes is None or (copies_zero and shape.numbers == sizes):
+        return 0
+    node.set_input(1, Builder(node).constant(np.array(sizes, dtype=np.int64), "shape"))
+    node.attributes.pop("allowzero", None)
+    return 1
+
+
+def _targets(
+    dims: tuple[Element, ...], shape: tuple[Element, ...], copies_zero: bool
+) -> list[Element] | None:
+    """The sizes after a Reshape of `dims`, with 0 and -1 worked out; None if -1 is not certain."""
+    targets: list[Element] = []
+    for axis, size in enumerate(shape):
+        if size == 0 and copies_zero:
+            if axis >= len(dims):
+                return None
+            size = dims[axis]
+        targets.append(size)
+    if -1 in shape:
+        rest = _rest(dims, [size for size in targets if size != -1])
+        if rest is None or 0 in dims:
+            return None
+        targets[shape.index(-1)] = rest
+    return targets
+
+
+def _rest(dims: tuple[Element, ...], others: list[Element]) -> Element | None:
+    """The size that -1 stands for, beside `others`."""
+    dividend, divisor = list(dims), []
+    for size in others:
+        if size in dividend:
+            dividend.remove(size)
+        else:
+            divisor.append(size)
+    return divide(multiply(*dividend), multiply(*divisor))
+
+
+def _sizes(dims: tuple[Element, ...], targets: list[Element]) -> list[int] | None:
+    """A constant shape that gives `targets`; None if more than one of them is not known."""
     sizes: list[int] = []
     for axis, target in enumerate(targets):
         if isinstance(target, int) and target != 0:
@@ -143,25 +179,7 @@ def _fold_reshape(node: Node, known: Evaluator) -> int:
             sizes.append(0)
         else:
             sizes.append(-1)
-    if sizes.count(-1) > 1 or shape.numbers == sizes:
-        return 0
-    node.set_input(1, Builder(node).constant(np.array(sizes, dtype=np.int64), "shape"))
-    return 1
-
-
-def _targets(dims: tuple[Element, ...], shape: tuple[Element, ...]) -> list[Element] | None:
-    """The sizes after a Reshape of `dims`, with 0 and -1 worked out; None if -1 is not certain."""
-    targets: list[Element] = []
-    for axis, size in enumerate(shape):
-        if size == 0 and axis >= len(dims):
-            return None
-        targets.append(dims[axis] if size == 0 else size)
-    if -1 in shape:
-        rest = divide(multiply(*dims), multiply(*(size for size in targets if size != -1)))
-        if rest is None or 0 in dims:
-            return None
-        targets[shape.index(-1)] = rest
-    return targets
+    return sizes if sizes.count(-1) <= 1 and not (-1 in sizes and 0 in targets) else None
 
 
 def _fold_expand(node: Node, known: Evaluator) -> int:
@@ -203,3 +221,14 @@ def _fold_slice(node: Node, known: Evaluator) -> int:
             return 0
     replace(node, [x], Builder(node))
     return 1
+
+
+def _refine_range(node: Node, known: Evaluator) -> None:
+    """A Range by steps of 1 has as many elements as its ends lie apart."""
+    start, end, step = (known.elements(value) for value in node.inputs)
+    if start is None or end is None or step is None or step.items != (1,):
+        return
+    if isinstance(node.output.type, TensorType):
+        count = subtract(end.items[0], start.items[0])
+        if is_size(count):
+            node.output.type = refined(node.output.type, [count])

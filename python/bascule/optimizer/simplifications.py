@@ -12,6 +12,7 @@ from bascule.optimizer.fold_constants import fold_constants
 from bascule.optimizer.fold_pad import fold_pad
 from bascule.optimizer.fold_scale_bias import fold_scale_bias
 from bascule.optimizer.fold_shapes import fold_shapes
+from bascule.optimizer.merge_batched_transpose import merge_batched_transpose
 from bascule.optimizer.merge_casts import merge_casts
 from bascule.optimizer.merge_reshapes import merge_reshapes
 from bascule.optimizer.merge_slices import merge_slices
@@ -46,6 +47,7 @@ SIMPLIFICATIONS: tuple[Pass, ...] = (
     merge_reshapes,
     merge_slices,
     merge_transposes,
+    merge_batched_transpose,
     fold_batch_normalization,
     fold_scale_bias,
     fold_pad,

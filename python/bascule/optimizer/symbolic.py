@@ -1,37 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What integers in shape arithmetic are, when sizes are only known by name.
-
-An element is a number, or a `Product`: a factor times atoms, which are sizes and whatever else is
-not a number, each equal only to itself. Products compare equal only if they certainly are.
-"""
+"""What the integers in shape arithmetic are, when sizes are only known by name."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Union
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
+from bascule.optimizer.expressions import (
+    Element,
+    add,
+    atom,
+    divide,
+    is_size,
+    multiply,
+    name_of,
+    size,
+    subtract,
+)
 from bascule.optimizer.pattern import attribute_of, constant_of
 from bascule.optimizer.shapes import certain_shape, integers
 
 _LIMIT = 64
 """Longer lists are not shapes."""
-
-
-@dataclass(frozen=True)
-class Product:
-    """``factor`` times all `atoms`, which are sorted by their text."""
-
-    factor: int
-    atoms: tuple[Hashable, ...]
-
-
-Element = Union[int, Product]
 
 
 class Elements(NamedTuple):
@@ -47,41 +41,35 @@ class Elements(NamedTuple):
         return found if len(found) == len(self.items) else None
 
 
-def atom(name: Hashable) -> Product:
-    return Product(1, (name,))
-
-
-def multiply(*elements: Element) -> Element:
-    factor = 1
-    atoms: list[Hashable] = []
-    for element in elements:
-        factor *= element if isinstance(element, int) else element.factor
-        atoms += [] if isinstance(element, int) else element.atoms
-    return Product(factor, tuple(sorted(atoms, key=repr))) if factor and atoms else factor
-
-
-def divide(a: Element, b: Element) -> Element | None:
-    """``a / b`` when it certainly leaves no remainder; sizes are taken to be other than 0."""
-    factor = b if isinstance(b, int) else b.factor
-    own = a if isinstance(a, int) else a.factor
-    if factor == 0 or own % factor:
-        return None
-    rest = Counter(() if isinstance(a, int) else a.atoms)
-    for each in () if isinstance(b, int) else b.atoms:
-        if not rest[each]:
-            return None
-        rest[each] -= 1
-    return multiply(own // factor, *(atom(each) for each in rest.elements()))
-
-
 def dims_of(value: Value) -> tuple[Element, ...] | None:
     """The sizes of `value`."""
     shape = certain_shape(value)
     if shape is None:
         return None
-    return tuple(
-        dim if isinstance(dim, int) else atom(dim if dim is not None else ("size", value, axis))
-        for axis, dim in enumerate(shape)
+    if value.is_graph_output and value.producer is not None and value.producer.is_op("Concat"):
+        joined = _joined_dims(value.producer)
+        if joined is not None:
+            return joined
+    dims: list[Element] = []
+    for axis, dim in enumerate(shape):
+        if isinstance(dim, str):
+            dims.append(size(dim))
+        else:
+            dims.append(dim if dim is not None else atom(("size", value, axis)))
+    return tuple(dims)
+
+
+def _joined_dims(node: Node) -> tuple[Element, ...] | None:
+    """The sizes of a Concat, such as a cache that is an output too."""
+    parts = [None if value is None else dims_of(value) for value in node.inputs]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or len({len(part) for part in known}) != 1:
+        return None
+    axis = node.attributes["axis"] % len(known[0])
+    return (
+        *known[0][:axis],
+        add(*(part[axis] for part in known)),
+        *known[0][axis + 1 :],
     )
 
 
@@ -144,7 +132,7 @@ def _shape(node: Node, known: Evaluator) -> Elements | None:
     return Elements(dims[node.attribute("start", 0) : node.attribute("end")], 1)
 
 
-def _size(node: Node, known: Evaluator) -> Elements | None:
+def _count(node: Node, known: Evaluator) -> Elements | None:
     source = node.inputs[0]
     dims = None if source is None else dims_of(source)
     return None if dims is None else Elements((multiply(*dims),), 0)
@@ -230,20 +218,6 @@ def _elementwise(
     return evaluate
 
 
-def _add(a: Element, b: Element) -> Element | None:
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
-    if a == 0 or b == 0:
-        return b if a == 0 else a
-    if isinstance(a, Product) and isinstance(b, Product) and a.atoms == b.atoms:
-        return multiply(a.factor + b.factor, *(atom(each) for each in a.atoms))
-    return atom(("sum", *sorted((a, b), key=repr)))
-
-
-def _subtract(a: Element, b: Element) -> Element | None:
-    return 0 if a == b else _add(a, multiply(-1, b))
-
-
 def _divide(a: Element, b: Element) -> Element | None:
     if isinstance(a, int) and isinstance(b, int):
         if b == 0:
@@ -279,18 +253,9 @@ def _maximum(*elements: Element) -> Element:
 def _equal(a: Element, b: Element) -> Element | None:
     if a == b or (isinstance(a, int) and isinstance(b, int)):
         return int(a == b)
-    if (_is_size(a) and _is_negative(b)) or (_is_size(b) and _is_negative(a)):
+    if (is_size(a) and _is_negative(b)) or (is_size(b) and _is_negative(a)):
         return 0
     return None
-
-
-def _is_size(element: Element) -> bool:
-    """True for products of sizes, which are not negative."""
-    if isinstance(element, int) or element.factor < 0:
-        return False
-    return all(
-        isinstance(a, str) or (isinstance(a, tuple) and a[0] == "size") for a in element.atoms
-    )
 
 
 def _is_negative(element: Element) -> bool:
@@ -332,7 +297,7 @@ def _product(node: Node, known: Evaluator) -> Elements | None:
 
 
 _OPERATORS: dict[str, Callable[[Node, Evaluator], Elements | None]] = {
-    "Add": _elementwise(_add),
+    "Add": _elementwise(add),
     "Cast": _same,
     "Concat": _concat,
     "ConstantOfShape": _constant_of_shape,
@@ -349,10 +314,10 @@ _OPERATORS: dict[str, Callable[[Node, Evaluator], Elements | None]] = {
     "ReduceProd": _product,
     "Reshape": _same,
     "Shape": _shape,
-    "Size": _size,
+    "Size": _count,
     "Slice": _slice,
     "Squeeze": _same,
-    "Sub": _elementwise(_subtract),
+    "Sub": _elementwise(subtract),
     "Unsqueeze": _same,
     "Where": _elementwise(_where),
 }
@@ -361,11 +326,9 @@ _OPERATORS: dict[str, Callable[[Node, Evaluator], Elements | None]] = {
 def refined(type: TensorType, dims: Sequence[Element]) -> TensorType:
     """`type` with the sizes that it does not know and `dims` does."""
     shape = type.shape if type.shape is not None else (None,) * len(dims)
-    sizes = []
-    for old, new in zip(shape, dims):
-        if isinstance(new, Product) and new.factor == 1 and len(new.atoms) == 1:
-            name = new.atoms[0]
-            sizes.append(name if old is None and isinstance(name, str) else old)
-        else:
-            sizes.append(new if isinstance(new, int) and not isinstance(old, int) else old)
-    return TensorType(type.dtype, tuple(sizes))
+    return TensorType(
+        type.dtype,
+        tuple(
+            old if isinstance(old, int) else name_of(new) or old for old, new in zip(shape, dims)
+        ),
+    )
