@@ -103,9 +103,14 @@ def _transposed_back(
     if node is None or value is None:
         return None, scale
     if node.is_op("Reshape"):
-        return _unscaled(_transposed_flat(node), scale)
+        flat = _transposed_flat(node)
+        if flat is not None:
+            return _unscaled(flat, scale)
     if not node.is_op("Transpose"):
-        return None, scale
+        rank = value.rank
+        if rank not in (3, 4):
+            return None, scale
+        return build.Transpose(value, perm=[*range(rank - 2), rank - 1, rank - 2]), scale
     permutation = list(node.attribute("perm") or reversed(range(value.rank or 0)))
     inner, scale = _unscaled(node.input(0), scale)
     if permutation in ([0, 1, 3, 2], [0, 2, 1]):

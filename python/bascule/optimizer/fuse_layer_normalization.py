@@ -26,7 +26,9 @@ from __future__ import annotations
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
+from bascule.optimizer.channels_last import to_first, to_last
 from bascule.optimizer.normalization import (
+    axes_of,
     epsilon_of,
     is_uniform,
     reciprocal_root,
@@ -37,7 +39,7 @@ from bascule.optimizer.normalization import (
     trailing_axis,
     uniform,
 )
-from bascule.optimizer.pattern import Pattern, any_of, constants, op, optional, values
+from bascule.optimizer.pattern import Pattern, any_of, constant_of, constants, op, optional, values
 from bascule.optimizer.rewrite import Match, Reject, rule
 
 x, scale, bias, w = values("x", "scale", "bias", "w")
@@ -82,6 +84,8 @@ def fuse_layer_normalization(match: Match) -> Value | Reject:
     value = match[x]
     axis = trailing_axis(match, x, axes, other_axes, variance_axes)
     number = epsilon_of(match)
+    if axes_of(match, x, axes, other_axes, variance_axes) == (1,) and axis is None:
+        return _over_channels(match)
     if axis is None or number is None:
         return Reject("the means are not over the last axes", value)
     sizes = sizes_from(value, axis)
@@ -96,6 +100,20 @@ def fuse_layer_normalization(match: Match) -> Value | Reject:
     if factor is None or (bias in match and addend is None):
         return Reject("scale or bias do not have the normalized sizes", value)
     return match.build.LayerNormalization(value, factor, addend, axis=axis, epsilon=number)
+
+
+def _over_channels(match: Match) -> Value | Reject:
+    """The normalization over axis 1 of ``[N, C, spatial...]``, between Transposes."""
+    value, number = match[x], epsilon_of(match)
+    shape, rank = value.shape, value.rank
+    if shape is None or rank is None or number is None or not isinstance(shape[1], int):
+        return Reject("the number of channels is not known", value)
+    if scale in match:
+        return Reject("the scale is not applied to the result", match[scale])
+    last = match.build.Transpose(value, perm=to_last(rank))
+    ones = uniform(match.build, value, (shape[1],), 1.0)
+    normal = match.build.LayerNormalization(last, ones, axis=-1, epsilon=number)
+    return match.build.Transpose(normal, perm=to_first(rank))
 
 
 _NORMALIZATION = op.LayerNormalization(x, scale, optional(bias), axis=lambda axis: axis < 0)
@@ -123,6 +141,29 @@ def fuse_layer_normalization_bias(match: Match) -> Value | None:
     if addend is None:
         return None
     return match.build.LayerNormalization(value, match[scale], addend, **node.attributes)
+
+
+_CHANNELS_FIRST = op.Transpose(_NORMALIZATION)
+
+
+@rule(op.Mul(_CHANNELS_FIRST, w), op.Add(_CHANNELS_FIRST, w))
+def fuse_layer_normalization_channels(match: Match) -> Value | None:
+    """Scale and bias of each channel behind the Transpose back to the standard layout."""
+    node, value, rank = match.node(_NORMALIZATION), match[x], match[_CHANNELS_FIRST].rank
+    if rank is None or rank < 3 or value.shape is None or bias in match:
+        return None
+    row = constant_of(match[w])
+    if match.node(_CHANNELS_FIRST).attribute("perm") != to_first(rank) or row is None:
+        return None
+    if node.attribute("axis", -1) != -1 or row.shape[-rank + 1 :] != (row.size, *[1] * (rank - 2)):
+        return None
+    inputs = [value, match[scale], row.numpy().reshape(-1)]
+    if match.root.is_op("Mul"):
+        if not is_uniform(match[scale], 1.0):
+            return None
+        inputs = [value, row.numpy().reshape(-1)]
+    normal = match.build.node("LayerNormalization", inputs, node.attributes).output
+    return match.build.Transpose(normal, perm=to_first(rank))
 
 
 _WIDE = op.Cast(x, to=int(DataType.FLOAT))

@@ -19,6 +19,7 @@ from bascule.optimizer.fuse_layer_normalization import (
     fuse_layer_normalization,
     fuse_layer_normalization_bias,
     fuse_layer_normalization_casts,
+    fuse_layer_normalization_channels,
     fuse_layer_normalization_scale,
 )
 from bascule.optimizer.fuse_matmul_bias import fuse_gemm, fuse_matmul_bias
@@ -57,6 +58,7 @@ FORMULAS = (
     fuse_layer_normalization,
     fuse_layer_normalization_scale,
     fuse_layer_normalization_bias,
+    fuse_layer_normalization_channels,
     fuse_layer_normalization_casts,
     fuse_rms_normalization,
     fuse_rms_normalization_scale,

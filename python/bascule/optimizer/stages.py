@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS
+from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
 
@@ -13,7 +14,12 @@ FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, FORMULAS)
 FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, PRODUCTS)
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
 
+CHANNELS_LAST = Stage(
+    "channels_last",
+    Level.ALL,
+    (move_to_channels_last, *SIMPLIFICATIONS, *EPILOGUES),
+)
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
-STAGES = (SIMPLIFY, FUSE_FORMULAS, FUSE_PRODUCTS, FUSE_EPILOGUES, FUSE_ELEMENTWISE)
+STAGES = (SIMPLIFY, FUSE_FORMULAS, FUSE_PRODUCTS, FUSE_EPILOGUES, CHANNELS_LAST, FUSE_ELEMENTWISE)
 """In order; each runs from its level up."""
