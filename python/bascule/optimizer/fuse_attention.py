@@ -77,6 +77,22 @@ def fuse_attention(match: Match) -> Value | Reject | None:
     )
 
 
+q, k = values("q", "k")
+
+
+@rule(op.Attention(q, k, v, ...))
+def fuse_attention_groups(match: Match) -> Value | None:
+    """Heads of key and value that are repeated for groups of query heads."""
+    node = match.root
+    key, value = _unrepeated(match[k]), _unrepeated(match[v])
+    if key is match[k] or value is match[v] or match[q].rank != 4 or len(node.inputs) > 4:
+        return None
+    if _mismatch(match[q], key, value):
+        return None
+    inputs = [match[q], key, value, *node.inputs[3:]]
+    return match.build.node("Attention", inputs, node.attributes, type=node.output.type).output
+
+
 def _unscaled(value: Value | None, scale: float) -> tuple[Value | None, float]:
     """`value` without the constant factors that it is multiplied by."""
     value = before_reshape(value)

@@ -146,11 +146,8 @@ def _cache(build: Builder, half: Value, value: Value) -> Value | None:
         return half
     if batch != 1 or half.dtype is None:
         return None
-    sizes = build.Concat(
-        build.Shape(with_same_batch(value), start=0, end=1),
-        build.Shape(half, start=1, end=3),
-        axis=0,
-    )
+    count = build.Shape(with_same_batch(value), start=0, end=1)
+    sizes = build.Concat(count, build.Shape(half, start=1, end=3), axis=0)
     return build.Expand(half, sizes, type=TensorType(half.dtype, (dims[0], rows, shape[-1])))
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bascule.optimizer.fuse_activation import fuse_activation
-from bascule.optimizer.fuse_attention import fuse_attention
+from bascule.optimizer.fuse_attention import fuse_attention, fuse_attention_groups
 from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
 from bascule.optimizer.fuse_attention_heads import fuse_attention_heads
 from bascule.optimizer.fuse_gelu import fuse_gelu, fuse_gelu_tanh
@@ -70,6 +70,7 @@ FORMULAS = (
     fuse_rotary_embedding,
     fuse_rotary_embedding_part,
     fuse_attention,
+    fuse_attention_groups,
     fuse_attention_cache,
     fuse_attention_heads,
 )

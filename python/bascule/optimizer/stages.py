@@ -10,14 +10,11 @@ from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
 
 SIMPLIFY = Stage("simplify", Level.BASIC, SIMPLIFICATIONS)
-FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, FORMULAS)
-FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, PRODUCTS)
+FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, (*FORMULAS, *SIMPLIFICATIONS))
+FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, (*PRODUCTS, *SIMPLIFICATIONS))
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
-
 CHANNELS_LAST = Stage(
-    "channels_last",
-    Level.ALL,
-    (move_to_channels_last, *SIMPLIFICATIONS, *EPILOGUES),
+    "channels_last", Level.ALL, (move_to_channels_last, *SIMPLIFICATIONS, *EPILOGUES)
 )
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
