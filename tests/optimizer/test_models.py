@@ -43,4 +43,5 @@ def test_numbers_stay(name: str, level: Level) -> None:
     for feeds, expected in load_runs(name):
         assert names == list(expected)
         for output, actual in zip(names, run_reference(model, feeds, definition)):
-            assert_agrees(np.asarray(actual), expected[output], output)
+            tolerance = models.ILL_CONDITIONED.get(name)
+            assert_agrees(np.asarray(actual), expected[output], output, tolerance)
