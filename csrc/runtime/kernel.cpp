@@ -17,6 +17,8 @@ std::vector<KernelEntry>& registry() {
 const std::vector<KernelEntry>& kernel_registry() { return registry(); }
 
 bool register_kernel(KernelEntry entry) {
+  // The class as written at the registration, without the namespaces.
+  entry.name.erase(0, entry.name.rfind(':') + 1);
   // Ordered by operator, then falling priority, then name: not by the order of linking.
   const auto before = [](const KernelEntry& a, const KernelEntry& b) {
     if (a.op_type != b.op_type) return a.op_type < b.op_type;

@@ -150,8 +150,8 @@ def _from_list(name: str, value: list[Any], type_: TensorType) -> np.ndarray[Any
 
 
 def _from_protocol(name: str, value: Any, type_: TensorType) -> Any:
-    scalar = isinstance(value, (int, float, complex, str, bytes, np.generic))
-    if not scalar:
+    python_scalar = isinstance(value, (int, float, complex, str, bytes))
+    if isinstance(value, np.generic) or not python_scalar:
         if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
             try:
                 return np.from_dlpack(value)
