@@ -177,7 +177,8 @@ def test_scan_of_nothing() -> None:
 def test_sequences() -> None:
     a, b, c = (np.full((2,), v, np.float32) for v in (1, 2, 3))
     text = """
-    g (float[2] a, float[2] b, float[2] c, int64 i) => (seq(float[2]) s, float[2] at, seq(float[2]) e)
+    g (float[2] a, float[2] b, float[2] c, int64 i) =>
+      (seq(float[2]) s, float[2] at, seq(float[2]) e)
     {
        ab = SequenceConstruct(a, b)
        s = SequenceInsert(ab, c, i)

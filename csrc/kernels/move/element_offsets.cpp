@@ -24,9 +24,11 @@ void offsets_of_rows(RunContext& c, const Tensor& indices, const Shape& shape, i
         rest /= own[i];
       }
       const Index* index = indices.data<Index>() + r * row;
+      check_indices(index, row, size);
+      int64_t* out = offsets + r * row;
       for (int64_t j = 0; j < row; ++j) {
-        const int64_t at = checked_index(static_cast<int64_t>(index[j]), size);
-        offsets[r * row + j] = base + at * stride + j * along;
+        const auto at = static_cast<int64_t>(index[j]);
+        out[j] = base + (at < 0 ? at + size : at) * stride + j * along;
       }
     }
   });

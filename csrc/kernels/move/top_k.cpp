@@ -42,25 +42,30 @@ Entry<T> make_entry(T value, bool largest, int64_t index) {
   return (static_cast<Entry<T>>(key) << 32) | (0xffffffffu - static_cast<uint32_t>(index));
 }
 
-// The best k of n elements that are `stride` apart, best first, into best[k].
-template <class T>
-void select(const T* x, int64_t stride, int64_t n, int64_t k, bool largest, Entry<T>* best) {
-  if (k == 1) {
-    Entry<T> top = make_entry(x[0], largest, 0);
-    for (int64_t i = 1; i < n; ++i) top = std::max(top, make_entry(x[i * stride], largest, i));
-    *best = top;
-    return;
-  }
+template <class Entry>
+int64_t index_of(Entry entry) {
+  return 0xffffffffu - static_cast<uint32_t>(entry);
+}
+
+// The best k >= 1 of n elements that are `stride` apart, best first, into best[k].
+template <bool largest, class T>
+void select(const T* x, int64_t stride, int64_t n, int64_t k, Entry<T>* best) {
   // A heap whose front is the worst kept so far.
   const auto worse = std::greater<Entry<T>>{};
   for (int64_t i = 0; i < k; ++i) best[i] = make_entry(x[i * stride], largest, i);
   std::make_heap(best, best + k, worse);
+  const auto value = [&](int64_t i) { return static_cast<Compute<T>>(x[i * stride]); };
+  const auto last = [&] { return value(index_of(best[0])); };
+  Compute<T> bound = last();
   for (int64_t i = k; i < n; ++i) {
+    // Most elements end here; NaN does not, being no less than anything.
+    if (largest ? value(i) <= bound : value(i) >= bound) continue;
     const Entry<T> entry = make_entry(x[i * stride], largest, i);
     if (entry <= best[0]) continue;
     std::pop_heap(best, best + k, worse);
     best[k - 1] = entry;
     std::push_heap(best, best + k, worse);
+    bound = last();
   }
   std::sort(best, best + k, worse);
 }
@@ -96,9 +101,13 @@ struct TopK final : Kernel {
           const int64_t outer = r / inner, column = r % inner;
           const T* row = x.data<T>() + outer * n * inner + column;
           Entry<T>* best = entries + r * k;
-          select(row, inner, n, k, largest, best);
+          if (largest) {
+            select<true>(row, inner, n, k, best);
+          } else {
+            select<false>(row, inner, n, k, best);
+          }
           for (int64_t i = 0; i < k; ++i) {
-            const int64_t index = 0xffffffffu - static_cast<uint32_t>(best[i]);
+            const int64_t index = index_of(best[i]);
             const int64_t place = (outer * k + i) * inner + column;
             values[place] = row[index * inner];
             indices[place] = index;

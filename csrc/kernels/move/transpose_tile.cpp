@@ -48,6 +48,7 @@ BASCULE_INLINE void transpose_square(const char* from, int64_t from_step, char* 
   for (int i = 0; i < 4; ++i) __builtin_memcpy(to + i * to_step, &r[i], 16);
 }
 #endif
+constexpr int64_t line = 16;  // elements of a cache line
 }  // namespace
 
 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
@@ -61,11 +62,16 @@ void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
   };
   const int64_t whole_rows = rows / square * square;
   const int64_t whole_columns = columns / square * square;
-  for (int64_t i = 0; i < whole_rows; i += square) {
+  for (int64_t i = 0; i < whole_rows; i += line) {
+    // A cache line of the result is written at once, while it is surely in the first level.
+    const int64_t last = i + line < whole_rows ? i + line : whole_rows;
     for (int64_t j = 0; j < whole_columns; j += square) {
-      transpose_square(from + i * from_step + j * 4, from_step, to + j * to_step + i * 4, to_step);
+      for (int64_t k = i; k < last; k += square) {
+        transpose_square(from + k * from_step + j * 4, from_step, to + j * to_step + k * 4,
+                         to_step);
+      }
     }
-    edge(i, i + square, whole_columns, columns);
+    edge(i, last, whole_columns, columns);
   }
   edge(whole_rows, rows, 0, columns);
 }
