@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// Conv of the standard and of domain `bascule`: Y = activation(X * W + B + residual). Everything is
+// computed with channels last; inputs with channels first are transposed on the way in and out.
+#include "kernels/activation.h"
+#include "kernels/conv/layout.h"
+#include "kernels/conv/run.h"
+#include "kernels/gemm/convert.h"
+#include "kernels/gemm/product.h"
+#include "runtime/kernel.h"
+
+namespace bascule {
+
+namespace {
+
+class Conv final : public Kernel {
+ public:
+  static Capability capability(const NodeSpec& node) {
+    if (const Capability typed = require_dtype(node, 0, FloatTypes{}); !typed.accepted()) {
+      return typed;
+    }
+    const int rank = node.has_input(0) ? node.inputs[0].rank() : -1;
+    if (rank > 5) return reject("more than three spatial axes");
+    if (!has_activation(node.dtype(0), parse_activation(node))) {
+      return reject("activation '" + node.get_string("activation", "") +
+                    "' is not supported for type " + name_of(node.dtype(0)));
+    }
+    return accept;
+  }
+
+  explicit Conv(const NodeSpec& node) : attributes_(node), activation_(parse_activation(node)) {
+    const Tensor* w = node.constant(1);
+    if (w == nullptr || w->rank() < 3 || w->rank() > 5) return;
+    const ConvSizes sizes = attributes_.conv_weights(w->shape());
+    if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
+    if (w->dtype() == DType::float64) {
+      packed_ = Tensor::allocate(DType::float64, Shape{packed_weights_size<double>(sizes)});
+      pack_weights(sizes, w->data<double>(), packed_.data<double>());
+    } else {
+      packed_ = Tensor::allocate(DType::float32, Shape{packed_weights_size<float>(sizes)});
+      if (w->dtype() == DType::float32) {
+        pack_weights(sizes, w->data<float>(), packed_.data<float>());
+      } else {
+        Tensor wide = Tensor::allocate(DType::float32, w->shape());
+        widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
+        pack_weights<float>(sizes, wide.data<float>(), packed_.data<float>());
+      }
+    }
+    w_shape_ = w->shape();
+    node.release_constant(1);
+  }
+
+  void run(RunContext& c) const override {
+    const Tensor& x = c.input(0);
+    const Shape& w_shape = packed_.size() > 0 ? w_shape_ : c.input(1).shape();
+    const ConvSizes sizes = attributes_.conv(x.shape(), w_shape);
+    const Shape y_shape = attributes_.output_shape(sizes, x.rank());
+    if (c.has_input(2) && c.input(2).shape() != Shape{sizes.out_channels}) {
+      fail("bias has shape " + c.input(2).shape().text() + ", expected " +
+           Shape{sizes.out_channels}.text());
+    }
+    if (c.has_input(3) && c.input(3).shape() != y_shape) {
+      fail("residual has shape " + c.input(3).shape().text() + ", expected " + y_shape.text());
+    }
+    Tensor& y = c.output(0, x.dtype(), y_shape);
+    if (y.size() == 0) return;
+    if (x.dtype() == DType::float64) {
+      run_typed<double>(c, sizes, y.data<double>(),
+                        [](const Tensor& t) { return t.data<double>(); });
+    } else if (x.dtype() == DType::float32) {
+      run_typed<float>(c, sizes, y.data<float>(), [](const Tensor& t) { return t.data<float>(); });
+    } else {
+      float* wide = c.workspace<float>(y.size());
+      run_typed<float>(c, sizes, wide, [&](const Tensor& t) { return as_floats(c, t); });
+      narrow(c, y.dtype(), wide, y.raw(), y.size());
+    }
+  }
+
+ private:
+  // `elements` gives a tensor's elements as T.
+  template <class T, class Elements>
+  void run_typed(RunContext& c, const ConvSizes& s, T* y, Elements&& elements) const {
+    Convolution<T> v{};
+    v.sizes = s;
+    v.x = elements(c.input(0));
+    if (packed_.size() > 0) {
+      v.w = packed_.data<T>();
+    } else {
+      T* packed = c.workspace<T>(packed_weights_size<T>(s));
+      pack_weights<T>(s, elements(c.input(1)), packed);
+      v.w = packed;
+    }
+    v.epilogue.bias = c.has_input(2) ? elements(c.input(2)) : nullptr;
+    v.epilogue.residual = c.has_input(3) ? elements(c.input(3)) : nullptr;
+    set_activation(v.epilogue, activation_);
+    v.y = y;
+    if (attributes_.channels_last() || (s.out_channels == 1 && s.in_channels == 1)) {
+      run_convolution(c, v);
+      return;
+    }
+    v.x = to_channels_last(c, v.x, s.batch, s.in_channels, s.in_pixels());
+    v.epilogue.residual =
+        to_channels_last(c, v.epilogue.residual, s.batch, s.out_channels, s.out_pixels());
+    const bool same = s.out_channels == 1 || s.out_pixels() == 1;
+    if (!same) v.y = c.workspace<T>(s.batch * s.out_channels * s.out_pixels());
+    run_convolution(c, v);
+    if (!same) transpose_images(c, v.y, y, s.batch, s.out_pixels(), s.out_channels);
+  }
+
+  ConvAttributes attributes_;
+  Activation activation_;
+  Tensor packed_;  // empty: the weights are not constant
+  Shape w_shape_;
+};
+BASCULE_KERNEL("Conv", Conv);
+BASCULE_KERNEL_IN("bascule", "Conv", Conv);
+
+}  // namespace
+}  // namespace bascule

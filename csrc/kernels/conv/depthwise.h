@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// One row of a depthwise convolution, channels last. Plain data: no functions here.
+#pragma once
+
+#include <cstdint>
+
+namespace bascule {
+
+// y[pixel, channel] = clamp(bias + sum over rows and columns of taps + residual, low, high). Each
+// sum runs over the taps in order, those outside the input left out.
+struct DepthwiseRow {
+  const float* const* x;  // an input row [width, channels] for each row of taps inside the input
+  const float* const* w;  // the row's taps [kernel, channels]
+  int64_t rows;
+  int64_t width;
+  int64_t channels;
+  int64_t kernel;
+  int64_t stride;
+  int64_t dilation;
+  int64_t pad;
+  float* y;  // [out_width, channels]
+  int64_t out_width;
+  const float* bias;      // [channels], or null
+  const float* residual;  // like y, or null
+  bool clamp;
+  float low;
+  float high;
+};
+
+}  // namespace bascule

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Convolution with channels last, in its forms. T is float or double.
+#pragma once
+
+#include "kernels/conv/geometry.h"
+#include "kernels/gemm/gemm.h"
+#include "runtime/run_context.h"
+
+namespace bascule {
+
+// Whether every channel is a group of its own with one result: then float32 runs depthwise.
+inline bool is_depthwise(const ConvSizes& s) {
+  return s.group > 1 && s.group == s.in_channels && s.group == s.out_channels;
+}
+
+// Elements that packed weights take.
+template <class T>
+int64_t packed_weights_size(const ConvSizes& s);
+// Packs weights [M, C / group, kernel...]: depthwise float32 as [tap][C], all else per group as
+// panels of the matrix [(tap, c), m].
+template <class T>
+void pack_weights(const ConvSizes& s, const T* w, T* packed);
+
+// Y = epilogue(X * W): X is [N, in..., C], Y and the residual [N, out..., M].
+template <class T>
+struct Convolution {
+  ConvSizes sizes;
+  const T* x;
+  const T* w;  // packed
+  T* y;
+  GemmEpilogue<T> epilogue;  // bias [M]
+};
+
+template <class T>
+void run_convolution(RunContext& c, const Convolution<T>& convolution);
+
+// Parts of run_convolution.
+void run_depthwise(RunContext& c, const Convolution<float>& convolution);
+template <class T>
+void run_dense(RunContext& c, const Convolution<T>& convolution);
+
+}  // namespace bascule
