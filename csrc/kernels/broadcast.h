@@ -87,6 +87,35 @@ class BroadcastLoops {
     }
   }
 
+  // The two innermost loops as one block, for operand k.
+  struct Block {
+    int64_t inner_size, outer_size;      // outer_size is 1 where there is one loop only
+    int64_t inner_stride, outer_stride;  // in elements
+  };
+  Block block(int k) const {
+    if (rank_ == 1) return {sizes_[0], 1, strides_[0][k], 0};
+    return {sizes_[0], sizes_[1], strides_[0][k], strides_[1][k]};
+  }
+
+  // body(offset, position, first, count): runs inside blocks, `position` elements into the block
+  // that for operand k begins at `offset`.
+  template <class Body>
+  void for_block_runs(int k, int64_t begin, int64_t end, Body&& body) const {
+    const int64_t block_size = sizes_[0] * (rank_ > 1 ? sizes_[1] : 1);
+    for (int64_t first = begin; first < end;) {
+      int64_t rest = first / block_size, offset = 0;
+      const int64_t position = first % block_size;
+      for (int axis = 2; axis < rank_; ++axis) {
+        offset += rest % sizes_[axis] * strides_[axis][k];
+        rest /= sizes_[axis];
+      }
+      const int64_t left = block_size - position;
+      const int64_t count = end - first < left ? end - first : left;
+      body(offset, position, first, count);
+      first += count;
+    }
+  }
+
  private:
   int operands_;
   int rank_ = 0;

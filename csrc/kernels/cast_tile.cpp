@@ -126,7 +126,8 @@ TileFunction widen_to_float(DType from) {
           using From = typename decltype(tag)::type;
           function = map_unary<From, float, decode<From>>;
         });
-  visit(Types<int8_t, uint8_t, int16_t, uint16_t, bool>{}, from, [&](auto tag) {
+  if (from == DType::boolean) from = DType::uint8;  // 0 and 1
+  visit(Types<int8_t, uint8_t, int16_t, uint16_t>{}, from, [&](auto tag) {
     using From = typename decltype(tag)::type;
     function = map_unary<From, float, exactly<From, float>>;
   });

@@ -131,13 +131,11 @@ BASCULE_INLINE F32 sine_from_quadrant(F32 x, int32_t quadrant) {
   const F32 cosine =
       fma(polynomial(z, set(2.443315711809948e-5f), -1.388731625493765e-3f, 4.166664568298827e-2f),
           z * z, fma(z, set(-0.5f), set(1.0f)));
-  const auto out_of_reach = !(abs(x) <= reducible);
+  const I32 out_of_reach = !(abs(x) <= reducible);
   const I32 q = to_int(out_of_reach ? set(0.0f) : n) + quadrant;
   F32 y = (q & 1) == 0 ? sine : cosine;
   y = (q & 2) == 0 ? y : -y;
-  int32_t any = 0;
-  for (int i = 0; i < lanes; ++i) any |= out_of_reach[i];
-  if (__builtin_expect(any != 0, 0)) {
+  if (__builtin_expect(any(out_of_reach), 0)) {
     for (int i = 0; i < lanes; ++i) {
       if (out_of_reach[i]) y[i] = quadrant ? __builtin_cosf(x[i]) : __builtin_sinf(x[i]);
     }

@@ -190,6 +190,20 @@ BASCULE_INLINE F32 sqrt(F32 a) {
 BASCULE_INLINE I32 to_int(F32 a) { return __builtin_convertvector(a, I32); }
 BASCULE_INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
 
+// Whether any lane of a comparison's result is true.
+BASCULE_INLINE bool any(I32 mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask),
+                                reinterpret_cast<__m512i>(mask)) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
+#elif defined(__SSE4_1__)
+  return _mm_movemask_ps(reinterpret_cast<__m128>(mask)) != 0;
+#else
+  return vmaxvq_u32(reinterpret_cast<uint32x4_t>(mask)) != 0;
+#endif
+}
+
 // Folds the lanes by halves: a fixed order for a given width.
 BASCULE_INLINE float reduce_add(F32 v) {
   float part[lanes];

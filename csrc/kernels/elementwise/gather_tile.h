@@ -2,6 +2,7 @@
 // Copying a piece of a broadcast operand into a buffer, so that loops need not know strides.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -39,23 +40,46 @@ inline void splat_element(const std::byte* from, std::byte* to, int64_t size, in
   }
 }
 
+// Writes `count` elements of a block, from `position` on; `from` is where the block begins.
+template <class T, class Block>
+void gather_block(const Block& block, const T* from, int64_t position, int64_t count, T* to) {
+  int64_t inner = position % block.inner_size;
+  from += position / block.inner_size * block.outer_stride;
+  if (block.inner_stride != 0 && block.outer_stride == 0) {
+    // The same run again and again: each copy doubles what there is.
+    const int64_t once = std::min(count, block.inner_size);
+    for (int64_t i = 0; i < once; ++i) {
+      to[i] = from[inner];
+      if (++inner == block.inner_size) inner = 0;
+    }
+    for (int64_t have = once; have < count; have *= 2) {
+      std::memcpy(to + have, to, static_cast<size_t>(std::min(have, count - have)) * sizeof(T));
+    }
+    return;
+  }
+  for (int64_t done = 0; done < count; inner = 0, from += block.outer_stride) {
+    const int64_t run = std::min(count - done, block.inner_size - inner);
+    if (block.inner_stride != 0) {
+      for (int64_t i = 0; i < run; ++i) to[done + i] = from[inner + i];
+    } else {
+      fill_elements(to + done, *from, run);
+    }
+    done += run;
+  }
+}
+
 // Writes what operand k shows for the output elements [begin, begin + count) to `to`.
 template <class Loops>
 void gather_tile(const Loops& loops, int k, const std::byte* data, int64_t size, int64_t begin,
                  int64_t count, std::byte* to) {
-  const bool steps = loops.steps(k);
+  const auto block = loops.block(k);
   const auto copy = [&](auto element) {
     using T = decltype(element);
-    const T* from = reinterpret_cast<const T*>(data);
-    loops.for_runs(begin, begin + count, [&](const int64_t* offsets, int64_t first, int64_t run) {
-      T* out = reinterpret_cast<T*>(to) + (first - begin);
-      const T* in = from + offsets[k];
-      if (steps) {
-        for (int64_t i = 0; i < run; ++i) out[i] = in[i];
-      } else {
-        fill_elements(out, *in, run);
-      }
-    });
+    loops.for_block_runs(
+        k, begin, begin + count, [&](int64_t offset, int64_t position, int64_t first, int64_t run) {
+          gather_block(block, reinterpret_cast<const T*>(data) + offset, position, run,
+                       reinterpret_cast<T*>(to) + (first - begin));
+        });
   };
   switch (size) {
     case 1:
