@@ -1,34 +1,188 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
-// Softmax over one axis, float32. Per row: maximum, then exp(x - maximum) and sum, then scale.
-#include "simd/vec.h"  // and nothing else above BASCULE_ONCE
+// Softmax, LogSoftmax and Hardmax over one axis: maximum m, then e = exp(x - m) and its sum s, then
+// e / s, or (x - m) - log(s). A line with nothing but -Inf, or with NaN, gives NaN.
+#include "simd/math.h"
+#include "simd/sums.h"
 
 namespace bascule::BASCULE_ISA {
-// y[i] = x[i] * scale for n floats, which may be the same memory.
-void scale_row(const float* x, float* y, int64_t n, float scale) {
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    store(y + i, load(x + i, count, 0) * set(scale), count);
+
+// x and y hold n > 0 floats and may be the same memory.
+void softmax_row(const float* x, float* y, int64_t n, bool logarithm) {
+  const F32 top = set(largest_of(x, n));
+  if (logarithm) {
+    const float sum = sum_of_costly(
+        n, [&](int64_t i, int64_t count) { return exp(load(x + i, count, -infinity) - top); });
+    const F32 log_sum = log(set(sum));
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      store(y + i, load(x + i, count, 0) - top - log_sum, count);
+    });
+    return;
+  }
+  const float sum = sum_of_costly(n, [&](int64_t i, int64_t count) {
+    const F32 e = exp(load(x + i, count, -infinity) - top);
+    store(y + i, e, count);
+    return e;
+  });
+  const F32 scale = set(1 / sum);
+  for_vectors(
+      n, [&](int64_t i, int64_t count) { store(y + i, load(y + i, count, 0) * scale, count); });
+}
+
+// `columns` softmaxes side by side: line j is x[j], x[j + stride], ..., n > 0 elements.
+void softmax_columns(const float* x, float* y, int64_t n, int64_t stride, int64_t columns,
+                     bool logarithm) {
+  for_vectors(columns, [&](int64_t j, int64_t count) {
+    F32 top = set(-infinity), sum = set(0);
+    for (int64_t i = 0; i < n; ++i) top = max(top, load(x + i * stride + j, count, 0));
+    for (int64_t i = 0; i < n; ++i) {
+      const F32 e = exp(load(x + i * stride + j, count, 0) - top);
+      if (!logarithm) store(y + i * stride + j, e, count);
+      sum += e;
+    }
+    const F32 factor = logarithm ? log(sum) : 1.0f / sum;
+    for (int64_t i = 0; i < n; ++i) {
+      float* out = y + i * stride + j;
+      if (logarithm) {
+        store(out, load(x + i * stride + j, count, 0) - top - factor, count);
+      } else {
+        store(out, load(out, count, 0) * factor, count);
+      }
+    }
   });
 }
+
 }  // namespace bascule::BASCULE_ISA
 
 #if BASCULE_ONCE  // from here on: compiled once, for the baseline, free to use the standard library
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/work_view.h"
 #include "runtime/kernel.h"
+
 namespace bascule {
-BASCULE_PER_ISA(void scale_row(const float* x, float* y, int64_t n, float scale));
-struct ScaleTest final : Kernel {
-  static Capability capability(const NodeSpec& node) {
-    return require_dtype(node, 0, Types<float>{});
+
+BASCULE_PER_ISA(void softmax_row(const float* x, float* y, int64_t n, bool logarithm);
+                void softmax_columns(const float* x, float* y, int64_t n, int64_t stride,
+                                     int64_t columns, bool logarithm));
+
+namespace {
+
+// Lines along `axis`: `outer` groups of `inner` lines of `n` elements, `inner` apart.
+struct Lines {
+  Lines(const Shape& shape, int64_t axis_attribute) {
+    const int axis = shape.axis(axis_attribute);
+    outer = shape.product(0, axis);
+    n = shape[axis];
+    inner = shape.product(axis + 1, shape.rank());
   }
+  int64_t outer, n, inner;
+};
+
+void softmax_line(const double* x, double* y, int64_t n, int64_t stride, bool logarithm) {
+  double top = x[0], sum = 0;
+  for (int64_t i = 1; i < n; ++i) top = std::max(top, x[i * stride]);
+  for (int64_t i = 0; i < n; ++i) sum += std::exp(x[i * stride] - top);
+  const double log_sum = std::log(sum);
+  for (int64_t i = 0; i < n; ++i) {
+    const double shifted = x[i * stride] - top;
+    y[i * stride] = logarithm ? shifted - log_sum : std::exp(shifted) / sum;
+  }
+}
+
+class Softmax final : public Kernel {
+ public:
+  static Capability capability(const NodeSpec& node) {
+    return require_dtype(node, 0, FloatTypes{});
+  }
+  explicit Softmax(const NodeSpec& node)
+      : axis_(node.get_int("axis", -1)), logarithm_(node.op_type == "LogSoftmax") {}
+
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
+    const Lines lines(x.shape(), axis_);
+    if (x.dtype() == DType::float64) {
+      const double* from = x.data<double>();
+      double* to = c.output(0, x.dtype(), x.shape()).data<double>();
+      if (lines.n == 0) return;
+      c.parallel_for(lines.outer * lines.inner, 50.0 * lines.n, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) {
+          const int64_t at = k / lines.inner * lines.n * lines.inner + k % lines.inner;
+          softmax_line(from + at, to + at, lines.n, lines.inner, logarithm_);
+        }
+      });
+      return;
+    }
+    const float* from = work_view<float>(c, x);
     Tensor& y = c.output(0, x.dtype(), x.shape());
-    c.parallel_for(x.size(), 1, [&](int64_t begin, int64_t end) {
-      row(x.data<float>() + begin, y.data<float>() + begin, end - begin, 2.0f);
+    float* to = work_target<float>(c, y);
+    if (lines.n > 0) compute(c, lines, from, to);
+    store_work(c, to, y);
+  }
+
+ private:
+  void compute(RunContext& c, const Lines& lines, const float* x, float* y) const {
+    const int64_t n = lines.n;
+    if (lines.inner == 1) {
+      c.parallel_for(lines.outer, 4.0 * n, [&](int64_t begin, int64_t end) {
+        for (int64_t k = begin; k < end; ++k) row_(x + k * n, y + k * n, n, logarithm_);
+      });
+      return;
+    }
+    // Groups of columns: some vectors wide, so that a line of memory is used as a whole.
+    constexpr int64_t width = 64;
+    const int64_t groups = (lines.inner + width - 1) / width;
+    c.parallel_for(lines.outer * groups, 4.0 * n * width, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t first = k % groups * width;
+        const int64_t at = k / groups * n * lines.inner + first;
+        columns_(x + at, y + at, n, lines.inner, std::min(width, lines.inner - first), logarithm_);
+      }
     });
   }
-  decltype(&base::scale_row) row = BASCULE_PICK(scale_row);
+
+  int64_t axis_;
+  bool logarithm_;
+  decltype(&base::softmax_row) row_ = BASCULE_PICK(softmax_row);
+  decltype(&base::softmax_columns) columns_ = BASCULE_PICK(softmax_columns);
 };
-BASCULE_KERNEL_IN("test", "Scale", ScaleTest, InPlace{0, 0});
+BASCULE_KERNEL("Softmax", Softmax, InPlace{0, 0});
+BASCULE_KERNEL("LogSoftmax", Softmax, InPlace{0, 0});
+
+// One at the first of the largest elements of a line, zero elsewhere.
+class Hardmax final : public Kernel {
+ public:
+  static Capability capability(const NodeSpec& node) {
+    return require_dtype(node, 0, FloatTypes{});
+  }
+  explicit Hardmax(const NodeSpec& node) : axis_(node.get_int("axis", -1)) {}
+  void run(RunContext& c) const override {
+    const Tensor& x = c.input(0);
+    const Lines lines(x.shape(), axis_);
+    visit(FloatTypes{}, x.dtype(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      const T* from = x.data<T>();
+      T* to = c.output(0, x.dtype(), x.shape()).template data<T>();
+      for (int64_t k = 0; lines.n > 0 && k < lines.outer * lines.inner; ++k) {
+        const int64_t at = k / lines.inner * lines.n * lines.inner + k % lines.inner;
+        int64_t best = 0;
+        for (int64_t i = 1; i < lines.n; ++i) {
+          const Compute<T> value = from[at + i * lines.inner];
+          if (value > static_cast<Compute<T>>(from[at + best * lines.inner])) best = i;
+        }
+        for (int64_t i = 0; i < lines.n; ++i) {
+          to[at + i * lines.inner] = T(Compute<T>(i == best ? 1 : 0));
+        }
+      }
+    });
+  }
+
+ private:
+  int64_t axis_;
+};
+BASCULE_KERNEL("Hardmax", Hardmax);
+
+}  // namespace
 }  // namespace bascule
 #endif

@@ -193,8 +193,8 @@ BASCULE_INLINE F32 to_float(I32 a) { return __builtin_convertvector(a, F32); }
 // Whether any lane of a comparison's result is true.
 BASCULE_INLINE bool any(I32 mask) {
 #if defined(__AVX512F__)
-  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask),
-                                reinterpret_cast<__m512i>(mask)) != 0;
+  return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(mask), reinterpret_cast<__m512i>(mask)) !=
+         0;
 #elif defined(__AVX2__)
   return _mm256_movemask_ps(reinterpret_cast<__m256>(mask)) != 0;
 #elif defined(__SSE4_1__)

@@ -75,11 +75,11 @@ void gather_tile(const Loops& loops, int k, const std::byte* data, int64_t size,
   const auto block = loops.block(k);
   const auto copy = [&](auto element) {
     using T = decltype(element);
-    loops.for_block_runs(
-        k, begin, begin + count, [&](int64_t offset, int64_t position, int64_t first, int64_t run) {
-          gather_block(block, reinterpret_cast<const T*>(data) + offset, position, run,
-                       reinterpret_cast<T*>(to) + (first - begin));
-        });
+    loops.for_block_runs(k, begin, begin + count,
+                         [&](int64_t offset, int64_t position, int64_t first, int64_t run) {
+                           gather_block(block, reinterpret_cast<const T*>(data) + offset, position,
+                                        run, reinterpret_cast<T*>(to) + (first - begin));
+                         });
   };
   switch (size) {
     case 1:

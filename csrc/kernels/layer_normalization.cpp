@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerNormalization, RMSNormalization and, with a residual added first, SkipLayerNormalization and
+// SkipRMSNormalization: y = (x - mean) / sqrt(variance + epsilon) * scale + bias over the last
+// axes; the RMS forms leave the mean out.
+#include <cmath>
+
+#include "kernels/broadcast.h"
+#include "kernels/elementwise/gather_tile.h"
+#include "kernels/normalize_rows_pick.h"
+#include "kernels/work_view.h"
+#include "runtime/kernel.h"
+
+namespace bascule {
+namespace {
+
+// A tensor that is broadcast over rows: `stride` is 0 where all rows share one row of it.
+template <class T>
+struct RowOperand {
+  const T* data = nullptr;
+  int64_t stride = 0;
+};
+
+// `operand` as rows of `n` elements for a tensor of `shape`.
+template <class T>
+RowOperand<T> row_operand(RunContext& c, const Tensor& operand, const Shape& shape, int64_t n) {
+  const Shape& own = operand.shape();
+  const T* data = work_view<T>(c, operand);
+  bool is_row = operand.size() == n && own.rank() <= shape.rank();
+  for (int i = 1; is_row && i <= own.rank(); ++i) {
+    is_row = own[own.rank() - i] == shape[shape.rank() - i] || own[own.rank() - i] == 1;
+  }
+  // A tensor of as many elements as a row has, none of them broadcast, is that row.
+  if (is_row && (n > 1 || operand.size() == 1)) return {data, 0};
+  if (!(broadcast(shape, own) == shape)) {
+    fail("shape " + own.text() + " of scale or bias does not broadcast to " + shape.text());
+  }
+  const Shape* shapes[] = {&own};
+  const BroadcastLoops<1> loops(shape, shapes, 1);
+  T* full = c.workspace<T>(shape.size());
+  gather_tile(loops, 0, reinterpret_cast<const std::byte*>(data), sizeof(T), 0, shape.size(),
+              reinterpret_cast<std::byte*>(full));
+  return {full, n};
+}
+
+class LayerNormalization final : public Kernel {
+ public:
+  static Capability capability(const NodeSpec& node) {
+    const int64_t stash = node.get_int("stash_type", 1);
+    if (stash != static_cast<int64_t>(DType::float32) &&
+        stash != static_cast<int64_t>(DType::bfloat16)) {
+      return reject("stash_type is neither float nor bfloat16");
+    }
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const Capability one = require_dtype(node, i, FloatTypes{});
+      if (!one.accepted()) return one;
+    }
+    return accept;
+  }
+
+  explicit LayerNormalization(const NodeSpec& node)
+      : axis_(node.get_int("axis", -1)),
+        epsilon_(node.get_float("epsilon", 1e-5f)),
+        stash_(static_cast<DType>(node.get_int("stash_type", 1))),
+        centered_(node.op_type.find("RMS") == std::string::npos),
+        skips_(node.op_type.find("Skip") == 0) {}
+
+  void run(RunContext& c) const override {
+    visit_work_type(c.input(0).dtype(),
+                    [&](auto tag) { compute<typename decltype(tag)::type>(c); });
+  }
+
+ private:
+  template <class T>
+  void compute(RunContext& c) const {
+    const Tensor& input = c.input(0);
+    const Shape shape = input.shape();
+    const int axis = shape.axis(axis_);
+    const int64_t rows = shape.product(0, axis), n = shape.product(axis, shape.rank());
+    const int first = skips_ ? 2 : 1;
+    const DType dtype = skips_ || centered_ ? input.dtype() : c.input(first).dtype();
+    const RowOperand<T> scale = row_operand<T>(c, c.input(first), shape, n);
+    RowOperand<T> bias;
+    if (c.has_input(first + 1)) bias = row_operand<T>(c, c.input(first + 1), shape, n);
+    RowOperand<T> skip;
+    if (skips_) skip = row_operand<T>(c, c.input(1), shape, n);
+    const T* x = work_view<T>(c, input);
+
+    Tensor& y = c.output(0, dtype, shape);
+    T* out = work_target<T>(c, y);
+    T* sums = nullptr;
+    Tensor* sum_output = nullptr;
+    if (skips_ && c.wants_output(1)) {
+      sum_output = &c.output(1, dtype, shape);
+      sums = work_target<T>(c, *sum_output);
+    }
+    T *means = nullptr, *factors = nullptr;
+    Tensor *mean_output = nullptr, *factor_output = nullptr;
+    if (!skips_ && centered_) {
+      Shape kept = shape;
+      for (int i = axis; i < shape.rank(); ++i) kept[i] = 1;
+      if (c.wants_output(1)) mean_output = &c.output(1, stash_, kept);
+      if (c.wants_output(2)) factor_output = &c.output(2, stash_, kept);
+      if (mean_output != nullptr) means = work_target<T>(c, *mean_output);
+      if (factor_output != nullptr) factors = work_target<T>(c, *factor_output);
+    }
+    if (n == 0) return;
+
+    const NormalizeRows<T> on = normalize_rows_of<T>();
+    c.parallel_for(rows, 4.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const T* from = x + row * n;
+        if (skips_) {
+          T* sum = (sums != nullptr ? sums : out) + row * n;
+          on.add_row(from, skip.data + row * skip.stride, sum, n);
+          from = sum;
+        }
+        RowMoments<T> moments{0, 0};
+        if (centered_) {
+          moments = on.moments(from, n);
+        } else {
+          moments.variance = on.mean_square(from, n);
+        }
+        const T factor = 1 / std::sqrt(moments.variance + static_cast<T>(epsilon_));
+        on.scaled_row(from, out + row * n, n, moments.mean, factor, scale.data + row * scale.stride,
+                      bias.data != nullptr ? bias.data + row * bias.stride : nullptr);
+        if (means != nullptr) means[row] = moments.mean;
+        if (factors != nullptr) factors[row] = factor;
+      }
+    });
+    store_work(c, static_cast<const T*>(out), y);
+    if (sum_output != nullptr) store_work(c, static_cast<const T*>(sums), *sum_output);
+    if (mean_output != nullptr) store_work(c, static_cast<const T*>(means), *mean_output);
+    if (factor_output != nullptr) store_work(c, static_cast<const T*>(factors), *factor_output);
+  }
+
+  int64_t axis_;
+  float epsilon_;
+  DType stash_;
+  bool centered_;
+  bool skips_;
+};
+BASCULE_KERNEL("LayerNormalization", LayerNormalization, InPlace{0, 0});
+BASCULE_KERNEL("RMSNormalization", LayerNormalization, InPlace{0, 0});
+BASCULE_KERNEL_IN("bascule", "SkipLayerNormalization", LayerNormalization, InPlace{0, 1});
+BASCULE_KERNEL_IN("bascule", "SkipRMSNormalization", LayerNormalization, InPlace{0, 1});
+
+}  // namespace
+}  // namespace bascule

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sums over runs of floats. The order of additions depends on the length (and the instruction set)
+// alone: four interleaved partial sums per block of vectors, blocks added one after the other.
+#pragma once
+
+#include "simd/vec.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+// Vectors whose sum is carried on its own before it joins the total: keeps long sums accurate.
+constexpr int64_t sum_block = 256;
+
+// The sum of value(i, count) over vectors that begin at i = 0, lanes, ... below n; `count` <= lanes
+// of them count, the others must be zero.
+template <class Value>
+BASCULE_INLINE float sum_of(int64_t n, Value&& value) {
+  F32 total = set(0);
+  int64_t i = 0;
+  while (i + lanes <= n) {
+    const int64_t left = (n - i) / lanes;
+    const int64_t end = i + (left < sum_block ? left : sum_block) * lanes;
+    F32 a = set(0), b = set(0), c = set(0), d = set(0);
+    for (; i + 4 * lanes <= end; i += 4 * lanes) {
+      a += value(i, int64_t{lanes});
+      b += value(i + lanes, int64_t{lanes});
+      c += value(i + 2 * lanes, int64_t{lanes});
+      d += value(i + 3 * lanes, int64_t{lanes});
+    }
+    for (; i < end; i += lanes) a += value(i, int64_t{lanes});
+    total += (a + b) + (c + d);
+  }
+  if (i < n) total += value(i, n - i);
+  return reduce_add(total);
+}
+
+// The same sum for a value() that costs far more than an addition: one copy of its code.
+template <class Value>
+BASCULE_INLINE float sum_of_costly(int64_t n, Value&& value) {
+  F32 total = set(0);
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = n - i < sum_block * lanes ? n : i + sum_block * lanes;
+    F32 part = set(0);
+    for (; i < end; i += lanes) part += value(i, n - i < lanes ? n - i : int64_t{lanes});
+    total += part;
+  }
+  return reduce_add(total);
+}
+
+// The largest of n > 0 floats; NaN may or may not be passed on.
+BASCULE_INLINE float largest_of(const float* x, int64_t n) {
+  F32 a = set(-infinity), b = a, c = a, d = a;
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    a = at_least(a, load(x + i));
+    b = at_least(b, load(x + i + lanes));
+    c = at_least(c, load(x + i + 2 * lanes));
+    d = at_least(d, load(x + i + 3 * lanes));
+  }
+  for (; i < n; i += lanes) a = at_least(a, load(x + i, n - i, -infinity));
+  return reduce_max(max(max(a, b), max(c, d)));
+}
+
+}  // namespace
+}  // namespace bascule::BASCULE_ISA
