@@ -439,7 +439,9 @@ class Graph:
         node.detach()
 
     def move_before(self, anchor: Node, node: Node) -> None:
-        self._unlink(node)
+        """Move `node`, of this or another graph, to stand before `anchor`."""
+        assert node.graph is not None
+        node.graph._unlink(node)
         self._link(node, anchor._previous)
 
     def release(self) -> None:

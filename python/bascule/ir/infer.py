@@ -115,16 +115,11 @@ def _merge_shapes(inferred: Shape | None, declared: Shape | None, keep_names: bo
 
 
 def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
-    if isinstance(inferred, int) or declared is None or _is_generated(declared):
+    if isinstance(inferred, int) or declared is None:
         return inferred
-    if inferred is None or isinstance(declared, int) or keep_names or _is_generated(inferred):
+    if inferred is None or isinstance(declared, int) or keep_names:
         return declared
     return inferred
-
-
-def _is_generated(dim: Dim) -> bool:
-    """True for names that inference makes up; each run may give them to other sizes."""
-    return isinstance(dim, str) and dim.startswith("unk__")
 
 
 class _SkeletonWriter(ModelWriter):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from bascule.optimizer import eliminate_identity as identity
 from bascule.optimizer import simplify_arithmetic as arithmetic
 from bascule.optimizer.eliminate_common_subexpressions import eliminate_common_subexpressions
+from bascule.optimizer.eliminate_constant_if import eliminate_constant_if
 from bascule.optimizer.eliminate_dead_code import eliminate_dead_code
 from bascule.optimizer.fold_batch_normalization import fold_batch_normalization
 from bascule.optimizer.fold_constants import fold_constants
@@ -17,10 +18,17 @@ from bascule.optimizer.merge_casts import merge_casts
 from bascule.optimizer.merge_reshapes import merge_reshapes
 from bascule.optimizer.merge_slices import merge_slices
 from bascule.optimizer.merge_transposes import merge_transposes
+from bascule.optimizer.move_transposes import move_transposes, move_transposes_unary
 from bascule.optimizer.passes import Pass
+from bascule.optimizer.simplify_where import (
+    eliminate_expand_operand,
+    eliminate_where,
+    simplify_where,
+)
 
 SIMPLIFICATIONS: tuple[Pass, ...] = (
     eliminate_dead_code,
+    eliminate_constant_if,
     fold_constants,
     fold_shapes,
     identity.eliminate_identity,
@@ -43,11 +51,16 @@ SIMPLIFICATIONS: tuple[Pass, ...] = (
     arithmetic.simplify_add,
     arithmetic.simplify_sub,
     arithmetic.simplify_clip,
+    simplify_where,
+    eliminate_where,
+    eliminate_expand_operand,
     merge_casts,
     merge_reshapes,
     merge_slices,
     merge_transposes,
     merge_batched_transpose,
+    move_transposes_unary,
+    move_transposes,
     fold_batch_normalization,
     fold_scale_bias,
     fold_pad,
