@@ -237,6 +237,8 @@ def _raise_contradiction(skeleton: _SkeletonWriter, errors: str) -> None:
         node, reason = skeleton.nodes[int(steps[-1][1])], line[steps[-1].end() :]
         if "Inferred shape and existing shape differ" in reason:
             continue
+        if "expected to have type but instead is null" in reason:  # what made it has no inference
+            continue
         shapes = [None if v is None else v.static_shape for v in node.inputs]
         if any(v is not None and shape is None for v, shape in zip(node.inputs, shapes)):
             continue
