@@ -16,6 +16,7 @@ from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Model, Node, Value
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
+from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType, Type
 
 _INLINE_BYTES = 1024
@@ -116,11 +117,13 @@ def restore_sizes(type: onnx.TypeProto) -> None:
 
 
 def _marked(type: Type) -> Type:
-    if isinstance(type, TensorType) and type.shape is not None and len(type.shape) == 1:
-        size = type.shape[0]
-        if isinstance(size, int) and size > _LONGEST:
-            return TensorType(type.dtype, (f"{SIZE_MARK}{size}",))
-    return type
+    """The type with a name for a long size, and without sizes that only have an invented name."""
+    if not isinstance(type, TensorType) or type.shape is None:
+        return type
+    shape = tuple(None if is_invented(dim) else dim for dim in type.shape)
+    if len(shape) == 1 and isinstance(shape[0], int) and shape[0] > _LONGEST:
+        shape = (f"{SIZE_MARK}{shape[0]}",)
+    return TensorType(type.dtype, shape)
 
 
 def _may_be_long(type: Type | None) -> bool:
