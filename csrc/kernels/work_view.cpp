@@ -36,11 +36,13 @@ void store_work(RunContext& c, const T* values, Tensor& y) {
   convert(c, dtype_of<T>, reinterpret_cast<const std::byte*>(values), y.dtype(), y.raw(), y.size());
 }
 
-template const float* work_view(RunContext&, const Tensor&);
-template const double* work_view(RunContext&, const Tensor&);
-template float* work_target(RunContext&, Tensor&);
-template double* work_target(RunContext&, Tensor&);
-template void store_work(RunContext&, const float*, Tensor&);
-template void store_work(RunContext&, const double*, Tensor&);
+#define BASCULE_WORK_TYPE(T)                                  \
+  template const T* work_view<T>(RunContext&, const Tensor&); \
+  template T* work_target<T>(RunContext&, Tensor&);           \
+  template void store_work<T>(RunContext&, const T*, Tensor&)
+BASCULE_WORK_TYPE(float);
+BASCULE_WORK_TYPE(double);
+BASCULE_WORK_TYPE(int64_t);
+BASCULE_WORK_TYPE(uint64_t);
 
 }  // namespace bascule

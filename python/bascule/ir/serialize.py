@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Optional
 
 import onnx
 
@@ -31,7 +31,7 @@ from bascule.ir.types import (
     Type,
 )
 
-Definitions = Callable[[Node], Function | None]
+Definitions = Callable[[Node], Optional[Function]]
 """The ONNX definition of a fused node, or None when it has none."""
 
 Payload = Callable[[Constant, "onnx.TensorProto"], None]

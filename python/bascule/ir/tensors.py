@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule.errors import Fail, InvalidGraph
-from bascule.ir.check import require_text
 from bascule.ir.constant import Constant, pack
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import SparseConstant
@@ -77,7 +76,6 @@ class TensorReader:
                 )
             nbytes = (math.prod(shape) * dtype.bits + 7) // 8
             entries = {entry.key: entry.value for entry in proto.external_data}
-            require_text(*entries, *entries.values())
             return Constant(dtype, shape, self._external(where, entries, nbytes), mapped=True)
         if sources > 1:
             raise _two_payloads(where)
