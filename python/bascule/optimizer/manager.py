@@ -44,7 +44,8 @@ def run_stages(
                 infer_types(model, context.definitions, check=False)
             changed = runner.run(passes)
             rounds += 1
-    model.graph.remove_unused_initializers()
+    for graph in model.graph.walk_graphs():
+        graph.remove_unused_initializers()
     return runner.report
 
 

@@ -8,6 +8,7 @@ from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
+from bascule.optimizer.simplify_transpose import simplify_transpose
 
 SIMPLIFY = Stage("simplify", Level.BASIC, SIMPLIFICATIONS)
 FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, (*FORMULAS, *SIMPLIFICATIONS))
@@ -16,7 +17,16 @@ FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
 CHANNELS_LAST = Stage(
     "channels_last", Level.ALL, (move_to_channels_last, *SIMPLIFICATIONS, *EPILOGUES)
 )
+FINISH = Stage("finish", Level.BASIC, (simplify_transpose, *SIMPLIFICATIONS))
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
-STAGES = (SIMPLIFY, FUSE_FORMULAS, FUSE_PRODUCTS, FUSE_EPILOGUES, CHANNELS_LAST, FUSE_ELEMENTWISE)
+STAGES = (
+    SIMPLIFY,
+    FUSE_FORMULAS,
+    FUSE_PRODUCTS,
+    FUSE_EPILOGUES,
+    CHANNELS_LAST,
+    FINISH,
+    FUSE_ELEMENTWISE,
+)
 """In order; each runs from its level up."""
