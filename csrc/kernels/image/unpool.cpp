@@ -26,7 +26,14 @@ struct MaxUnpool final : Kernel {
   explicit MaxUnpool(const NodeSpec& node)
       : kernel(node.get_ints("kernel_shape")),
         strides(numbers(node, "strides", kernel.size(), 1)),
-        pads(numbers(node, "pads", 2 * kernel.size(), 0)) {}
+        pads(numbers(node, "pads", 2 * kernel.size(), 0)) {
+    for (const auto* list : {&kernel, &strides, &pads}) {
+      for (const int64_t n : *list) {
+        if (n < 0 || n > (int64_t{1} << 30))
+          invalid("MaxUnpool: " + std::to_string(n) + " is out of range");
+      }
+    }
+  }
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
     const Tensor& indices = c.input(1);
