@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the float32 pooling loops are given. Plain data, shared by code of every instruction set.
+#pragma once
+
+#include <cstdint>
+
+namespace bascule {
+
+// One output row of one channel: channels-first layout.
+struct PoolRow {
+  // Rows of the input under the window: rows[0] * rows[1] of them, `steps` elements apart.
+  const float* x;
+  int64_t rows[2];
+  int64_t steps[2];
+  // Along the row.
+  int64_t input;
+  int64_t output;
+  int64_t kernel;
+  int64_t stride;
+  int64_t dilation;
+  int64_t pad;
+  const float* counts;  // what to divide by along the row, times row_count; null for a maximum
+  float row_count;
+  float* y;
+};
+
+// One output position of all channels: channels-last layout. The taps are `steps` elements apart.
+struct PoolPixel {
+  const float* x;
+  int64_t taps[3];
+  int64_t steps[3];
+  int64_t channels;
+  float count;  // to divide by; not used for a maximum
+  float* y;
+};
+
+struct PoolFunctions {
+  void (*max_row)(const PoolRow& row);
+  void (*average_row)(const PoolRow& row);
+  void (*max_pixel)(const PoolPixel& pixel);
+  void (*average_pixel)(const PoolPixel& pixel);
+};
+
+const PoolFunctions& pool_functions();
+
+}  // namespace bascule
