@@ -138,7 +138,8 @@ def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
     if actual is not type_.dtype:
         raise _wrong_dtype(name, array, type_)
     # ascontiguousarray would turn a scalar into a vector.
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return array if array.flags.aligned else array.copy()
 
 
 def _from_list(name: str, value: list[Any], type_: TensorType) -> np.ndarray[Any, Any]:
