@@ -22,7 +22,7 @@ def same_shape(a: Shape | None, b: Shape | None) -> bool:
 
 
 def dims_of(value: Value, depth: int = _DEPTH) -> Shape | None:
-    """The shape of `value`, with what can be found by looking through the Reshapes before it."""
+    """The shape of `value`, with what can be found by looking at how it was made."""
     shape, node = value.shape, value.producer
     if shape is None or node is None or depth == 0 or all(isinstance(dim, int) for dim in shape):
         return shape
@@ -38,6 +38,13 @@ def dims_of(value: Value, depth: int = _DEPTH) -> Shape | None:
     if node.is_op("Reshape"):
         inner = dims_of(source, depth - 1)
         return shape if inner is None else solve_reshape(inner, shape)
+    if node.is_op("Concat"):
+        # A cache that is a graph output has names of its own for sizes that are known here.
+        inner = dims_of(source, depth - 1)
+        if inner is None or len(inner) != len(shape):
+            return shape
+        axis = node.attribute("axis") % len(shape)
+        return tuple(b if i == axis else _better(a, b) for i, (a, b) in enumerate(zip(inner, shape)))
     return shape
 
 
