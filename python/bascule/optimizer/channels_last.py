@@ -97,12 +97,18 @@ class Layouts:
             array = np.ascontiguousarray(constant.numpy().transpose(permutation))
             made = self.build.constant(array, value.name)
         else:
-            made = self.build.Transpose(
-                value, perm=permutation, type=permuted(value.type, permutation)
-            )
+            made = self._moved(value, permutation)
         self._last[value] = made
         self._made.append(value)
         return made
+
+    def _moved(self, value: Value, permutation: list[int]) -> Value:
+        shape, type = value.shape, permuted(value.type, permutation)
+        assert shape is not None
+        if isinstance(shape[1], int) and all(dim == 1 for dim in shape[2:]):
+            sizes = np.array([0, *shape[2:], shape[1]], np.int64)
+            return self.build.Reshape(value, sizes, type=type)  # nothing moves in memory
+        return self.build.Transpose(value, perm=permutation, type=type)
 
     def standard(self, node: Node, results: list[Result], build: Builder) -> list[Value]:
         """What the readers of `node` shall read in place of its outputs."""

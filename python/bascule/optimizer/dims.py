@@ -44,7 +44,8 @@ def dims_of(value: Value, depth: int = _DEPTH) -> Shape | None:
         if inner is None or len(inner) != len(shape):
             return shape
         axis = node.attribute("axis") % len(shape)
-        return tuple(b if i == axis else _better(a, b) for i, (a, b) in enumerate(zip(inner, shape)))
+        better = [_better(a, b) for a, b in zip(inner, shape)]
+        return (*better[:axis], shape[axis], *better[axis + 1 :])
     return shape
 
 

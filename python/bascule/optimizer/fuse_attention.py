@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import Shape, TensorType
 from bascule.optimizer.attention_scores import (
@@ -119,7 +120,7 @@ def _transposed_back(
     if node is None or value is None:
         return None, scale
     if node.is_op("Reshape"):
-        flat = _transposed_flat(node)
+        flat = _transposed_flat(node) or _split_flat(build, node)
         if flat is not None:
             return _unscaled(flat, scale)
     if not node.is_op("Transpose"):
@@ -167,6 +168,26 @@ def _transposed_flat(node: Node) -> Value | None:
         return None
     # [-1, rows, columns]: heads and batch are joined, nothing else.
     return found if same_dim(middle[1], rows) or same_dim(after[3], middle[1]) else None
+
+
+def _split_flat(build: Builder, node: Node) -> Value | None:
+    """x of rank 3, parted into heads, in ``Reshape(Transpose(x))`` that swaps its last two axes."""
+    transpose = None if node.input(0) is None else node.input(0).producer  # type: ignore[union-attr]
+    if transpose is None or not transpose.is_op("Transpose"):
+        return None
+    source, after = transpose.input(0), dims_of(node.output)
+    before = None if source is None else dims_of(source)
+    if list(transpose.attribute("perm") or ()) != [0, 2, 1] or source is None or before is None:
+        return None
+    if after is None or len(after) != 4 or not all(map(same_dim, after[2:], before[:0:-1])):
+        return None
+    sizes = [after[0], after[1], after[3], after[2]]
+    if sum(not isinstance(dim, int) for dim in sizes) > 1:
+        return None
+    shape = np.array([dim if isinstance(dim, int) else -1 for dim in sizes], np.int64)
+    return build.Reshape(
+        source, shape, type=TensorType(source.dtype or DataType.FLOAT, tuple(sizes))
+    )
 
 
 def _repeated(value: Value, after: Shape) -> Value | None:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The definitions of fused operators, against NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bascule.ir.graph import Node, Value
+from bascule.ir.types import TensorType
+from bascule.optimizer.fused import definition
+from tests.optimizer.fusing import run_expanded
+from tests.optimizer.graphs import assert_close, parse, type_of
+
+Array = np.ndarray[Any, Any]
+
+
+def run(call: str, arrays: list[Array | None], outputs: str = "y") -> list[Array]:
+    """The outputs of one fused node, ``NAME<attributes>``, on these inputs."""
+    present = {f"x{i}": array for i, array in enumerate(arrays) if array is not None}
+    types = {name: type_of(array) for name, array in present.items()}
+    inputs = ", ".join(
+        f"{types[name].dtype.onnx_name}[{','.join(map(str, array.shape))}] {name}"
+        for name, array in present.items()
+    )
+    names = ", ".join(f"x{i}" if array is not None else "" for i, array in enumerate(arrays))
+    results = ", ".join(f"float {name}" for name in outputs.split(", "))
+    text = f"g ({inputs}) => ({results}) {{ {outputs} = bascule.{call}({names}) }}"
+    model = parse(text)
+    for value in model.graph.outputs:
+        assert isinstance(value.type, TensorType)
+        value.type = TensorType(value.type.dtype)
+    return [np.asarray(each) for each in run_expanded(model, present)]
+
+
+def normal(*shape: int) -> Array:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def test_matmul() -> None:
+    a, b, bias, residual = normal(2, 5, 3), normal(4, 5), normal(4), normal(2, 3, 4)
+    product = 0.5 * (a.swapaxes(1, 2) @ b.T)
+    attributes = "<transA = 1, transB = 1, alpha = 0.5>"
+    assert_close(run(f"MatMul{attributes}", [a, b]), [product])
+    assert_close(run(f"MatMul{attributes}", [a, b, bias]), [product + bias])
+    assert_close(run(f"MatMul{attributes}", [a, b, None, residual]), [product + residual])
+    relu = attributes.replace(">", ', activation = "Relu">')
+    expected = np.maximum(product + bias + residual, 0)
+    assert_close(run(f"MatMul{relu}", [a, b, bias, residual]), [expected])
+
+
+def _sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("Relu", lambda x, a, b: np.maximum(x, 0)),
+        ("LeakyRelu", lambda x, a, b: np.where(x < 0, a * x, x)),
+        ("Clip", lambda x, a, b: np.clip(x, a, b)),
+        (
+            "GeluTanh",
+            lambda x, a, b: x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+        ),
+        ("Sigmoid", lambda x, a, b: _sigmoid(x)),
+        ("Tanh", lambda x, a, b: np.tanh(x)),
+        ("Swish", lambda x, a, b: x * _sigmoid(a * x)),
+        ("HardSwish", lambda x, a, b: x * np.clip(x / 6 + 0.5, 0, 1)),
+        ("HardSigmoid", lambda x, a, b: np.clip(a * x + b, 0, 1)),
+        ("Elu", lambda x, a, b: np.where(x < 0, a * (np.exp(x) - 1), x)),
+    ],
+)
+def test_activations(name: str, function: Any) -> None:
+    a, b = normal(3, 4), normal(4, 5)
+    attributes = f'activation = "{name}", activation_alpha = 0.3, activation_beta = 0.7'
+    assert_close(
+        run(f"MatMul<{attributes}>", [a, b]), [function(a @ b, 0.3, 0.7).astype(np.float32)]
+    )
+
+
+def test_gelu_is_exact() -> None:
+    one = np.ones((1, 1), np.float32)
+    assert_close(
+        run('MatMul<activation = "Gelu">', [one, one]), [np.array([[0.8413447]], np.float32)]
+    )
+
+
+def test_convolutions_with_channels_last() -> None:
+    x, w, bias, residual = normal(2, 5, 4, 3), normal(6, 3, 1, 1), normal(6), normal(2, 5, 4, 6)
+    expected = np.maximum(x @ w[:, :, 0, 0].T + bias + residual, 0)
+    call = 'Conv<channels_last = 1, activation = "Relu">'
+    assert_close(run(call, [x, w, bias, residual]), [expected])
+    w = normal(3, 6, 1, 1)
+    expected = x @ w[:, :, 0, 0] + bias
+    assert_close(run("ConvTranspose<channels_last = 1>", [x, w, bias]), [expected])
+
+
+def test_pools_with_channels_last() -> None:
+    x = normal(2, 4, 6, 3)
+    blocks = x.reshape(2, 2, 2, 3, 2, 3)
+    window = "<kernel_shape = [2, 2], strides = [2, 2], channels_last = 1>"
+    assert_close(run(f"MaxPool{window}", [x]), [blocks.max((2, 4))])
+    assert_close(run(f"AveragePool{window}", [x]), [blocks.mean((2, 4))])
+
+
+def test_normalizations_with_channels_last() -> None:
+    x, scale, bias = normal(2, 4, 5, 6), normal(6), normal(6)
+    centered = x - x.mean((1, 2), keepdims=True)
+    expected = centered / np.sqrt((centered**2).mean((1, 2), keepdims=True) + 1e-5) * scale + bias
+    assert_close(run("InstanceNormalization<channels_last = 1>", [x, scale, bias]), [expected])
+    groups = x.reshape(2, 4, 5, 2, 3)
+    centered = groups - groups.mean((1, 2, 4), keepdims=True)
+    normalized = centered / np.sqrt((centered**2).mean((1, 2, 4), keepdims=True) + 1e-5)
+    expected = normalized.reshape(x.shape) * scale + bias
+    call = "GroupNormalization<num_groups = 2, channels_last = 1>"
+    assert_close(run(call, [x, scale, bias]), [expected])
+
+
+def test_skip_normalizations() -> None:
+    x, skip, scale, bias = normal(2, 3, 8), normal(1, 3, 8), normal(8), normal(8)
+    total = x + skip
+    centered = total - total.mean(-1, keepdims=True)
+    expected = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-3) * scale
+    call = "SkipLayerNormalization<epsilon = 0.001>"
+    assert_close(run(call, [x, skip, scale], "y, z"), [expected, total])
+    assert_close(run(call, [x, skip, scale, bias], "y, z"), [expected + bias, total])
+    expected = total / np.sqrt((total**2).mean(-1, keepdims=True) + 1e-3) * scale
+    call = "SkipRMSNormalization<epsilon = 0.001>"
+    assert_close(run(call, [x, skip, scale], "y, z"), [expected, total])
+
+
+def test_elementwise() -> None:
+    a, b = normal(2, 3), normal(3)
+    body = "body (float[2,3] p, float[3] q) => (float[2,3] s, float[2,3] t) <float two = {2}>"
+    call = f"Elementwise<body = {body} {{ s = Add(p, q) t = Mul(s, two) }}>"
+    assert_close(run(call, [a, b], "y, z"), [a + b, 2 * (a + b)])
+
+
+def test_what_has_no_definition() -> None:
+    x = Value("x", TensorType(type_of(normal(1)).dtype))  # of unknown rank
+    assert definition(Node("Conv", [x, x])) is None
+    assert definition(Node("Unknown", [x], domain="bascule")) is None
+    assert definition(Node("MatMul", [x, x], attributes={"transA": 1}, domain="bascule")) is None
+    pool = Node("MaxPool", [x], attributes={"channels_last": 1}, domain="bascule")
+    assert definition(pool) is None
+
+
+def test_an_unknown_activation_is_an_error() -> None:
+    x = Value("x", type_of(normal(2, 2)))
+    node = Node("MatMul", [x, x], attributes={"activation": "Sine"}, domain="bascule")
+    with pytest.raises(ValueError, match="unknown activation 'Sine'"):
+        definition(node)
