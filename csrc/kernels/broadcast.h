@@ -48,7 +48,14 @@ class BroadcastLoops {
   int64_t inner_size() const { return sizes_[0]; }
   bool steps(int k) const { return strides_[0][k] != 0; }
   // Whether operand k has an element of its own for every output element, in the same order.
-  bool is_dense(int k) const { return rank_ == 1 && steps(k); }
+  bool is_dense(int k) const {
+    int64_t stride = 1;
+    for (int axis = 0; axis < rank_; ++axis) {
+      if (strides_[axis][k] != stride) return false;
+      stride *= sizes_[axis];
+    }
+    return true;
+  }
   // Whether operand k is one element.
   bool is_single(int k) const {
     for (int axis = 0; axis < rank_; ++axis) {

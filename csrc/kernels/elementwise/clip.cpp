@@ -3,7 +3,7 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/elementwise/elementwise.h"
+#include "kernels/elementwise/unbounded.h"
 
 namespace bascule {
 
@@ -23,15 +23,13 @@ void clip(const TileOp&, const void* a, const void* b, const void* c, void* y, i
   }
 }
 
-// The bounds that change nothing, as elements of `dtype`.
-struct Unbounded {
-  alignas(8) std::byte least[8], largest[8];
-};
 template <class T>
 void store_bounds(Unbounded& bounds, T least, T largest) {
   std::memcpy(bounds.least, &least, sizeof(T));
   std::memcpy(bounds.largest, &largest, sizeof(T));
 }
+
+}  // namespace
 
 Unbounded unbounded(DType dtype) {
   Unbounded bounds = {};
@@ -49,6 +47,8 @@ Unbounded unbounded(DType dtype) {
   });
   return bounds;
 }
+
+namespace {
 
 std::string resolve_clip(const NodeSpec& node, ElementwiseOp& op) {
   const DType dtype = node.dtype();
