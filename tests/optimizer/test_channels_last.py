@@ -136,3 +136,11 @@ def test_second_output_of_a_pool_needs_the_standard_layout() -> None:
 def test_without_a_convolution_nothing_moves() -> None:
     assert_kept("g (float[1,3,4,4] x) => (float[1,3,1,1] y) { y = GlobalMaxPool(x) }", *LAYOUT)
     assert_kept("g (float[M] x, float w) => (float[M] y) { y = Mul(x, w) }", *LAYOUT)
+
+
+def test_an_unknown_type_in_between() -> None:
+    """The types of some operators are not inferred; their ranks are known all the same."""
+    text = """g (float[1,4,3,3] x, float[4,4,1,1] w, float[4] c) => (float[1,4,3,3] y) {
+        a = Conv(x, w) n = GroupNormalization<num_groups = 2>(a, c, c) b = Conv(n, w) y = Neg(b)
+    }"""
+    assert ops(fuse(text, *LAYOUT).graph)["Transpose"] == 2

@@ -32,9 +32,18 @@ def last_axis(axis: int, rank: int) -> int:
 
 
 def permuted(type: Type | None, permutation: list[int]) -> Type | None:
+    """A tensor type with its axes in another order; None when its rank is not known."""
     if not isinstance(type, TensorType) or type.shape is None:
-        return type
+        return None
     return TensorType(type.dtype, tuple(type.shape[axis] for axis in permutation))
+
+
+def last_type(value: Value, like: Value | None, rank: int) -> Type | None:
+    """The type of the channels-last form of `value`, which has the elements of `like`."""
+    known = permuted(value.type, to_last(rank))
+    if known is not None or like is None or like.dtype is None:
+        return known
+    return TensorType(like.dtype, (None,) * rank)
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,8 @@ class Layouts:
         values = []
         for old, result in zip(node.outputs, results):
             value = result.value
-            if result.is_last and value.rank is not None:
+            if result.is_last:
+                assert value.rank is not None, "a carrier knows the rank of what it moved"
                 value.type = permuted(old.type, to_last(value.rank)) or value.type
                 value = build.Transpose(value, perm=to_first(value.rank), type=old.type)
                 self._last[value] = result.value

@@ -14,6 +14,7 @@ from bascule.optimizer.channels_last import (
     Layouts,
     Result,
     last_axis,
+    last_type,
     permuted,
     to_first,
     to_last,
@@ -57,7 +58,7 @@ def _fused(node: Node, layouts: Layouts, inputs: list[Value | None]) -> list[Res
         inputs,
         node.attributes | {"channels_last": 1},
         domain=FUSED_DOMAIN,
-        type=permuted(node.output.type, to_last(x.rank)),
+        type=last_type(node.output, x, x.rank),
     )
     return [Result(made.output)]
 
@@ -70,8 +71,9 @@ def _again(
         node.op_type, inputs, node.attributes | attributes, outputs=len(node.outputs)
     )
     for old, new in zip(node.outputs, made.outputs):
-        if new.type is None and old.rank in RANKS:
-            new.type = permuted(old.type, to_last(old.rank or 0))
+        if new.type is None:
+            rank = next(value.rank for value in inputs if value is not None and value.rank)
+            new.type = last_type(old, inputs[0], rank)
     return [Result(value) for value in made.outputs]
 
 
@@ -186,7 +188,7 @@ def _carry_global_pool(node: Node, layouts: Layouts) -> list[Result] | None:
     axes = np.arange(1, (x.rank or 0) - 1, dtype=np.int64)
     reduce = "ReduceMean" if node.op_type == "GlobalAveragePool" else "ReduceMax"
     inputs = [layouts.known_last(x), layouts.build.constant(axes, "axes")]
-    type = permuted(node.output.type, to_last(x.rank or 0))
+    type = last_type(node.output, x, x.rank or 0)
     return [Result(layouts.build.node(reduce, inputs, {"keepdims": 1}, type=type).output)]
 
 
