@@ -72,7 +72,8 @@ def _again(
     )
     for old, new in zip(node.outputs, made.outputs):
         if new.type is None:
-            rank = next(value.rank for value in inputs if value is not None and value.rank)
+            # A result of unknown type has the rank of what it is made of.
+            rank = old.rank or next(v.rank for v in inputs if v is not None and v.rank)
             new.type = last_type(old, inputs[0], rank)
     return [Result(value) for value in made.outputs]
 
@@ -174,11 +175,10 @@ def _carry_reduction(node: Node, layouts: Layouts) -> list[Result] | None:
         return None  # the remaining axes would come in another order
     moved = np.array(sorted(last_axis(axis, rank) for axis in axes), np.int64)
     inputs = [layouts.known_last(x), layouts.build.constant(moved, "axes")]
-    results = _again(node, layouts, inputs)
     if keep:
-        return results
-    results[0].value.type = node.output.type
-    return [Result(results[0].value, is_last=False)]
+        return _again(node, layouts, inputs)
+    made = layouts.build.node(node.op_type, inputs, node.attributes, type=node.output.type)
+    return [Result(made.output, is_last=False)]
 
 
 def _carry_global_pool(node: Node, layouts: Layouts) -> list[Result] | None:
