@@ -21,8 +21,8 @@ std::string text_of(T value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value < 0 ? "-inf" : "inf";
   char buffer[64];
-  const double magnitude = std::fabs(static_cast<double>(value));
-  const bool plain = magnitude == 0 || (magnitude >= 1e-4 && magnitude < 1e16);
+  const T magnitude = std::fabs(value);
+  const bool plain = magnitude == 0 || (magnitude >= T(1e-4) && magnitude < T(1e16));
   const auto format = plain ? std::chars_format::fixed : std::chars_format::scientific;
   std::string text(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value, format).ptr);
   if (plain && text.find('.') == std::string::npos) text += ".0";
