@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 
@@ -150,6 +151,10 @@ class _SkeletonWriter(ModelWriter):
         ):
             self._state(node.output, TensorType(constant.dtype, constant.shape), graph)
             return
+        long_range = _long_range(node)
+        if long_range is not None and isinstance(graph, onnx.GraphProto):
+            self._state(node.output, long_range, graph)
+            return
         number = len(self.nodes)
         self.nodes.append(node)
         super().node(node, graph)
@@ -167,6 +172,18 @@ class _SkeletonWriter(ModelWriter):
     def _state(self, value: Value, type: TensorType, graph: onnx.GraphProto) -> None:
         """State a value's type in place of its origin."""
         write_type(type, graph.value_info.add(name=self.name(value)).type)
+
+
+def _long_range(node: Node) -> TensorType | None:
+    """The type of a Range of many constant numbers, all of which onnx would write down."""
+    bounds = [None if value is None else value.constant for value in node.inputs]
+    if not node.is_op("Range") or len(bounds) != 3 or None in bounds:
+        return None
+    start, limit, delta = (float(c.numpy().reshape(-1)[0]) for c in bounds if c is not None)
+    count = (limit - start) / delta if delta else 0.0
+    if not math.isfinite(count) or count <= _INLINE_BYTES or bounds[0] is None:
+        return None
+    return TensorType(bounds[0].dtype, (math.ceil(count),))
 
 
 def _write_small(constant: Constant, proto: onnx.TensorProto) -> None:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.constant import Constant
-from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Graph, Node, Value
 from bascule.optimizer.context import Context
 from bascule.optimizer.fold_constants import RANDOM
 from bascule.optimizer.passes import graph_pass
@@ -36,6 +36,9 @@ from bascule.optimizer.rewrite import may_stand_for
 
 _WHOLE = 4096
 """Constants in attributes are compared up to this many bytes."""
+
+_PURE = (ONNX_DOMAIN, FUSED_DOMAIN, "ai.onnx.ml")
+"""The domains whose operators, but for random ones, depend on nothing but their inputs."""
 
 _SAMPLE = 1024
 """Initializers are compared by this many bytes first, so that few of the large ones are read."""
@@ -68,7 +71,7 @@ def _merge_nodes(graph: Graph, outer: dict[Hashable, Node]) -> int:
 
 def _key(node: Node) -> Hashable | None:
     """What makes two nodes compute the same; None for a node that is unlike any other."""
-    if node.subgraphs or node.op_type in RANDOM or not node.outputs:
+    if node.domain not in _PURE or node.op_type in RANDOM or node.subgraphs or not node.outputs:
         return None
     if node.is_op("Dropout") and len(node.inputs) > 2:
         return None

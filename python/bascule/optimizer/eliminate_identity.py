@@ -72,7 +72,8 @@ x, operand = values("x", "operand")
 def eliminate_identity(match: Match) -> Value | None:
     if match.root.is_op("Einsum"):
         sides = attribute_of(match.root, "equation").replace(" ", "").split("->")
-        return match[x] if len(sides) == 2 and sides[0] == sides[1] else None
+        distinct = len(set(sides[0]) - {"."}) == len(sides[0].replace("...", ""))
+        return match[x] if len(sides) == 2 and sides[0] == sides[1] and distinct else None
     return match[x]
 
 

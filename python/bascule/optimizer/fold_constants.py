@@ -11,10 +11,12 @@ Keeps:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bascule.ir.constant import Constant
-from bascule.ir.graph import ONNX_DOMAIN, Graph, Node, Value
+from bascule.ir.graph import ONNX_DOMAIN, Graph, Node
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Array, Context
 from bascule.optimizer.passes import graph_pass
@@ -23,6 +25,14 @@ from bascule.optimizer.rewrite import Builder, replace
 
 _LIMIT = 16 << 20
 """Results may be this large, or as large as what they are computed from."""
+
+_GROWTH = {"Cast": 4}
+"""Weights that are stored in a narrow type are worth their size."""
+
+_UNBOUNDED = frozenset(
+    ["ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile", "Upsample"]
+)
+"""A few numbers may ask for any amount of memory: these wait until their size is known."""
 
 RANDOM = frozenset(
     [
@@ -62,8 +72,8 @@ def _fold(node: Node, context: Context) -> list[Constant] | None:
     if not constants or None in constants:
         return None
     read = sum(constant.nbytes for constant in constants if constant is not None)
-    expected = sum(map(_size, node.outputs))
-    if expected > max(_LIMIT, read):
+    limit = max(_LIMIT, read * _GROWTH.get(node.op_type, 1))
+    if _size(node) > limit:
         return None
     inputs: list[Array | None] = [
         None if value is None else constant_of(value).numpy()  # type: ignore[union-attr]
@@ -73,16 +83,29 @@ def _fold(node: Node, context: Context) -> list[Constant] | None:
     if results is None or not all(isinstance(result, np.ndarray) for result in results):
         return None
     made = [Constant.from_numpy(result) for result in results]
-    if sum(constant.nbytes for constant in made) > max(_LIMIT, read):
+    if sum(constant.nbytes for constant in made) > limit:
         return None
     if any(v.dtype not in (None, made.dtype) for v, made in zip(node.outputs, made)):
         return None
     return made
 
 
-def _size(value: Value) -> int:
-    """Bytes of a result; 0 when they are not known before."""
-    shape = value.static_shape
-    if shape is None or not isinstance(value.type, TensorType):
-        return 0
-    return int(np.prod(shape, dtype=np.float64)) * value.type.dtype.bits // 8
+def _size(node: Node) -> float:
+    """Bytes of the results, as far as they are known before."""
+    total = 0.0
+    for value in node.outputs:
+        shape = value.static_shape
+        if shape is not None and isinstance(value.type, TensorType):
+            total += math.prod(shape) * value.type.dtype.bits / 8
+        elif node.op_type in _UNBOUNDED:
+            total += _range_size(node) if node.is_op("Range") else math.inf
+    return total
+
+
+def _range_size(node: Node) -> float:
+    start, limit, delta = (
+        float(constant.numpy().reshape(-1)[0])
+        for constant in map(constant_of, node.inputs)
+        if constant is not None and constant.size
+    )
+    return abs((limit - start) / delta) * 8 if delta else math.inf

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
-from bascule.optimizer.pattern import attribute_of, op, shared, values
+from bascule.optimizer.pattern import op, shared, values
 from bascule.optimizer.rewrite import Match, rule
 
 (x,) = values("x")
@@ -33,10 +33,7 @@ def merge_casts(match: Match) -> Value | None:
     start, middle = match[x].dtype, match[_FIRST].dtype
     if start is None or middle is None or not is_lossless(start, middle):
         return None
-    attributes = {"saturate": attribute_of(match.root, "saturate")}
-    if attributes["saturate"] == 1:
-        del attributes["saturate"]
-    return match.build.Cast(match[x], to=attribute_of(match.root, "to"), **attributes)
+    return match.build.node("Cast", [match[x]], match.root.attributes).output
 
 
 def is_lossless(start: DataType, end: DataType) -> bool:

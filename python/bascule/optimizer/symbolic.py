@@ -93,7 +93,14 @@ class Evaluator:
             return
         evaluate = _OPERATORS.get(node.op_type)
         found = evaluate(node, self) if evaluate is not None else None
-        self._known[node.output] = found or _opaque(node.output)
+        if found is None or _wraps_around(found, node.output.dtype):
+            found = _opaque(node.output)
+        self._known[node.output] = found
+
+
+def _wraps_around(elements: Elements, dtype: DataType | None) -> bool:
+    limit = 1 << (31 if dtype is DataType.INT32 else 63)
+    return any(isinstance(each, int) and not -limit <= each < limit for each in elements.items)
 
 
 def _may_be_shape(value: Value) -> bool:
