@@ -155,7 +155,8 @@ def schema_function(node: Node, opset: int) -> Function | None:
         return None
     serialized = b""
     if schema.has_function:
-        serialized = schema.get_function_with_opset_version(opset)
+        versions = [v for v in schema.function_opset_versions if v <= opset]
+        serialized = schema.get_function_with_opset_version(max(versions, default=opset))
     elif schema.has_context_dependent_function:
         types = []
         for value in node.inputs:
@@ -165,8 +166,9 @@ def schema_function(node: Node, opset: int) -> Function | None:
                     return None
                 write_type(value.type, proto)
             types.append(proto.SerializeToString())
+        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
         serialized = schema.get_context_dependent_function_with_opset_version(
-            opset, _call_proto(node).SerializeToString(), types
+            max(versions, default=opset), _call_proto(node).SerializeToString(), types
         )
     if not serialized:
         return None
