@@ -23,6 +23,10 @@ struct CenterCropPad final : Kernel {
       shape[all ? i : input.shape().axis(axes[i])] =
           checked_size(wanted[i], "CenterCropPad: a size");
     }
+    if (shape.size() == 0) {
+      c.output(0, input.dtype(), shape);
+      return;
+    }
     StridedBox box{shape, input.shape().strides(), shape.strides()};
     int64_t from = 0, to = 0;
     for (int i = 0; i < rank; ++i) {

@@ -5,49 +5,39 @@
 
 namespace bascule {
 
-namespace {
-
-template <class Index>
-void offsets_of_rows(RunContext& c, const Tensor& indices, const Shape& shape, int axis,
-                     int64_t* offsets) {
-  const Shape& own = indices.shape();
-  const Shape strides = shape.strides();
-  const int last = shape.rank() - 1;
-  const int64_t row = own[last];
-  const int64_t size = shape[axis], stride = strides[axis];
-  const int64_t along = axis == last ? 0 : 1;
-  c.parallel_for(own.product(0, last), static_cast<double>(row), [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      int64_t base = 0, rest = r;
-      for (int i = last - 1; i >= 0; --i) {
-        if (i != axis) base += rest % own[i] * strides[i];
-        rest /= own[i];
-      }
-      const Index* index = indices.data<Index>() + r * row;
-      check_indices(index, row, size);
-      int64_t* out = offsets + r * row;
-      for (int64_t j = 0; j < row; ++j) {
-        const auto at = static_cast<int64_t>(index[j]);
-        out[j] = base + (at < 0 ? at + size : at) * stride + j * along;
-      }
-    }
-  });
-}
-
-}  // namespace
-
-void element_offsets(RunContext& c, const Tensor& indices, const Shape& shape, int axis,
-                     int64_t* offsets) {
-  const Shape& own = indices.shape();
+ElementRows::ElementRows(const Shape& indices, const Shape& shape, int axis_)
+    : own(indices), strides(shape.strides()), axis(axis_) {
   bool fits = own.rank() == shape.rank();
   for (int i = 0; fits && i < own.rank(); ++i) fits = i == axis || own[i] <= shape[i];
   if (!fits) {
     invalid("indices of shape " + own.text() + " do not fit data of shape " + shape.text() +
             " along axis " + std::to_string(axis));
   }
-  if (indices.size() == 0) return;
+  const int last = own.rank() - 1;
+  length = own[last];
+  rows = own.size() == 0 ? 0 : own.product(0, last);
+  size = shape[axis];
+  stride = strides[axis];
+  along = axis == last ? 0 : 1;
+}
+
+void element_offsets(RunContext& c, const Tensor& indices, const Shape& shape, int axis,
+                     int64_t* offsets) {
+  const ElementRows rows(indices.shape(), shape, axis);
   visit(IndexTypes{}, indices.dtype(), [&](auto tag) {
-    offsets_of_rows<typename decltype(tag)::type>(c, indices, shape, axis, offsets);
+    using Index = typename decltype(tag)::type;
+    c.parallel_for(rows.rows, static_cast<double>(rows.length), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const Index* index = indices.data<Index>() + r * rows.length;
+        check_indices(index, rows.length, rows.size);
+        const int64_t base = rows.base(r);
+        int64_t* out = offsets + r * rows.length;
+        for (int64_t j = 0; j < rows.length; ++j) {
+          const auto at = static_cast<int64_t>(index[j]);
+          out[j] = base + (at < 0 ? at + rows.size : at) * rows.stride + j * rows.along;
+        }
+      }
+    });
   });
 }
 

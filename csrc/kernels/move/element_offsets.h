@@ -8,7 +8,28 @@
 
 namespace bascule {
 
-// GatherElements and ScatterElements: offset i is that of element i of `indices` in a tensor of
+// GatherElements and ScatterElements. Rows run along the last axis of `indices`; `base` is where
+// row r starts in a tensor of shape `shape`, position 0 along `axis`; element j of it then is base
+// + index * stride + j * along elements further.
+struct ElementRows {
+  ElementRows(const Shape& indices, const Shape& shape, int axis);
+
+  int64_t base(int64_t r) const {
+    int64_t result = 0;
+    for (int i = own.rank() - 2; i >= 0; --i) {
+      if (i != axis) result += r % own[i] * strides[i];
+      r /= own[i];
+    }
+    return result;
+  }
+
+  Shape own, strides;
+  int axis;
+  int64_t rows, length;         // of the indices
+  int64_t size, stride, along;  // of the axis
+};
+
+// ScatterElements: offset i is that of element i of `indices` in a tensor of
 // shape `shape`, its position along `axis` replaced by the index.
 void element_offsets(RunContext& c, const Tensor& indices, const Shape& shape, int axis,
                      int64_t* offsets);

@@ -30,6 +30,23 @@ void gather(RunContext& c, const Tensor& input, const Shape& shape, const int64_
   });
 }
 
+template <class T, class Index>
+void gather_rows(RunContext& c, const T* x, const Index* indices, const ElementRows& rows, T* y) {
+  c.parallel_for(rows.rows, 2.0 * static_cast<double>(rows.length),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t r = begin; r < end; ++r) {
+                     const Index* index = indices + r * rows.length;
+                     check_indices(index, rows.length, rows.size);
+                     const T* from = x + rows.base(r);
+                     T* to = y + r * rows.length;
+                     for (int64_t j = 0; j < rows.length; ++j) {
+                       const auto at = static_cast<int64_t>(index[j]);
+                       to[j] = from[(at < 0 ? at + rows.size : at) * rows.stride + j * rows.along];
+                     }
+                   }
+                 });
+}
+
 struct GatherElements final : Kernel {
   static Capability capability(const NodeSpec& node) {
     return require_dtype(node, 1, IndexTypes{});
@@ -38,9 +55,17 @@ struct GatherElements final : Kernel {
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
     const Tensor& indices = c.input(1);
-    int64_t* offsets = c.workspace<int64_t>(indices.size());
-    element_offsets(c, indices, x.shape(), x.shape().axis(axis), offsets);
-    gather(c, x, indices.shape(), offsets, indices.size(), 1);
+    const ElementRows rows(indices.shape(), x.shape(), x.shape().axis(axis));
+    const Tensor moved = unpacked(c, x);
+    MovedOutput y(c, 0, x.dtype(), indices.shape());
+    visit(IndexTypes{}, indices.dtype(), [&](auto index_tag) {
+      visit_size(moved.dtype(), [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        using Index = typename decltype(index_tag)::type;
+        gather_rows(c, moved.data<T>(), indices.data<Index>(), rows,
+                    reinterpret_cast<T*>(y.data()));
+      });
+    });
   }
   int64_t axis;
 };

@@ -121,8 +121,8 @@ struct Pad final : Kernel {
       before[axis] = counts[i];
       after[axis] = counts[i + count];
       constexpr int64_t most = int64_t{1} << 56;
-      if (std::abs(before[axis]) > most || std::abs(after[axis]) > most) {
-        fail("Pad: too many elements");
+      for (const int64_t count_there : {before[axis], after[axis]}) {
+        if (count_there > most || count_there < -most) fail("Pad: too many elements");
       }
     }
   }
