@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+// instruction sets: base avx2 avx512
+#include "kernels/attention/attention_rows.h"
+#include "simd/math.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+// All lanes added by halves.
+BASCULE_INLINE float sum_lanes(F32 v) {
+#if defined(__AVX512F__)
+  v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#elif defined(__AVX2__)
+  v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#else
+  v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
+  v += __builtin_shufflevector(v, v, 1, 0, 3, 2);
+#endif
+  return v[0];
+}
+
+// `rows` rows times `keys` keys.
+template <int rows, int keys>
+BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
+                             int64_t size, float scale, float* scores, int64_t score_stride) {
+  F32 sum[rows][keys];
+  for (int r = 0; r < rows; ++r) {
+    for (int j = 0; j < keys; ++j) sum[r][j] = set(0);
+  }
+  for_vectors(size, [&](int64_t i, int64_t count) {
+    F32 key[keys];
+    for (int j = 0; j < keys; ++j) key[j] = load(k + j * k_stride + i, count, 0);
+    for (int r = 0; r < rows; ++r) {
+      const F32 query = load(q + r * q_stride + i, count, 0);
+      for (int j = 0; j < keys; ++j) sum[r][j] = fma(query, key[j], sum[r][j]);
+    }
+  });
+  for (int r = 0; r < rows; ++r) {
+    for (int j = 0; j < keys; ++j) scores[r * score_stride + j] = scale * sum_lanes(sum[r][j]);
+  }
+}
+
+template <int rows>
+void dot_some_rows(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
+                   int64_t count, int64_t size, float scale, float* scores, int64_t score_stride) {
+  int64_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    dot_tile<rows, 4>(q, q_stride, k + j * k_stride, k_stride, size, scale, scores + j,
+                      score_stride);
+  }
+  for (; j < count; ++j) {
+    dot_tile<rows, 1>(q, q_stride, k + j * k_stride, k_stride, size, scale, scores + j,
+                      score_stride);
+  }
+}
+
+void dot_rows(const float* q, int64_t q_stride, int64_t rows, const float* k, int64_t k_stride,
+              int64_t count, int64_t size, float scale, float* scores, int64_t score_stride) {
+  int64_t r = 0;
+  for (; r + 2 <= rows; r += 2) {
+    dot_some_rows<2>(q + r * q_stride, q_stride, k, k_stride, count, size, scale,
+                     scores + r * score_stride, score_stride);
+  }
+  if (r < rows) {
+    dot_some_rows<1>(q + r * q_stride, q_stride, k, k_stride, count, size, scale,
+                     scores + r * score_stride, score_stride);
+  }
+}
+
+template <int rows>
+void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v, int64_t v_stride,
+                     int64_t count, int64_t size, float* y, int64_t y_stride) {
+  constexpr int vectors = 4;
+  int64_t i = 0;
+  for (; i + vectors * lanes <= size; i += vectors * lanes) {
+    F32 sum[rows][vectors];
+    for (int r = 0; r < rows; ++r) {
+      for (int p = 0; p < vectors; ++p) sum[r][p] = set(0);
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      const float* value = v + j * v_stride + i;
+      for (int r = 0; r < rows; ++r) {
+        const F32 weight = set(weights[r * weight_stride + j]);
+        for (int p = 0; p < vectors; ++p) {
+          sum[r][p] = fma(weight, load(value + p * lanes), sum[r][p]);
+        }
+      }
+    }
+    for (int r = 0; r < rows; ++r) {
+      for (int p = 0; p < vectors; ++p) store(y + r * y_stride + i + p * lanes, sum[r][p]);
+    }
+  }
+  for (; i < size; i += lanes) {
+    const int64_t part = size - i < lanes ? size - i : int64_t{lanes};
+    F32 sum[rows];
+    for (int r = 0; r < rows; ++r) sum[r] = set(0);
+    for (int64_t j = 0; j < count; ++j) {
+      const F32 value = load(v + j * v_stride + i, part, 0);
+      for (int r = 0; r < rows; ++r) {
+        sum[r] = fma(set(weights[r * weight_stride + j]), value, sum[r]);
+      }
+    }
+    for (int r = 0; r < rows; ++r) store(y + r * y_stride + i, sum[r], part);
+  }
+}
+
+void weighted_rows(const float* weights, int64_t weight_stride, int64_t rows, const float* v,
+                   int64_t v_stride, int64_t count, int64_t size, float* y, int64_t y_stride) {
+  int64_t r = 0;
+  for (; r + 2 <= rows; r += 2) {
+    weigh_some_rows<2>(weights + r * weight_stride, weight_stride, v, v_stride, count, size,
+                       y + r * y_stride, y_stride);
+  }
+  if (r < rows) {
+    weigh_some_rows<1>(weights + r * weight_stride, weight_stride, v, v_stride, count, size,
+                       y + r * y_stride, y_stride);
+  }
+}
+
+void cap_row(float* x, int64_t n, float cap) {
+  for_vectors(n, [&](int64_t i, int64_t count) {
+    store(x + i, tanh(load(x + i, count, 0) / set(cap)) * set(cap), count);
+  });
+}
+
+float exp_row(float* x, const float* mask, int64_t n) {
+  F32 top = set(-infinity);
+  if (mask != nullptr) {
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      const F32 v = load(x + i, count, -infinity) + load(mask + i, count, 0);
+      store(x + i, v, count);
+      top = max(top, v);
+    });
+  } else {
+    for_vectors(n,
+                [&](int64_t i, int64_t count) { top = max(top, load(x + i, count, -infinity)); });
+  }
+  const float largest = reduce_max(top);
+  if (largest == -infinity) {
+    for_vectors(n, [&](int64_t i, int64_t count) { store(x + i, set(0), count); });
+    return 0;
+  }
+  F32 sum = set(0);
+  for_vectors(n, [&](int64_t i, int64_t count) {
+    const F32 e = exp(load(x + i, count, -infinity) - set(largest));
+    store(x + i, e, count);
+    sum += e;
+  });
+  return reduce_add(sum);
+}
+
+void scale_row(float* x, int64_t n, float factor) {
+  for_vectors(n, [&](int64_t i, int64_t count) {
+    store(x + i, load(x + i, count, 0) * set(factor), count);
+  });
+}
+
+}  // namespace
+
+const AttentionFunctions<float>& attention_functions_f32() {
+  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row, exp_row,
+                                                          scale_row};
+  return functions;
+}
+}  // namespace bascule::BASCULE_ISA
+
+#if BASCULE_ONCE
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "simd/isa.h"
+namespace bascule {
+BASCULE_PER_ISA(const AttentionFunctions<float>& attention_functions_f32());
+
+template <>
+const AttentionFunctions<float>& attention_functions<float>() {
+  static const AttentionFunctions<float>& functions = BASCULE_PICK(attention_functions_f32)();
+  return functions;
+}
+
+namespace {
+
+void dot_rows_f64(const double* q, int64_t q_stride, int64_t rows, const double* k,
+                  int64_t k_stride, int64_t count, int64_t size, double scale, double* scores,
+                  int64_t score_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < count; ++j) {
+      double sum = 0;
+      for (int64_t i = 0; i < size; ++i) sum += q[r * q_stride + i] * k[j * k_stride + i];
+      scores[r * score_stride + j] = scale * sum;
+    }
+  }
+}
+
+void weighted_rows_f64(const double* weights, int64_t weight_stride, int64_t rows, const double* v,
+                       int64_t v_stride, int64_t count, int64_t size, double* y, int64_t y_stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    double* to = y + r * y_stride;
+    std::fill_n(to, size, 0.0);
+    for (int64_t j = 0; j < count; ++j) {
+      const double weight = weights[r * weight_stride + j];
+      for (int64_t i = 0; i < size; ++i) to[i] += weight * v[j * v_stride + i];
+    }
+  }
+}
+
+void cap_row_f64(double* x, int64_t n, double cap) {
+  for (int64_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
+}
+
+double exp_row_f64(double* x, const double* mask, int64_t n) {
+  double top = -std::numeric_limits<double>::infinity();
+  for (int64_t i = 0; i < n; ++i) {
+    if (mask != nullptr) x[i] += mask[i];
+    if (x[i] > top || x[i] != x[i]) top = x[i];
+  }
+  if (top == -std::numeric_limits<double>::infinity()) {
+    std::fill_n(x, n, 0.0);
+    return 0;
+  }
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    x[i] = std::exp(x[i] - top);
+    sum += x[i];
+  }
+  return sum;
+}
+
+void scale_row_f64(double* x, int64_t n, double factor) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+}
+
+}  // namespace
+
+template <>
+const AttentionFunctions<double>& attention_functions<double>() {
+  static constexpr AttentionFunctions<double> functions = {dot_rows_f64, weighted_rows_f64,
+                                                           cap_row_f64, exp_row_f64, scale_row_f64};
+  return functions;
+}
+}  // namespace bascule
+#endif

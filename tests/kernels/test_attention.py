@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention and RotaryEmbedding against NumPy in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bascule.errors import Fail, InvalidArgument
+from tests.support.native import run_node
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def attend(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    bias: np.ndarray | float = 0.0,
+    scale: float | None = None,
+    cap: float = 0.0,
+) -> np.ndarray:
+    """Q [B, H, S, D] with K, V of as many or fewer heads; a row without keys gives zeros."""
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    group = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, group, 1), np.repeat(v, group, 1)
+    scores = q @ np.swapaxes(k, 2, 3) * (scale or 1 / np.sqrt(q.shape[-1]))
+    if cap:
+        scores = cap * np.tanh(scores / cap)
+    scores = scores + bias
+    top = scores.max(-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isinf(top), 0, top))
+    total = weights.sum(-1, keepdims=True)
+    return np.divide(weights, total, out=np.zeros_like(weights), where=total > 0) @ v
+
+
+def causal_bias(queries: int, keys: int, offset: int = 0) -> np.ndarray:
+    visible = np.arange(keys) <= np.arange(queries)[:, None] + offset
+    return np.where(visible, 0.0, -np.inf)
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+    """[B, H, S, D] as [B, S, H * D]."""
+    return np.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+TOLERANCE = {"float32": 2e-6, "float64": 1e-13, "float16": 2e-3, "bfloat16": 2e-2}
+
+
+def check(actual: np.ndarray, expected: np.ndarray) -> None:
+    tolerance = TOLERANCE[actual.dtype.name]
+    np.testing.assert_allclose(actual.astype(np.float64), expected, tolerance, 2 * tolerance)
+
+
+@pytest.mark.parametrize("queries", [1, 3, 8, 9, 17, 60, 130])
+@pytest.mark.parametrize("keys, head, v_head", [(5, 8, 8), (37, 33, 20), (160, 64, 64)])
+@pytest.mark.parametrize("heads", [(4, 4), (6, 2), (5, 1)])
+def test_sizes(queries: int, keys: int, head: int, v_head: int, heads: tuple[int, int]) -> None:
+    q = normal(2, heads[0], queries, head)
+    k = normal(2, heads[1], keys, head, seed=1)
+    v = normal(2, heads[1], keys, v_head, seed=2)
+    expected = attend(q, k, v)
+    y = run_node("Attention", [q, k, v])[0]
+    check(y, expected)
+    assert np.array_equal(run_node("Attention", [q, k, v], threads=2)[0], y)
+    assert np.array_equal(run_node("Attention", [q, k, v], threads=5)[0], y)
+    attributes = {"q_num_heads": heads[0], "kv_num_heads": heads[1]}
+    assert np.array_equal(
+        run_node("Attention", [flat(q), flat(k), flat(v)], attributes)[0], flat(y)
+    )
+    # A row of a batch does not depend on its neighbours.
+    assert np.array_equal(run_node("Attention", [q[1:], k[1:], v[1:]])[0], y[1:])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("queries", [2, 40])
+def test_types(dtype: Any, queries: int) -> None:
+    q, k, v = (normal(1, 2, n, 24, seed=n, dtype=dtype) for n in (queries, 50, 50))
+    y = run_node("Attention", [q, k, v], {"is_causal": 1, "scale": 0.25})[0]
+    assert y.dtype == dtype
+    check(y, attend(q, k, v, causal_bias(queries, 50), 0.25))
+
+
+@pytest.mark.parametrize("queries", [1, 20, 100])
+@pytest.mark.parametrize("past", [0, 1, 70])
+def test_cache(queries: int, past: int) -> None:
+    q = normal(2, 4, queries, 16)
+    k, v = normal(2, 2, queries, 16, seed=1), normal(2, 2, queries, 16, seed=2)
+    pk, pv = normal(2, 2, past, 16, seed=3), normal(2, 2, past, 16, seed=4)
+    keys, values = np.concatenate([pk, k], 2), np.concatenate([pv, v], 2)
+    attributes = {"is_causal": 1}
+    y, present_k, present_v = run_node("Attention", [q, k, v, None, pk, pv], attributes, 3)
+    assert np.array_equal(present_k, keys)
+    assert np.array_equal(present_v, values)
+    expected = attend(q, keys, values, causal_bias(queries, past + queries, past))
+    check(y, expected)
+    attributes |= {"q_num_heads": 4, "kv_num_heads": 2}
+    inputs = [flat(q), flat(k), flat(v), None, pk, pv]
+    y, present_k, _ = run_node("Attention", inputs, attributes, 3)
+    assert np.array_equal(present_k, keys)
+    check(y, flat(expected))
+
+
+@pytest.mark.parametrize("shape", [(40,), (30, 40), (1, 1, 40), (4, 1, 1), (2, 1, 30, 40)])
+@pytest.mark.parametrize("boolean", [False, True])
+def test_masks(shape: tuple[int, ...], boolean: bool) -> None:
+    q, k, v = normal(2, 4, 30, 8), normal(2, 4, 40, 8, seed=1), normal(2, 4, 40, 8, seed=2)
+    mask = normal(*shape, seed=5)
+    bias = np.where(mask > 0, 0.0, -np.inf) if boolean else mask.astype(np.float64)
+    if shape[-1] == 1:  # what a mask does not cover is hidden
+        bias = np.concatenate([bias, np.full((*bias.shape[:-1], 39), -np.inf)], -1)
+    y = run_node("Attention", [q, k, v, mask > 0 if boolean else mask], {"softcap": 2.0})[0]
+    check(y, attend(q, k, v, bias, cap=2.0))
+
+
+def test_rows_that_see_nothing_are_zero() -> None:
+    q, k, v = (normal(1, 2, n, 8, seed=n) for n in (20, 30, 30))
+    mask = np.ones((20, 30), bool)
+    mask[3] = False
+    y = run_node("Attention", [q, k, v, mask])[0]
+    assert not y[:, :, 3].any()
+    check(y, attend(q, k, v, np.where(mask, 0.0, -np.inf)))
+
+
+@pytest.mark.parametrize("left, right, causal", [(3, -1, 0), (-1, 2, 0), (40, 0, 1), (0, 0, 0)])
+def test_windows(left: int, right: int, causal: int) -> None:
+    q, k, v = (normal(1, 2, 150, 8, seed=n) for n in range(3))
+    distance = np.arange(150) - np.arange(150)[:, None]
+    visible = np.ones((150, 150), bool)
+    if left >= 0:
+        visible &= distance >= -left
+    if right >= 0:
+        visible &= distance <= right
+    if causal:
+        visible &= distance <= 0
+    attributes = {"left_window_size": left, "right_window_size": right, "is_causal": causal}
+    y = run_node("Attention", [q, k, v], attributes)[0]
+    check(y, attend(q, k, v, np.where(visible, 0.0, -np.inf)))
+
+
+def test_lengths_hide_the_padding() -> None:
+    q, k, v = normal(3, 2, 4, 8), normal(3, 2, 20, 8, seed=1), normal(3, 2, 20, 8, seed=2)
+    lengths = np.array([20, 7, 2], np.int64)
+    for item, length in enumerate(lengths):
+        v[item, :, length:] = np.nan
+    y = run_node("Attention", [q, k, v, None, None, None, lengths], {"is_causal": 1})[0]
+    for item, length in enumerate(lengths):
+        part = slice(item, item + 1)
+        bias = causal_bias(4, length, length - 4)
+        check(y[part], attend(q[part], k[part, :, :length], v[part, :, :length], bias))
+    lengths[0] = 21
+    with pytest.raises(InvalidArgument, match="21"):
+        run_node("Attention", [q, k, v, None, None, None, lengths])
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 3])
+def test_scores_are_shown(mode: int) -> None:
+    q, k, v = (normal(1, 2, 12, 8, seed=n) for n in range(3))
+    attributes = {"qk_matmul_output_mode": mode, "is_causal": 1, "softcap": 1.5}
+    shown = run_node("Attention", [q, k, v], attributes, outputs=4)[3]
+    scores = q.astype(np.float64) @ np.swapaxes(k, 2, 3) / np.sqrt(8)
+    if mode > 0:
+        scores = 1.5 * np.tanh(scores / 1.5)
+    if mode > 1:
+        scores = scores + causal_bias(12, 12)
+    if mode > 2:
+        scores = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    check(shown, scores)
+
+
+def test_shapes_that_do_not_fit_are_refused() -> None:
+    q, k = normal(1, 3, 4, 8), normal(1, 2, 5, 8)
+    with pytest.raises(Fail, match="not a multiple"):
+        run_node("Attention", [q, k, k])
+    with pytest.raises(Fail, match="V has shape"):
+        run_node("Attention", [k, k, k[:, :, :4]])
+    with pytest.raises(Fail, match="attn_mask"):
+        run_node("Attention", [k, k, k, np.zeros((5, 6), np.float32)])
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize("rotated", [0, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("with_ids", [False, True])
+def test_rotary(interleaved: int, rotated: int, dtype: Any, with_ids: bool) -> None:
+    x = normal(2, 3, 5, 10, dtype=dtype)
+    half = (rotated or 10) // 2
+    angles = normal(2, 5, half, seed=1)
+    ids = np.random.default_rng(2).integers(0, 10, (2, 5))
+    cache = angles.reshape(10, half)
+    used = cache[ids] if with_ids else angles
+    cos, sin = np.cos(used)[:, None], np.sin(used)[:, None]
+    wide = x.astype(np.float64)
+    first = np.arange(half) * 2 if interleaved else np.arange(half)
+    second = first + 1 if interleaved else first + half
+    expected = wide.copy()
+    expected[..., first] = cos * wide[..., first] - sin * wide[..., second]
+    expected[..., second] = sin * wide[..., first] + cos * wide[..., second]
+    caches = [f(cache if with_ids else angles).astype(dtype) for f in (np.cos, np.sin)]
+    inputs = [*caches, *([ids] if with_ids else [])]
+    attributes = {"interleaved": interleaved, "rotary_embedding_dim": rotated}
+    tolerance = 1e-6 if dtype == np.float32 else 4e-3
+    y = run_node("RotaryEmbedding", [x, *inputs], attributes)[0]
+    np.testing.assert_allclose(y.astype(np.float64), expected, tolerance, tolerance)
+    y = run_node("RotaryEmbedding", [flat(x), *inputs], {**attributes, "num_heads": 3})[0]
+    np.testing.assert_allclose(y.astype(np.float64), flat(expected), tolerance, tolerance)
