@@ -8,6 +8,7 @@ import pytest
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
+from bascule.optimizer.eliminate_common_subexpressions import eliminate_common_subexpressions
 from bascule.optimizer.fuse_attention import fuse_attention, fuse_attention_groups
 from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
 from bascule.optimizer.fuse_attention_heads import fuse_attention_heads
@@ -225,3 +226,46 @@ def test_rotary_embedding_of_the_first_columns() -> None:
     }"""
     model = assert_fused(text, fuse_rotary_embedding_part, to={"RotaryEmbedding": 1})
     assert next(iter(model.graph)).attribute("rotary_embedding_dim") == 4
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        "q = Gather(h, zero) k = Gather(h, one) v = Gather(h, two)",
+        """q1, k1, v1 = Split<axis = 0, num_outputs = 3>(h) q = Squeeze(q1, first)
+        k = Squeeze(k1, first) v = Squeeze(v1, first)""",
+        """q1 = Slice(h, first, second, first) k1 = Slice(h, second, third, first)
+        v1 = Slice(h, third, end, first) q = Squeeze(q1, first) k = Squeeze(k1, first)
+        v = Squeeze(v1, first)""",
+    ],
+)
+def test_packed_query_key_and_value(take: str) -> None:
+    text = f"""g (float[B,S,24] x) => (float[B,S,8] y)
+    <int64[5] split = {{0, 0, 3, 2, 4}}, int64[3] join = {{0, 0, 8}}, int64 zero = {{0}},
+     int64 one = {{1}}, int64 two = {{2}}, int64[1] first = {{0}}, int64[1] second = {{1}},
+     int64[1] third = {{2}}, int64[1] end = {{3}}, float scale = {{0.5}}> {{
+        r = Reshape(x, split) h = Transpose<perm = [2, 0, 3, 1, 4]>(r) {take}
+        c = Mul(q, scale) kt = Transpose<perm = [0, 1, 3, 2]>(k) s = MatMul(c, kt) p = Softmax(s)
+        o = MatMul(p, v) t = Transpose<perm = [0, 2, 1, 3]>(o) y = Reshape(t, join)
+    }}"""
+    model = fuse(text, *ATTENTION, eliminate_common_subexpressions)
+    assert ops(model.graph) == {"Split": 1, "Attention": 1}
+
+
+def test_scale_before_a_transpose() -> None:
+    text = _HEADS.replace(
+        "qh = Transpose<perm = [0, 2, 1, 3]>(q4)",
+        "qs = Mul(q4, c) qh = Transpose<perm = [0, 2, 1, 3]>(qs)",
+    )
+    text = text.replace("int64[4] split", "float c = {0.5}, int64[4] split")
+    node = next(iter(assert_fused(text, *ATTENTION, to=FUSED).graph))
+    assert node.attribute("scale") == 0.5
+
+
+def test_keys_with_heads_behind_the_sequence() -> None:
+    """torch's MultiheadAttention: the sequence comes first, batch and heads are one axis."""
+    text = """g (float[3,4,2] q, float[5,4,2] k, float[5,4,2] v) => (float[4,3,2] y) {
+        a = Transpose<perm = [1, 0, 2]>(q) b = Transpose<perm = [1, 2, 0]>(k)
+        c = Transpose<perm = [1, 0, 2]>(v) s = MatMul(a, b) p = Softmax(s) y = MatMul(p, c)
+    }"""
+    assert_fused(text, *ATTENTION, to={"Transpose": 3, "Attention": 1})

@@ -23,8 +23,10 @@ After:
 
 from __future__ import annotations
 
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
+from bascule.optimizer.attention_scores import number_of
 from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place
 from bascule.optimizer.pattern import any_of, op, shared, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
@@ -85,6 +87,8 @@ def _split(build: Builder, value: Value) -> tuple[Value, int] | None:
         return None
     if node.is_op("RotaryEmbedding") and node.output.rank == 4:
         return _split_rotary(build, node)
+    if node.is_op("Squeeze", "Gather", "Reshape"):
+        return _split_packed(build, node)
     if not node.is_op("Transpose") or list(node.attribute("perm") or ()) != [0, 2, 1, 3]:
         return None
     split = node.input(0)
@@ -100,6 +104,66 @@ def _split(build: Builder, value: Value) -> tuple[Value, int] | None:
     if three[2] != heads * size or not keeps_elements_in_place(three[:2], four[:2]):
         return None
     return source, heads
+
+
+def _split_packed(build: Builder, node: Node) -> tuple[Value, int] | None:
+    """The same where query, key and value are parts of one ``Transpose(Reshape(x))``.
+
+    x is ``[batch, sequence, parts * heads * size]`` and becomes ``[parts, batch, heads, sequence,
+    size]``, of which one part is taken.
+    """
+    part = _part_of(node)
+    transpose = None if part is None else part[0].producer
+    if part is None or transpose is None or not transpose.is_op("Transpose"):
+        return None
+    split = transpose.input(0)
+    if list(transpose.attribute("perm") or ()) != [2, 0, 3, 1, 4] or split is None:
+        return None
+    if split.producer is None or not split.producer.is_op("Reshape"):
+        return None
+    source, five = split.producer.input(0), dims_of(split)
+    three = None if source is None else dims_of(source)
+    if source is None or three is None or five is None or len(three) != 3 or len(five) != 5:
+        return None
+    parts, heads, size = five[2:]
+    if not isinstance(parts, int) or not isinstance(heads, int) or not isinstance(size, int):
+        return None
+    if three[2] != parts * heads * size or not keeps_elements_in_place(three[:2], five[:2]):
+        return None
+    made = build.node("Split", [source], {"axis": 2, "num_outputs": parts}, outputs=parts)
+    for output in made.outputs:
+        output.type = TensorType(source.dtype or DataType.FLOAT, (*three[:2], heads * size))
+    return made.outputs[part[1]], heads
+
+
+def _part_of(node: Node) -> tuple[Value, int] | None:
+    """The value of which `node` takes one element of the first axis, and which."""
+    source = node.input(0)
+    if source is None:
+        return None
+    if node.is_op("Gather"):
+        index = number_of(node.input(1))
+        scalar = node.input(1) is not None and node.input(1).rank == 0  # type: ignore[union-attr]
+        if index is None or not scalar or node.attribute("axis", 0) != 0 or index < 0:
+            return None
+        return source, int(index)
+    one = source.producer
+    if one is None or source.rank != 5 or not dims_of(source) or dims_of(source)[0] != 1:  # type: ignore[index]
+        return None
+    whole = one.input(0)
+    if node.output.rank != 4 or whole is None:
+        return None
+    if one.is_op("Split") and one.attribute("axis", 0) == 0:
+        if any(each.shape is None or each.shape[0] != 1 for each in one.outputs):
+            return None
+        return whole, one.outputs.index(source)
+    if one.is_op("Slice"):
+        numbers = [number_of(one.input(index)) for index in range(1, 4)]
+        start = numbers[0]
+        if start is None or start < 0 or numbers[2] != 0:
+            return None
+        return whole, int(start)
+    return None
 
 
 def _split_rotary(build: Builder, node: Node) -> tuple[Value, int] | None:
