@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ArgMax and ArgMin: the index of the first (or last) of the largest (smallest) elements along an
 // axis. NaN counts as larger and smaller than any number, as in NumPy.
+#include <algorithm>
+
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -11,10 +13,8 @@ template <class T>
 struct Better {
   bool largest, last;
   bool operator()(T x, T best) const {
-    if (best != best) return last && x != x;
-    if (x != x) return true;
-    if (last && x == best) return true;
-    return largest ? x > best : x < best;
+    const bool ahead = (largest ? x > best : x < best) | (last & (x == best)) | (x != x);
+    return ahead & ((best == best) | (last & (x != x)));
   }
 };
 
@@ -48,13 +48,17 @@ class ArgReduce final : public Kernel {
       using T = typename decltype(tag)::type;
       const T* from = x.data<T>();
       const Better<Compute<T>> better{largest_, last_};
-      c.parallel_for(outer * inner, 2.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
+      if (inner > 1) {
+        columns(c, from, out, outer, n, inner, better);
+        return;
+      }
+      c.parallel_for(outer, 2.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
         for (int64_t k = begin; k < end; ++k) {
-          const T* line = from + k / inner * n * inner + k % inner;
+          const T* line = from + k * n;
           Compute<T> best = line[0];
           int64_t index = 0;
           for (int64_t i = 1; i < n; ++i) {
-            const Compute<T> value = line[i * inner];
+            const Compute<T> value = line[i];
             if (better(value, best)) {
               best = value;
               index = i;
@@ -67,6 +71,34 @@ class ArgReduce final : public Kernel {
   }
 
  private:
+  // Lines side by side, a group of them at a time.
+  template <class T, class Better>
+  static void columns(RunContext& c, const T* from, int64_t* out, int64_t outer, int64_t n,
+                      int64_t inner, const Better& better) {
+    constexpr int64_t width = 32;
+    const int64_t groups = (inner + width - 1) / width;
+    c.parallel_for(outer * groups, 2.0 * static_cast<double>(n * width),
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t k = begin; k < end; ++k) {
+                       const int64_t first = k % groups * width;
+                       const int64_t count = std::min(width, inner - first);
+                       const T* line = from + k / groups * n * inner + first;
+                       Compute<T> best[width];
+                       int64_t index[width] = {};
+                       for (int64_t j = 0; j < count; ++j) best[j] = line[j];
+                       for (int64_t i = 1; i < n; ++i) {
+                         for (int64_t j = 0; j < count; ++j) {
+                           const Compute<T> value = line[i * inner + j];
+                           const bool take = better(value, best[j]);
+                           best[j] = take ? value : best[j];
+                           index[j] = take ? i : index[j];
+                         }
+                       }
+                       std::copy_n(index, count, out + k / groups * inner + first);
+                     }
+                   });
+  }
+
   int64_t axis_;
   bool keeps_axis_, last_, largest_;
 };

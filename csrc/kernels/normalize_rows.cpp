@@ -65,29 +65,21 @@ void affine_columns(const float* x, float* y, int64_t n, const float* mean, cons
 }
 
 // sums[j] = sum over the rows of x[row][j], or of (x[row][j] - mean[j])^2 where mean is given.
-// Rows are added in blocks, from the first to the last.
 void column_sums(const float* x, int64_t rows, int64_t stride, int64_t columns, const float* mean,
                  float* sums) {
-  for_vectors(columns, [&](int64_t j, int64_t count) {
-    F32 total = set(0);
-    for (int64_t row = 0; row < rows;) {
-      const int64_t end = rows - row < sum_block ? rows : row + sum_block;
-      F32 a = set(0), b = set(0);
-      const auto value = [&](int64_t r) {
-        const F32 v = load(x + r * stride + j, count, 0);
-        if (mean == nullptr) return v;
+  for_vectors(columns, [&](int64_t j, int64_t count) { store(sums + j, set(0), count); });
+  const auto add = [](F32 a, F32 b) { return a + b; };
+  if (mean == nullptr) {
+    fold_columns(x, rows, stride, columns, 0, sums, [](F32 v, int64_t, int64_t) { return v; }, add);
+    return;
+  }
+  fold_columns(
+      x, rows, stride, columns, 0, sums,
+      [&](F32 v, int64_t j, int64_t count) {
         const F32 d = v - load(mean + j, count, 0);
         return d * d;
-      };
-      for (; row + 2 <= end; row += 2) {
-        a += value(row);
-        b += value(row + 1);
-      }
-      if (row < end) a += value(row++);
-      total += a + b;
-    }
-    store(sums + j, total, count);
-  });
+      },
+      add);
 }
 
 void add_row(const float* a, const float* b, float* y, int64_t n) {

@@ -8,16 +8,6 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
-template <class Combine>
-float fold_lanes(F32 v, Combine&& combine) {
-  float part[lanes];
-  store(part, v);
-  for (int step = lanes / 2; step > 0; step /= 2) {
-    for (int i = 0; i < step; ++i) part[i] = combine(set(part[i]), set(part[i + step]))[0];
-  }
-  return part[0];
-}
-
 // Two interleaved partial results, for folds where blocks bring no accuracy.
 template <class Combine>
 BASCULE_INLINE float fold_row(const float* x, int64_t n, float neutral, Combine&& combine) {
@@ -28,7 +18,7 @@ BASCULE_INLINE float fold_row(const float* x, int64_t n, float neutral, Combine&
     b = combine(b, load(x + i + lanes));
   }
   for (; i < n; i += lanes) a = combine(a, load(x + i, n - i, neutral));
-  return fold_lanes(combine(a, b), combine);
+  return reduce(combine(a, b), combine);
 }
 
 struct Larger {
@@ -63,26 +53,6 @@ float row(Fold fold, const float* x, int64_t n, float shift) {
       return fold_row(x, n, infinity, Smaller{});
   }
   return 0;
-}
-
-// Blocks of rows are folded on their own, then joined to the total in order.
-template <class Map, class Combine>
-BASCULE_INLINE void fold_columns(const float* x, int64_t rows, int64_t stride, int64_t columns,
-                                 float neutral, float* total, Map&& map, Combine&& combine) {
-  for_vectors(columns, [&](int64_t j, int64_t count) {
-    F32 result = load(total + j, count, 0);
-    for (int64_t r = 0; r < rows;) {
-      const int64_t end = rows - r < sum_block ? rows : r + sum_block;
-      F32 a = set(neutral), b = a;
-      for (; r + 2 <= end; r += 2) {
-        a = combine(a, map(load(x + r * stride + j, count, 0), j, count));
-        b = combine(b, map(load(x + (r + 1) * stride + j, count, 0), j, count));
-      }
-      if (r < end) a = combine(a, map(load(x + r++ * stride + j, count, 0), j, count));
-      result = combine(result, combine(a, b));
-    }
-    store(total + j, result, count);
-  });
 }
 
 struct Plus {

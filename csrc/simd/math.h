@@ -56,12 +56,13 @@ BASCULE_INLINE F32 exp(F32 x) {
 
 // exp(x) - 1 without cancellation.
 BASCULE_INLINE F32 expm1(F32 x) {
-  const F32 inside = at_most(set(88.0f), at_least(set(-88.0f), x));
+  // Below the result is -1, above it is infinite.
+  const F32 inside = at_most(set(89.0f), at_least(set(-60.0f), x));
   const F32 n = round(inside * log2_e);
   const F32 r = fma(n, set(-ln2_low), fma(n, set(-ln2_high), inside));
-  const F32 power = power_of_two(to_int(n));
-  const F32 y = fma(power, expm1_reduced(r), power - 1.0f);
-  return x > 88.0f ? exp(x) : (x == 0.0f ? x : y);
+  const F32 half_power = power_of_two(to_int(n) - 1);  // 2^n itself may be out of range
+  const F32 y = fma(half_power, expm1_reduced(r), half_power - 0.5f) * 2.0f;
+  return x == 0.0f ? x : y;
 }
 
 BASCULE_INLINE F32 log(F32 x) {

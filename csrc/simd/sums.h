@@ -61,5 +61,50 @@ BASCULE_INLINE float largest_of(const float* x, int64_t n) {
   return reduce_max(max(max(a, b), max(c, d)));
 }
 
+// total[j] = combine(total[j], combine over the rows of map(x[r * stride + j], j, count)). Blocks
+// of rows are folded on their own, then joined to the total in order, the same for every column.
+template <int vectors, class Map, class Combine>
+BASCULE_INLINE void fold_column_group(const float* x, int64_t rows, int64_t stride, int64_t j,
+                                      int64_t count, float neutral, float* total, Map&& map,
+                                      Combine&& combine) {
+  for (int64_t r = 0; r < rows;) {
+    const int64_t end = rows - r < sum_block ? rows : r + sum_block;
+    F32 a[vectors], b[vectors];
+    for (int v = 0; v < vectors; ++v) a[v] = b[v] = set(neutral);
+    for (; r + 2 <= end; r += 2) {
+      const float* row = x + r * stride + j;
+      for (int v = 0; v < vectors; ++v) {
+        a[v] = combine(a[v], map(load(row + v * lanes, count, 0), j + v * lanes, count));
+      }
+      row += stride;
+      for (int v = 0; v < vectors; ++v) {
+        b[v] = combine(b[v], map(load(row + v * lanes, count, 0), j + v * lanes, count));
+      }
+    }
+    if (r < end) {
+      const float* row = x + r++ * stride + j;
+      for (int v = 0; v < vectors; ++v) {
+        a[v] = combine(a[v], map(load(row + v * lanes, count, 0), j + v * lanes, count));
+      }
+    }
+    for (int v = 0; v < vectors; ++v) {
+      float* at = total + j + v * lanes;
+      store(at, combine(load(at, count, 0), combine(a[v], b[v])), count);
+    }
+  }
+}
+
+template <class Map, class Combine>
+BASCULE_INLINE void fold_columns(const float* x, int64_t rows, int64_t stride, int64_t columns,
+                                 float neutral, float* total, Map&& map, Combine&& combine) {
+  int64_t j = 0;
+  for (; j + 4 * lanes <= columns; j += 4 * lanes) {
+    fold_column_group<4>(x, rows, stride, j, int64_t{lanes}, neutral, total, map, combine);
+  }
+  for (; j < columns; j += lanes) {
+    fold_column_group<1>(x, rows, stride, j, columns - j, neutral, total, map, combine);
+  }
+}
+
 }  // namespace
 }  // namespace bascule::BASCULE_ISA

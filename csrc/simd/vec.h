@@ -204,21 +204,31 @@ BASCULE_INLINE bool any(I32 mask) {
 #endif
 }
 
-// Folds the lanes by halves: a fixed order for a given width.
+// Folds the lanes by halves with combine(F32, F32): lane i with lane i + half, a fixed order for a
+// given width.
+template <class Combine>
+BASCULE_INLINE float reduce(F32 v, Combine&& combine) {
+#if defined(__AVX512F__)
+  v = combine(v,
+              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  v = combine(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = combine(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1));
+  v = combine(v, __builtin_shufflevector(v, v, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0));
+#elif defined(__AVX2__)
+  v = combine(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  v = combine(v, __builtin_shufflevector(v, v, 2, 3, 0, 1, 2, 3, 0, 1));
+  v = combine(v, __builtin_shufflevector(v, v, 1, 0, 1, 0, 1, 0, 1, 0));
+#else
+  v = combine(v, __builtin_shufflevector(v, v, 2, 3, 0, 1));
+  v = combine(v, __builtin_shufflevector(v, v, 1, 0, 1, 0));
+#endif
+  return v[0];
+}
 BASCULE_INLINE float reduce_add(F32 v) {
-  float part[lanes];
-  store(part, v);
-  for (int step = lanes / 2; step > 0; step /= 2) {
-    for (int i = 0; i < step; ++i) part[i] += part[i + step];
-  }
-  return part[0];
+  return reduce(v, [](F32 a, F32 b) { return a + b; });
 }
 BASCULE_INLINE float reduce_max(F32 v) {
-  float part[lanes];
-  store(part, v);
-  float top = part[0];
-  for (int i = 1; i < lanes; ++i) top = part[i] > top || part[i] != part[i] ? part[i] : top;
-  return top;
+  return reduce(v, [](F32 a, F32 b) { return max(a, b); });
 }
 
 // body(i, count) for i = 0, lanes, 2 * lanes, ...; count = lanes but for the last.
