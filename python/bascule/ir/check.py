@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bascule.errors import Fail, InvalidGraph
+from bascule.errors import Fail, InvalidGraph, InvalidProtobuf
 from bascule.ir.graph import FUSED_DOMAIN, Function
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ _ATTRIBUTE_FIELDS = {
     "type_protos": 14,
 }
 _KIND_NAMES = {number: name for name, number in _ATTRIBUTE_FIELDS.items()}
+_EQUATION = re.compile(rb"[A-Za-z., \->]*")
 _MESSAGE_KINDS = frozenset((4, 5, 11, 13))
 
 
@@ -104,6 +106,14 @@ def newest_opsets() -> dict[str, int]:
 
 def normal_domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
+
+
+def require_text(*items: str) -> None:
+    """Refuse strings that are not UTF-8: protobuf hands these out as bytes."""
+    try:
+        "".join(items)
+    except TypeError:
+        raise InvalidProtobuf("Protobuf parsing failed. A text is not UTF-8.") from None
 
 
 # --- the model's head
@@ -158,6 +168,7 @@ def function_opset_imports(
 def _imports(protos: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     found: dict[str, int] = {}
     for each in protos:
+        require_text(each.domain)
         domain = normal_domain(each.domain)
         newest = newest_opsets().get(domain)
         if newest is not None and each.version > newest:
@@ -180,6 +191,8 @@ def _imports(protos: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
 def function_keys(proto: onnx.ModelProto) -> set[FunctionKey]:
     found: set[FunctionKey] = set()
     for function in proto.functions:
+        require_text(function.domain, function.name, function.overload, function.doc_string)
+        require_text(*function.input, *function.output, *function.attribute)
         key = (normal_domain(function.domain), function.name, function.overload)
         if not function.name:
             raise InvalidGraph("A function has no name.")
@@ -226,12 +239,10 @@ def call_order(functions: Mapping[FunctionKey, Function]) -> list[FunctionKey]:
 
 def attribute_kind(proto: onnx.AttributeProto, where: str) -> int:
     """The attribute's type; refused when its content says something else."""
-    filled = [
-        kind
-        for descriptor, _ in proto.ListFields()
-        if (kind := _ATTRIBUTE_FIELDS.get(descriptor.name)) is not None
-    ]
-    kind = proto.type
+    fields = [descriptor.name for descriptor, _ in proto.ListFields()]
+    filled = [_ATTRIBUTE_FIELDS[name] for name in fields if name in _ATTRIBUTE_FIELDS]
+    kind: int = proto.type
+    require_text(proto.name, proto.ref_attr_name)
     if not proto.name:
         raise InvalidGraph(f"Attribute '{where}' has no name.")
     if kind == 0 and proto.ref_attr_name and not filled:  # so in operator schemas' own functions
@@ -256,13 +267,15 @@ def check_node(
     name: str,
     imports: dict[str, int],
     functions: set[FunctionKey],
-    in_function: bool,
 ) -> None:
     """Check a node against its operator's schema."""
+    require_text(*proto.input, *proto.output)
+    require_text(name, proto.op_type, proto.domain, proto.overload, proto.doc_string)
     domain, op_type = normal_domain(proto.domain), proto.op_type
     if not op_type:
         raise InvalidGraph(f"Node '{name}' has no operator type.")
     names = [attribute.name for attribute in proto.attribute]
+    require_text(*names)
     if len(set(names)) < len(names):
         raise _invalid(proto, name, "An attribute is given twice.")
     if domain not in imports and domain not in UNCHECKED_DOMAINS:
@@ -316,6 +329,23 @@ def check_node(
             )
     for required in found.required.difference(names):
         raise _invalid(proto, name, f"Required attribute '{required}' is missing.")
+    _check_values(proto, name, outputs)
+
+
+def _check_values(proto: onnx.NodeProto, name: str, outputs: int) -> None:
+    """Attribute values that onnx's own inference would not survive."""
+    for attribute in proto.attribute:
+        if (
+            proto.op_type == "Split"
+            and attribute.name == "num_outputs"
+            and attribute.i != outputs
+            and not attribute.ref_attr_name
+        ):
+            raise _invalid(
+                proto, name, f"num_outputs is {attribute.i}, and the node has {outputs} outputs."
+            )
+        if proto.op_type == "Einsum" and not _EQUATION.fullmatch(attribute.s):
+            raise _invalid(proto, name, f"Invalid equation {attribute.s!r}.")
 
 
 def _invalid(proto: onnx.NodeProto, name: str, reason: str) -> InvalidGraph:

@@ -34,6 +34,9 @@ from bascule.ir.types import (
 if TYPE_CHECKING:
     import onnx
 
+SIZE_MARK = "\x01"
+"""No name of a size may start like this: it stands for a fixed size during inference."""
+
 DENOTATION = "denotation"
 """Prefix of the Value.metadata keys that keep a type's denotation, and `denotation.<i>` a
 dimension's."""
@@ -52,6 +55,8 @@ class ModelReader:
     def read(self) -> Model:
         proto = self._proto
         check.check_ir_version(proto)
+        check.require_text(proto.producer_name, proto.producer_version, proto.domain)
+        check.require_text(proto.doc_string)
         imports = check.opset_imports(proto)
         functions = {}
         for function_proto in proto.functions:
@@ -110,6 +115,10 @@ class ModelReader:
         )
 
     def _graph(self, proto: onnx.GraphProto, outer: dict[str, Value], parent: Node | None) -> Graph:
+        check.require_text(proto.name, proto.doc_string)
+        check.require_text(*(info.name for info in (*proto.input, *proto.output)))
+        check.require_text(*(tensor.name for tensor in proto.initializer))
+        check.require_text(*(sparse.values.name for sparse in proto.sparse_initializer))
         graph = Graph(proto.name)
         graph.doc = proto.doc_string
         graph.metadata = _metadata(proto)
@@ -168,6 +177,7 @@ class ModelReader:
         produced: list[list[Value]] = []
         for proto in protos:
             names = list(proto.output)
+            check.require_text(*names)
             while names and not names[-1]:
                 names.pop()
             values = [_described(name, types) for name in names]
@@ -177,6 +187,7 @@ class ModelReader:
             produced.append(values)
         visible = {**outer, **scope} if outer else scope
         used_names = {proto.name for proto in protos}
+        check.require_text(*used_names)
         for index, (proto, values) in enumerate(zip(protos, produced)):
             name = proto.name
             if not name:
@@ -184,7 +195,7 @@ class ModelReader:
                 while name in used_names:
                     name += "_"
                 used_names.add(name)
-            check.check_node(proto, name, self._opsets, self._functions, self._in_function)
+            check.check_node(proto, name, self._opsets, self._functions)
             inputs = [self._input(i, visible, name, proto.op_type) for i in proto.input]
             while inputs and inputs[-1] is None:
                 inputs.pop()
@@ -276,6 +287,7 @@ class ModelReader:
         """What the file says about values, by name, on Values that stand for them."""
         found = {}
         for info in infos:
+            check.require_text(info.name)
             value = found[info.name] = Value(info.name)
             self._describe(value, info)
         return found
@@ -283,9 +295,11 @@ class ModelReader:
     def _describe(self, value: Value, info: onnx.ValueInfoProto) -> None:
         if info.HasField("type"):
             value.type = read_type(info.type)
+            check.require_text(info.type.denotation)
             if info.type.denotation:
                 value.metadata[DENOTATION] = info.type.denotation
             for index, dim in enumerate(info.type.tensor_type.shape.dim):
+                check.require_text(dim.denotation)
                 if dim.denotation:
                     value.metadata[f"{DENOTATION}.{index}"] = dim.denotation
         if info.metadata_props:
@@ -318,7 +332,10 @@ def _define(scope: dict[str, Value], value: Value) -> None:
 
 
 def _metadata(proto: Any) -> dict[str, str]:
-    return {entry.key: entry.value for entry in proto.metadata_props}
+    entries = {entry.key: entry.value for entry in proto.metadata_props}
+    if entries:
+        check.require_text(*entries, *entries.values())
+    return entries
 
 
 def read_type(proto: onnx.TypeProto) -> Type | None:
@@ -353,7 +370,10 @@ def read_shape(proto: onnx.TensorShapeProto) -> Shape:
 def _dim(proto: onnx.TensorShapeProto.Dimension) -> Dim:
     kind = proto.WhichOneof("value")
     if kind == "dim_value":
-        return proto.dim_value if proto.dim_value >= 0 else None
+        return int(proto.dim_value) if proto.dim_value >= 0 else None
+    check.require_text(proto.dim_param)
+    if proto.dim_param.startswith(SIZE_MARK):
+        raise InvalidGraph("A size has a name that starts with a control character.")
     return proto.dim_param or None
 
 

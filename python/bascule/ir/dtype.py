@@ -52,7 +52,8 @@ class DataType(enum.IntEnum):
     @property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy (or ml_dtypes) element type; strings are ``object``."""
-        return np.dtype(_NUMPY[self])
+        found: np.dtype[Any] = np.dtype(_NUMPY[self])
+        return found
 
     @property
     def is_float(self) -> bool:

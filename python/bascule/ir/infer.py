@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Type and shape inference, by onnx, on a skeleton of the model without its big constants."""
+"""Type and shape inference, by onnx, on a skeleton of the model."""
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 
@@ -12,11 +11,11 @@ from onnx.shape_inference import InferenceError, infer_shapes
 
 from bascule.errors import Fail
 from bascule.ir.check_types import check_types
-from bascule.ir.constant import Constant
 from bascule.ir.deserialize import read_type
-from bascule.ir.graph import Graph, Model, Node, Value
-from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
-from bascule.ir.symbols import settle_names
+from bascule.ir.graph import Graph, Model, Value
+from bascule.ir.serialize import Definitions
+from bascule.ir.skeleton import SkeletonWriter, restore_sizes
+from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
     Dim,
     MapType,
@@ -28,10 +27,13 @@ from bascule.ir.types import (
     Type,
 )
 
-_INLINE_BYTES = 1024
-"""Constants up to this size take part in inference by their elements: shapes, axes, sizes."""
-
 _GRAPH, _GRAPHS = 5, 10
+
+_MAX_ROUNDS = 6
+"""Runs of inference beyond the first."""
+
+# UnicodeDecodeError: the message quotes an attribute that is no text.
+_INFERENCE_ERRORS = (InferenceError, UnicodeDecodeError, MemoryError)
 
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
@@ -46,38 +48,41 @@ def infer_types(
     schema forbids, declared element types that are wrong, and static shapes that contradict each
     other are refused.
     """
-    skeleton = _SkeletonWriter(model, definitions, with_types=False)
+    fixed = {id(value) for value in model.graph.inputs}
+    values = [v for g in model.graph.walk_graphs() for v in _values(g) if id(v) not in fixed]
+    skeleton = SkeletonWriter(model, definitions, types_known=False)
     inferred, errors = _run(skeleton)
     inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
-    for graph in model.graph.walk_graphs():
-        fixed = {id(value) for value in graph.inputs} if graph.parent is None else set()
-        for value in _values(graph):
-            found = inferred.get(skeleton.name(value))
-            if id(value) in fixed:
-                continue
-            if check:
-                _check_declared(value, found)
-            merged = merge_types(found, value.type, keep_names=value.is_graph_output)
-            improved = improved or merged != found
-            value.type = merged
+    for value in values:
+        found = inferred.get(skeleton.name(value))
+        if check:
+            _check_declared(value, found)
+        value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+        improved = improved or (found is None and value.type is not None)
     if check:
         check_types(model)
         _raise_contradiction(skeleton, errors)
-    if not improved:
-        return
-    # Something was declared that inference did not know: with it, more may follow.
-    skeleton = _SkeletonWriter(model, definitions, with_types=True)
-    inferred, _ = _run(skeleton)
-    inferred = settle_names(inferred, _known(model, skeleton))
-    for graph in model.graph.walk_graphs():
-        for value in _values(graph):
-            if value.owner is None or graph.parent is not None:
-                found = inferred.get(skeleton.name(value))
-                value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+    # Then with what is known by now, declared types included, and with computed shapes. Each round
+    # may show what the one before had to leave out.
+    gaps = _count_gaps(values)
+    compute_shapes = not (skeleton.hidden or improved)
+    for _ in range(_MAX_ROUNDS if gaps else 0):
+        skeleton = SkeletonWriter(
+            model, definitions, types_known=True, compute_shapes=compute_shapes
+        )
+        inferred, _ = _run(skeleton)
+        inferred = settle_names(inferred, _known(model, skeleton))
+        for value in values:
+            found = inferred.get(skeleton.name(value))
+            value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+        before, gaps = gaps, _count_gaps(values)
+        if compute_shapes and (gaps == before or not skeleton.hidden):
+            break
+        compute_shapes = not compute_shapes or gaps == before
 
 
-def _known(model: Model, skeleton: ModelWriter) -> Iterator[tuple[str, Type | None, bool]]:
+def _known(model: Model, skeleton: SkeletonWriter) -> Iterator[tuple[str, Type | None, bool]]:
     """Each value's name, type so far, and whether inference did not see that type."""
     for graph in model.graph.walk_graphs():
         for value in _values(graph):
@@ -123,85 +128,18 @@ def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
     return inferred
 
 
-class _SkeletonWriter(ModelWriter):
-    """Writes what inference needs: small constants with their elements, others as a type only.
-
-    Nodes are named by their number in `nodes`, so that an error leads back to the node.
-    """
-
-    def __init__(self, model: Model, definitions: Definitions | None, with_types: bool) -> None:
-        super().__init__(model, _write_small, definitions)
-        self._with_types = with_types
-        self._inputs = {id(v) for graph in model.graph.walk_graphs() for v in graph.inputs}
-        self.nodes: list[Node] = []
-
-    def initializer(self, value: Value, constant: Constant, proto: onnx.GraphProto) -> None:
-        if constant.nbytes <= _INLINE_BYTES:
-            super().initializer(value, constant, proto)
-        elif id(value) not in self._inputs:
-            self._state(value, TensorType(constant.dtype, constant.shape), proto)
-
-    def node(self, node: Node, graph: onnx.GraphProto | onnx.FunctionProto) -> None:
-        constant = node.attributes.get("value")
-        if (
-            node.is_op("Constant")
-            and isinstance(constant, Constant)
-            and constant.nbytes > _INLINE_BYTES
-            and isinstance(graph, onnx.GraphProto)
-        ):
-            self._state(node.output, TensorType(constant.dtype, constant.shape), graph)
-            return
-        long_range = _long_range(node)
-        if long_range is not None and isinstance(graph, onnx.GraphProto):
-            self._state(node.output, long_range, graph)
-            return
-        number = len(self.nodes)
-        self.nodes.append(node)
-        super().node(node, graph)
-        graph.node[-1].name = str(number)
-
-    def declare(self, value: Value, proto: onnx.GraphProto) -> None:
-        if self._with_types:
-            super().declare(value, proto)
-
-    def value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
-        proto.name = self.name(value)
-        if value.type is not None and (self._with_types or value.producer is None):
-            write_type(value.type, proto.type)
-
-    def _state(self, value: Value, type: TensorType, graph: onnx.GraphProto) -> None:
-        """State a value's type in place of its origin."""
-        write_type(type, graph.value_info.add(name=self.name(value)).type)
-
-
-def _long_range(node: Node) -> TensorType | None:
-    """The type of a Range of many constant numbers, all of which onnx would write down."""
-    bounds = [None if value is None else value.constant for value in node.inputs]
-    if not node.is_op("Range") or len(bounds) != 3 or None in bounds:
-        return None
-    start, limit, delta = (float(c.numpy().reshape(-1)[0]) for c in bounds if c is not None)
-    count = (limit - start) / delta if delta else 0.0
-    if not math.isfinite(count) or count <= _INLINE_BYTES or bounds[0] is None:
-        return None
-    return TensorType(bounds[0].dtype, (math.ceil(count),))
-
-
-def _write_small(constant: Constant, proto: onnx.TensorProto) -> None:
-    if constant.nbytes <= _INLINE_BYTES:
-        write_inline(constant, proto)
-
-
-def _run(skeleton: _SkeletonWriter) -> tuple[dict[str, Type], str]:
+def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
     """The types that onnx infers, by name, and the errors that it found."""
     serialized = skeleton.write().SerializeToString()
+    data_prop = skeleton.compute_shapes
     errors = ""
     try:
-        result = infer_shapes(serialized, strict_mode=True, data_prop=True)
-    except InferenceError as error:
+        result = infer_shapes(serialized, strict_mode=True, data_prop=data_prop)
+    except _INFERENCE_ERRORS as error:
         errors = str(error)
         try:
-            result = infer_shapes(serialized, strict_mode=False, data_prop=True)
-        except InferenceError as fatal:
+            result = infer_shapes(serialized, strict_mode=False, data_prop=data_prop)
+        except _INFERENCE_ERRORS as fatal:
             raise Fail(f"Types cannot be inferred: {fatal}") from None
     found: dict[str, Type] = {}
     _collect(result.graph, found)
@@ -211,6 +149,7 @@ def _run(skeleton: _SkeletonWriter) -> tuple[dict[str, Type], str]:
 def _collect(graph: onnx.GraphProto, found: dict[str, Type]) -> None:
     for infos in (graph.input, graph.value_info, graph.output):
         for info in infos:
+            restore_sizes(info.type)
             type = read_type(info.type)
             if type is not None:
                 found[info.name] = type
@@ -230,6 +169,21 @@ def _values(graph: Graph) -> Iterator[Value]:
         yield from node.outputs
 
 
+def _count_gaps(values: list[Value]) -> int:
+    """How much is unknown: whole types, ranks, and sizes without even a name."""
+    count = 0
+    for value in values:
+        if value.type is None:
+            count += 1 << 16
+        elif isinstance(value.type, (TensorType, SparseTensorType)):
+            shape = value.type.shape
+            if shape is None:
+                count += 1 << 8
+            else:
+                count += sum(dim is None or is_invented(dim) for dim in shape)
+    return count
+
+
 def _check_declared(value: Value, found: Type | None) -> None:
     declared = value.dtype
     if not isinstance(found, TensorType) or not isinstance(value.type, TensorType):
@@ -243,7 +197,7 @@ def _check_declared(value: Value, found: Type | None) -> None:
         )
 
 
-def _raise_contradiction(skeleton: _SkeletonWriter, errors: str) -> None:
+def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:
     """Raise the first error that no feed could make good: all sizes it speaks of are numbers."""
     for line in errors.splitlines():
         # "(op_type:If, node name: 1): ... (op_type:Add, node name: 2): reason": the last is at

@@ -158,6 +158,7 @@ def schema_function(node: Node, opset: int) -> Function | None:
         versions = [v for v in schema.function_opset_versions if v <= opset]
         serialized = schema.get_function_with_opset_version(max(versions, default=opset))
     elif schema.has_context_dependent_function:
+        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
         types = []
         for value in node.inputs:
             proto = onnx.TypeProto()
@@ -166,7 +167,6 @@ def schema_function(node: Node, opset: int) -> Function | None:
                     return None
                 write_type(value.type, proto)
             types.append(proto.SerializeToString())
-        versions = [v for v in schema.context_dependent_function_opset_versions if v <= opset]
         serialized = schema.get_context_dependent_function_with_opset_version(
             max(versions, default=opset), _call_proto(node).SerializeToString(), types
         )
@@ -178,7 +178,7 @@ def schema_function(node: Node, opset: int) -> Function | None:
     for name in proto.output:
         if name not in made:
             absent = proto.node.add(op_type="Constant", output=[name])
-            absent.attribute.add(name="value_int", type=2, i=0)  # type: ignore[arg-type]
+            absent.attribute.add(name="value_int", type=2, i=0)
     for name, attribute in schema.attributes.items():
         if attribute.default_value.type and name in proto.attribute:
             proto.attribute.remove(name)

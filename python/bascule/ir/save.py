@@ -108,7 +108,7 @@ def save_model(
             entries = (("location", location), ("offset", position), ("length", constant.nbytes))
             for key, value in entries:
                 proto.external_data.add(key=key, value=str(value))
-            proto.data_location = 1  # type: ignore[assignment]
+            proto.data_location = 1
             position += constant.nbytes
 
         proto = ModelWriter(model, write_external, definitions).write()
@@ -163,14 +163,11 @@ def _replacing(path: str) -> Iterator[IO[bytes]]:
     """A file that takes the name `path` when the block ends well."""
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
-        file = open(temporary, "xb")
-    except OSError as error:
-        raise InvalidArgument(f"The model cannot be written to '{path}': {error}.") from None
-    try:
-        with file:
+        with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
-    except BaseException:
+    except OSError as error:
+        raise InvalidArgument(f"The model cannot be written to '{path}': {error}.") from None
+    finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Optional
+from typing import Any
 
 import onnx
 
@@ -31,7 +31,7 @@ from bascule.ir.types import (
     Type,
 )
 
-Definitions = Callable[[Node], Optional[Function]]
+Definitions = Callable[[Node], Function | None]
 """The ONNX definition of a fused node, or None when it has none."""
 
 Payload = Callable[[Constant, "onnx.TensorProto"], None]
@@ -73,13 +73,16 @@ class ModelWriter:
 
     def write(self) -> onnx.ModelProto:
         model = self._model
-        proto = onnx.ModelProto(
+        proto = onnx.ModelProto()
+        _put_texts(
+            proto,
             producer_name=model.producer_name,
             producer_version=model.producer_version,
             domain=model.domain,
-            model_version=model.model_version,
             doc_string=model.doc,
         )
+        if model.model_version:
+            proto.model_version = model.model_version
         _put_metadata(proto, model.metadata)
         self.write_graph(model.graph, proto.graph)
         for function in model.functions.values():
@@ -120,7 +123,7 @@ class ModelWriter:
 
     def write_graph(self, graph: Graph, proto: onnx.GraphProto) -> None:
         proto.name = graph.name or "graph"
-        proto.doc_string = graph.doc
+        _put_texts(proto, doc_string=graph.doc)
         _put_metadata(proto, graph.metadata)
         if graph.parent is None:  # the caller knows these names: they come first
             for value in (*graph.inputs, *graph.outputs):
@@ -155,9 +158,14 @@ class ModelWriter:
     def node(self, node: Node, graph: onnx.GraphProto | onnx.FunctionProto) -> None:
         """Add a node."""
         proto = graph.node.add()
-        proto.op_type, proto.domain, proto.name = node.op_type, node.domain, node.name
-        proto.doc_string = node.doc
-        proto.overload = node.overload
+        proto.op_type = node.op_type
+        _put_texts(
+            proto,
+            domain=node.domain,
+            name=node.name,
+            doc_string=node.doc,
+            overload=node.overload,
+        )
         proto.input.extend("" if value is None else self.name(value) for value in node.inputs)
         proto.output.extend(self.name(value) for value in node.outputs)
         _put_metadata(proto, node.metadata)
@@ -213,9 +221,8 @@ class ModelWriter:
         proto = onnx.FunctionProto(
             domain=function.domain,
             name=called_as or function.name,
-            overload=overload,
-            doc_string=function.doc,
         )
+        _put_texts(proto, overload=overload, doc_string=function.doc)
         _put_metadata(proto, function.metadata)
         proto.input.extend(self.name(value) for value in body.inputs)
         for value in body.outputs:
@@ -256,10 +263,10 @@ class ModelWriter:
         proto.name = name
         if isinstance(value, AttributeReference):
             proto.ref_attr_name = value.name
-            proto.type = value.kind  # type: ignore[assignment]
+            proto.type = value.kind
             return
         kind = kind or _kind(value)
-        proto.type = kind  # type: ignore[assignment]
+        proto.type = kind
         if kind == 1:
             proto.f = value
         elif kind == 2:
@@ -353,6 +360,13 @@ def _kind(value: Attribute) -> int:
 
 def _to_bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogateescape")
+
+
+def _put_texts(proto: Any, **fields: str) -> None:
+    """Set the fields that are not empty."""
+    for name, text in fields.items():
+        if text:
+            setattr(proto, name, text)
 
 
 def _put_metadata(proto: Any, metadata: Mapping[str, str]) -> None:

@@ -16,6 +16,11 @@ from bascule.ir.types import Dim, SparseTensorType, TensorType, Type
 _INVENTED = re.compile(r"unk__\d+")
 
 
+def is_invented(dim: Dim) -> bool:
+    """True for names that inference made up; they say nothing about the size."""
+    return isinstance(dim, str) and _INVENTED.fullmatch(dim) is not None
+
+
 def settle_names(
     inferred: dict[str, Type], known: Iterable[tuple[str, Type | None, bool]]
 ) -> dict[str, Type]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule.errors import Fail, InvalidGraph
+from bascule.ir.check import require_text
 from bascule.ir.constant import Constant, pack
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import SparseConstant
@@ -76,6 +77,7 @@ class TensorReader:
                 )
             nbytes = (math.prod(shape) * dtype.bits + 7) // 8
             entries = {entry.key: entry.value for entry in proto.external_data}
+            require_text(*entries, *entries.values())
             return Constant(dtype, shape, self._external(where, entries, nbytes), mapped=True)
         if sources > 1:
             raise _two_payloads(where)
@@ -105,7 +107,7 @@ class TensorReader:
         segment = proto.segment
         if segment.end != self._nonce or not 0 <= segment.begin < len(self._payloads):
             raise InvalidGraph(f"Tensor '{where}' is a segment of a tensor, which has no meaning.")
-        return self._payloads[segment.begin]
+        return self._payloads[int(segment.begin)]
 
     def read_sparse(self, proto: onnx.SparseTensorProto, where: str) -> SparseConstant:
         values = self.read(proto.values, where)
@@ -204,7 +206,7 @@ def _to_raw(array: np.ndarray[Any, Any], dtype: DataType) -> memoryview:
         array = array.astype(f"u{dtype.bits // 8}")
     if not array.size:
         return memoryview(b"")
-    return memoryview(np.ascontiguousarray(array).view(np.uint8))
+    return np.ascontiguousarray(array).view(np.uint8).data
 
 
 def _strings(proto: onnx.TensorProto, shape: tuple[int, ...], where: str) -> np.ndarray[Any, Any]:

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The form of a model that onnx's type inference sees.
+
+It is small: big constants are a type without elements. And it leaves out what onnx's inference is
+not safe with. It follows computed shapes through every one-dimensional value of a fixed size by
+making that many dimension objects, weights of a million elements included; so long sizes are
+written as names, and nodes whose result may turn out one-dimensional wait until that is known.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from bascule.ir.constant import Constant
+from bascule.ir.deserialize import SIZE_MARK
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Model, Node, Value
+from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
+from bascule.ir.symbols import is_invented
+from bascule.ir.types import SparseTensorType, TensorType, Type
+
+_INLINE_BYTES = 1024
+"""Constants up to this size take part in inference by their elements: shapes, axes, sizes."""
+
+_LONGEST = 64
+"""A longer one-dimensional value is no shape."""
+
+
+class SkeletonWriter(ModelWriter):
+    """Writes the skeleton of a model, nodes named by their number in `nodes`.
+
+    At first only inputs and constants have types; with `types_known`, inner values do as well. With
+    `compute_shapes`, what is not safe for inference with propagation of data is left out.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        definitions: Definitions | None,
+        *,
+        types_known: bool,
+        compute_shapes: bool = False,
+    ) -> None:
+        super().__init__(model, _write_small, definitions)
+        self.types_known = types_known
+        self.compute_shapes = compute_shapes
+        self._inputs = {id(v) for graph in model.graph.walk_graphs() for v in graph.inputs}
+        self.nodes: list[Node] = []
+        self.hidden = 0
+        """How many nodes were left out."""
+
+    def initializer(self, value: Value, constant: Constant, proto: onnx.GraphProto) -> None:
+        if constant.nbytes <= _INLINE_BYTES:
+            super().initializer(value, constant, proto)
+        elif id(value) not in self._inputs:
+            self._state(value, TensorType(constant.dtype, constant.shape), proto)
+
+    def node(self, node: Node, graph: onnx.GraphProto | onnx.FunctionProto) -> None:
+        if isinstance(graph, onnx.GraphProto):
+            constant = node.attributes.get("value") if node.is_op("Constant") else None
+            if isinstance(constant, Constant) and constant.nbytes > _INLINE_BYTES:
+                self._state(node.output, TensorType(constant.dtype, constant.shape), graph)
+                return
+            if self._is_hidden(node):
+                self.hidden += 1
+                for value in node.outputs:
+                    self._state(value, value.type or _element_type_only(node), graph)
+                return
+        number = len(self.nodes)
+        self.nodes.append(node)
+        super().node(node, graph)
+        written = graph.node[-1]
+        written.name = str(number)
+        if node.is_op("LayerNormalization") and not self._is_safe_normalization(node):
+            written.op_type = "Identity"
+            del written.attribute[:], written.input[1:], written.output[1:]
+
+    def declare(self, value: Value, proto: onnx.GraphProto) -> None:
+        if self.types_known:
+            super().declare(value, proto)
+
+    def value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
+        proto.name = self.name(value)
+        if value.type is not None and (self.types_known or value.producer is None):
+            write_type(_marked(value.type), proto.type)
+
+    def _state(self, value: Value, type: Type | None, graph: onnx.GraphProto) -> None:
+        """State a value's type in place of its origin."""
+        info = graph.value_info.add(name=self.name(value))
+        if type is not None:
+            write_type(_marked(type), info.type)
+
+    def _is_hidden(self, node: Node) -> bool:
+        if node.is_op("ConstantOfShape"):
+            shape = node.input(0)
+            if shape is not None and not _is_constant(shape):
+                # The result has as many dimensions as the input has elements.
+                length = shape.static_shape if self.types_known else None
+                return length is None or len(length) != 1 or length[0] > _LONGEST
+        if not self.compute_shapes or node.subgraphs:
+            return False
+        return any(_may_be_long(value.type) for value in node.outputs if not value.is_unused)
+
+    def _is_safe_normalization(self, node: Node) -> bool:
+        """onnx reads past the shape when the axis is out of range."""
+        value = node.input(0)
+        rank = value.rank if value is not None and self.types_known else None
+        axis = node.attribute("axis", -1)
+        return rank is not None and isinstance(axis, int) and -rank <= axis < rank
+
+
+def restore_sizes(type: onnx.TypeProto) -> None:
+    """Put the fixed sizes back in place of their names."""
+    for dim in type.tensor_type.shape.dim:
+        if dim.dim_param.startswith(SIZE_MARK):
+            dim.dim_value = int(dim.dim_param[1:])
+
+
+def _marked(type: Type) -> Type:
+    """The type with a name for a long size, and without sizes that only have an invented name."""
+    if not isinstance(type, TensorType) or type.shape is None:
+        return type
+    shape = tuple(None if is_invented(dim) else dim for dim in type.shape)
+    if len(shape) == 1 and isinstance(shape[0], int) and shape[0] > _LONGEST:
+        shape = (f"{SIZE_MARK}{shape[0]}",)
+    return TensorType(type.dtype, shape)
+
+
+def _may_be_long(type: Type | None) -> bool:
+    """Whether a value is, or may turn out, a long one-dimensional one."""
+    if type is None:
+        return True
+    if not isinstance(type, (TensorType, SparseTensorType)):
+        return False
+    if type.shape is None:
+        return True
+    size = type.shape[0] if len(type.shape) == 1 else 0
+    return not isinstance(size, int) or size > _LONGEST
+
+
+def _element_type_only(node: Node) -> Type | None:
+    if not node.is_op("ConstantOfShape"):
+        return None
+    value = node.attribute("value")
+    return TensorType(value.dtype if isinstance(value, Constant) else DataType.FLOAT)
+
+
+def _is_constant(value: Value) -> bool:
+    if value.producer is None:
+        return value.constant is not None
+    return value.producer.is_op("Constant")
+
+
+def _write_small(constant: Constant, proto: onnx.TensorProto) -> None:
+    if constant.nbytes <= _INLINE_BYTES:
+        write_inline(constant, proto)

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bascule.errors import Fail, InvalidGraph
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Function, Graph, Model, Node, Value
+from bascule.ir.infer import infer_types
+from bascule.ir.text import parse_graph
+from bascule.ir.types import Shape, TensorType
+
+
+def inferred(text: str) -> dict[str, Shape | None]:
+    model = parse_graph(text)
+    infer_types(model)
+    return {v.name: v.shape for node in model.graph.walk_nodes() for v in node.outputs}
+
+
+def test_shapes_follow_from_inputs() -> None:
+    shapes = inferred(
+        "g (float[N,3] a, float[3,5] b) => (float[M,5] y) { t = MatMul(a, b) y = Neg(t) }"
+    )
+    assert shapes == {"t": ("N", 5), "y": ("M", 5)}
+
+
+def test_nested_graphs() -> None:
+    shapes = inferred(
+        "g (float[2,3] a, bool c) => (float y) { y = If(c) <then_branch = p () => (z) "
+        "{ u = Exp(a) z = Neg(u) }, else_branch = q () => (w) { w = Abs(a) }> }"
+    )
+    assert shapes["u"] == shapes["z"] == shapes["w"] == shapes["y"] == (2, 3)
+
+
+def test_computed_shapes() -> None:
+    shapes = inferred(
+        "g (float[2,3,4] a) => (float y) { s = Shape<start = 0, end = 2>(a) "
+        "m = Constant<value_ints = [-1]>() t = Concat<axis = 0>(s, m) y = Reshape(a, t) }"
+    )
+    assert shapes["y"] == (2, 3, 4)
+
+
+def test_rank_from_a_computed_shape() -> None:
+    shapes = inferred(
+        "g (float[N,3] a) => (float y) { s = Shape(a) t = ConstantOfShape(s) "
+        "u = Exp(t) y = Add(u, a) }"
+    )
+    assert len(shapes["u"] or ()) == 2
+    assert (shapes["u"] or ())[1] == 3
+
+
+def test_big_constants_are_not_needed() -> None:
+    model = parse_graph("g (float[N,1000] a) => (float[N,500] y) { y = Neg(a) }")
+    weight = model.graph.constant(np.zeros((1000, 500), np.float32), "w")
+    product = Node("MatMul", [model.graph.inputs[0], weight])
+    model.graph.nodes[0].set_input(0, product.output)
+    model.graph.insert_before(model.graph.nodes[0], product)
+    infer_types(model)
+    assert product.output.shape == ("N", 500)
+
+
+def test_long_vectors_keep_their_size() -> None:
+    shapes = inferred(
+        "g (float[70000] a) => (float y) { t = Exp(a) z = Constant<value_ints = [0]>() "
+        "y = Unsqueeze(t, z) }"
+    )
+    assert shapes["t"] == (70000,)
+    assert shapes["y"] == (1, 70000)
+
+
+def test_long_ranges_are_not_written_down() -> None:
+    shapes = inferred(
+        "g (int64 a) => (int64[N] y) <int64 b = {0}, int64 e = {1000000000}, int64 d = {1}> "
+        "{ r = Range(b, e, d) t = Add(r, a) y = Mul(t, r) }"
+    )
+    assert shapes["y"] == (1_000_000_000,)
+
+
+def test_declared_types_fill_gaps() -> None:
+    model = parse_graph(
+        "g (float[2,3] a) => (float[M,K] y) <float[2,3] t> "
+        "{ t = com.microsoft.Odd(a) u = Neg(t) y = Exp(u) }"
+    )
+    infer_types(model)
+    assert model.graph.nodes[1].output.shape == (2, 3)
+    assert model.graph.outputs[0].shape == (2, 3)
+
+
+def test_what_is_inferred_wins_over_what_is_declared() -> None:
+    shapes = inferred("g (float[2,3] a) => (float[7,7] y) <float[9,9] t> { t = Neg(a) y = Exp(t) }")
+    assert shapes == {"t": (2, 3), "y": (2, 3)}
+
+
+def fused_model() -> tuple[Model, Function]:
+    model = parse_graph("g (float[2,3] a) => (float y) { t = bascule.Twice(a) y = Neg(t) }")
+    body = Graph("Twice")
+    value = body.add_input(Value("x"))
+    body.add_output(body.append(Node("Concat", [value, value], 1, {"axis": 0})).output)
+    return model, Function("bascule", "Twice", "", body, opset_imports={"": 21})
+
+
+def test_fused_operators_by_their_definition() -> None:
+    model, function = fused_model()
+    infer_types(model, lambda node: function if node.op_type == "Twice" else None)
+    assert model.graph.outputs[0].shape == (4, 3)
+
+
+def test_body_graphs_define_their_node() -> None:
+    model, function = fused_model()
+    model.graph.nodes[0].attributes["body"] = function.body
+    function.body.parent = model.graph.nodes[0]
+    infer_types(model)
+    assert model.graph.outputs[0].shape == (4, 3)
+
+
+def test_inference_twice_changes_nothing() -> None:
+    model = parse_graph(
+        "g (float[N,4] a, int64[2] s) => (float y) { t = Reshape(a, s) u = Exp(t) y = Add(u, u) }"
+    )
+    infer_types(model)
+    first = [v.type for node in model.graph for v in node.outputs]
+    infer_types(model, check=False)
+    assert [v.type for node in model.graph for v in node.outputs] == first
+
+
+def test_rewritten_types_are_not_checked_again() -> None:
+    model = parse_graph("g (float[2] a) => (float[2] y) { t = Neg(a) y = Exp(t) }")
+    model.graph.inputs[0].type = TensorType(DataType.DOUBLE, (2,))
+    infer_types(model, check=False)
+    assert model.graph.outputs[0].dtype is DataType.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (
+            Fail,
+            "g (float[2,3] a, float[4,5] b) => (float y) { y = MatMul(a, b) }",
+            r"Node \(MatMul_0\) Op \(MatMul\) \[ShapeInferenceError\] Incompatible dimensions for "
+            r"matrix multiplication.*a \[2, 3\], b \[4, 5\]",
+        ),
+        (
+            InvalidGraph,
+            "g (string[2] a) => (string[2] y) { y = Relu(a) }",
+            r"Type Error: Type 'tensor\(string\)' of input parameter \(a\) of operator \(Relu\)",
+        ),
+        (
+            Fail,
+            "g (float[2] a, int64[2] b) => (float[2] y) { y = Add(a, b) }",
+            r"Type parameter \(T\) of Optype \(Add\) bound to different types",
+        ),
+        (
+            Fail,
+            "g (float[2] a) => (int64[2] y) { y = Neg(a) }",
+            "does not match expected type",
+        ),
+    ],
+)
+def test_contradictions_are_refused(kind: type[Exception], text: str, message: str) -> None:
+    with pytest.raises(kind, match=message):
+        infer_types(parse_graph(text))
+
+
+def test_sizes_that_a_feed_could_make_good_are_not() -> None:
+    infer_types(parse_graph("g (float[N,3] a, float[4,5] b) => (float y) { y = MatMul(a, b) }"))
