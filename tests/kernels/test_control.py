@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from bascule.canonical import canonicalize
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.infer import infer_types
 from bascule.ir.text import parse_graph
+from bascule.native import _native
 from tests.support.native import compile_graph, run_node
 
 
@@ -95,6 +97,28 @@ def test_loop_that_never_starts() -> None:
     last, rows = run(LOOP, np.array(5), np.array(False), x)
     assert (last == x).all()
     assert rows.shape == (0, 2)
+
+
+def test_a_loop_without_end_can_be_stopped() -> None:
+    text = """
+    g (float x) => (float y)
+    {
+       c = Constant<value_ints = [1]>()
+       go = Cast<to = 9>(c)
+       one = Squeeze(go)
+       y = Loop( , one, x)<body = b (int64 i, bool k, float s) => (bool k, float t) { t = Neg(s) }>
+    }
+    """
+    model = parse_graph(text)
+    canonicalize(model)
+    infer_types(model)
+    runner = compile_graph(model.graph)
+    flag = _native.TerminateFlag()
+    timer = threading.Timer(0.05, lambda: setattr(flag, "value", True))
+    timer.start()
+    with pytest.raises(Fail, match="terminate flag"):
+        runner.run_values([np.array(1, np.float32)], [], terminate=flag)
+    timer.join()
 
 
 def test_loop_refuses_outputs_of_changing_shape() -> None:
