@@ -67,6 +67,8 @@ def _fold(node: Node, context: Context) -> list[Constant] | None:
         return None
     if node.subgraphs or not node.outputs:
         return None
+    if not all(isinstance(value.type, TensorType) for value in node.outputs if value.name):
+        return None
     present = [value for value in node.inputs if value is not None]
     constants = [constant_of(value) for value in present]
     if not constants or None in constants:
