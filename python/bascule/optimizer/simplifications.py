@@ -15,9 +15,11 @@ from bascule.optimizer.fold_scale_bias import fold_scale_bias
 from bascule.optimizer.fold_shapes import fold_shapes
 from bascule.optimizer.merge_batched_transpose import merge_batched_transpose
 from bascule.optimizer.merge_casts import merge_casts
+from bascule.optimizer.merge_concats import merge_concats
 from bascule.optimizer.merge_reshapes import merge_reshapes
 from bascule.optimizer.merge_slices import merge_slices
 from bascule.optimizer.merge_transposes import merge_transposes
+from bascule.optimizer.move_dequantize import move_dequantize
 from bascule.optimizer.move_transposes import move_transposes, move_transposes_unary
 from bascule.optimizer.passes import Pass
 from bascule.optimizer.simplify_where import (
@@ -55,12 +57,14 @@ SIMPLIFICATIONS: tuple[Pass, ...] = (
     eliminate_where,
     eliminate_expand_operand,
     merge_casts,
+    merge_concats,
     merge_reshapes,
     merge_slices,
     merge_transposes,
     merge_batched_transpose,
     move_transposes_unary,
     move_transposes,
+    move_dequantize,
     fold_batch_normalization,
     fold_scale_bias,
     fold_pad,
