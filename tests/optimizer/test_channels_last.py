@@ -19,7 +19,8 @@ _CONSTANTS = """<int64[2] spatial = {2, 3}, int64[1] channel = {1}, int64[1] one
     float[4] scales = {1, 1, 2, 2}, int64[4] sizes = {2, 4, 8, 3}, int64[2] flat = {0, -1},
     int64[3] rows = {0, 4, -1}, float[4] c = {1, 2, 3, 4}, float[4] d = {2, 3, 4, 5},
     float[4,1,1] column = {1, 2, 3, 4}, float[5] width = {1, 2, 3, 4, 5}, float zero = {0},
-    int64[5] parted = {2, 2, 2, 5, 5}, int64[3] back = {2, 50, 2}, int64[2] halves = {1, 3}>"""
+    int64[5] parted = {2, 2, 2, 5, 5}, int64[3] back = {2, 50, 2}, int64[2] halves = {1, 3},
+    int64[2] ones = {1, 1}, int64[2] end = {5, 5}>"""
 
 
 def graph(body: str, y: str = "2,4,5,5", more: str = "") -> str:
@@ -63,6 +64,9 @@ def graph(body: str, y: str = "2,4,5,5", more: str = "") -> str:
         ("r = Reshape(t, parted) y = Transpose<perm = [0, 3, 4, 1, 2]>(r)", "2,5,5,2,2", 1),
         ("r = Reshape(t, back) y = Relu(r)", "2,50,2", 2),
         ("s = Shape(t) y = Reshape(t, s)", "2,4,5,5", 2),
+        ("y = DepthToSpace<blocksize = 2>(t)", "2,1,10,10", 3),
+        ('y = DepthToSpace<blocksize = 2, mode = "CRD">(t)', "2,1,10,10", 3),
+        ("a = Slice(t, ones, end, spatial) y = SpaceToDepth<blocksize = 2>(a)", "2,16,2,2", 3),
     ],
 )
 def test_what_follows_a_convolution(body: str, shape: str, transposes: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bascule.ir.graph import FUSED_DOMAIN, Node, Value
-from bascule.ir.types import Shape
+from bascule.ir.types import Shape, TensorType
 from bascule.optimizer.channels_last import (
     RANKS,
     Layouts,
@@ -319,6 +319,40 @@ def _carry_reshape(node: Node, layouts: Layouts) -> list[Result] | None:
     return [Result(layouts.build.Reshape(source, moved, type=type))]
 
 
+def _carry_block_move(node: Node, layouts: Layouts) -> list[Result] | None:
+    """DepthToSpace and SpaceToDepth, as the Transpose of their blocks that they are."""
+    x = node.input(0)
+    shape = None if x is None else dims_of(x)
+    if x is None or not layouts.has_last(x) or shape is None or len(shape) != 4:
+        return None
+    if not all(isinstance(dim, int) for dim in shape[1:]):
+        return None
+    block = node.attribute("blocksize")
+    _, channels, height, width = (dim if isinstance(dim, int) else 0 for dim in shape)
+    if node.is_op("SpaceToDepth"):
+        parted = [0, height // block, block, width // block, block, channels]
+        order, joined = [0, 1, 3, 2, 4, 5], [height // block, width // block, channels * block**2]
+    else:
+        depth = channels // block**2
+        if attribute_of(node, "mode") == "CRD":
+            parted, order = [0, height, width, depth, block, block], [0, 1, 4, 2, 5, 3]
+        else:
+            parted, order = [0, height, width, block, block, depth], [0, 1, 3, 2, 4, 5]
+        joined = [height * block, width * block, depth]
+    build = layouts.build
+    dtype = x.dtype
+    if dtype is None:
+        return None
+    blocks = build.Reshape(
+        layouts.known_last(x),
+        np.array(parted, np.int64),
+        type=TensorType(dtype, (shape[0], *parted[1:])),
+    )
+    moved = build.Transpose(blocks, perm=order, type=permuted(blocks.type, order))
+    sizes = np.array([0, *joined], np.int64)
+    return [Result(build.Reshape(moved, sizes, type=TensorType(dtype, (shape[0], *joined))))]
+
+
 def _same_ends(before: Shape, after: Shape) -> bool:
     """True when batch and spatial sizes stay, and channels are known numbers."""
     spatial = len(before) - 2
@@ -406,6 +440,7 @@ CARRIERS: dict[str, Carrier] = {
     **dict.fromkeys(
         ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceL2"), _carry_reduction
     ),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _carry_block_move),
     "BatchNormalization": _carry_batch_normalization,
     "Concat": _carry_concat,
     "Pad": _carry_pad,
