@@ -64,6 +64,8 @@ def graph(body: str, y: str = "2,4,5,5", more: str = "") -> str:
         ("r = Reshape(t, parted) y = Transpose<perm = [0, 3, 4, 1, 2]>(r)", "2,5,5,2,2", 1),
         ("r = Reshape(t, back) y = Relu(r)", "2,50,2", 2),
         ("s = Shape(t) y = Reshape(t, s)", "2,4,5,5", 2),
+        ("p = ArgMax<axis = 1, keepdims = 0>(t) y = Cast<to = 1>(p)", "2,5,5", 1),
+        ("p = ArgMin<axis = 3>(t) y = Cast<to = 1>(p)", "2,4,5,1", 2),
         ("y = DepthToSpace<blocksize = 2>(t)", "2,1,10,10", 3),
         ('y = DepthToSpace<blocksize = 2, mode = "CRD">(t)', "2,1,10,10", 3),
         ("a = Slice(t, ones, end, spatial) y = SpaceToDepth<blocksize = 2>(a)", "2,16,2,2", 3),

@@ -9,16 +9,17 @@ import pytest
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 from bascule.optimizer.eliminate_common_subexpressions import eliminate_common_subexpressions
+from bascule.optimizer.eliminate_identity import eliminate_identity
 from bascule.optimizer.fuse_attention import fuse_attention, fuse_attention_groups
 from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
-from bascule.optimizer.fuse_attention_heads import fuse_attention_heads
+from bascule.optimizer.fuse_attention_heads import fuse_attention_heads, fuse_attention_rows
 from bascule.optimizer.fuse_rotary_embedding import (
     fuse_rotary_embedding,
     fuse_rotary_embedding_part,
 )
 from tests.optimizer.fusing import assert_fused, assert_kept, fuse, ops
 
-ATTENTION = (fuse_attention, fuse_attention_groups, fuse_attention_heads)
+ATTENTION = (fuse_attention, fuse_attention_groups, fuse_attention_rows, fuse_attention_heads)
 FUSED = {"Attention": 1}
 
 _CONSTANTS = """<float c = {0.35}, float root = {0.6}, float cap = {5}, float zero = {0},
@@ -269,3 +270,17 @@ def test_keys_with_heads_behind_the_sequence() -> None:
         c = Transpose<perm = [1, 0, 2]>(v) s = MatMul(a, b) p = Softmax(s) y = MatMul(p, c)
     }"""
     assert_fused(text, *ATTENTION, to={"Transpose": 3, "Attention": 1})
+
+
+@pytest.mark.parametrize("mask", ["", "1,3,3", "4,3,3"])
+def test_batch_and_heads_as_one_axis(mask: str) -> None:
+    add = "s = Add(t, m)" if mask else "s = Identity(t)"
+    text = f"""g (float[2,2,3,4] q, float[2,2,3,4] k, float[2,2,3,4] v, float[{mask or 1}] m)
+        => (float[2,2,3,4] y) <int64[3] joined = {{4, 3, 4}}, int64[4] parted = {{2, 2, 3, 4}}> {{
+        a = Reshape(q, joined) b = Reshape(k, joined) c = Reshape(v, joined)
+        bt = Transpose<perm = [0, 2, 1]>(b) t = MatMul(a, bt) {add} p = Softmax(s)
+        o = MatMul(p, c) y = Reshape(o, parted)
+    }}"""
+    found = ops(fuse(text, eliminate_identity, *ATTENTION).graph)
+    assert found["Attention"] == 1
+    assert found["Reshape"] == (4 if mask.startswith("4") else 0)

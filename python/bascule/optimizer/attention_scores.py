@@ -11,8 +11,9 @@ import numpy as np
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.optimizer.context import Array
-from bascule.optimizer.dims import dims_of
+from bascule.optimizer.dims import before_reshape, dims_of
 from bascule.optimizer.pattern import attribute_of, constant_of, uniform_value
+from bascule.optimizer.rewrite import Builder
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,35 @@ def _with_mask(seen: Scores, mask: Value) -> Scores:
     elif _is_computed_triangle(mask):
         return replace(seen, causal=True)
     return replace(seen, additive=(*seen.additive, mask))
+
+
+def without_scale(build: Builder, value: Value | None, scale: float) -> tuple[Value | None, float]:
+    """`value` without the constant factors that it is multiplied by, also before a Transpose."""
+    value = before_reshape(value)
+    while value is not None and value.producer is not None:
+        node, source = value.producer, value.producer.input(0)
+        if node.is_op("Transpose") and source is not None and _factor(source) is not None:
+            inner, scale = without_scale(build, source, scale)
+            return build.Transpose(inner, perm=node.attribute("perm"), type=value.type), scale
+        found = _factor(value)
+        if found is None:
+            break
+        value, factor = before_reshape(found[0]), found[1]
+        scale *= factor
+    return value, scale
+
+
+def _factor(value: Value) -> tuple[Value | None, float] | None:
+    """The operand and the number when `value` is their product."""
+    node = value.producer
+    if node is None or not node.is_op("Mul", "Div"):
+        return None
+    factor, inner = number_of(node.input(1)), node.input(0)
+    if factor is None and node.is_op("Mul"):
+        factor, inner = number_of(node.input(0)), node.input(1)
+    if not factor:
+        return None
+    return inner, factor if node.is_op("Mul") else 1 / factor
 
 
 def _is_computed_triangle(mask: Value) -> bool:

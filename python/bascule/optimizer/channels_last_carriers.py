@@ -181,6 +181,23 @@ def _carry_reduction(node: Node, layouts: Layouts) -> list[Result] | None:
     return [Result(made.output, is_last=False)]
 
 
+def _carry_position(node: Node, layouts: Layouts) -> list[Result] | None:
+    """ArgMax and ArgMin."""
+    x = node.input(0)
+    if x is None or not layouts.has_last(x) or x.rank not in RANKS:
+        return None
+    rank, keep = x.rank or 0, attribute_of(node, "keepdims")
+    axis = attribute_of(node, "axis") % rank
+    if not keep and axis != 1:
+        return None  # the remaining axes would come in another order
+    moved = {"axis": last_axis(axis, rank)}
+    type = last_type(node.output, node.output, rank) if keep else node.output.type
+    made = layouts.build.node(
+        node.op_type, [layouts.known_last(x)], node.attributes | moved, type=type
+    )
+    return None if made.output.rank is None else [Result(made.output, is_last=bool(keep))]
+
+
 def _carry_global_pool(node: Node, layouts: Layouts) -> list[Result] | None:
     x = node.input(0)
     if x is None or not layouts.has_last(x) or x.rank not in RANKS:
@@ -441,6 +458,7 @@ CARRIERS: dict[str, Carrier] = {
         ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceL2"), _carry_reduction
     ),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _carry_block_move),
+    **dict.fromkeys(("ArgMax", "ArgMin"), _carry_position),
     "BatchNormalization": _carry_batch_normalization,
     "Concat": _carry_concat,
     "Pad": _carry_pad,

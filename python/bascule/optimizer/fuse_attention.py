@@ -30,10 +30,10 @@ from bascule.optimizer.attention_scores import (
     Scores,
     find_probabilities,
     find_scores,
-    number_of,
     with_softcap_undone,
+    without_scale,
 )
-from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place, same_dim
+from bascule.optimizer.dims import dims_of, keeps_elements_in_place, same_dim
 from bascule.optimizer.pattern import op, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
 
@@ -49,7 +49,7 @@ def fuse_attention(match: Match) -> Value | Reject | None:
     scores = None if scores is None else with_softcap_undone(scores)
     if scores is None:
         return Reject("the scores are not a product with a scale and masks", probabilities.scores)
-    query, scale = _unscaled(match.build, scores.product.input(0), scores.scale)
+    query, scale = without_scale(match.build, scores.product.input(0), scores.scale)
     key, scale = _transposed_back(match.build, scores.product.input(1), scale)
     if query is None or key is None:
         return Reject("the key is not transposed", scores.product.output)
@@ -94,52 +94,23 @@ def fuse_attention_groups(match: Match) -> Value | None:
     return match.build.node("Attention", inputs, node.attributes, type=node.output.type).output
 
 
-def _unscaled(build: Builder, value: Value | None, scale: float) -> tuple[Value | None, float]:
-    """`value` without the constant factors that it is multiplied by, also before a Transpose."""
-    value = before_reshape(value)
-    while value is not None and value.producer is not None:
-        node, source = value.producer, value.producer.input(0)
-        if node.is_op("Transpose") and source is not None and _factor(source) is not None:
-            inner, scale = _unscaled(build, source, scale)
-            return build.Transpose(inner, perm=node.attribute("perm"), type=value.type), scale
-        found = _factor(value)
-        if found is None:
-            break
-        value, factor = before_reshape(found[0]), found[1]
-        scale *= factor
-    return value, scale
-
-
-def _factor(value: Value) -> tuple[Value | None, float] | None:
-    """The operand and the number when `value` is their product."""
-    node = value.producer
-    if node is None or not node.is_op("Mul", "Div"):
-        return None
-    factor, inner = number_of(node.input(1)), node.input(0)
-    if factor is None and node.is_op("Mul"):
-        factor, inner = number_of(node.input(0)), node.input(1)
-    if not factor:
-        return None
-    return inner, factor if node.is_op("Mul") else 1 / factor
-
-
 def _transposed_back(
     build: Builder, value: Value | None, scale: float
 ) -> tuple[Value | None, float]:
     """The key of which `value` is the transposed and perhaps scaled one."""
-    value, scale = _unscaled(build, value, scale)
+    value, scale = without_scale(build, value, scale)
     node = None if value is None else value.producer
     if value is None or value.rank not in (3, 4):
         return None, scale
     if node is not None and node.is_op("Reshape"):
         flat = _transposed_flat(node) or _split_flat(build, node)
         if flat is not None:
-            return _unscaled(build, flat, scale)
+            return without_scale(build, flat, scale)
     permutation = list(range(value.rank))
     source: Value | None = value
     if node is not None and node.is_op("Transpose"):
         permutation = list(node.attribute("perm") or reversed(permutation))
-        source, scale = _unscaled(build, node.input(0), scale)
+        source, scale = without_scale(build, node.input(0), scale)
     swapped = [*permutation[:-2], permutation[-1], permutation[-2]]
     if swapped == sorted(swapped):
         return source, scale

@@ -26,8 +26,8 @@ from __future__ import annotations
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
-from bascule.optimizer.attention_scores import number_of
-from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place
+from bascule.optimizer.attention_scores import number_of, without_scale
+from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place, same_dim
 from bascule.optimizer.pattern import any_of, op, shared, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
 
@@ -54,6 +54,9 @@ def fuse_attention_heads(match: Match) -> Value | Reject | None:
     if any(each is None for each in splits):
         return Reject("query, key and value are not split into heads the same way", match[_JOINED])
     flat, heads = zip(*(each for each in splits if each is not None))
+    query, scale = without_scale(match.build, flat[0], float(node.attribute("scale", 0.0)))
+    if query is not None and node.attribute("scale"):
+        flat = (query, *flat[1:])
     if heads[1] != heads[2]:
         return Reject("key and value have different heads", match[k], match[v])
     q_dims, v_dims = dims_of(flat[0]), dims_of(flat[2])
@@ -62,6 +65,8 @@ def fuse_attention_heads(match: Match) -> Value | Reject | None:
     columns = v_dims[2] // heads[1] * heads[0]
     joined = (q_dims[0], q_dims[1], columns)
     attributes = node.attributes | {"q_num_heads": heads[0], "kv_num_heads": heads[1]}
+    if node.attribute("scale"):
+        attributes["scale"] = scale
     made = match.build.node(
         "Attention",
         [*flat, *node.inputs[3:]],
@@ -77,6 +82,43 @@ def fuse_attention_heads(match: Match) -> Value | Reject | None:
     return match.build.Reshape(
         made.output, match[shape], allowzero=match.root.attribute("allowzero"), type=y.type
     )
+
+
+_ROWS = op.Attention(q, k, v, ...)
+
+
+@rule(op.Reshape(_ROWS, shape))
+def fuse_attention_rows(match: Match) -> Value | Reject | None:
+    """Batch and heads were one axis, of which each element was attended alone."""
+    node, y = match.node(_ROWS), match.root.output
+    if node.attribute("q_num_heads") != 1 or y.rank != 4 or len(node.inputs) > 4:
+        return None
+    parted = [_before_joining(match[each]) for each in (q, k, v)]
+    dims = [None if each is None else dims_of(each) for each in parted]
+    query, key, value = dims
+    if query is None or key is None or value is None:
+        return None
+    if not all(map(same_dim, query[:2], key[:2])) or not all(map(same_dim, key[:2], value[:2])):
+        return Reject("query, key and value do not have the same heads", match[q], match[k])
+    mask = node.input(3)
+    if mask is not None and (mask.shape is None or mask.shape[0] != 1):
+        return Reject("each head has a mask of its own", mask)
+    result = (*query[:3], value[3])
+    if not keeps_elements_in_place(result, y.shape):
+        return Reject("the heads are not known to come back", y)
+    attributes = {k: v for k, v in node.attributes.items() if not k.endswith("_num_heads")}
+    inputs = [*parted, *node.inputs[3:]]
+    return match.build.node("Attention", inputs, attributes, type=y.type).output
+
+
+def _before_joining(value: Value) -> Value | None:
+    """x of rank 4 when `value` is x with its first two axes joined."""
+    node = value.producer
+    source = None if node is None or not node.is_op("Reshape") else node.input(0)
+    before, after = None if source is None else dims_of(source), dims_of(value)
+    if before is None or after is None or len(before) != 4 or len(after) != 3:
+        return None
+    return source if all(map(same_dim, before[2:], after[1:])) else None
 
 
 def _split(build: Builder, value: Value) -> tuple[Value, int] | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from bascule.optimizer.fuse_activation import fuse_activation
 from bascule.optimizer.fuse_attention import fuse_attention, fuse_attention_groups
 from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
-from bascule.optimizer.fuse_attention_heads import fuse_attention_heads
+from bascule.optimizer.fuse_attention_heads import fuse_attention_heads, fuse_attention_rows
 from bascule.optimizer.fuse_gelu import fuse_gelu, fuse_gelu_tanh
 from bascule.optimizer.fuse_group_normalization import (
     fuse_group_normalization,
@@ -72,6 +72,7 @@ FORMULAS = (
     fuse_attention,
     fuse_attention_groups,
     fuse_attention_cache,
+    fuse_attention_rows,
     fuse_attention_heads,
 )
 """Standard operators for the formulas that stand for them."""
