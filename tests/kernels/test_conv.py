@@ -184,3 +184,138 @@ def test_sizes_that_do_not_fit() -> None:
         run_node("Conv", [normal(1, 3, 5, 5), normal(2, 3, 3, 3), normal(3)])
     with pytest.raises(Fail, match="spatial"):
         run_node("Conv", [normal(1, 3, 5, 5), normal(2, 3, 3, 3)], {"pads": [1, 1]})
+
+
+def convolve_transposed(
+    x: np.ndarray,
+    w: np.ndarray,
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    output_padding: list[int],
+    group: int = 1,
+) -> np.ndarray:
+    """[N, C, spatial...] in float64: every input pixel adds its taps to the output."""
+    axes = x.ndim - 2
+    full = [
+        (x.shape[2 + i] - 1) * strides[i]
+        + (w.shape[2 + i] - 1) * dilations[i]
+        + 1
+        + output_padding[i]
+        for i in range(axes)
+    ]
+    grouped = wide(x).reshape(x.shape[0], group, -1, *x.shape[2:])
+    weights = wide(w).reshape(group, -1, *w.shape[1:])
+    y = np.zeros((x.shape[0], group, weights.shape[2], *full))
+    for tap in itertools.product(*(range(k) for k in w.shape[2:])):
+        cut = tuple(
+            slice(t * d, t * d + (n - 1) * s + 1, s)
+            for t, d, n, s in zip(tap, dilations, x.shape[2:], strides)
+        )
+        y[(..., *cut)] += np.einsum(
+            "ngc...,gcm->ngm...", grouped, weights[(slice(None),) * 3 + tap]
+        )
+    y = y.reshape(x.shape[0], -1, *full)
+    inside = tuple(slice(pads[i], full[i] - pads[axes + i]) for i in range(axes))
+    return y[(..., *inside)]
+
+
+# input, weights, strides, pads, dilations, output padding, group
+TRANSPOSED: dict[str, tuple[Any, ...]] = {
+    "plain": ((2, 5, 6, 7), (5, 9, 3, 3), [1, 1], [0] * 4, [1, 1], [0, 0], 1),
+    "double": ((1, 20, 6, 7), (20, 33, 2, 2), [2, 2], [0] * 4, [1, 1], [0, 0], 1),
+    "generator": ((1, 20, 6, 7), (20, 33, 4, 4), [2, 2], [1] * 4, [1, 1], [0, 0], 1),
+    "uneven": ((1, 3, 6, 7), (3, 4, 3, 5), [3, 2], [1, 0, 2, 3], [1, 1], [2, 1], 1),
+    "sparse": ((1, 3, 4, 4), (3, 4, 1, 2), [3, 4], [0] * 4, [1, 1], [1, 3], 1),
+    "dilation": ((1, 3, 6, 7), (3, 4, 3, 3), [2, 3], [1] * 4, [2, 2], [0, 0], 1),
+    "cut": ((1, 3, 3, 3), (3, 4, 3, 3), [2, 2], [3] * 4, [1, 1], [1, 1], 1),
+    "group": ((2, 6, 5, 4), (6, 2, 3, 3), [2, 1], [1] * 4, [1, 1], [1, 0], 3),
+    "depthwise": ((1, 8, 5, 4), (8, 1, 4, 4), [2, 2], [1] * 4, [1, 1], [0, 0], 8),
+    "1-d": ((2, 6, 9), (6, 5, 4), [2], [1, 1], [1], [0], 1),
+    "3-d": ((1, 4, 3, 4, 5), (4, 5, 2, 3, 3), [2, 1, 2], [0, 1, 1, 1, 1, 0], [1] * 3, [1, 0, 0], 1),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TRANSPOSED))
+def test_conv_transpose(name: str) -> None:
+    x_shape, w_shape, strides, pads, dilations, output_padding, group = TRANSPOSED[name]
+    x, w = normal(*x_shape), normal(*w_shape, seed=1)
+    b = normal(w_shape[1] * group, seed=2)
+    attributes = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "output_padding": output_padding,
+        "group": group,
+    }
+    expected = convolve_transposed(x, w, strides, pads, dilations, output_padding, group)
+    expected = expected + wide(b).reshape(-1, *(1,) * (x.ndim - 2))
+    fused = {**attributes, "channels_last": 1, "activation": "LeakyRelu", "activation_alpha": 0.5}
+    for constants in ((), (1,)):
+        for threads, runs in ((1, 1), (2, 2)):
+            options = {"constants": constants, "threads": threads, "runs": runs}
+            actual = run_node("ConvTranspose", [x, w, b], attributes, **options)[0]
+            check(actual, expected)
+            inputs = [last(x), w, b]
+            fast = run_node("ConvTranspose", inputs, fused, domain="bascule", **options)[0]
+            assert (fast == last(np.where(actual < 0, actual * np.float32(0.5), actual))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_conv_transpose_of_other_types(dtype: Any) -> None:
+    x_shape, w_shape, strides, pads, dilations, output_padding, _ = TRANSPOSED["generator"]
+    x, w = normal(*x_shape, dtype=dtype), normal(*w_shape, seed=1, dtype=dtype)
+    expected = convolve_transposed(x, w, strides, pads, dilations, output_padding)
+    for constants in ((), (1,)):
+        options = {"constants": constants, "threads": 2}
+        attributes = {"strides": strides, "pads": pads}
+        check(run_node("ConvTranspose", [x, w], attributes, **options)[0], expected, dtype)
+
+
+def test_conv_transpose_output_shape() -> None:
+    x, w = normal(1, 3, 4, 5), normal(3, 4, 3, 3, seed=1)
+    attributes = {"strides": [2, 2], "output_shape": [8, 12]}
+    expected = convolve_transposed(x, w, [2, 2], [1, 0, 0, 0], [1, 1], [0, 1])
+    check(run_node("ConvTranspose", [x, w], attributes)[0], expected)
+    upper = {"strides": [2, 2], "auto_pad": "SAME_UPPER"}
+    expected = convolve_transposed(x, w, [2, 2], [0, 0, 1, 1], [1, 1], [0, 0])
+    check(run_node("ConvTranspose", [x, w], upper)[0], expected)
+
+
+@pytest.mark.parametrize("activation", ["", "Relu", "HardSwish"])
+@pytest.mark.parametrize(
+    ("x_shape", "channels", "pads"),
+    [
+        ((1, 40, 14, 14), 33, [1, 1, 1, 1]),
+        ((3, 32, 17, 19), 48, [1, 1, 1, 1]),
+        ((1, 64, 16, 18), 64, [0, 0, 0, 0]),
+        ((1, 32, 18, 15), 32, [2, 0, 1, 3]),
+        ((1, 150, 30, 30), 130, [1, 1, 1, 1]),
+    ],
+)
+def test_3x3_of_known_size(
+    x_shape: tuple[int, ...], channels: int, pads: list[int], activation: str
+) -> None:
+    """With the size known at load, another algorithm may be chosen; its results are as good."""
+    x, b = normal(*x_shape), normal(channels, seed=2)
+    w = normal(channels, x_shape[1], 3, 3, seed=1)
+    expected = convolve(x, w, [1, 1], pads, [1, 1]) + wide(b).reshape(-1, 1, 1)
+    residual = normal(*expected.shape, seed=3)
+    expected += residual
+    if activation == "Relu":
+        expected = np.maximum(expected, 0)
+    elif activation == "HardSwish":
+        expected = expected * np.clip(expected / 6 + 0.5, 0, 1)
+    attributes = {"pads": pads, "activation": activation, "channels_last": 1}
+    inputs = [last(x), w, b, last(residual)]
+    options = {"domain": "bascule", "constants": (1, 2), "static": True}
+    whole = run_node("Conv", inputs, attributes, **options)[0]
+    check(whole, last(expected), tolerance=6e-6)
+    for threads in (2, 3):
+        again = run_node("Conv", inputs, attributes, threads=threads, runs=2, **options)[0]
+        assert (again == whole).all()
+    inputs = [last(x)[:1], w, b, last(residual)[:1]]
+    assert (run_node("Conv", inputs, attributes, **options)[0] == whole[:1]).all()
+    attributes = {"pads": pads, "activation": activation}
+    first = run_node("Conv", [x, w, b, residual], attributes, **options)[0]
+    assert (last(first) == whole).all()

@@ -25,12 +25,17 @@ def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
-def check(actual: np.ndarray, expected: np.ndarray, dtype: Any = np.float32) -> None:
+def check(
+    actual: np.ndarray,
+    expected: np.ndarray,
+    dtype: Any = np.float32,
+    tolerance: float | None = None,
+) -> None:
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
     largest = np.abs(expected).max(initial=1.0)
     error = np.abs(actual.astype(np.float64) - expected).max(initial=0.0)
-    assert error <= TOLERANCE[np.dtype(dtype)] * largest
+    assert error <= (tolerance or TOLERANCE[np.dtype(dtype)]) * largest
 
 
 def wide(x: np.ndarray) -> np.ndarray:

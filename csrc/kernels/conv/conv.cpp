@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conv of the standard and of domain `bascule`: Y = activation(X * W + B + residual). Everything is
 // computed with channels last; inputs with channels first are transposed on the way in and out.
+#include <utility>
+
 #include "kernels/activation.h"
 #include "kernels/conv/layout.h"
 #include "kernels/conv/run.h"
@@ -36,14 +38,17 @@ class Conv final : public Kernel {
       packed_ = Tensor::allocate(DType::float64, Shape{packed_weights_size<double>(sizes)});
       pack_weights(sizes, w->data<double>(), packed_.data<double>());
     } else {
-      packed_ = Tensor::allocate(DType::float32, Shape{packed_weights_size<float>(sizes)});
-      if (w->dtype() == DType::float32) {
-        pack_weights(sizes, w->data<float>(), packed_.data<float>());
-      } else {
-        Tensor wide = Tensor::allocate(DType::float32, w->shape());
+      Tensor wide = *w;
+      if (w->dtype() != DType::float32) {
+        wide = Tensor::allocate(DType::float32, w->shape());
         widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
-        pack_weights<float>(sizes, wide.data<float>(), packed_.data<float>());
       }
+      winograd_ = winograd_fits(node);
+      packed_ = Tensor::allocate(
+          DType::float32,
+          Shape{winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes)});
+      (winograd_ ? pack_winograd : pack_weights<float>)(sizes, std::as_const(wide).data<float>(),
+                                                        packed_.data<float>());
     }
     w_shape_ = w->shape();
     node.release_constant(1);
@@ -76,11 +81,28 @@ class Conv final : public Kernel {
   }
 
  private:
+  // Whether the sizes of the image are known, and such that Winograd's form pays.
+  bool winograd_fits(const NodeSpec& node) const {
+    if (node.inputs[0].rank() != 4) return false;
+    Shape x(*node.inputs[0].shape);
+    x[0] = 1;
+    for (const int64_t size : x) {
+      if (size <= 0) return false;
+    }
+    const Shape& w = node.constant(1)->shape();
+    try {
+      return winograd_pays(attributes_.conv(x, w));
+    } catch (const Error&) {
+      return false;  // run() says what does not fit
+    }
+  }
+
   // `elements` gives a tensor's elements as T.
   template <class T, class Elements>
   void run_typed(RunContext& c, const ConvSizes& s, T* y, Elements&& elements) const {
     Convolution<T> v{};
     v.sizes = s;
+    v.winograd = winograd_;
     v.x = elements(c.input(0));
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
@@ -108,6 +130,7 @@ class Conv final : public Kernel {
 
   ConvAttributes attributes_;
   Activation activation_;
+  bool winograd_ = false;
   Tensor packed_;  // empty: the weights are not constant
   Shape w_shape_;
 };

@@ -3,49 +3,24 @@
 // the taps of one kernel row are one run of memory, [kernel width * C] long (without dilation). No
 // im2col: padded inputs are copied once into a buffer with a zero border, others are read in place.
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
+#include "kernels/conv/border.h"
 #include "kernels/conv/run.h"
 
 namespace bascule {
 
 namespace {
 
-// The input of one image as the taps read it, in pixels, border included.
-struct Bordered {
-  Spatial size;
-  bool copied = false;
-};
-
 Bordered bordered_input(const ConvSizes& s) {
   Bordered result;
   for (size_t i = 0; i < 3; ++i) {
     result.size[i] = (s.out[i] - 1) * s.stride[i] + (s.kernel[i] - 1) * s.dilation[i] + 1;
     result.copied |= s.pad[i] > 0 || result.size[i] > s.in[i];
+    result.before[i] = s.pad[i];
   }
   if (!result.copied) result.size = s.in;
   return result;
-}
-
-// Row `row` of the bordered buffer (depth and height as one index).
-template <class T>
-void copy_row(const ConvSizes& s, const Bordered& b, const T* image, T* border, int64_t row) {
-  const int64_t channels = s.in_channels;
-  const int64_t width = b.size[2] * channels;
-  T* to = border + row * width;
-  const int64_t z = row / b.size[1] - s.pad[0];
-  const int64_t y = row % b.size[1] - s.pad[1];
-  if (z < 0 || z >= s.in[0] || y < 0 || y >= s.in[1]) {
-    std::fill_n(to, width, T{});
-    return;
-  }
-  const int64_t left = std::min(s.pad[2] * channels, width);
-  const int64_t middle = std::min(s.in[2] * channels, width - left);
-  std::fill_n(to, left, T{});
-  std::memcpy(to + left, image + (z * s.in[1] + y) * s.in[2] * channels,
-              static_cast<size_t>(middle) * sizeof(T));
-  std::fill_n(to + left + middle, width - left - middle, T{});
 }
 
 template <class T>
@@ -74,7 +49,7 @@ class Dense {
         c.parallel_for(rows, static_cast<double>(border_.size[2] * s_.in_channels) / 8,
                        [&](int64_t begin, int64_t end) {
                          for (int64_t row = begin; row < end; ++row) {
-                           copy_row(s_, border_, image, border, row);
+                           copy_bordered_row(s_, border_, image, border, row);
                          }
                        });
         image = border;
@@ -103,7 +78,7 @@ class Dense {
                        if (space != nullptr) {
                          T* border = space + size * first;
                          for (int64_t row = 0; row < rows; ++row)
-                           copy_row(s_, border_, image, border, row);
+                           copy_bordered_row(s_, border_, image, border, row);
                          image = border;
                        }
                        set_taps(image, taps);
@@ -248,6 +223,7 @@ template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& v) {
   if (v.sizes.batch * v.sizes.out_pixels() * v.sizes.out_channels == 0) return;
   if constexpr (std::is_same_v<T, float>) {
+    if (v.winograd) return run_winograd(c, v);
     if (is_depthwise(v.sizes)) return run_depthwise(c, v);
   }
   run_dense(c, v);

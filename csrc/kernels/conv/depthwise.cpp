@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
-// Depthwise convolution of one output row, vectorized over channels. A block of neighbouring pixels
-// goes over the channels together: a tap is loaded once for the block, and a pixel of the input
-// once for all taps of a row that fall on it.
+// Depthwise convolution of one output row, vectorized over channels. One vector of channels goes
+// over all pixels of the row before the next: its taps stay in registers or in the first cache, and
+// a pixel of the input is loaded once for the block of neighbouring results that it is part of.
 #include "kernels/conv/depthwise.h"
 
 #include "simd/vec.h"
@@ -10,57 +10,69 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
-BASCULE_INLINE F32 finish(const DepthwiseRow& d, F32 sum, int64_t at, int64_t count) {
-  if (d.residual != nullptr) sum = sum + load(d.residual + at, count, 0);
-  if (d.clamp) {
-    sum = sum < d.low ? set(d.low) : sum;
-    sum = sum > d.high ? set(d.high) : sum;
+// One vector of channels of a row. `whole`: all of its lanes are channels.
+template <bool whole>
+struct Row {
+  const DepthwiseRow& d;
+  int64_t channel;
+  int64_t count;
+  F32 bias;
+
+  __attribute__((always_inline)) F32 get(const float* p) const {
+    if constexpr (whole) {
+      return load(p);
+    } else {
+      return load(p, count, 0);
+    }
   }
-  return sum;
-}
 
-BASCULE_INLINE F32 start(const DepthwiseRow& d, int64_t channel, int64_t count) {
-  return d.bias != nullptr ? load(d.bias + channel, count, 0) : F32{};
-}
+  __attribute__((always_inline)) void put(int64_t out, F32 sum) const {
+    const int64_t at = out * d.channels + channel;
+    if (d.residual != nullptr) sum = sum + get(d.residual + at);
+    if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
+    if constexpr (whole) {
+      store(d.y + at, sum);
+    } else {
+      store(d.y + at, sum, count);
+    }
+  }
 
-// One pixel, with the taps [first, last) of each row.
-void pixel(const DepthwiseRow& d, int64_t out, int64_t first, int64_t last) {
-  const int64_t from = out * d.stride - d.pad;
-  for_vectors(d.channels, [&](int64_t channel, int64_t count) {
-    F32 sum = start(d, channel, count);
+  // One pixel of any kind: the taps that fall outside are left out.
+  void pixel(int64_t out) const {
+    const int64_t from = out * d.stride - d.pad;
+    int64_t first = from < 0 ? (-from + d.dilation - 1) / d.dilation : 0;
+    int64_t last = from < d.width ? (d.width - 1 - from) / d.dilation + 1 : 0;
+    if (last > d.kernel) last = d.kernel;
+    F32 sum = bias;
     for (int64_t r = 0; r < d.rows; ++r) {
       const float* x = d.x[r] + channel;
       const float* w = d.w[r] + channel;
       for (int64_t k = first; k < last; ++k) {
-        sum = fma(load(x + (from + k * d.dilation) * d.channels, count, 0),
-                  load(w + k * d.channels, count, 0), sum);
+        sum = fma(get(x + (from + k * d.dilation) * d.channels), get(w + k * d.channels), sum);
       }
     }
-    const int64_t at = out * d.channels + channel;
-    store(d.y + at, finish(d, sum, at, count), count);
-  });
-}
+    put(out, sum);
+  }
 
-// `pixels` pixels from `out` whose taps all lie inside the input, dilation 1.
-template <int kernel, int stride, int pixels>
-void pixel_block(const DepthwiseRow& d, int64_t out) {
-  const int64_t channels = d.channels;
-  const int64_t from = (out * stride - d.pad) * channels;
-  for_vectors(channels, [&](int64_t channel, int64_t count) {
+  // `pixels` pixels from `out`, dilation 1. The taps all lie inside the input, but for those on the
+  // first `skip` columns of the block and the last `drop`, which are left out.
+  template <int kernel, int stride, int pixels, int skip = 0, int drop = 0>
+  __attribute__((always_inline)) void block(int64_t out) const {
+    const int64_t channels = d.channels;
+    const int64_t from = (out * stride - d.pad) * channels + channel;
     F32 sum[pixels];
-    const F32 bias = start(d, channel, count);
 #pragma GCC unroll 8
     for (int p = 0; p < pixels; ++p) sum[p] = bias;
     for (int64_t r = 0; r < d.rows; ++r) {
-      const float* x = d.x[r] + from + channel;
+      const float* x = d.x[r] + from;
       const float* w = d.w[r] + channel;
       F32 tap[kernel];
 #pragma GCC unroll 7
-      for (int k = 0; k < kernel; ++k) tap[k] = load(w + k * channels, count, 0);
+      for (int k = 0; k < kernel; ++k) tap[k] = get(w + k * channels);
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
 #pragma GCC unroll 24
-      for (int i = 0; i < (pixels - 1) * stride + kernel; ++i) {
-        const F32 value = load(x + i * channels, count, 0);
+      for (int i = skip; i < (pixels - 1) * stride + kernel - drop; ++i) {
+        const F32 value = get(x + i * channels);
 #pragma GCC unroll 8
         for (int p = 0; p < pixels; ++p) {
           const int k = i - p * stride;
@@ -69,53 +81,128 @@ void pixel_block(const DepthwiseRow& d, int64_t out) {
       }
     }
 #pragma GCC unroll 8
-    for (int p = 0; p < pixels; ++p) {
-      const int64_t at = (out + p) * channels + channel;
-      store(d.y + at, finish(d, sum[p], at, count), count);
-    }
-  });
-}
+    for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
+  }
 
-template <int kernel, int stride>
-void inside(const DepthwiseRow& d, int64_t begin, int64_t end) {
-  constexpr int pixels = lanes == 16 ? 8 : 4;
-  int64_t out = begin;
-  for (; out + pixels <= end; out += pixels) pixel_block<kernel, stride, pixels>(d, out);
-  for (; out + 2 <= end; out += 2) pixel_block<kernel, stride, 2>(d, out);
-  if (out < end) pixel_block<kernel, stride, 1>(d, out);
-}
+  template <int kernel, int stride>
+  void inside(int64_t out, int64_t end) const {
+    constexpr int pixels = lanes == 16 ? 8 : 4;
+    for (; out + pixels <= end; out += pixels) block<kernel, stride, pixels>(out);
+    for (; out + 2 <= end; out += 2) block<kernel, stride, 2>(out);
+    if (out < end) block<kernel, stride, 1>(out);
+  }
+
+  // A kernel of 3 columns and exactly `rows` rows: all taps in registers.
+  template <int stride, int rows>
+  void inside_3(int64_t out, int64_t end) const {
+    constexpr int pixels = 4;
+    const int64_t channels = d.channels;
+    F32 tap[rows][3];
+    const float* x[rows];
+#pragma GCC unroll 3
+    for (int r = 0; r < rows; ++r) {
+      x[r] = d.x[r] + (out * stride - d.pad) * channels + channel;
+#pragma GCC unroll 3
+      for (int k = 0; k < 3; ++k) tap[r][k] = get(d.w[r] + k * channels + channel);
+    }
+    for (; out + pixels <= end; out += pixels) {
+      F32 sum[pixels];
+#pragma GCC unroll 4
+      for (int p = 0; p < pixels; ++p) sum[p] = bias;
+#pragma GCC unroll 3
+      for (int r = 0; r < rows; ++r) {
+        const float* at = x[r];
+#pragma GCC unroll 9
+        for (int i = 0; i < (pixels - 1) * stride + 3; ++i) {
+          const F32 value = get(at);
+          at += channels;
+#pragma GCC unroll 4
+          for (int p = 0; p < pixels; ++p) {
+            const int k = i - p * stride;
+            if (k >= 0 && k < 3) sum[p] = fma(value, tap[r][k], sum[p]);
+          }
+        }
+        x[r] += pixels * stride * channels;
+      }
+#pragma GCC unroll 4
+      for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
+    }
+    for (; out < end; ++out) {
+      F32 sum = bias;
+#pragma GCC unroll 3
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) sum = fma(get(x[r] + k * channels), tap[r][k], sum);
+        x[r] += stride * channels;
+      }
+      put(out, sum);
+    }
+  }
+
+  // The row of a kernel with half of it as padding, stride 1 or 2.
+  template <int kernel, int stride>
+  void padded(int64_t begin, int64_t end) const {
+    constexpr int pad = kernel / 2;
+    constexpr int left = (pad + stride - 1) / stride;
+    if (begin == left && begin < end) {
+      block<kernel, stride, left, pad>(0);
+    } else {
+      for (int64_t out = 0; out < begin; ++out) pixel(out);
+    }
+    if constexpr (kernel == 3) {
+      inside_3<stride>(begin, end);
+    } else {
+      inside<kernel, stride>(begin, end);
+    }
+    if (stride == 1 && begin < end && d.out_width - end == pad) {
+      block<kernel, stride, pad, 0, pad>(end);
+    } else {
+      for (int64_t out = end; out < d.out_width; ++out) pixel(out);
+    }
+  }
+
+  template <int stride>
+  void inside_3(int64_t out, int64_t end) const {
+    if (d.rows == 3) {
+      inside_3<stride, 3>(out, end);
+    } else if (d.rows == 2) {
+      inside_3<stride, 2>(out, end);
+    } else {
+      inside<3, stride>(out, end);
+    }
+  }
+
+  void run() const {
+    const int64_t reach = (d.kernel - 1) * d.dilation + 1;
+    // Pixels [begin, end) have all their taps inside.
+    int64_t begin = (d.pad + d.stride - 1) / d.stride;
+    int64_t end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
+    if (end > d.out_width) end = d.out_width;
+    if (begin > end) begin = end;
+    const bool plain = d.dilation == 1 && d.stride <= 2 && d.pad == d.kernel / 2;
+    if (plain && d.kernel == 3) {
+      d.stride == 1 ? padded<3, 1>(begin, end) : padded<3, 2>(begin, end);
+    } else if (plain && d.kernel == 5) {
+      d.stride == 1 ? padded<5, 1>(begin, end) : padded<5, 2>(begin, end);
+    } else if (plain && d.kernel == 7) {
+      d.stride == 1 ? padded<7, 1>(begin, end) : padded<7, 2>(begin, end);
+    } else {
+      for (int64_t out = 0; out < d.out_width; ++out) pixel(out);
+    }
+  }
+};
 
 }  // namespace
 
 void depthwise_row(const DepthwiseRow& d) {
-  const int64_t reach = (d.kernel - 1) * d.dilation + 1;
-  // Pixels [begin, end) have all their taps inside.
-  int64_t begin = (d.pad + d.stride - 1) / d.stride;
-  int64_t end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
-  if (end > d.out_width) end = d.out_width;
-  if (begin > end) begin = end;
-  const auto border = [&](int64_t from, int64_t to) {
-    for (int64_t out = from; out < to; ++out) {
-      const int64_t x = out * d.stride - d.pad;
-      int64_t first = x < 0 ? (-x + d.dilation - 1) / d.dilation : 0;
-      int64_t last = x < d.width ? (d.width - 1 - x) / d.dilation + 1 : 0;
-      if (last > d.kernel) last = d.kernel;
-      if (first > last) first = last;
-      pixel(d, out, first, last);
+  for (int64_t i = 0; i < d.channels; i += lanes) {
+    const int64_t count = d.channels - i;
+    if (count >= lanes) {
+      Row<true>{d, i, lanes, d.bias != nullptr ? load(d.bias + i) : F32{}}.run();
+    } else {
+      Row<false>{d, i, count, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run();
     }
-  };
-  border(0, begin);
-  const bool plain = d.dilation == 1 && d.stride <= 2;
-  if (plain && d.kernel == 3) {
-    d.stride == 1 ? inside<3, 1>(d, begin, end) : inside<3, 2>(d, begin, end);
-  } else if (plain && d.kernel == 5) {
-    d.stride == 1 ? inside<5, 1>(d, begin, end) : inside<5, 2>(d, begin, end);
-  } else if (plain && d.kernel == 7) {
-    d.stride == 1 ? inside<7, 1>(d, begin, end) : inside<7, 2>(d, begin, end);
-  } else {
-    for (int64_t out = begin; out < end; ++out) pixel(d, out, 0, d.kernel);
   }
-  border(end, d.out_width);
 }
 
 }  // namespace bascule::BASCULE_ISA

@@ -137,6 +137,20 @@ ConvSizes ConvAttributes::transposed(const Shape& x, const Shape& w) const {
   return s;
 }
 
+ConvSizes ConvAttributes::transposed_weights(const Shape& w) const {
+  ConvSizes s;
+  s.group = group_;
+  s.in_channels = w[0];
+  s.out_channels = w[1] * group_;
+  for (int i = 0; i < w.rank() - 2; ++i) {
+    const auto axis = static_cast<size_t>(5 - w.rank() + i);
+    s.kernel[axis] = w[2 + i];
+    s.stride[axis] = at(strides_, i, 1);
+    s.dilation[axis] = at(dilations_, i, 1);
+  }
+  return s;
+}
+
 Shape ConvAttributes::output_shape(const ConvSizes& s, int rank) const {
   Shape shape{s.batch};
   if (!channels_last_) shape.push_back(s.out_channels);

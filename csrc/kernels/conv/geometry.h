@@ -48,6 +48,8 @@ class ConvAttributes {
   ConvSizes conv_weights(const Shape& w) const;
   // Sizes of ConvTranspose for weights [C, M / group, kernel...].
   ConvSizes transposed(const Shape& x, const Shape& w) const;
+  // The part of them that follows from weights and attributes alone: all but the image sizes.
+  ConvSizes transposed_weights(const Shape& w) const;
   // The shape of Y; `rank` that of X.
   Shape output_shape(const ConvSizes& sizes, int rank) const;
 

@@ -26,7 +26,8 @@ template <class T>
 struct Convolution {
   ConvSizes sizes;
   const T* x;
-  const T* w;  // packed
+  const T* w;  // packed by pack_weights, or by pack_winograd
+  bool winograd = false;
   T* y;
   GemmEpilogue<T> epilogue;  // bias [M]
 };
@@ -34,7 +35,14 @@ struct Convolution {
 template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& convolution);
 
+// Whether Winograd's form is the faster one for 3x3 convolutions of this size. It takes weights of
+// its own, four times as large.
+bool winograd_pays(const ConvSizes& s);
+int64_t winograd_weights_size(const ConvSizes& s);
+void pack_winograd(const ConvSizes& s, const float* w, float* packed);
+
 // Parts of run_convolution.
+void run_winograd(RunContext& c, const Convolution<float>& convolution);
 void run_depthwise(RunContext& c, const Convolution<float>& convolution);
 template <class T>
 void run_dense(RunContext& c, const Convolution<T>& convolution);

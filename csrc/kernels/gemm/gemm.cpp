@@ -3,10 +3,24 @@
 
 #include <algorithm>
 #include <limits>
+#include <type_traits>
+
+#include "kernels/move/transpose_tile.h"
 
 namespace bascule {
 
 namespace {
+
+// Packs one panel of a matrix whose columns lie together in memory, as a transposition.
+void transpose_panel(const float* b, int64_t column_stride, int64_t k, int64_t columns,
+                     int64_t width, float* panel) {
+  transpose_tile<float>(
+      reinterpret_cast<const std::byte*>(b), column_stride * static_cast<int64_t>(sizeof(float)),
+      reinterpret_cast<std::byte*>(panel), width * static_cast<int64_t>(sizeof(float)), columns, k);
+  if (columns == width) return;
+  for (int64_t i = 0; i < k; ++i)
+    std::fill(panel + i * width + columns, panel + (i + 1) * width, 0);
+}
 
 // How a block is cut: rows into `rows` parts, panels into `columns` parts.
 struct Cut {
@@ -93,6 +107,13 @@ void pack_panels(const T* b, int64_t row_stride, int64_t column_stride, int64_t 
   const GemmFunctions<T>& functions = gemm_functions<T>();
   const int64_t width = functions.panel_width;
   for (int64_t j = 0; j < columns; j += width) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (row_stride == 1 && column_stride != 1) {
+        transpose_panel(b + j * column_stride, column_stride, k, std::min(width, columns - j),
+                        width, packed + j * k);
+        continue;
+      }
+    }
     functions.pack_panel(b + j * column_stride, row_stride, column_stride, k,
                          std::min(width, columns - j), packed + j * k);
   }
