@@ -115,6 +115,7 @@ class FusedElementwise final : public Kernel {
   // Everything that does not change from tile to tile.
   struct Plan {
     BoundStep steps[TileProgram::max_steps];
+    int slots = 0;
     int64_t elements = 0;  // of a tile
     int64_t slot_bytes = 0;
     struct Filled {
@@ -214,34 +215,47 @@ class FusedElementwise final : public Kernel {
                          ? in_slot(step.result.index)
                          : Source{outputs[step.result.index], item_size(step.op.output)};
     }
-    set_sizes(plan, slots);
+    set_sizes(plan, slots, plan.gathered_count > 0 ? loops.inner_size() : 0);
   }
 
-  void set_sizes(Plan& plan, int slots) const {
+  // `row`, if not 0, is the length of the rows that broadcast operands repeat: tiles that do not
+  // cross the ends of rows need no copy of them.
+  void set_sizes(Plan& plan, int slots, int64_t row) const {
     const int64_t per_element = std::max(slots, 1) * program_.slot_item_size;
     int64_t elements = std::min(most_elements, target_bytes / per_element) / 64 * 64;
     if (elements == 0) elements = 64;
+    if (row > elements) {
+      const int64_t pieces = (row + elements - 1) / elements;
+      if (row % pieces == 0) elements = row / pieces;
+    } else if (row >= elements / 4) {
+      elements = row;
+    }
+    plan.slots = slots;
     plan.elements = elements;
-    plan.slot_bytes = elements * program_.slot_item_size;
+    plan.slot_bytes = (elements * program_.slot_item_size + 63) / 64 * 64;
   }
 
   void run_tiles(const Plan& plan, const BroadcastLoops<max_inputs>& loops, int64_t begin,
                  int64_t end, std::byte* memory, std::byte* const* outputs) const {
+    std::byte* places[max_slots];
+    for (int slot = 0; slot < plan.slots; ++slot) places[slot] = memory + slot * plan.slot_bytes;
     for (int i = 0; i < plan.splat_count; ++i) {
       const auto& splat = plan.splats[i];
-      splat_element(splat.data, memory + splat.slot * plan.slot_bytes, splat.size,
+      splat_element(splat.data, places[splat.slot], splat.size,
                     std::min(plan.elements, end - begin));
     }
     const auto address = [&](const Source& source, int64_t first) {
-      if (source.slot >= 0) return memory + source.slot * plan.slot_bytes;
+      if (source.slot >= 0) return places[source.slot];
       return source.base + first * source.step;
     };
-    for (int64_t first = begin; first < end; first += plan.elements) {
-      const int64_t count = std::min(plan.elements, end - first);
+    for (int64_t first = begin, count; first < end; first += count) {
+      count = std::min(plan.elements - first % plan.elements, end - first);
       for (int i = 0; i < plan.gathered_count; ++i) {
         const auto& one = plan.gathered[i];
-        gather_tile(loops, one.input, one.data, one.size, first, count,
-                    memory + one.slot * plan.slot_bytes);
+        const std::byte* found = find_tile(loops, one.input, one.data, one.size, first, count);
+        std::byte* own = memory + one.slot * plan.slot_bytes;
+        if (found == nullptr) gather_tile(loops, one.input, one.data, one.size, first, count, own);
+        places[one.slot] = found != nullptr ? const_cast<std::byte*>(found) : own;
       }
       for (size_t i = 0; i < program_.steps.size(); ++i) {
         const BoundStep& step = plan.steps[i];
@@ -254,7 +268,7 @@ class FusedElementwise final : public Kernel {
         const TileProgram::Output& output = program_.outputs[i];
         if (output.source.kind != Place::Kind::slot) continue;
         const int64_t size = item_size(output.dtype);
-        std::memcpy(outputs[i] + first * size, memory + output.source.index * plan.slot_bytes,
+        std::memcpy(outputs[i] + first * size, places[output.source.index],
                     static_cast<size_t>(count * size));
       }
     }

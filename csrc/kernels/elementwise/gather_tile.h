@@ -15,6 +15,11 @@ void fill_elements(T* to, T value, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = value;
 }
 
+template <class T>
+void copy_elements(T* to, const T* from, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
 // Elements wide enough for any type but strings.
 struct Wide {
   uint64_t low, high;
@@ -48,10 +53,9 @@ void gather_block(const Block& block, const T* from, int64_t position, int64_t c
   if (block.inner_stride != 0 && block.outer_stride == 0) {
     // The same run again and again: each copy doubles what there is.
     const int64_t once = std::min(count, block.inner_size);
-    for (int64_t i = 0; i < once; ++i) {
-      to[i] = from[inner];
-      if (++inner == block.inner_size) inner = 0;
-    }
+    const int64_t head = std::min(once, block.inner_size - inner);
+    copy_elements(to, from + inner, head);
+    copy_elements(to + head, from, once - head);
     for (int64_t have = once; have < count; have *= 2) {
       std::memcpy(to + have, to, static_cast<size_t>(std::min(have, count - have)) * sizeof(T));
     }
@@ -60,12 +64,29 @@ void gather_block(const Block& block, const T* from, int64_t position, int64_t c
   for (int64_t done = 0; done < count; inner = 0, from += block.outer_stride) {
     const int64_t run = std::min(count - done, block.inner_size - inner);
     if (block.inner_stride != 0) {
-      for (int64_t i = 0; i < run; ++i) to[done + i] = from[inner + i];
+      copy_elements(to + done, from + inner, run);
     } else {
       fill_elements(to + done, *from, run);
     }
     done += run;
   }
+}
+
+// Where what operand k shows for the output elements [begin, begin + count) lies as it is, or null.
+template <class Loops>
+const std::byte* find_tile(const Loops& loops, int k, const std::byte* data, int64_t size,
+                           int64_t begin, int64_t count) {
+  const auto block = loops.block(k);
+  if (block.inner_stride == 0) return nullptr;
+  const std::byte* found = nullptr;
+  loops.for_block_runs(k, begin, begin + count,
+                       [&](int64_t offset, int64_t position, int64_t, int64_t run) {
+                         const int64_t inner = position % block.inner_size;
+                         if (run != count || inner + count > block.inner_size) return;
+                         const int64_t row = position / block.inner_size;
+                         found = data + (offset + row * block.outer_stride + inner) * size;
+                       });
+  return found;
 }
 
 // Writes what operand k shows for the output elements [begin, begin + count) to `to`.
