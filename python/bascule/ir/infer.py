@@ -32,8 +32,16 @@ _GRAPH, _GRAPHS = 5, 10
 _MAX_ROUNDS = 6
 """Runs of inference beyond the first."""
 
-# UnicodeDecodeError: the message quotes an attribute that is no text.
-_INFERENCE_ERRORS = (InferenceError, UnicodeDecodeError, MemoryError)
+# Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError, comes
+# of a message that quotes an attribute that is no text.
+_INFERENCE_ERRORS = (
+    InferenceError,
+    ValueError,
+    IndexError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+)
 
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
