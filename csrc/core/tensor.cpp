@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/tensor.h"
 
-#include <cstdlib>
 #include <cstring>
 #include <new>
+#include <utility>
 
+#include "core/buffer_cache.h"
 #include "core/value.h"
 
 namespace bascule {
@@ -54,12 +55,13 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
   }
   // A multiple of the alignment, with room for kernels that read a whole vector at the end.
   const size_t bytes = (static_cast<size_t>(byte_size(dtype, size)) + 127) / 64 * 64;
-  void* data = std::aligned_alloc(64, bytes);
-  if (data == nullptr) {
+  std::shared_ptr<void> owner = allocate_buffer(bytes);
+  if (owner == nullptr) {
     fail("cannot allocate " + std::to_string(bytes) + " bytes for a tensor(" + name_of(dtype) +
          ") of shape " + shape.text());
   }
-  return Tensor(dtype, shape, data, std::shared_ptr<void>(data, std::free));
+  void* data = owner.get();
+  return Tensor(dtype, shape, data, std::move(owner));
 }
 
 Tensor Tensor::of(std::span<const int64_t> values) {
