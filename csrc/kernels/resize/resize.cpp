@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// Resize: nearest copies elements; linear and cubic interpolation run axis by axis, those that
+// shrink most first. Floats of 32 bits and less, and 8- and 16-bit integers, are interpolated as
+// float32, the wider types as float64.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "kernels/resize/axis_table.h"
+#include "kernels/resize/resize_rows.h"
+#include "runtime/kernel.h"
+
+namespace bascule {
+namespace {
+
+using FloatWork = Types<float, Float16, BFloat16, int8_t, uint8_t, int16_t, uint16_t>;
+using DoubleWork = Types<double, int32_t, uint32_t, int64_t, uint64_t>;
+
+// Whether sizes keep the quotient of the axes.
+enum class Aspect : uint8_t { stretch, not_larger, not_smaller };
+
+struct AxisList {
+  std::array<ResizedAxis, Shape::max_rank> items;
+  int count = 0;
+
+  void add(const ResizedAxis& axis) { items[static_cast<size_t>(count++)] = axis; }
+  ResizedAxis* begin() { return items.data(); }
+  ResizedAxis* end() { return items.data() + count; }
+  const ResizedAxis* begin() const { return items.data(); }
+  const ResizedAxis* end() const { return items.data() + count; }
+};
+
+// Rounds (ties to even) into the range of an integer type, or to a narrower float.
+template <class S, class T>
+S convert_back(T value) {
+  if constexpr (std::is_integral_v<S>) {
+    constexpr auto low = static_cast<T>(std::numeric_limits<S>::min());
+    constexpr auto high = static_cast<T>(std::numeric_limits<S>::max());
+    value = std::nearbyint(value);
+    if (!(value > low)) return std::numeric_limits<S>::min();
+    if (value >= high) return std::numeric_limits<S>::max();
+    return static_cast<S>(value);
+  } else {
+    return static_cast<S>(value);
+  }
+}
+
+template <class T>
+struct Taps {
+  int64_t count;
+  const int32_t* indices;
+  const T* weights;
+};
+
+template <class T>
+Taps<T> make_taps(RunContext& c, const Sampling& sampling, const ResizedAxis& axis) {
+  Taps<T> taps;
+  taps.count = tap_count(sampling, axis);
+  const int64_t size = taps.count * axis.output;
+  int32_t* indices = c.workspace<int32_t>(size);
+  double* weights = c.workspace<double>(size);
+  fill_taps(sampling, axis, indices, weights);
+  taps.indices = indices;
+  if constexpr (std::is_same_v<T, double>) {
+    taps.weights = weights;
+  } else {
+    T* narrow = c.workspace<T>(size);
+    for (int64_t i = 0; i < size; ++i) narrow[i] = static_cast<T>(weights[i]);
+    taps.weights = narrow;
+  }
+  return taps;
+}
+
+// One axis of x, which has this shape, into y.
+template <class T>
+void resize_axis(RunContext& c, const Sampling& sampling, T extrapolation, const ResizedAxis& axis,
+                 const Shape& shape, const T* x, T* y) {
+  const Taps<T> taps = make_taps<T>(c, sampling, axis);
+  const ResizeFunctions<T>& loops = resize_functions<T>();
+  const int64_t outer = shape.product(0, axis.axis);
+  const int64_t inner = shape.product(axis.axis + 1, shape.rank());
+  const double cost = static_cast<double>(taps.count) / 4;
+  // Not for every element: outputs to extrapolate have no taps.
+  const bool extrapolates = std::any_of(taps.indices, taps.indices + axis.output,
+                                        [](int32_t index) { return index < 0; });
+  if (inner == 1 && !extrapolates) {
+    c.parallel_for(outer, cost * static_cast<double>(axis.output), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        loops.blend_row(x + i * axis.input, taps.indices, taps.weights, taps.count, axis.output,
+                        y + i * axis.output);
+      }
+    });
+    return;
+  }
+  c.parallel_for(
+      outer * axis.output, cost * static_cast<double>(inner), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t o = i % axis.output;
+          if (taps.indices[o] < 0) {
+            std::fill_n(y + i * inner, inner, extrapolation);
+          } else {
+            loops.blend_runs(x + i / axis.output * axis.input * inner, inner, taps.indices + o,
+                             taps.weights + o, axis.output, taps.count, inner, y + i * inner);
+          }
+        }
+      });
+}
+
+// S: the elements; T: what they are interpolated as.
+template <class S, class T>
+void interpolate(RunContext& c, const Sampling& sampling, double extrapolation, AxisList axes,
+                 const Tensor& x, Tensor& y) {
+  // Shrink first; of equal axes the last one first, since the passes over runs are the faster.
+  std::stable_sort(axes.begin(), axes.end(), [](const ResizedAxis& a, const ResizedAxis& b) {
+    const double left = static_cast<double>(a.output) / static_cast<double>(a.input);
+    const double right = static_cast<double>(b.output) / static_cast<double>(b.input);
+    return left != right ? left < right : a.axis > b.axis;
+  });
+  const T* from;
+  if constexpr (std::is_same_v<S, T>) {
+    from = x.data<T>();
+  } else {
+    T* wide = c.workspace<T>(x.size());
+    for (int64_t i = 0; i < x.size(); ++i) {
+      wide[i] = static_cast<T>(static_cast<Compute<S>>(x.data<S>()[i]));
+    }
+    from = wide;
+  }
+  Shape shape = x.shape();
+  for (const ResizedAxis& axis : axes) {
+    Shape next = shape;
+    next[axis.axis] = axis.output;
+    const bool last = &axis == axes.end() - 1;
+    T* to = last && std::is_same_v<S, T> ? y.data<T>() : c.workspace<T>(next.size());
+    resize_axis(c, sampling, static_cast<T>(extrapolation), axis, shape, from, to);
+    from = to;
+    shape = next;
+  }
+  if constexpr (!std::is_same_v<S, T>) {
+    for (int64_t i = 0; i < y.size(); ++i) y.data<S>()[i] = convert_back<S, T>(from[i]);
+  }
+}
+
+// `count` runs of `bytes` bytes from x + indices[i] * bytes.
+template <size_t bytes>
+void gather_runs(const std::byte* x, const int32_t* indices, int64_t count, std::byte* y) {
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(y + i * static_cast<int64_t>(bytes), x + indices[i] * static_cast<int64_t>(bytes),
+                bytes);
+  }
+}
+
+// Copies elements, whatever they are. `fill` is one element, for what is outside.
+void copy_nearest(RunContext& c, const Sampling& sampling, const AxisList& axes, const Tensor& x,
+                  Tensor& y, const std::byte* fill) {
+  const int rank = x.rank();
+  std::array<const int32_t*, Shape::max_rank> tables{};
+  int last = 0;
+  bool extrapolates = false;
+  for (const ResizedAxis& axis : axes) {
+    int32_t* indices = c.workspace<int32_t>(axis.output);
+    fill_taps(sampling, axis, indices, nullptr);
+    extrapolates |=
+        std::any_of(indices, indices + axis.output, [](int32_t index) { return index < 0; });
+    tables[static_cast<size_t>(axis.axis)] = indices;
+    last = std::max(last, axis.axis);
+  }
+  // A row: all of the last resized axis, in runs of what lies behind it.
+  const int64_t item = item_size(x.dtype());
+  const int64_t run = x.shape().product(last + 1, rank) * item;
+  const int64_t row = y.dim(last);
+  const int64_t rows = y.shape().product(0, last);
+  const int32_t* along = tables[static_cast<size_t>(last)];
+  const auto fill_run = [&](std::byte* to, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += item) std::memcpy(to + i, fill, static_cast<size_t>(item));
+  };
+  c.parallel_for(rows, static_cast<double>(row * run) / 8, [&](int64_t begin, int64_t end) {
+    int64_t previous = -2;
+    for (int64_t r = begin; r < end; ++r) {
+      // The source row, -1 when it is outside.
+      int64_t from = 0;
+      int64_t stride = 1;
+      int64_t rest = r;
+      for (int axis = last - 1; axis >= 0; --axis) {
+        int64_t i = rest % y.dim(axis);
+        rest /= y.dim(axis);
+        if (tables[static_cast<size_t>(axis)] != nullptr) i = tables[static_cast<size_t>(axis)][i];
+        from = i < 0 || from < 0 ? -1 : from + i * stride;
+        stride *= x.dim(axis);
+      }
+      std::byte* to = y.raw() + r * row * run;
+      if (from == previous) {
+        std::memcpy(to, to - row * run, static_cast<size_t>(row * run));
+        continue;
+      }
+      previous = from;
+      if (from < 0) {
+        fill_run(to, row * run);
+        continue;
+      }
+      const std::byte* source = x.raw() + from * x.dim(last) * run;
+      if (extrapolates) {
+        for (int64_t i = 0; i < row; ++i) {
+          if (along[i] < 0) {
+            fill_run(to + i * run, run);
+          } else {
+            std::memcpy(to + i * run, source + along[i] * run, static_cast<size_t>(run));
+          }
+        }
+      } else if (run == 1) {
+        gather_runs<1>(source, along, row, to);
+      } else if (run == 2) {
+        gather_runs<2>(source, along, row, to);
+      } else if (run == 4) {
+        gather_runs<4>(source, along, row, to);
+      } else if (run == 8) {
+        gather_runs<8>(source, along, row, to);
+      } else {
+        for (int64_t i = 0; i < row; ++i) {
+          std::memcpy(to + i * run, source + along[i] * run, static_cast<size_t>(run));
+        }
+      }
+    }
+  });
+}
+
+class Resize final : public Kernel {
+ public:
+  static Capability capability(const NodeSpec& node) {
+    const DType dtype = node.dtype(0);
+    if (contains(FloatWork{}, dtype) || contains(DoubleWork{}, dtype)) return accept;
+    if (node.get_string("mode", "nearest") == "nearest" &&
+        node.get_string("coordinate_transformation_mode", "") != "tf_crop_and_resize" &&
+        !is_packed(dtype) && dtype != DType::string) {
+      return accept;
+    }
+    return reject(std::string("input 0 of type ") + name_of(dtype) + " is not supported");
+  }
+
+  explicit Resize(const NodeSpec& node)
+      : sampling_(node),
+        extrapolation_(static_cast<double>(node.get_float("extrapolation_value", 0))),
+        has_axes_(node.has("axes")),
+        axes_(node.get_ints("axes")) {
+    const std::string aspect = node.get_string("keep_aspect_ratio_policy", "stretch");
+    if (aspect == "not_larger") {
+      aspect_ = Aspect::not_larger;
+    } else if (aspect == "not_smaller") {
+      aspect_ = Aspect::not_smaller;
+    } else if (aspect != "stretch") {
+      invalid("attribute 'keep_aspect_ratio_policy' is '" + aspect + "'");
+    }
+  }
+
+  void run(RunContext& c) const override {
+    const Tensor& x = c.input(0);
+    Shape shape = x.shape();
+    AxisList axes;
+    for (const ResizedAxis& axis : find_axes(c, x)) {
+      if (axis.input == 0 && axis.output > 0) {
+        fail("axis " + std::to_string(axis.axis) + " is empty and cannot be resized to " +
+             std::to_string(axis.output));
+      }
+      if (axis.input > std::numeric_limits<int32_t>::max()) {
+        fail("axis " + std::to_string(axis.axis) + " is longer than 2^31");
+      }
+      shape[axis.axis] = axis.output;
+      if (!axis.is_identity(sampling_)) axes.add(axis);
+    }
+    if (axes.count == 0) {
+      c.alias_output(0, x, shape);
+      return;
+    }
+    Tensor& y = c.output(0, x.dtype(), shape);
+    if (y.size() == 0) return;
+    if (sampling_.mode == ResizeMode::nearest) {
+      std::byte fill[16] = {};
+      visit(NumericTypes{}, x.dtype(), [&](auto tag) {
+        using S = typename decltype(tag)::type;
+        const S value = convert_back<S, Compute<S>>(static_cast<Compute<S>>(extrapolation_));
+        std::memcpy(fill, &value, sizeof(value));
+      });
+      copy_nearest(c, sampling_, axes, x, y, fill);
+      return;
+    }
+    visit(FloatWork{}, x.dtype(), [&](auto tag) {
+      using S = typename decltype(tag)::type;
+      interpolate<S, float>(c, sampling_, extrapolation_, axes, x, y);
+    });
+    visit(DoubleWork{}, x.dtype(), [&](auto tag) {
+      using S = typename decltype(tag)::type;
+      interpolate<S, double>(c, sampling_, extrapolation_, axes, x, y);
+    });
+  }
+
+ private:
+  AxisList find_axes(RunContext& c, const Tensor& x) const {
+    AxisList axes;
+    const int count = has_axes_ ? static_cast<int>(axes_.size()) : x.rank();
+    uint32_t seen = 0;
+    for (int i = 0; i < count; ++i) {
+      const int axis = has_axes_ ? x.shape().axis(axes_[static_cast<size_t>(i)]) : i;
+      if ((seen & (1u << axis)) != 0) {
+        invalid("attribute 'axes' names axis " + std::to_string(axis) + " twice");
+      }
+      seen |= 1u << axis;
+      axes.add({axis, x.dim(axis), x.dim(axis), 1.0});
+    }
+    const bool has_scales = c.has_input(2) && c.input(2).size() > 0;
+    const bool has_sizes = c.has_input(3) && c.input(3).size() > 0;
+    if (has_scales == has_sizes && count > 0) fail("expected either scales or sizes");
+    const Tensor* given = has_scales ? &c.input(2) : has_sizes ? &c.input(3) : nullptr;
+    if (given != nullptr && given->size() != count) {
+      fail(std::string(has_scales ? "scales" : "sizes") + " has " + std::to_string(given->size()) +
+           " elements, expected " + std::to_string(count));
+    }
+    if (has_scales) use_scales(*given, axes);
+    if (has_sizes) use_sizes(*given, axes);
+    if (sampling_.coordinates == Coordinates::tf_crop_and_resize) use_region(c, axes);
+    return axes;
+  }
+
+  static void use_scales(const Tensor& scales, AxisList& axes) {
+    const float* scale = scales.data<float>();
+    for (ResizedAxis& axis : axes) {
+      axis.scale = static_cast<double>(*scale++);
+      const double output = axis.scale * static_cast<double>(axis.input);
+      if (!(axis.scale > 0) || output > 1e12) {
+        invalid("the scale of axis " + std::to_string(axis.axis) + " is " +
+                std::to_string(axis.scale));
+      }
+      axis.output = static_cast<int64_t>(output);
+    }
+  }
+
+  void use_sizes(const Tensor& sizes, AxisList& axes) const {
+    const int64_t* size = sizes.data<int64_t>();
+    double least = std::numeric_limits<double>::infinity();
+    double largest = 0;
+    for (ResizedAxis& axis : axes) {
+      axis.output = *size++;
+      if (axis.output < 0) {
+        invalid("the size of axis " + std::to_string(axis.axis) + " is " +
+                std::to_string(axis.output));
+      }
+      axis.scale =
+          static_cast<double>(axis.output) / static_cast<double>(std::max<int64_t>(axis.input, 1));
+      least = std::min(least, axis.scale);
+      largest = std::max(largest, axis.scale);
+    }
+    if (aspect_ == Aspect::stretch) return;
+    for (ResizedAxis& axis : axes) {
+      axis.scale = aspect_ == Aspect::not_larger ? least : largest;
+      axis.output = static_cast<int64_t>(axis.scale * static_cast<double>(axis.input) + 0.5);
+    }
+  }
+
+  static void use_region(RunContext& c, AxisList& axes) {
+    const Tensor& region = c.input(1);
+    if (region.size() != 2 * axes.count) {
+      fail("roi has " + std::to_string(region.size()) + " elements, expected " +
+           std::to_string(2 * axes.count));
+    }
+    visit(FloatTypes{}, region.dtype(), [&](auto tag) {
+      using S = typename decltype(tag)::type;
+      const S* value = region.data<S>();
+      const auto at = [&](int i) { return static_cast<double>(static_cast<Compute<S>>(value[i])); };
+      for (int i = 0; i < axes.count; ++i) {
+        ResizedAxis& axis = axes.items[static_cast<size_t>(i)];
+        axis.region_begin = at(i);
+        axis.region_end = at(i + axes.count);
+      }
+    });
+  }
+
+  Sampling sampling_;
+  double extrapolation_;
+  bool has_axes_;
+  std::vector<int64_t> axes_;
+  Aspect aspect_ = Aspect::stretch;
+};
+BASCULE_KERNEL("Resize", Resize);
+
+}  // namespace
+}  // namespace bascule

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resize against onnx's reference implementation, which computes in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx.helper
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from bascule.errors import Fail, InvalidArgument
+from tests.support.native import run_node
+
+COORDINATES = [
+    "half_pixel",
+    "half_pixel_symmetric",
+    "pytorch_half_pixel",
+    "align_corners",
+    "asymmetric",
+]
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def reference(inputs: list[np.ndarray | None], attributes: dict[str, Any]) -> np.ndarray:
+    names = [f"x{i}" if a is not None else "" for i, a in enumerate(inputs)]
+    node = onnx.helper.make_node("Resize", names, ["y"], **attributes)
+    feeds = {n: a for n, a in zip(names, inputs) if a is not None}
+    values = [
+        onnx.helper.make_tensor_value_info(
+            n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape
+        )
+        for n, a in feeds.items()
+    ]
+    y = onnx.helper.make_empty_tensor_value_info("y")
+    graph = onnx.helper.make_graph([node], "g", values, [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)])
+    result: np.ndarray = ReferenceEvaluator(model).run(None, feeds)[0]
+    return result
+
+
+def check(inputs: list[np.ndarray | None], attributes: dict[str, Any], tol: float = 4e-6) -> None:
+    expected = reference(inputs, attributes)
+    for threads in (1, 2):
+        y = run_node("Resize", inputs, attributes, threads=threads, runs=threads)[0]
+        assert y.dtype == expected.dtype
+        assert y.shape == expected.shape
+        np.testing.assert_allclose(y.astype(np.float64), expected.astype(np.float64), tol, tol)
+
+
+def sizes(*values: int) -> list[Any]:
+    return [None, None, np.array(values, np.int64)]
+
+
+def scales(*values: float) -> list[Any]:
+    return [None, np.array(values, np.float32)]
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("factors", [(2.0, 2.0), (1.7, 0.6), (0.45, 3.0), (0.6, 0.3)])
+def test_scales(coordinates: str, mode: str, factors: tuple[float, float]) -> None:
+    attributes = {"coordinate_transformation_mode": coordinates, "mode": mode}
+    check([normal(1, 3, 11, 23), *scales(1, 1, *factors)], attributes, 2e-5)
+    # The last axis stays: interpolation of runs.
+    check([normal(1, 11, 13, 5), *scales(1, *factors, 1)], attributes, 2e-5)
+
+
+@pytest.mark.parametrize("nearest", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("size", [(1, 2, 20, 6), (1, 2, 5, 12), (1, 2, 10, 9)])
+def test_nearest(nearest: str, coordinates: str, size: tuple[int, ...]) -> None:
+    attributes = {"coordinate_transformation_mode": coordinates, "nearest_mode": nearest}
+    check([normal(1, 2, 10, 9), *sizes(*size)], attributes)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("outside", [0, 1])
+@pytest.mark.parametrize("size", [(7, 40), (30, 9), (5, 5)])
+def test_antialias(mode: str, outside: int, size: tuple[int, int]) -> None:
+    attributes = {"mode": mode, "antialias": 1, "exclude_outside": outside}
+    check([normal(2, 18, 21), *sizes(2, *size)], attributes, 2e-5)
+
+
+def test_cubic_coefficient_and_outside() -> None:
+    attributes = {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1}
+    check([normal(9, 10), *sizes(20, 5)], attributes, 2e-5)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("axes", [[1, 2], [2], [-1, 0]])
+def test_axes(mode: str, axes: list[int]) -> None:
+    size = np.array([7, 9][: len(axes)], np.int64)
+    x = normal(4, 5, 6)
+    expected_shape = list(x.shape)
+    for axis, n in zip(axes, size):
+        expected_shape[axis] = n
+    y = run_node("Resize", [x, None, None, size], {"mode": mode, "axes": axes})[0]
+    expected = reference([x, None, None, np.array(expected_shape, np.int64)], {"mode": mode})
+    np.testing.assert_allclose(y, expected, 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+def test_aspect(policy: str) -> None:
+    attributes = {"mode": "linear", "keep_aspect_ratio_policy": policy, "axes": [2, 3]}
+    check([normal(1, 2, 7, 5), *sizes(12, 11)], attributes)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("region", [(0.21, 0.32, 0.68, 0.9), (-0.3, 0.4, 0.8, 1.4)])
+def test_region(mode: str, region: tuple[float, ...]) -> None:
+    roi = np.array([0, 0, *region[:2], 1, 1, *region[2:]], np.float32)
+    attributes = {
+        "mode": mode,
+        "coordinate_transformation_mode": "tf_crop_and_resize",
+        "extrapolation_value": 7.0,
+    }
+    check([normal(1, 2, 9, 8), roi, *sizes(1, 2, 6, 19)[1:]], attributes, 2e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.uint8, np.int8, np.int32])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_types(dtype: Any, mode: str) -> None:
+    x = (normal(2, 9, 9) * 60 + 60).clip(0, 120).astype(dtype)
+    tolerance = 2e-3 if dtype == np.float16 else 2e-5
+    check([x, *sizes(2, 14, 6)], {"mode": mode}, tolerance)
+
+
+def test_elements_of_other_types_are_copied() -> None:
+    x = normal(3, 4) > 0
+    y = run_node("Resize", [x, *sizes(6, 8)])[0]
+    assert np.array_equal(y, x.repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 33])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_channels_last(channels: int, mode: str) -> None:
+    x = normal(2, 8, 7, channels)
+    first = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    y = run_node("Resize", [x, *scales(1, 2, 2, 1)], {"mode": mode})[0]
+    expected = run_node("Resize", [first, *scales(1, 1, 2, 2)], {"mode": mode})[0]
+    np.testing.assert_allclose(np.moveaxis(y, -1, 1), expected, 1e-6, 1e-6)
+
+
+def test_errors() -> None:
+    x = normal(2, 3)
+    with pytest.raises(Fail, match="sizes has 1 elements"):
+        run_node("Resize", [x, *sizes(3)])
+    with pytest.raises(InvalidArgument, match="scale of axis 1"):
+        run_node("Resize", [x, *scales(1, -1)])
+    with pytest.raises(Fail, match="empty"):
+        run_node("Resize", [x[:0], *sizes(3, 3)])
+    assert run_node("Resize", [x, *sizes(0, 3)])[0].shape == (0, 3)
