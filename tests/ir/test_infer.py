@@ -77,6 +77,15 @@ def test_long_ranges_are_not_written_down() -> None:
     assert shapes["y"] == (1_000_000_000,)
 
 
+def test_a_node_of_another_opset_is_not_misread() -> None:
+    model = parse_graph("g (float[1,2,1] a) => (float[M,K] y) { y = Squeeze(a) }")
+    node = model.graph.nodes[0]
+    node.opset, node.attributes["axes"] = 11, [0]
+    node.output.type = None
+    infer_types(model)
+    assert node.output.shape is None
+
+
 def test_declared_types_fill_gaps() -> None:
     model = parse_graph(
         "g (float[2,3] a) => (float[M,K] y) <float[2,3] t> "

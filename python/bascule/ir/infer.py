@@ -32,8 +32,8 @@ _GRAPH, _GRAPHS = 5, 10
 _MAX_ROUNDS = 6
 """Runs of inference beyond the first."""
 
-# Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError, comes
-# of a message that quotes an attribute that is no text.
+# Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
+# comes of a message that quotes an attribute that is no text.
 _INFERENCE_ERRORS = (
     InferenceError,
     ValueError,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import onnx
 
+from bascule.ir import check
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
@@ -91,6 +92,8 @@ class SkeletonWriter(ModelWriter):
             write_type(_marked(type), info.type)
 
     def _is_hidden(self, node: Node) -> bool:
+        if node.opset is not None and self._means_another_form(node, node.opset):
+            return True
         if node.is_op("ConstantOfShape"):
             shape = node.input(0)
             if shape is not None and not _is_constant(shape):
@@ -100,6 +103,11 @@ class SkeletonWriter(ModelWriter):
         if not self.compute_shapes or node.subgraphs:
             return False
         return any(_may_be_long(value.type) for value in node.outputs if not value.is_unused)
+
+    def _means_another_form(self, node: Node, opset: int) -> bool:
+        own = check.schema(node.op_type, opset, node.domain)
+        models = check.schema(node.op_type, self._opsets.get(node.domain, opset), node.domain)
+        return own != models
 
     def _is_safe_normalization(self, node: Node) -> bool:
         """onnx reads past the shape when the axis is out of range."""
