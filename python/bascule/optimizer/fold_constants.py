@@ -26,6 +26,9 @@ from bascule.optimizer.rewrite import Builder, replace
 _LIMIT = 16 << 20
 """Results may be this large, or as large as what they are computed from."""
 
+_LARGE = 1 << 14
+"""Smaller weights are transposed at once."""
+
 _GROWTH = {"Cast": 4}
 """Weights that are stored in a narrow type are worth their size."""
 
@@ -50,9 +53,21 @@ _NEVER = RANDOM | {"Constant", "DequantizeLinear", "Dropout", "Identity"}
 
 @graph_pass
 def fold_constants(graph: Graph, context: Context) -> int:
+    return _fold_graph(graph, context, transpose=False)
+
+
+@graph_pass
+def fold_transposed_weights(graph: Graph, context: Context) -> int:
+    """What `fold_constants` leaves alone for matrix products to take in."""
+    return _fold_graph(graph, context, transpose=True)
+
+
+def _fold_graph(graph: Graph, context: Context, *, transpose: bool) -> int:
     count = 0
     for inner in list(graph.walk_graphs()):
         for node in inner:
+            if node.is_op("Transpose") and not transpose and _is_large_operand(node):
+                continue
             results = _fold(node, context)
             if results is None:
                 continue
@@ -60,6 +75,14 @@ def fold_constants(graph: Graph, context: Context) -> int:
             replace(node, [build.constant(r, v.name) for r, v in zip(results, node.outputs)], build)
             count += 1
     return count
+
+
+def _is_large_operand(node: Node) -> bool:
+    """True for a weight that a matrix product can read as it lies in the file."""
+    weight = constant_of(node.inputs[0])
+    if weight is None or weight.nbytes < _LARGE:
+        return False
+    return all(use.node.is_op("MatMul", "Gemm") for use in node.output.uses)
 
 
 def _fold(node: Node, context: Context) -> list[Constant] | None:

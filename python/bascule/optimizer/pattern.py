@@ -142,6 +142,7 @@ class Operation(Pattern):
         self.attributes = attributes
         self.outputs = outputs
         self.shared = False
+        self._has_numbers = any(isinstance(pattern, _Const) for pattern in self.inputs)
 
     def __getitem__(self, index: int) -> Pattern:
         """Output `index` of this node, to stand as an operand of another pattern."""
@@ -195,6 +196,8 @@ class Operation(Pattern):
 
     def _ranks_are_kept(self, inputs: list[Value | None]) -> bool:
         """A number in a pattern stands for a factor that does not broadcast the other operand."""
+        if not self._has_numbers:
+            return True
         numbers, ranks = [], [0]
         for pattern, value in zip(self.inputs, inputs):
             if isinstance(pattern, _Const):

@@ -11,6 +11,7 @@ from bascule.optimizer.eliminate_dead_code import eliminate_dead_code
 from bascule.optimizer.fold_batch_normalization import fold_batch_normalization
 from bascule.optimizer.fold_constants import fold_constants
 from bascule.optimizer.fold_pad import fold_pad
+from bascule.optimizer.fold_reshaped_constants import fold_reshaped_constants
 from bascule.optimizer.fold_scale_bias import fold_scale_bias
 from bascule.optimizer.fold_shapes import fold_shapes
 from bascule.optimizer.merge_batched_transpose import merge_batched_transpose
@@ -31,6 +32,7 @@ from bascule.optimizer.simplify_where import (
 SIMPLIFICATIONS: tuple[Pass, ...] = (
     eliminate_dead_code,
     eliminate_constant_if,
+    fold_reshaped_constants,
     fold_constants,
     fold_shapes,
     identity.eliminate_identity,

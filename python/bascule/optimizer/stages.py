@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
@@ -17,7 +18,9 @@ FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
 CHANNELS_LAST = Stage(
     "channels_last", Level.ALL, (move_to_channels_last, *SIMPLIFICATIONS, *EPILOGUES)
 )
-FINISH = Stage("finish", Level.BASIC, (simplify_transpose, *SIMPLIFICATIONS))
+FINISH = Stage(
+    "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
+)
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 STAGES = (
