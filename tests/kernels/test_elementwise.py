@@ -318,3 +318,21 @@ def test_bits_do_not_depend_on_threads_or_place() -> None:
         assert run_node(op_type, inputs, threads=4)[0].tobytes() == one.tobytes()
         row = run_node(op_type, [inputs[0][17:18], *inputs[1:]])[0]
         assert row.tobytes() == one[17:18].tobytes()
+
+
+@pytest.mark.parametrize("op_type, function, ulps", [
+    ("Exp", np.exp, 1.5), ("Log", np.log, 1.5), ("Tanh", np.tanh, 3), ("Sigmoid", sigmoid, 3),
+    ("Erf", erf, 2), ("Sin", np.sin, 2), ("Cos", np.cos, 2),
+])  # fmt: skip
+def test_errors_in_units_in_the_last_place(op_type: str, function: Any, ulps: float) -> None:
+    bits = RANDOM.integers(0, 2**32, 20_000, np.uint64).astype(np.uint32)
+    x = np.concatenate([bits.view(np.float32), normal(5000), normal(5000) * 20])
+    x = x[np.isfinite(x)]
+    with np.errstate(all="ignore"):
+        exact = function(x.astype(np.float64))
+        [actual] = run_node(op_type, [x])
+        rounded = exact.astype(np.float32)
+        finite = np.isfinite(rounded)
+        np.testing.assert_array_equal(np.isnan(actual), np.isnan(rounded))
+        error = np.abs(actual.astype(np.float64) - exact) / np.spacing(np.abs(rounded))
+    assert error[finite].max() < ulps

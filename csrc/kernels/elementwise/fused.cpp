@@ -23,9 +23,9 @@ constexpr int max_slots = 96;  // so that tiles have at least 64 elements
 // An operand or result of one step: a slot of the thread's memory, or `base` plus a tile's first
 // element times `step` bytes.
 struct Source {
-  std::byte* base = nullptr;
-  int64_t step = 0;
-  int slot = -1;
+  std::byte* base;
+  int64_t step;
+  int slot;  // or -1
 };
 struct BoundStep {
   const TileOp* tile;
@@ -181,10 +181,10 @@ class FusedElementwise final : public Kernel {
         case Place::Kind::slot:
           return in_slot(place.index);
         case Place::Kind::output:
-          return Source{outputs[place.index], size};
+          return Source{outputs[place.index], size, -1};
         case Place::Kind::input:
           if (input_slot[place.index] >= 0) return in_slot(input_slot[place.index]);
-          if (!single[place.index]) return Source{data[place.index], size};
+          if (!single[place.index]) return Source{data[place.index], size, -1};
           [[fallthrough]];
         default:
           return splat(place, size);
@@ -208,12 +208,12 @@ class FusedElementwise final : public Kernel {
         }
       }
       for (int k = 0; k < tile.operands; ++k) {
-        bound.operands[k] = as_element[k] ? Source{element(step.operands[k]), 0}
+        bound.operands[k] = as_element[k] ? Source{element(step.operands[k]), 0, -1}
                                           : source(step.operands[k], step.sizes[k]);
       }
       bound.result = step.result.kind == Place::Kind::slot
                          ? in_slot(step.result.index)
-                         : Source{outputs[step.result.index], item_size(step.op.output)};
+                         : Source{outputs[step.result.index], item_size(step.op.output), -1};
     }
     set_sizes(plan, slots, plan.gathered_count > 0 ? loops.inner_size() : 0);
   }
