@@ -2,19 +2,27 @@
 // ArgMax and ArgMin: the index of the first (or last) of the largest (smallest) elements along an
 // axis. NaN counts as larger and smaller than any number, as in NumPy.
 #include <algorithm>
+#include <limits>
+#include <type_traits>
 
+#include "kernels/reduce_loops.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
+
+BASCULE_PER_ISA(ReduceLoops<float> reduce_loops());
+
 namespace {
 
 // Whether `x` takes the place of the best so far.
-template <class T>
+template <class T, bool largest, bool last>
 struct Better {
-  bool largest, last;
   bool operator()(T x, T best) const {
-    const bool ahead = (largest ? x > best : x < best) | (last & (x == best)) | (x != x);
-    return ahead & ((best == best) | (last & (x != x)));
+    // Of numbers only the comparison counts; NaN wins, and the first NaN stays.
+    const bool ahead = (largest ? x > best : x < best) | (last & (x == best));
+    if constexpr (std::is_integral_v<T>) return ahead;
+    const bool is_nan = x != x;
+    return (ahead | is_nan) & ((best == best) | (last & is_nan));
   }
 };
 
@@ -47,56 +55,75 @@ class ArgReduce final : public Kernel {
     visit(NumericTypes{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       const T* from = x.data<T>();
-      const Better<Compute<T>> better{largest_, last_};
-      if (inner > 1) {
-        columns(c, from, out, outer, n, inner, better);
-        return;
+      if (std::is_same_v<T, float> && inner == 1) {
+        return rows(c, x.data<float>(), out, outer, n);
       }
-      c.parallel_for(outer, 2.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
-        for (int64_t k = begin; k < end; ++k) {
-          const T* line = from + k * n;
-          Compute<T> best = line[0];
-          int64_t index = 0;
-          for (int64_t i = 1; i < n; ++i) {
-            const Compute<T> value = line[i];
-            if (better(value, best)) {
-              best = value;
-              index = i;
-            }
-          }
-          out[k] = index;
-        }
-      });
+      const auto with = [&](auto better) { columns(c, from, out, outer, n, inner, better); };
+      using C = Compute<T>;
+      if (largest_) {
+        last_ ? with(Better<C, true, true>{}) : with(Better<C, true, false>{});
+      } else {
+        last_ ? with(Better<C, false, true>{}) : with(Better<C, false, false>{});
+      }
     });
   }
 
  private:
+  // Rows of float: the extreme in vectors, then where it is.
+  void rows(RunContext& c, const float* from, int64_t* out, int64_t outer, int64_t n) const {
+    const auto fold = BASCULE_PICK(reduce_loops)().row;
+    c.parallel_for(outer, static_cast<double>(n), [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) {
+        const float* line = from + k * n;
+        const float best = fold(largest_ ? Fold::max : Fold::min, line, n, 0);
+        const auto is_best = [&](float x) { return best != best ? x != x : x == best; };
+        int64_t index = last_ ? n - 1 : 0;
+        while (!is_best(line[index])) index += last_ ? -1 : 1;
+        out[k] = index;
+      }
+    });
+  }
+
   // Lines side by side, a group of them at a time.
   template <class T, class Better>
   static void columns(RunContext& c, const T* from, int64_t* out, int64_t outer, int64_t n,
                       int64_t inner, const Better& better) {
-    constexpr int64_t width = 32;
-    const int64_t groups = (inner + width - 1) / width;
-    c.parallel_for(outer * groups, 2.0 * static_cast<double>(n * width),
+    if (n > std::numeric_limits<int32_t>::max()) fail("an axis of 2^31 elements is too long");
+    const int64_t groups = (inner + group_width - 1) / group_width;
+    c.parallel_for(outer * groups, 2.0 * static_cast<double>(n * group_width),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t k = begin; k < end; ++k) {
-                       const int64_t first = k % groups * width;
-                       const int64_t count = std::min(width, inner - first);
-                       const T* line = from + k / groups * n * inner + first;
-                       Compute<T> best[width];
-                       int64_t index[width] = {};
-                       for (int64_t j = 0; j < count; ++j) best[j] = line[j];
-                       for (int64_t i = 1; i < n; ++i) {
-                         for (int64_t j = 0; j < count; ++j) {
-                           const Compute<T> value = line[i * inner + j];
-                           const bool take = better(value, best[j]);
-                           best[j] = take ? value : best[j];
-                           index[j] = take ? i : index[j];
-                         }
-                       }
-                       std::copy_n(index, count, out + k / groups * inner + first);
+                       const int64_t first = k % groups * group_width;
+                       group(from + k / groups * n * inner + first, n, inner,
+                             std::min(group_width, inner - first), better,
+                             out + k / groups * inner + first);
                      }
                    });
+  }
+
+  // Full groups have a fixed width and indices as wide as the elements: that vectorizes.
+  static constexpr int64_t group_width = 32;
+  template <class T, class Better>
+  static void group(const T* line, int64_t n, int64_t stride, int64_t count, const Better& better,
+                    int64_t* out) {
+    using Index = std::conditional_t<sizeof(Compute<T>) == 4, int32_t, int64_t>;
+    Compute<T> best[group_width] = {};
+    Index index[group_width] = {};
+    const auto fold_row = [&](int64_t i, int64_t width) {
+      for (int64_t j = 0; j < width; ++j) {
+        const Compute<T> value = line[i * stride + j];
+        const bool take = better(value, best[j]);
+        best[j] = take ? value : best[j];
+        index[j] = take ? static_cast<Index>(i) : index[j];
+      }
+    };
+    for (int64_t j = 0; j < count; ++j) best[j] = line[j];
+    if (count == group_width) {
+      for (int64_t i = 1; i < n; ++i) fold_row(i, group_width);
+    } else {
+      for (int64_t i = 1; i < n; ++i) fold_row(i, count);
+    }
+    std::copy_n(index, count, out);
   }
 
   int64_t axis_;
