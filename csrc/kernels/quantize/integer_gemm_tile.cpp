@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+// instruction sets: base avx2 avx512 avx512_vnni
+// The 8-bit matrix product micro-kernel.
+#include "kernels/quantize/integer_block.h"
+#include "kernels/quantize/narrow_lanes.h"
+#include "simd/vec.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int tile_rows = 14;
+#else
+constexpr int tile_rows = 4;
+#endif
+constexpr int vectors = 2;
+constexpr int panel_width = vectors * lanes;
+
+BASCULE_INLINE I32 load_int(const void* p) {
+  I32 v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
+}
+BASCULE_INLINE void store_int(void* p, I32 v) { __builtin_memcpy(p, &v, sizeof(v)); }
+
+// A quad of A in every lane, and its product with the quads of B. Without an instruction for bytes
+// the even and the odd ones are widened to 16 bits; sums of two products fit 32 bits.
+#if defined(__AVX512VNNI__)
+struct Quad {
+  __m512i bytes;
+};
+BASCULE_INLINE Quad broadcast_quad(int32_t quad) { return {_mm512_set1_epi32(quad)}; }
+BASCULE_INLINE I32 multiply_add(const Quad& a, const Quad& b, I32 sum) {
+  return reinterpret_cast<I32>(
+      _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), a.bytes, b.bytes));
+}
+BASCULE_INLINE Quad load_quads(const int8_t* p) { return {_mm512_loadu_si512(p)}; }
+#else
+typedef int16_t I16 __attribute__((vector_size(vector_bytes)));
+typedef uint16_t U16All __attribute__((vector_size(vector_bytes)));
+struct Quad {
+  I16 even;
+  I16 odd;
+};
+BASCULE_INLINE Quad broadcast_quad(int32_t quad) {
+  return {reinterpret_cast<I16>(set_int(quad & 0x00ff00ff)),
+          reinterpret_cast<I16>(
+              set_int(static_cast<int32_t>((static_cast<uint32_t>(quad) >> 8) & 0x00ff00ffu)))};
+}
+BASCULE_INLINE Quad load_quads(const int8_t* p) {
+  const I16 v = reinterpret_cast<I16>(load_int(p));
+  return {reinterpret_cast<I16>(reinterpret_cast<U16All>(v) << 8) >> 8, v >> 8};
+}
+BASCULE_INLINE I32 multiply_pairs(I16 a, I16 b) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<I32>(
+      _mm512_madd_epi16(reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<I32>(
+      _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+#elif defined(__SSE2__)
+  return reinterpret_cast<I32>(
+      _mm_madd_epi16(reinterpret_cast<__m128i>(a), reinterpret_cast<__m128i>(b)));
+#else
+  const I32 x = reinterpret_cast<I32>(a), y = reinterpret_cast<I32>(b);
+  return ((x << 16) >> 16) * ((y << 16) >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+BASCULE_INLINE I32 multiply_add(const Quad& a, const Quad& b, I32 sum) {
+  return sum + multiply_pairs(a.even, b.even) + multiply_pairs(a.odd, b.odd);
+}
+#endif
+
+template <int rows>
+void run_tile(const IntegerBlock& g) {
+  for (int64_t column = 0; column < g.columns; column += panel_width) {
+    const int8_t* b = g.b + column / panel_width * g.b_panel_stride;
+    const uint8_t* a = g.a;
+    I32 sum[rows][vectors] = {};
+    for (int64_t k = 0; k < g.quads; ++k) {
+      Quad columns[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) columns[v] = load_quads(b + v * vector_bytes);
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; ++r) {
+        int32_t quad;
+        __builtin_memcpy(&quad, a + r * g.a_stride, sizeof(quad));
+        const Quad value = broadcast_quad(quad);
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[r][v] = multiply_add(value, columns[v], sum[r][v]);
+      }
+      a += 4;
+      b += vectors * vector_bytes;
+    }
+    int32_t* c = g.c + column;
+    const int64_t left = g.columns - column;
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+      if (left >= panel_width) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) store_int(c + r * g.c_stride + v * lanes, sum[r][v]);
+      } else {
+        int32_t part[panel_width];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) store_int(part + v * lanes, sum[r][v]);
+        for (int64_t i = 0; i < left; ++i) c[r * g.c_stride + i] = part[i];
+      }
+    }
+  }
+}
+
+void multiply_block(const IntegerBlock& g) {
+  using Function = void (*)(const IntegerBlock&);
+#if defined(__AVX512F__)
+  static constexpr Function functions[tile_rows] = {
+      run_tile<1>,  run_tile<2>,  run_tile<3>,  run_tile<4>, run_tile<5>,
+      run_tile<6>,  run_tile<7>,  run_tile<8>,  run_tile<9>, run_tile<10>,
+      run_tile<11>, run_tile<12>, run_tile<13>, run_tile<14>};
+#else
+  static constexpr Function functions[tile_rows] = {run_tile<1>, run_tile<2>, run_tile<3>,
+                                                    run_tile<4>};
+#endif
+  functions[g.rows - 1](g);
+}
+
+// Arithmetic is modulo 2^32, so on unsigned lanes.
+BASCULE_INLINE U32 load_word(const int32_t* p, int64_t count) {
+  return reinterpret_cast<U32>(load_narrow(p, count));
+}
+
+void correct_row(int32_t* c, int64_t n, const IntegerCorrection& r) {
+  const U32 a_zero = reinterpret_cast<U32>(set_int(r.a_zero));
+  const U32 depth = reinterpret_cast<U32>(set_int(static_cast<int32_t>(r.depth)));
+  const U32 row_sum = reinterpret_cast<U32>(set_int(r.row_sum));
+  const U32 bias = reinterpret_cast<U32>(set_int(r.bias));
+  for_vectors(n, [&](int64_t i, int64_t count) {
+    U32 value = load_word(c + i, count) + bias;
+    U32 column = load_word(r.column_sums + i, count);
+    if (r.b_zero != nullptr) {
+      const U32 b_zero = load_word(r.b_zero + i, count);
+      column = column - depth * b_zero;
+      value = value - b_zero * row_sum;
+    }
+    store_narrow(c + i, reinterpret_cast<I32>(value - a_zero * column), count);
+  });
+}
+
+void interleave_rows(const uint8_t* const* rows, int64_t columns, uint8_t flip, int8_t* to,
+                     int32_t* column_sums) {
+  const I32 flips = set_int(flip * 0x01010101);
+  const Quad ones = broadcast_quad(0x01010101);
+  for (int64_t i = 0; i < panel_width; i += lanes) {
+    if (i >= columns) {
+      store_int(to + 4 * i, I32{});
+      continue;
+    }
+    const int64_t count = columns - i;
+    const I32 word =
+        (load_narrow(rows[0] + i, count) | load_narrow(rows[1] + i, count) << 8 |
+         load_narrow(rows[2] + i, count) << 16 | load_narrow(rows[3] + i, count) << 24) ^
+        flips;
+    store_int(to + 4 * i, word);
+    store_narrow(column_sums + i,
+                 multiply_add(ones, load_quads(to + 4 * i), load_narrow(column_sums + i, count)),
+                 count);
+  }
+}
+
+int32_t copy_row(const uint8_t* from, int64_t n, int64_t padded, uint8_t flip, uint8_t* to) {
+  I32 sums = {};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const I32 value = load_narrow(from + i, lanes) ^ set_int(flip);
+    store_narrow(to + i, value, lanes);
+    sums += value;
+  }
+  int32_t sum = 0;
+  for (int lane = 0; lane < lanes; ++lane) sum += sums[lane];
+  for (; i < n; ++i) {
+    to[i] = from[i] ^ flip;
+    sum += to[i];
+  }
+  for (; i < padded; ++i) to[i] = 0;
+  return sum;
+}
+
+}  // namespace
+
+const IntegerGemmFunctions& integer_gemm_functions() {
+  static constexpr IntegerGemmFunctions functions = {panel_width, tile_rows,       multiply_block,
+                                                     correct_row, interleave_rows, copy_row};
+  return functions;
+}
+
+}  // namespace bascule::BASCULE_ISA
+
+#if BASCULE_ONCE
+#include "kernels/quantize/integer_gemm.h"
+#include "simd/isa.h"
+
+namespace bascule {
+BASCULE_PER_ISA_VNNI(const IntegerGemmFunctions& integer_gemm_functions());
+
+const IntegerGemmFunctions& integer_gemm() {
+  static const IntegerGemmFunctions& functions = BASCULE_PICK_VNNI(integer_gemm_functions)();
+  return functions;
+}
+}  // namespace bascule
+#endif

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products and convolutions of 8-bit integers against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.support.native import run_node
+
+BYTES = [np.uint8, np.int8]
+TYPES = [(a, b) for a in BYTES for b in BYTES]
+
+
+def random_bytes(rng: np.random.Generator, dtype: type, *shape: int) -> np.ndarray:
+    info = np.iinfo(dtype)
+    return rng.integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+SHAPES = [
+    ((3, 5), (5, 2)),
+    ((1, 64), (64, 33)),
+    ((15, 77), (77, 65)),
+    ((200, 31), (31, 130)),
+    ((2, 3, 4, 6), (6, 7)),
+    ((2, 1, 4, 6), (3, 6, 7)),
+    ((6,), (6,)),
+    ((6,), (2, 6, 3)),
+    ((2, 4, 6), (6,)),
+    ((3, 0), (0, 4)),
+    ((0, 3), (3, 4)),
+]
+
+
+@pytest.mark.parametrize("a_type, b_type", TYPES)
+@pytest.mark.parametrize("a_shape, b_shape", SHAPES)
+def test_matmul_integer(a_type, b_type, a_shape, b_shape) -> None:
+    rng = np.random.default_rng(5)
+    a, b = random_bytes(rng, a_type, *a_shape), random_bytes(rng, b_type, *b_shape)
+    wide_a, wide_b = a.astype(np.int32), b.astype(np.int32)
+    for constants in [(), (1,)]:
+        (y,) = run_node("MatMulInteger", [a, b], constants=constants)
+        assert y.dtype == np.int32
+        np.testing.assert_array_equal(y, wide_a @ wide_b)
+        a_zero, b_zero = random_bytes(rng, a_type), random_bytes(rng, b_type)
+        (y,) = run_node("MatMulInteger", [a, b, a_zero, b_zero], constants=constants, threads=2)
+        np.testing.assert_array_equal(y, (wide_a - a_zero) @ (wide_b - b_zero))
+
+
+def test_zero_points_of_rows_and_columns() -> None:
+    rng = np.random.default_rng(6)
+    a, b = random_bytes(rng, np.uint8, 20, 30), random_bytes(rng, np.int8, 30, 40)
+    a_zero, b_zero = random_bytes(rng, np.uint8, 20), random_bytes(rng, np.int8, 40)
+    (y,) = run_node("MatMulInteger", [a, b, a_zero, b_zero])
+    expected = (a.astype(np.int32) - a_zero[:, None]) @ (b.astype(np.int32) - b_zero)
+    np.testing.assert_array_equal(y, expected)
+
+    a, b = random_bytes(rng, np.int8, 2, 3, 5, 7), random_bytes(rng, np.uint8, 2, 3, 7, 9)
+    a_zero, b_zero = random_bytes(rng, np.int8, 2, 3, 5, 1), random_bytes(rng, np.uint8, 2, 3, 1, 9)
+    (y,) = run_node("MatMulInteger", [a, b, a_zero, b_zero])
+    np.testing.assert_array_equal(y, (a.astype(np.int32) - a_zero) @ (b.astype(np.int32) - b_zero))
+    with pytest.raises(Exception, match="a_zero_point"):
+        run_node("MatMulInteger", [a, b, np.zeros(4, np.int8)])
+
+
+def test_extreme_values_do_not_saturate() -> None:
+    a = np.full((3, 1000), 255, np.uint8)
+    b = np.full((1000, 40), -128, np.int8)
+    (y,) = run_node("MatMulInteger", [a, b, None, np.array(127, np.int8)])
+    np.testing.assert_array_equal(y, np.full((3, 40), 1000 * 255 * -255))
+
+
+def requantize(sums: np.ndarray, factor: np.ndarray, zero: np.ndarray) -> np.ndarray:
+    info = np.iinfo(zero.dtype)
+    scaled = np.rint(sums.astype(np.float32) * factor.astype(np.float32))
+    return np.clip(scaled + zero.astype(np.float32), info.min, info.max).astype(zero.dtype)
+
+
+@pytest.mark.parametrize("a_type, b_type", TYPES)
+@pytest.mark.parametrize(
+    "rows, columns", [(False, False), (False, True), (True, False), (True, True)]
+)
+def test_qlinear_matmul(a_type, b_type, rows, columns) -> None:
+    rng = np.random.default_rng(7)
+    a, b = random_bytes(rng, a_type, 17, 50), random_bytes(rng, b_type, 50, 300)
+    row_shape, column_shape = ((17,) if rows else ()), ((300,) if columns else ())
+    a_scale = rng.uniform(0.01, 0.02, row_shape).astype(np.float32)
+    b_scale = rng.uniform(0.01, 0.02, column_shape).astype(np.float32)
+    a_zero, b_zero = random_bytes(rng, a_type, *row_shape), random_bytes(rng, b_type, *column_shape)
+    y_scale, y_zero = np.array(0.3, np.float32), random_bytes(rng, a_type)
+    inputs = [a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero]
+    sums = (a.astype(np.int32) - a_zero.reshape(-1, 1)) @ (b.astype(np.int32) - b_zero)
+    expected = requantize(sums, a_scale.reshape(-1, 1) * b_scale / y_scale, y_zero)
+    for constants in [(), (3,)]:
+        (y,) = run_node("QLinearMatMul", inputs, constants=constants, threads=2)
+        assert y.dtype == expected.dtype
+        difference = np.abs(y.astype(int) - expected.astype(int))
+        assert difference.max() <= 1 and np.mean(difference) < 1e-3
+
+
+def conv_sums(x: np.ndarray, w: np.ndarray, attributes: dict) -> np.ndarray:
+    """A convolution of integers, tap by tap."""
+    axes = x.ndim - 2
+    strides = attributes.get("strides", [1] * axes)
+    dilations = attributes.get("dilations", [1] * axes)
+    pads = attributes.get("pads", [0] * 2 * axes)
+    group = attributes.get("group", 1)
+    x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:axes], pads[axes:])])
+    kernel = w.shape[2:]
+    out = [
+        (x.shape[2 + i] - (kernel[i] - 1) * dilations[i] - 1) // strides[i] + 1 for i in range(axes)
+    ]
+    y = np.zeros((x.shape[0], group, w.shape[0] // group, *out), np.int64)
+    grouped = w.reshape(group, w.shape[0] // group, *w.shape[1:])
+    for tap in np.ndindex(*kernel):
+        window = x[
+            (
+                slice(None),
+                slice(None),
+                *(
+                    slice(t * d, t * d + (o - 1) * s + 1, s)
+                    for t, d, o, s in zip(tap, dilations, out, strides)
+                ),
+            )
+        ].reshape(x.shape[0], group, -1, *out)
+        y += np.einsum("ngc...,gmc->ngm...", window, grouped[(..., *tap)])
+    return y.reshape(x.shape[0], w.shape[0], *out).astype(np.int32)
+
+
+CONVOLUTIONS = [
+    ((2, 3, 9, 11), (5, 3, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ((1, 8, 14, 14), (20, 8, 1, 1), {}),
+    ((1, 4, 13, 17), (6, 2, 3, 2), {"group": 2, "strides": [2, 3], "pads": [0, 1, 2, 1]}),
+    ((2, 6, 10, 10), (6, 1, 3, 3), {"group": 6, "pads": [2, 2, 2, 2], "dilations": [2, 2]}),
+    ((2, 3, 40), (4, 3, 5), {"strides": [2], "pads": [4, 0]}),
+    ((1, 2, 5, 6, 7), (3, 2, 2, 3, 3), {"pads": [1, 0, 1, 0, 1, 1], "strides": [1, 2, 1]}),
+    ((1, 1, 4, 4), (1, 1, 2, 2), {"pads": [6, 6, 6, 6]}),
+]
+
+
+@pytest.mark.parametrize("x_type, w_type", TYPES)
+@pytest.mark.parametrize("x_shape, w_shape, attributes", CONVOLUTIONS)
+def test_conv_integer(x_type, w_type, x_shape, w_shape, attributes) -> None:
+    rng = np.random.default_rng(8)
+    x, w = random_bytes(rng, x_type, *x_shape), random_bytes(rng, w_type, *w_shape)
+    wide_x, wide_w = x.astype(np.int32), w.astype(np.int32)
+    (y,) = run_node("ConvInteger", [x, w], attributes)
+    np.testing.assert_array_equal(y, conv_sums(wide_x, wide_w, attributes))
+
+    x_zero, w_zero = random_bytes(rng, x_type), random_bytes(rng, w_type, w_shape[0])
+    moved = wide_w - w_zero.reshape(-1, *[1] * (w.ndim - 1))
+    expected = conv_sums(wide_x - x_zero, moved, attributes)
+    for constants in [(), (1,)]:
+        (y,) = run_node("ConvInteger", [x, w, x_zero, w_zero], attributes, constants=constants)
+        np.testing.assert_array_equal(y, expected)
+
+    scale = rng.uniform(0.001, 0.01, w_shape[0]).astype(np.float32)
+    x_scale, y_scale = np.array(0.5, np.float32), np.array(2, np.float32)
+    y_zero = random_bytes(rng, x_type)
+    bias = rng.integers(-1000, 1000, w_shape[0]).astype(np.int32)
+    column = [-1] + [1] * (w.ndim - 2)
+    expected = requantize(
+        expected + bias.reshape(column), (x_scale * scale / y_scale).reshape(column), y_zero
+    )
+    inputs = [x, x_scale, x_zero, w, scale, w_zero, y_scale, y_zero, bias]
+    (y,) = run_node("QLinearConv", inputs, attributes, constants=(3,), threads=2)
+    np.testing.assert_array_equal(y, expected)
+
+
+def test_conv_pads_by_rule() -> None:
+    rng = np.random.default_rng(9)
+    x, w = random_bytes(rng, np.uint8, 1, 2, 7, 8), random_bytes(rng, np.uint8, 3, 2, 4, 4)
+    for rule, pads in [("SAME_UPPER", [1, 1, 2, 2]), ("SAME_LOWER", [2, 2, 1, 1])]:
+        (y,) = run_node("ConvInteger", [x, w, np.array(9, np.uint8)], {"auto_pad": rule})
+        expected = conv_sums(x.astype(np.int32) - 9, w.astype(np.int32), {"pads": pads})
+        np.testing.assert_array_equal(y, expected)
