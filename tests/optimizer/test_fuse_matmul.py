@@ -190,3 +190,13 @@ def test_a_residual_after_the_activation_is_kept() -> None:
     text = """g (float[5,3] x, float[3,3] w) => (float[5,3] y)
         { t = MatMul(x, w) u = Relu(t) y = Add(u, x) }"""
     assert_fused(text, fuse_residual_add, fuse_activation, to={"bascule.MatMul": 1, "Add": 1})
+
+
+def test_float64_keeps_what_an_attribute_cannot_hold() -> None:
+    text = """g (double[5,3] x, double[3,4] w) => (double[5,4] y) <double c = {NUMBER}>
+        { t = MatMul(x, w) y = Mul(t, c) }"""
+    assert_kept(text.replace("NUMBER", "0.1"), *PRODUCTS)
+    assert_fused(text.replace("NUMBER", "0.125"), *PRODUCTS, to=FUSED)
+    clip = text.replace("Mul(t, c)", "Clip(t, c)")
+    assert_kept(clip.replace("NUMBER", "0.1"), fuse_activation)
+    assert_fused(clip.replace("NUMBER", "0.125"), fuse_activation, to=FUSED)

@@ -71,7 +71,8 @@ WindowAxes PoolAttributes::axes(const int64_t* spatial, int rank) const {
     }
     const int64_t room = axis.input + axis.pad_begin + axis.pad_end - extent;
     if (room < 0) {
-      axis.output = 0;
+      // Rounded up, one window that is larger than the input still counts, if it has any of it.
+      axis.output = ceil_mode && room > -axis.stride && axis.input + axis.pad_begin > 0 ? 1 : 0;
       continue;
     }
     axis.output = room / axis.stride + 1;

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from bascule.ir.graph import FUSED_DOMAIN, Node, Value
+from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.fused.activation import PLAIN
 from bascule.optimizer.pattern import any_of, attribute_of, constant_of, fused, op
 from bascule.optimizer.rewrite import Match, Reject, rule
@@ -34,6 +35,9 @@ def fuse_activation(match: Match) -> Value | Reject:
     wanted = _attributes(node)
     if wanted is None:
         return Reject("the bounds are not constant numbers", match[_PRODUCT])
+    parameters = [value for value in wanted.values() if isinstance(value, float)]
+    if not all(fits_attribute(value, dtype) for value in parameters):
+        return Reject("the bounds are more precise than an attribute", match[_PRODUCT])
     attributes = producer.attributes | wanted
     return match.build.node(
         producer.op_type,

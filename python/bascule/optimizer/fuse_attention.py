@@ -33,6 +33,7 @@ from bascule.optimizer.attention_scores import (
     with_softcap_undone,
     without_scale,
 )
+from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.dims import dims_of, keeps_elements_in_place, same_dim
 from bascule.optimizer.pattern import op, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
@@ -56,6 +57,8 @@ def fuse_attention(match: Match) -> Value | Reject | None:
     value = match[v]
     if query.rank == 4:
         key, value = _unrepeated(key), _unrepeated(value)
+    if not fits_attribute(scale, query.dtype) or not fits_attribute(scores.softcap, query.dtype):
+        return Reject("the scale is more precise than an attribute", query)
     reason = _mismatch(query, key, value)
     if reason:
         return Reject(reason, query, key, value)

@@ -27,6 +27,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.attention_scores import number_of, without_scale
+from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.dims import before_reshape, dims_of, keeps_elements_in_place, same_dim
 from bascule.optimizer.pattern import any_of, op, shared, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
@@ -55,7 +56,8 @@ def fuse_attention_heads(match: Match) -> Value | Reject | None:
         return Reject("query, key and value are not split into heads the same way", match[_JOINED])
     flat, heads = zip(*(each for each in splits if each is not None))
     query, scale = without_scale(match.build, flat[0], float(node.attribute("scale", 0.0)))
-    if query is not None and node.attribute("scale"):
+    fits = node.attribute("scale") and fits_attribute(scale, y.dtype)
+    if query is not None and fits:
         flat = (query, *flat[1:])
     if heads[1] != heads[2]:
         return Reject("key and value have different heads", match[k], match[v])
@@ -65,7 +67,7 @@ def fuse_attention_heads(match: Match) -> Value | Reject | None:
     columns = v_dims[2] // heads[1] * heads[0]
     joined = (q_dims[0], q_dims[1], columns)
     attributes = node.attributes | {"q_num_heads": heads[0], "kv_num_heads": heads[1]}
-    if node.attribute("scale"):
+    if fits:
         attributes["scale"] = scale
     made = match.build.node(
         "Attention",

@@ -18,6 +18,7 @@ After:
 from __future__ import annotations
 
 from bascule.ir.graph import Value
+from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.pattern import any_of, op, values
 from bascule.optimizer.rewrite import Match, rule
 
@@ -44,5 +45,7 @@ def fuse_hard_swish(match: Match) -> Value:
 
 
 @rule(op.Div(_RAMP, 6.0), op.Mul(_RAMP, 1 / 6))
-def fuse_hard_sigmoid(match: Match) -> Value:
+def fuse_hard_sigmoid(match: Match) -> Value | None:
+    if not fits_attribute(1 / 6, match[x].dtype):
+        return None
     return match.build.HardSigmoid(match[x], alpha=1 / 6, beta=0.5)

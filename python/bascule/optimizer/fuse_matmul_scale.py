@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 
 from bascule.ir.graph import Node, Value
+from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.normalization import reshaped
 from bascule.optimizer.pattern import any_of, constant_of, constants, fused, op, optional, values
 from bascule.optimizer.rewrite import Match, rule
@@ -89,5 +90,8 @@ def _scaled(match: Match, node: Node, *, divide: bool) -> Value | None:
         number = 1 / number if number else math.inf
     if not math.isfinite(number):
         return None
-    attributes = node.attributes | {"alpha": node.attribute("alpha", 1.0) * number}
+    alpha = node.attribute("alpha", 1.0) * number
+    if not fits_attribute(alpha, match.root.output.dtype):
+        return None
+    attributes = node.attributes | {"alpha": alpha}
     return match.fused.MatMul(match[a], match[b], *node.inputs[2:], **attributes)

@@ -12,6 +12,7 @@ Rejects:
 from __future__ import annotations
 
 from bascule.ir.graph import Value
+from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.pattern import constant_of, constants, op, uniform_value, values
 from bascule.optimizer.rewrite import Match, rule
 
@@ -29,4 +30,7 @@ def fuse_swish_alpha(match: Match) -> Value | None:
     constant = constant_of(match[alpha])
     if constant is None or constant.size != 1 or match[alpha].rank != 0:
         return None
-    return match.build.Swish(match[x], alpha=float(uniform_value(constant)))
+    number = float(uniform_value(constant))
+    if not fits_attribute(number, match[x].dtype):
+        return None
+    return match.build.Swish(match[x], alpha=number)
