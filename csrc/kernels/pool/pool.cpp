@@ -111,34 +111,47 @@ void run_rows(RunContext& c, const Layout& layout, const float* x, float* y, boo
     }
   }
   const auto fold = average ? pool_functions().average_row : pool_functions().max_row;
+  PoolRow shape{};
+  shape.steps[0] = axes[0].dilation * axes[1].input * width.input;
+  shape.steps[1] = axes[1].dilation * width.input;
+  shape.input = width.input;
+  shape.output = width.output;
+  shape.kernel = width.kernel;
+  shape.stride = width.stride;
+  shape.dilation = width.dilation;
+  shape.pad = width.pad_begin;
+  shape.counts = counts;
+
   const int64_t rows = axes[0].output * axes[1].output;
-  const double cost = static_cast<double>(width.output * layout.taps()) / 4;
-  c.parallel_for(layout.batch * layout.channels * rows, cost, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t plane = i / rows;
-      const WindowAxis::Range depth = axes[0].window(i % rows / axes[1].output);
-      const WindowAxis::Range height = axes[1].window(i % axes[1].output);
-      const int64_t count =
-          count_padded ? depth.padded * height.padded : depth.count * height.count;
-      PoolRow row;
-      row.x =
-          x + plane * layout.inputs() + (depth.start * axes[1].input + height.start) * width.input;
-      row.rows[0] = depth.count;
-      row.rows[1] = height.count;
-      row.steps[0] = axes[0].dilation * axes[1].input * width.input;
-      row.steps[1] = axes[1].dilation * width.input;
-      row.input = width.input;
-      row.output = width.output;
-      row.kernel = width.kernel;
-      row.stride = width.stride;
-      row.dilation = width.dilation;
-      row.pad = width.pad_begin;
-      row.counts = counts;
-      row.row_count = static_cast<float>(count);
-      row.y = y + i * width.output;
-      fold(row);
-    }
-  });
+  const int64_t total = layout.batch * layout.channels * rows;
+  const int64_t parts = std::min<int64_t>(c.threads(), total);
+  const int64_t buffer_size = pool_row_buffer(shape);
+  float* buffers = c.workspace<float>(parts * buffer_size);
+  const auto run_row = [&](int64_t i, PoolRow row) {
+    const int64_t plane = i / rows;
+    const WindowAxis::Range depth = axes[0].window(i % rows / axes[1].output);
+    const WindowAxis::Range height = axes[1].window(i % axes[1].output);
+    row.x =
+        x + plane * layout.inputs() + (depth.start * axes[1].input + height.start) * width.input;
+    row.rows[0] = depth.count;
+    row.rows[1] = height.count;
+    row.row_count = static_cast<float>(count_padded ? depth.padded * height.padded
+                                                    : depth.count * height.count);
+    row.y = y + i * width.output;
+    fold(row);
+  };
+  const double taps = static_cast<double>(axes[0].kernel * axes[1].kernel + width.kernel);
+  const double cost = static_cast<double>(width.input + width.output) * taps / 8;
+  c.parallel_for(parts, cost * static_cast<double>(total) / static_cast<double>(parts),
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t part = begin; part < end; ++part) {
+                     PoolRow row = shape;
+                     row.buffer = buffers + part * buffer_size;
+                     for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
+                       run_row(i, row);
+                     }
+                   }
+                 });
 }
 
 // Float32, channels last: position by position.

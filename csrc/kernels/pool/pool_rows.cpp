@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
-// Maximum and average of windows, float32. Every window is folded tap by tap in memory order, in
-// vectors over output positions (channels first) or over channels (channels last).
+// Maximum and average of windows, float32, in vectors over output positions (channels first) or
+// over channels (channels last).
 #include "kernels/pool/pool_rows.h"
 #include "simd/vec.h"
 
@@ -11,19 +11,17 @@ namespace {
 struct Max {
   static constexpr float start = -infinity;
   BASCULE_INLINE F32 fold(F32 sum, F32 x) { return max(sum, x); }
-  BASCULE_INLINE float fold(float sum, float x) { return x > sum || x != x ? x : sum; }
 };
 struct Add {
   static constexpr float start = 0;
   BASCULE_INLINE F32 fold(F32 sum, F32 x) { return sum + x; }
-  BASCULE_INLINE float fold(float sum, float x) { return sum + x; }
 };
 
 template <int stride>
 BASCULE_INLINE F32 load_every(const float* p, int64_t step) {
   if constexpr (stride == 1) return load(p);
   if constexpr (stride == 2) {
-    // The second load begins one early, so that nothing behind the last element is read.
+    // The second load begins one early: the even places then fill the upper half.
     const F32 low = load(p);
     const F32 high = load(p + lanes - 1);
 #if defined(__AVX512F__)
@@ -40,47 +38,30 @@ BASCULE_INLINE F32 load_every(const float* p, int64_t step) {
   return load(part);
 }
 
+// First over the rows into the buffer, which has the padding too, then along the row.
 template <class Fold, int stride>
 void fold_row(const PoolRow& r) {
-  const auto edge = [&](int64_t o) {
-    const int64_t origin = o * r.stride - r.pad;
-    int64_t first = 0;
-    while (first < r.kernel && origin + first * r.dilation < 0) ++first;
-    int64_t last = first;
-    while (last < r.kernel && origin + last * r.dilation < r.input) ++last;
-    float sum = Fold::start;
-    for (int64_t i = 0; i < r.rows[0]; ++i) {
-      for (int64_t j = 0; j < r.rows[1]; ++j) {
-        const float* x = r.x + i * r.steps[0] + j * r.steps[1] + origin;
-        for (int64_t k = first; k < last; ++k) sum = Fold::fold(sum, x[k * r.dilation]);
-      }
-    }
-    r.y[o] = r.counts != nullptr ? sum / (r.row_count * r.counts[o]) : sum;
-  };
-  // Positions whose window lies inside the row.
-  int64_t low = (r.pad + r.stride - 1) / r.stride;
-  if (low > r.output) low = r.output;
-  const int64_t room = r.input + r.pad - (r.kernel - 1) * r.dilation - 1;
-  int64_t high = room < 0 ? 0 : room / r.stride + 1;
-  if (high > r.output) high = r.output;
-  if (high < low) high = low;
-
-  int64_t o = 0;
-  for (; o < low; ++o) edge(o);
-  for (; o + lanes <= high; o += lanes) {
+  const int64_t size = pool_row_buffer(r);
+  for_vectors(size,
+              [&](int64_t i, int64_t count) { store(r.buffer + i, set(Fold::start), count); });
+  float* folded = r.buffer + r.pad;
+  for_vectors(r.input, [&](int64_t x, int64_t count) {
     F32 sum = set(Fold::start);
     for (int64_t i = 0; i < r.rows[0]; ++i) {
       for (int64_t j = 0; j < r.rows[1]; ++j) {
-        const float* x = r.x + i * r.steps[0] + j * r.steps[1] + o * r.stride - r.pad;
-        for (int64_t k = 0; k < r.kernel; ++k) {
-          sum = Fold::fold(sum, load_every<stride>(x + k * r.dilation, r.stride));
-        }
+        sum = Fold::fold(sum, load(r.x + i * r.steps[0] + j * r.steps[1] + x, count, 0));
       }
     }
-    if (r.counts != nullptr) sum = sum / (set(r.row_count) * load(r.counts + o));
-    store(r.y + o, sum);
-  }
-  for (; o < r.output; ++o) edge(o);
+    store(folded + x, sum, count);
+  });
+  for_vectors(r.output, [&](int64_t o, int64_t count) {
+    F32 sum = set(Fold::start);
+    for (int64_t k = 0; k < r.kernel; ++k) {
+      sum = Fold::fold(sum, load_every<stride>(r.buffer + o * r.stride + k * r.dilation, r.stride));
+    }
+    if (r.counts != nullptr) sum = sum / (set(r.row_count) * load(r.counts + o, count, 1));
+    store(r.y + o, sum, count);
+  });
 }
 
 template <class Fold>

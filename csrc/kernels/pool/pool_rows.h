@@ -22,7 +22,15 @@ struct PoolRow {
   const float* counts;  // what to divide by along the row, times row_count; null for a maximum
   float row_count;
   float* y;
+  float* buffer;  // pool_row_buffer() elements
 };
+
+// A whole row with its padding, and room for whole vectors behind the last window.
+constexpr int64_t pool_row_buffer(const PoolRow& row) {
+  const int64_t windows = (row.output + 15) * row.stride + (row.kernel - 1) * row.dilation + 1;
+  const int64_t values = row.pad + row.input;
+  return windows > values ? windows : values;
+}
 
 // One output position of all channels: channels-last layout. The taps are `steps` elements apart.
 struct PoolPixel {
