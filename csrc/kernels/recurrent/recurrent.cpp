@@ -1,0 +1,500 @@
+// SPDX-License-Identifier: Apache-2.0
+// LSTM, GRU and RNN.
+//
+// The inputs of all steps are multiplied with W at once. Then parts of the work that do not depend
+// on each other (directions, and rows of the batch) walk over the steps: the state is multiplied
+// with R, and the cell turns both products into the next state. 16-bit floats are widened first.
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "kernels/gemm/convert.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/recurrent/gate_list.h"
+#include "runtime/kernel.h"
+
+namespace bascule {
+namespace {
+
+struct Sizes {
+  int64_t steps;
+  int64_t batch;
+  int64_t input;
+  int64_t hidden;
+};
+
+// The tensors of a run; null is zero for inputs and not wanted for outputs.
+template <class T>
+struct Data {
+  const T* x;
+  const T* w;  // packed, per direction
+  const T* r;
+  const T* bias;
+  const int32_t* lengths;
+  const T* initial_h;
+  const T* initial_c;
+  const T* peepholes;
+  T* y;
+  T* y_h;
+  T* y_c;
+};
+
+// One direction of some rows of the batch while it walks.
+template <class T>
+struct Part {
+  int64_t direction;
+  int64_t rows;
+  int64_t hidden;
+  int64_t gates;
+  T* h;          // [rows, hidden]
+  T* c;          // [rows, hidden]
+  T* recurrent;  // [rows, gates * hidden]
+  T* spare[2];   // [rows, hidden]
+  const T* packed;
+  RunContext* threads;  // null: products on this thread
+
+  static int64_t size(int64_t rows, int64_t hidden, int64_t gates) {
+    return round_up(rows * hidden * (gates + 4), 16);
+  }
+
+  // recurrent[.., gates from..to) = a R'. The gates were packed together.
+  void multiply_state(const T* a, int64_t from, int64_t to) const {
+    GemmBlock<T> g =
+        matrix_block<T>(&a, rows, hidden, hidden, packed + packed_size<T>(hidden, from * hidden),
+                        recurrent + from * hidden, (to - from) * hidden);
+    g.c_stride = gates * hidden;
+    threads != nullptr ? multiply(*threads, g) : multiply(g);
+  }
+};
+
+// For each operator: how many gates, which of them R is packed in together, its activations, and
+// one step. step() sees projected(row), null when the row has ended, and output(row), maybe null.
+struct LstmCell {
+  static constexpr int64_t gates = 4;
+  static constexpr int64_t split = 4;
+  static constexpr int peepholes_input = 7;
+  static std::vector<std::string> activations() { return {"sigmoid", "tanh", "tanh"}; }
+
+  explicit LstmCell(const NodeSpec& node) : couple(node.get_int("input_forget", 0) != 0) {}
+
+  // Whether the bias of the recurrent product of the last gate is kept apart.
+  bool splits_bias() const { return false; }
+
+  template <class T, class Projected, class Output>
+  void step(const Part<T>& part, const Gate* gate, T clip, const T* peepholes, const T*,
+            Projected&& projected, Output&& output) const {
+    const int64_t n = part.hidden;
+    part.multiply_state(part.h, 0, gates);
+    for (int64_t r = 0; r < part.rows; ++r) {
+      const T* from = projected(r);
+      if (from == nullptr) continue;
+      const T* own = peepholes != nullptr ? peepholes + part.direction * 3 * n : nullptr;
+      recurrent_functions<T>().lstm({from, part.recurrent + r * gates * n, own, gate[0], gate[1],
+                                     gate[2], couple, clip, n, part.h + r * n, part.c + r * n,
+                                     output(r)});
+    }
+  }
+
+  bool couple;
+};
+
+struct GruCell {
+  static constexpr int64_t gates = 3;
+  static constexpr int64_t split = 2;
+  static constexpr int peepholes_input = -1;
+  static std::vector<std::string> activations() { return {"sigmoid", "tanh"}; }
+
+  explicit GruCell(const NodeSpec& node)
+      : linear_before_reset(node.get_int("linear_before_reset", 0) != 0) {}
+
+  bool splits_bias() const { return linear_before_reset; }
+
+  template <class T, class Projected, class Output>
+  void step(const Part<T>& part, const Gate* gate, T clip, const T*, const T* last_bias,
+            Projected&& projected, Output&& output) const {
+    const int64_t n = part.hidden;
+    const auto row = [&](int64_t r, const T* from) {
+      return GruRow<T>{from,
+                       part.recurrent + r * gates * n,
+                       linear_before_reset ? last_bias : nullptr,
+                       gate[0],
+                       gate[1],
+                       clip,
+                       n,
+                       part.h + r * n,
+                       part.spare[0] + r * n,
+                       part.spare[1] + r * n,
+                       nullptr};
+    };
+    part.multiply_state(part.h, 0, 2);
+    if (linear_before_reset) part.multiply_state(part.h, 2, 3);
+    for (int64_t r = 0; r < part.rows; ++r) {
+      const T* from = projected(r);
+      if (from != nullptr) {
+        recurrent_functions<T>().gru_gates(row(r, from));
+      } else {
+        std::fill_n(part.spare[0] + r * n, n, T(0));
+      }
+    }
+    if (!linear_before_reset) part.multiply_state(part.spare[0], 2, 3);
+    for (int64_t r = 0; r < part.rows; ++r) {
+      const T* from = projected(r);
+      if (from == nullptr) continue;
+      GruRow<T> last = row(r, from);
+      last.y = output(r);
+      recurrent_functions<T>().gru_output(last);
+    }
+  }
+
+  bool linear_before_reset;
+};
+
+struct RnnCell {
+  static constexpr int64_t gates = 1;
+  static constexpr int64_t split = 1;
+  static constexpr int peepholes_input = -1;
+  static std::vector<std::string> activations() { return {"tanh"}; }
+
+  explicit RnnCell(const NodeSpec&) {}
+
+  bool splits_bias() const { return false; }
+
+  template <class T, class Projected, class Output>
+  void step(const Part<T>& part, const Gate* gate, T clip, const T*, const T*,
+            Projected&& projected, Output&& output) const {
+    part.multiply_state(part.h, 0, 1);
+    for (int64_t r = 0; r < part.rows; ++r) {
+      const T* from = projected(r);
+      if (from == nullptr) continue;
+      recurrent_functions<T>().rnn({from, part.recurrent + r * part.hidden, gate[0], clip,
+                                    part.hidden, part.h + r * part.hidden, output(r)});
+    }
+  }
+};
+
+// W [directions, gates * hidden, size] as panels, gates [0, split) and [split, gates) each on their
+// own.
+template <class T>
+int64_t packed_direction(int64_t size, int64_t hidden, int64_t gates, int64_t split) {
+  return packed_size<T>(size, split * hidden) + packed_size<T>(size, (gates - split) * hidden);
+}
+template <class T>
+void pack_weights(const T* w, int64_t directions, int64_t size, int64_t hidden, int64_t gates,
+                  int64_t split, T* to) {
+  for (int64_t d = 0; d < directions; ++d) {
+    const T* from = w + d * gates * hidden * size;
+    T* packed = to + d * packed_direction<T>(size, hidden, gates, split);
+    pack_panels<T>(from, 1, size, size, split * hidden, packed);
+    pack_panels<T>(from + split * hidden * size, 1, size, size, (gates - split) * hidden,
+                   packed + packed_size<T>(size, split * hidden));
+  }
+}
+
+template <class Cell>
+class Recurrent final : public Kernel {
+ public:
+  static Capability capability(const NodeSpec& node) {
+    return require_dtype(node, 0, FloatTypes{});
+  }
+
+  explicit Recurrent(const NodeSpec& node)
+      : cell_(node),
+        direction_(node.get_string("direction", "forward")),
+        directions_(direction_ == "bidirectional" ? 2 : 1),
+        batch_first_(node.get_int("layout", 0) != 0),
+        clip_(node.get_float("clip", std::numeric_limits<float>::infinity())),
+        activations_(parse_gates(node, directions_, Cell::activations())) {
+    if (direction_ != "forward" && direction_ != "reverse" && direction_ != "bidirectional") {
+      invalid("attribute 'direction' is '" + direction_ + "'");
+    }
+    w_ = pack_constant(node, 1, gates);
+    r_ = pack_constant(node, 2, Cell::split);
+  }
+
+  void run(RunContext& c) const override {
+    visit(FloatTypes{}, c.input(0).dtype(), [&](auto tag) {
+      using S = typename decltype(tag)::type;
+      run_typed<S>(c);
+    });
+  }
+
+ private:
+  static constexpr int64_t gates = Cell::gates;
+
+  // A constant W or R in panels, and its shape.
+  struct Packed {
+    Tensor panels;
+    Shape shape;
+    bool present() const { return shape.rank() == 3; }
+  };
+
+  Packed pack_constant(const NodeSpec& node, size_t input, int64_t split) const {
+    Packed packed;
+    const Tensor* constant = node.constant(input);
+    if (constant == nullptr || constant->rank() != 3 || constant->dim(1) % gates != 0 ||
+        constant->dim(0) != directions_) {
+      return packed;
+    }
+    packed.shape = constant->shape();
+    const int64_t hidden = constant->dim(1) / gates;
+    const int64_t size = constant->dim(2);
+    const auto fill = [&]<class T>(Tag<T>, const T* from) {
+      packed.panels = Tensor::allocate(
+          dtype_of<T>, Shape{directions_ * packed_direction<T>(size, hidden, gates, split)});
+      pack_weights<T>(from, directions_, size, hidden, gates, split,
+                      packed.panels.template data<T>());
+    };
+    if (constant->dtype() == DType::float64) {
+      fill(Tag<double>{}, constant->data<double>());
+    } else if (constant->dtype() == DType::float32) {
+      fill(Tag<float>{}, constant->data<float>());
+    } else {
+      Tensor wide = Tensor::allocate(DType::float32, constant->shape());
+      widen_row(constant->dtype(), constant->raw(), wide.data<float>(), constant->size());
+      fill(Tag<float>{}, wide.data<float>());
+    }
+    node.release_constant(input);
+    return packed;
+  }
+
+  template <class T>
+  static const T* widened(RunContext& c, int input) {
+    if (input < 0 || !c.has_input(input)) return nullptr;
+    if constexpr (std::is_same_v<T, double>) {
+      return c.input(input).data<double>();
+    } else {
+      return as_floats(c, c.input(input));
+    }
+  }
+
+  template <class T>
+  const T* panels(RunContext& c, int input, const Packed& packed, int64_t size, int64_t hidden,
+                  int64_t split) const {
+    if (packed.present()) return packed.panels.template data<T>();
+    T* to = c.workspace<T>(directions_ * packed_direction<T>(size, hidden, gates, split));
+    pack_weights<T>(widened<T>(c, input), directions_, size, hidden, gates, split, to);
+    return to;
+  }
+
+  static void check(RunContext& c, int input, const char* name, const Shape& expected) {
+    if (input < 0 || !c.has_input(input) || c.input(input).shape() == expected) return;
+    fail(std::string(name) + " has shape " + c.input(input).shape().text() + ", expected " +
+         expected.text());
+  }
+
+  Sizes find_sizes(RunContext& c) const {
+    const Tensor& x = c.input(0);
+    if (x.rank() != 3) fail("X has shape " + x.shape().text() + ", expected three axes");
+    const Shape w = w_.present() ? w_.shape : c.input(1).shape();
+    const Shape r = r_.present() ? r_.shape : c.input(2).shape();
+    Sizes s{x.dim(batch_first_ ? 1 : 0), x.dim(batch_first_ ? 0 : 1), x.dim(2),
+            r.rank() == 3 ? r[2] : 0};
+    const Shape expected_w{directions_, gates * s.hidden, s.input};
+    const Shape expected_r{directions_, gates * s.hidden, s.hidden};
+    if (w != expected_w) fail("W has shape " + w.text() + ", expected " + expected_w.text());
+    if (r != expected_r) fail("R has shape " + r.text() + ", expected " + expected_r.text());
+    const Shape state = batch_first_ ? Shape{s.batch, directions_, s.hidden}
+                                     : Shape{directions_, s.batch, s.hidden};
+    check(c, 3, "B", {directions_, 2 * gates * s.hidden});
+    check(c, 4, "sequence_lens", {s.batch});
+    check(c, 5, "initial_h", state);
+    if (Cell::peepholes_input >= 0) {
+      check(c, 6, "initial_c", state);
+      check(c, Cell::peepholes_input, "P", {directions_, 3 * s.hidden});
+    }
+    if (c.has_input(4)) {
+      for (int32_t length : c.input(4).template elements<int32_t>()) {
+        if (length < 0 || length > s.steps) {
+          invalid("sequence_lens holds " + std::to_string(length) + ", and there are " +
+                  std::to_string(s.steps) + " steps");
+        }
+      }
+    }
+    return s;
+  }
+
+  // An output as T: itself, or scratch that narrow_output() converts.
+  template <class S>
+  Compute<S>* make_output(RunContext& c, int index, const Shape& shape, Tensor*& tensor) const {
+    using T = Compute<S>;
+    if (!c.wants_output(index)) return nullptr;
+    tensor = &c.output(index, dtype_of<S>, shape);
+    if constexpr (std::is_same_v<S, T>) {
+      return tensor->data<T>();
+    } else {
+      return c.workspace<T>(shape.size());
+    }
+  }
+
+  template <class S>
+  void run_typed(RunContext& c) const {
+    using T = Compute<S>;
+    const Sizes s = find_sizes(c);
+    Data<T> data;
+    data.x = widened<T>(c, 0);
+    data.w = panels<T>(c, 1, w_, s.input, s.hidden, gates);
+    data.r = panels<T>(c, 2, r_, s.hidden, s.hidden, Cell::split);
+    data.bias = widened<T>(c, 3);
+    data.lengths = c.has_input(4) ? c.input(4).template data<int32_t>() : nullptr;
+    data.initial_h = widened<T>(c, 5);
+    data.initial_c = Cell::peepholes_input >= 0 ? widened<T>(c, 6) : nullptr;
+    data.peepholes = widened<T>(c, Cell::peepholes_input);
+    Tensor* outputs[3] = {};
+    const Shape state = batch_first_ ? Shape{s.batch, directions_, s.hidden}
+                                     : Shape{directions_, s.batch, s.hidden};
+    data.y = make_output<S>(c, 0,
+                            batch_first_ ? Shape{s.batch, s.steps, directions_, s.hidden}
+                                         : Shape{s.steps, directions_, s.batch, s.hidden},
+                            outputs[0]);
+    data.y_h = make_output<S>(c, 1, state, outputs[1]);
+    data.y_c = make_output<S>(c, 2, state, outputs[2]);
+    if (state.size() > 0) walk(c, s, data);
+    if constexpr (!std::is_same_v<S, T>) {
+      const T* results[3] = {data.y, data.y_h, data.y_c};
+      for (int i = 0; i < 3; ++i) {
+        if (results[i] == nullptr) continue;
+        narrow(c, dtype_of<S>, results[i], outputs[i]->raw(), outputs[i]->size());
+      }
+    }
+  }
+
+  // Row (step, b) of [steps, batch] or [batch, steps].
+  int64_t row(const Sizes& s, int64_t step, int64_t b) const {
+    return batch_first_ ? b * s.steps + step : step * s.batch + b;
+  }
+  // Row (direction, b) of a state.
+  int64_t state_row(const Sizes& s, int64_t direction, int64_t b) const {
+    return batch_first_ ? b * directions_ + direction : direction * s.batch + b;
+  }
+  int64_t y_row(const Sizes& s, int64_t step, int64_t direction, int64_t b) const {
+    return batch_first_ ? row(s, step, b) * directions_ + direction
+                        : (step * directions_ + direction) * s.batch + b;
+  }
+
+  // W X + biases for all steps: [directions, steps * batch, gates * hidden].
+  template <class T>
+  const T* project(RunContext& c, const Sizes& s, const Data<T>& data) const {
+    const int64_t columns = gates * s.hidden;
+    const int64_t rows = s.steps * s.batch;
+    T* bias = c.workspace<T>(directions_ * columns);
+    T* projected = c.workspace<T>(directions_ * rows * columns);
+    for (int64_t d = 0; d < directions_; ++d) {
+      const T* b = data.bias != nullptr ? data.bias + d * 2 * columns : nullptr;
+      const int64_t joined = cell_.splits_bias() ? columns - s.hidden : columns;
+      for (int64_t i = 0; i < columns; ++i) {
+        bias[d * columns + i] = b == nullptr ? T(0) : i < joined ? b[i] + b[columns + i] : b[i];
+      }
+      if (rows == 0) continue;
+      GemmBlock<T> g =
+          matrix_block<T>(&data.x, rows, s.input, s.input,
+                          data.w + d * packed_direction<T>(s.input, s.hidden, gates, gates),
+                          projected + d * rows * columns, columns);
+      g.epilogue.bias = bias + d * columns;
+      multiply(c, g);
+    }
+    return projected;
+  }
+
+  template <class T>
+  void walk(RunContext& c, const Sizes& s, const Data<T>& data) const {
+    const T* projected = project(c, s, data);
+    T* zero = c.workspace<T>(s.hidden);
+    std::fill_n(zero, s.hidden, T(0));
+    // Parts: directions times runs of rows, enough for the threads. One part alone uses the threads
+    // for its products.
+    const int64_t wanted = (c.threads() + directions_ - 1) / directions_;
+    const int64_t runs = std::min(s.batch, wanted);
+    const int64_t parts = directions_ * runs;
+    const int64_t most_rows = (s.batch + runs - 1) / runs;
+    const int64_t part_size = Part<T>::size(most_rows, s.hidden, gates);
+    T* space = c.workspace<T>(parts * part_size);
+    const double cost = static_cast<double>(s.steps * most_rows * gates * s.hidden) *
+                        static_cast<double>(s.hidden + 64) / 8;
+    c.parallel_for(parts, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) {
+        const int64_t run = p % runs;
+        const int64_t first = s.batch * run / runs;
+        Part<T> part;
+        part.direction = p / runs;
+        part.rows = s.batch * (run + 1) / runs - first;
+        part.hidden = s.hidden;
+        part.gates = gates;
+        T* at = space + p * part_size;
+        for (T** buffer : {&part.h, &part.c, &part.spare[0], &part.spare[1], &part.recurrent}) {
+          *buffer = at;
+          at += part.rows * s.hidden;
+        }
+        part.packed =
+            data.r + part.direction * packed_direction<T>(s.hidden, s.hidden, gates, Cell::split);
+        part.threads = parts == 1 ? &c : nullptr;
+        walk_part(s, data, projected, zero, first, part);
+      }
+    });
+  }
+
+  template <class T>
+  void walk_part(const Sizes& s, const Data<T>& data, const T* projected, const T* zero,
+                 int64_t first, const Part<T>& part) const {
+    const int64_t n = s.hidden;
+    const int64_t columns = gates * n;
+    const bool reverse = direction_ == "reverse" || part.direction == 1;
+    const auto length = [&](int64_t b) {
+      return data.lengths != nullptr ? static_cast<int64_t>(data.lengths[b]) : s.steps;
+    };
+    int64_t longest = 0;
+    for (int64_t r = 0; r < part.rows; ++r) {
+      const int64_t at = state_row(s, part.direction, first + r) * n;
+      std::copy_n(data.initial_h != nullptr ? data.initial_h + at : zero, n, part.h + r * n);
+      std::copy_n(data.initial_c != nullptr ? data.initial_c + at : zero, n, part.c + r * n);
+      longest = std::max(longest, length(first + r));
+    }
+    const Gate* gate =
+        activations_.data() + static_cast<size_t>(part.direction) *
+                                  (activations_.size() / static_cast<size_t>(directions_));
+    const T* last_bias =
+        data.bias != nullptr ? data.bias + (part.direction + 1) * 2 * columns - n : zero;
+    const T* own = projected + part.direction * s.steps * s.batch * columns;
+    for (int64_t i = 0; i < longest; ++i) {
+      // A sequence is reversed within its own length.
+      const auto step_of = [&](int64_t r) { return reverse ? length(first + r) - 1 - i : i; };
+      cell_.step(
+          part, gate, static_cast<T>(clip_), data.peepholes, last_bias,
+          [&](int64_t r) -> const T* {
+            if (i >= length(first + r)) return nullptr;
+            return own + row(s, step_of(r), first + r) * columns;
+          },
+          [&](int64_t r) -> T* {
+            if (data.y == nullptr) return nullptr;
+            return data.y + y_row(s, step_of(r), part.direction, first + r) * n;
+          });
+    }
+    for (int64_t r = 0; r < part.rows; ++r) {
+      const int64_t b = first + r;
+      const int64_t at = state_row(s, part.direction, b) * n;
+      if (data.y_h != nullptr) std::copy_n(part.h + r * n, n, data.y_h + at);
+      if (data.y_c != nullptr) std::copy_n(part.c + r * n, n, data.y_c + at);
+      for (int64_t step = length(b); data.y != nullptr && step < s.steps; ++step) {
+        std::fill_n(data.y + y_row(s, step, part.direction, b) * n, n, T(0));
+      }
+    }
+  }
+
+  Cell cell_;
+  std::string direction_;
+  int64_t directions_;
+  bool batch_first_;
+  float clip_;
+  std::vector<Gate> activations_;
+  Packed w_;
+  Packed r_;
+};
+using Lstm = Recurrent<LstmCell>;
+using Gru = Recurrent<GruCell>;
+using Rnn = Recurrent<RnnCell>;
+BASCULE_KERNEL("LSTM", Lstm);
+BASCULE_KERNEL("GRU", Gru);
+BASCULE_KERNEL("RNN", Rnn);
+
+}  // namespace
+}  // namespace bascule
