@@ -83,7 +83,10 @@ class SkeletonWriter(ModelWriter):
     def value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
         proto.name = self.name(value)
         if value.type is not None and (self.types_known or value.producer is None):
-            write_type(_marked(value.type), proto.type)
+            # What a caller calls the sizes of an output proves nothing about the nodes behind it.
+            is_claim = value.is_graph_output and value.producer is not None
+            type = _without_names(value.type) if is_claim else value.type
+            write_type(_marked(type), proto.type)
 
     def _state(self, value: Value, type: Type | None, graph: onnx.GraphProto) -> None:
         """State a value's type in place of its origin."""
@@ -122,6 +125,12 @@ def restore_sizes(type: onnx.TypeProto) -> None:
     for dim in type.tensor_type.shape.dim:
         if dim.dim_param.startswith(SIZE_MARK):
             dim.dim_value = int(dim.dim_param[1:])
+
+
+def _without_names(type: Type) -> Type:
+    if not isinstance(type, TensorType) or type.shape is None:
+        return type
+    return TensorType(type.dtype, tuple(d if isinstance(d, int) else None for d in type.shape))
 
 
 def _marked(type: Type) -> Type:
