@@ -179,16 +179,30 @@ void pack_winograd(const ConvSizes& s, const float* w, float* packed) {
                               {0, 0, 1}};
   const int64_t pairs = s.in_channels * s.out_channels;
   std::vector<float> planes_of(static_cast<size_t>(planes * pairs));
-  for (int64_t pair = 0; pair < pairs; ++pair) {
-    const float* taps = w + pair * 9;
-    for (int64_t i = 0; i < 6; ++i) {
-      double half[3];
+  // Some pairs at a time: written one by one, the planes would push each other out of the cache.
+  constexpr int64_t step = 64;
+  for (int64_t from = 0; from < pairs; from += step) {
+    const int64_t count = std::min(step, pairs - from);
+    double taps[9][step] = {};
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t k = 0; k < 9; ++k) taps[k][i] = w[(from + i) * 9 + k];
+    }
+    for (int64_t row = 0; row < 6; ++row) {
+      double half[3][step];
       for (int64_t k = 0; k < 3; ++k) {
-        half[k] = g[i][0] * taps[k] + g[i][1] * taps[3 + k] + g[i][2] * taps[6 + k];
+        for (int64_t i = 0; i < step; ++i) {
+          half[k][i] =
+              g[row][0] * taps[k][i] + g[row][1] * taps[3 + k][i] + g[row][2] * taps[6 + k][i];
+        }
       }
-      for (int64_t j = 0; j < 6; ++j) {
-        planes_of[static_cast<size_t>((6 * i + j) * pairs + pair)] =
-            static_cast<float>(g[j][0] * half[0] + g[j][1] * half[1] + g[j][2] * half[2]);
+      for (int64_t column = 0; column < 6; ++column) {
+        float* to = planes_of.data() + (6 * row + column) * pairs + from;
+        float part[step];
+        for (int64_t i = 0; i < step; ++i) {
+          part[i] = static_cast<float>(g[column][0] * half[0][i] + g[column][1] * half[1][i] +
+                                       g[column][2] * half[2][i]);
+        }
+        std::copy_n(part, count, to);
       }
     }
   }

@@ -44,18 +44,36 @@ template <class T>
 BASCULE_INLINE void store_vector(T* p, Vector<T> v) {
   __builtin_memcpy(p, &v, sizeof(v));
 }
-// Only the first `count` lanes are in memory.
+// Only the first `count` lanes are in memory, 0 <= count; the others read as zero.
 template <class T>
 BASCULE_INLINE Vector<T> load_part(const T* p, int64_t count) {
+#if defined(__AVX512F__)
+  const uint32_t mask = count >= vector_lanes<T> ? ~0u : (1u << count) - 1;
+  if constexpr (sizeof(T) == 4) {
+    return reinterpret_cast<Vector<T>>(_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p));
+  } else {
+    return reinterpret_cast<Vector<T>>(_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p));
+  }
+#else
   T part[vector_lanes<T>] = {};
-  for (int64_t i = 0; i < count; ++i) part[i] = p[i];
+  for (int64_t i = 0; i < count && i < vector_lanes<T>; ++i) part[i] = p[i];
   return load_vector<T>(part);
+#endif
 }
 template <class T>
 BASCULE_INLINE void store_part(T* p, Vector<T> v, int64_t count) {
+#if defined(__AVX512F__)
+  const uint32_t mask = count >= vector_lanes<T> ? ~0u : (1u << count) - 1;
+  if constexpr (sizeof(T) == 4) {
+    _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), reinterpret_cast<__m512>(v));
+  } else {
+    _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), reinterpret_cast<__m512d>(v));
+  }
+#else
   T part[vector_lanes<T>];
   store_vector<T>(part, v);
-  for (int64_t i = 0; i < count; ++i) p[i] = part[i];
+  for (int64_t i = 0; i < count && i < vector_lanes<T>; ++i) p[i] = part[i];
+#endif
 }
 template <class T>
 BASCULE_INLINE Vector<T> broadcast(T x) {
@@ -99,17 +117,11 @@ struct Tile {
   const T* residual;                // of the tile's first element
 };
 
-template <class T>
-BASCULE_INLINE Vector<T> finish(Vector<T> sum, const GemmEpilogue<T>& e, Vector<T> alpha,
-                                const T* bias, const T* residual, Vector<T> low, Vector<T> high) {
-  if (e.alpha != T(1)) sum = sum * alpha;
-  if (bias != nullptr) sum = sum + load_vector<T>(bias);
-  if (residual != nullptr) sum = sum + load_vector<T>(residual);
-  if (e.clamp) {
-    sum = sum < low ? low : sum;
-    sum = sum > high ? high : sum;
-  }
-  return sum;
+// The bounds keep NaN.
+BASCULE_INLINE F32 clamp(F32 x, F32 low, F32 high) { return at_most(high, at_least(low, x)); }
+BASCULE_INLINE Vector<double> clamp(Vector<double> x, Vector<double> low, Vector<double> high) {
+  x = x < low ? low : x;
+  return x > high ? high : x;
 }
 
 template <class T, int rows, int vectors>
@@ -118,27 +130,21 @@ void run_tile(const Tile<T>& t) {
   constexpr int width = vector_lanes<T>;
   const bool whole = t.columns >= vectors * width;
   V sum[rows][vectors];
+  const auto get = [&](const T* p, int v) __attribute__((always_inline)) {
+    return whole ? load_vector<T>(p + v * width)
+                 : load_part<T>(p + v * width, t.columns - v * width);
+  };
   if (t.first) {
 #pragma GCC unroll 14
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) sum[r][v] = V{};
     }
-  } else if (whole) {
-#pragma GCC unroll 14
-    for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        sum[r][v] = load_vector<T>(t.c + r * t.c_stride + v * width);
-      }
-    }
   } else {
-    T row[vectors * width] = {};
 #pragma GCC unroll 14
     for (int r = 0; r < rows; ++r) {
-      for (int64_t i = 0; i < t.columns; ++i) row[i] = t.c[r * t.c_stride + i];
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) sum[r][v] = load_vector<T>(row + v * width);
+      for (int v = 0; v < vectors; ++v) sum[r][v] = get(t.c + r * t.c_stride, v);
     }
   }
 
@@ -147,6 +153,8 @@ void run_tile(const Tile<T>& t) {
   constexpr int pointers = (rows + 2) / 3;
   const T* b = t.b;
   const int64_t b_stride = t.b_stride;
+  // Few rows run through B at the speed of memory, and need it sooner.
+  constexpr int64_t ahead = rows <= 4 ? 32 : 8;
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     int64_t stride = t.a_stride * static_cast<int64_t>(sizeof(T));
     const char* a[pointers];
@@ -161,8 +169,8 @@ void run_tile(const Tile<T>& t) {
       V column[vectors];
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) column[v] = load_vector<T>(b + v * width);
-      __builtin_prefetch(b + 8 * b_stride);
-      if (vectors == 2) __builtin_prefetch(b + 8 * b_stride + width);
+      __builtin_prefetch(b + ahead * b_stride);
+      if (vectors == 2) __builtin_prefetch(b + ahead * b_stride + width);
 #pragma GCC unroll 14
       for (int r = 0; r < rows; ++r) {
         const V value = broadcast<T>(*reinterpret_cast<const T*>(a[r / 3] + (r % 3) * stride));
@@ -177,35 +185,40 @@ void run_tile(const Tile<T>& t) {
 
   if (t.epilogue != nullptr) {
     const GemmEpilogue<T>& e = *t.epilogue;
-    const V alpha = broadcast<T>(e.alpha);
-    const V low = broadcast<T>(e.low);
-    const V high = broadcast<T>(e.high);
-    if (whole) {
+    if (e.alpha != T(1)) {
+      const V alpha = broadcast<T>(e.alpha);
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[r][v] = sum[r][v] * alpha;
+      }
+    }
+    if (t.bias != nullptr) {
+      V bias[vectors];
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) bias[v] = get(t.bias, v);
+#pragma GCC unroll 14
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sum[r][v] = sum[r][v] + bias[v];
+      }
+    }
+    if (t.residual != nullptr) {
 #pragma GCC unroll 14
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; ++v) {
-          sum[r][v] =
-              finish<T>(sum[r][v], e, alpha, t.bias ? t.bias + v * width : nullptr,
-                        t.residual ? t.residual + r * t.c_stride + v * width : nullptr, low, high);
+          sum[r][v] = sum[r][v] + get(t.residual + r * t.c_stride, v);
         }
       }
-    } else {
-      T bias[vectors * width] = {};
-      T residual[vectors * width] = {};
-      if (t.bias != nullptr) {
-        for (int64_t i = 0; i < t.columns; ++i) bias[i] = t.bias[i];
-      }
+    }
+    if (e.clamp) {
+      const V low = broadcast<T>(e.low);
+      const V high = broadcast<T>(e.high);
 #pragma GCC unroll 14
       for (int r = 0; r < rows; ++r) {
-        if (t.residual != nullptr) {
-          for (int64_t i = 0; i < t.columns; ++i) residual[i] = t.residual[r * t.c_stride + i];
-        }
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) {
-          sum[r][v] = finish<T>(sum[r][v], e, alpha, t.bias ? bias + v * width : nullptr,
-                                t.residual ? residual + v * width : nullptr, low, high);
-        }
+        for (int v = 0; v < vectors; ++v) sum[r][v] = clamp(sum[r][v], low, high);
       }
     }
   }
@@ -218,20 +231,21 @@ void run_tile(const Tile<T>& t) {
       }
     }
   } else {
-    T row[vectors * width];
 #pragma GCC unroll 14
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) store_vector<T>(row + v * width, sum[r][v]);
-      for (int64_t i = 0; i < t.columns; ++i) t.c[r * t.c_stride + i] = row[i];
+      for (int v = 0; v < vectors; ++v) {
+        store_part<T>(t.c + r * t.c_stride + v * width, sum[r][v], t.columns - v * width);
+      }
     }
   }
 }
 
 // The tile of a given height: all are template instances, so no row is computed twice or padded.
-template <class T, int vectors, int rows = max_rows>
+template <class T, int vectors>
 BASCULE_INLINE void run_rows(int64_t height, const Tile<T>& t) {
   using Function = void (*)(const Tile<T>&);
+  constexpr int m = max_rows;
   static constexpr Function functions[14] = {
       run_tile<T, 1, vectors>,
       run_tile<T, 2, vectors>,
@@ -239,25 +253,14 @@ BASCULE_INLINE void run_rows(int64_t height, const Tile<T>& t) {
       run_tile<T, 4, vectors>,
       run_tile<T, 5, vectors>,
       run_tile<T, 6, vectors>,
-      run_tile < T,
-      rows == 14 ? 7 : 6,
-      vectors >,
-      run_tile < T,
-      rows == 14 ? 8 : 6,
-      vectors >,
-      run_tile < T,
-      rows == 14 ? 9 : 6,
-      vectors >,
-      run_tile < T,
-      rows == 14 ? 10 : 6,
-      vectors >,
-      run_tile < T,
-      rows == 14 ? 11 : 6,
-      vectors >,
-      run_tile < T,
-      rows == 14 ? 12 : 6,
-      vectors >
-      , run_tile < T, rows == 14 ? 13 : 6, vectors >, run_tile < T, rows == 14 ? 14 : 6, vectors >,
+      run_tile<T, (7 < m ? 7 : m), vectors>,
+      run_tile<T, (8 < m ? 8 : m), vectors>,
+      run_tile<T, (9 < m ? 9 : m), vectors>,
+      run_tile<T, (10 < m ? 10 : m), vectors>,
+      run_tile<T, (11 < m ? 11 : m), vectors>,
+      run_tile<T, (12 < m ? 12 : m), vectors>,
+      run_tile<T, (13 < m ? 13 : m), vectors>,
+      run_tile<T, m, vectors>,
   };
   functions[height - 1](t);
 }
