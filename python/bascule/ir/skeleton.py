@@ -46,6 +46,7 @@ class SkeletonWriter(ModelWriter):
         self.types_known = types_known
         self.compute_shapes = compute_shapes
         self._inputs = {id(v) for graph in model.graph.walk_graphs() for v in graph.inputs}
+        self._stated: dict[int, Type] = {}
         self.nodes: list[Node] = []
         self.hidden = 0
         """How many nodes were left out."""
@@ -82,7 +83,9 @@ class SkeletonWriter(ModelWriter):
 
     def value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
         proto.name = self.name(value)
-        if value.type is not None and (self.types_known or value.producer is None):
+        if id(value) in self._stated:
+            write_type(_marked(self._stated[id(value)]), proto.type)
+        elif value.type is not None and (self.types_known or value.producer is None):
             # What a caller calls the sizes of an output proves nothing about the nodes behind it.
             is_claim = value.is_graph_output and value.producer is not None
             type = _without_names(value.type) if is_claim else value.type
@@ -92,6 +95,7 @@ class SkeletonWriter(ModelWriter):
         """State a value's type in place of its origin."""
         info = graph.value_info.add(name=self.name(value))
         if type is not None:
+            self._stated[id(value)] = type
             write_type(_marked(type), info.type)
 
     def _is_hidden(self, node: Node) -> bool:
