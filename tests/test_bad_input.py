@@ -304,3 +304,22 @@ def test_a_fork_computes() -> None:
         "raise SystemExit(os.waitpid(pid, 0)[1])\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_sizes_of_one_name_may_differ() -> None:
+    """The name promises equal sizes, and the optimizer uses that; a caller may not keep to it."""
+    proto = model(
+        [
+            helper.make_node("Shape", ["a"], ["s"], name="size"),
+            helper.make_node("Expand", ["b", "s"], ["e"], name="grow"),
+            helper.make_node("Add", ["a", "e"], ["y"], name="sum"),
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in "ab"],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["m"])],
+        [],
+    )
+    made = session(proto)
+    ones = np.ones(4, np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(made.run(None, {"a": ones, "b": ones})[0], 2 * ones)
+        np.testing.assert_array_equal(made.run(None, {"a": ones, "b": ones[:1]})[0], 2 * ones)

@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <array>
 #include <unordered_map>
 
 #include "bindings/convert.h"
@@ -23,10 +24,13 @@ struct TerminateFlag {
 // A Program with the names of its inputs and outputs.
 class Runner {
  public:
+  // `equal_sizes`: (input, axis, input, axis) whose sizes the program takes to be equal.
   Runner(const GraphBuilder& builder, std::vector<std::string> inputs,
-         const std::vector<std::string>& outputs, int threads)
+         const std::vector<std::string>& outputs, int threads,
+         std::vector<std::array<int, 4>> equal_sizes)
       : program_(std::make_unique<Program>(builder.graph())),
         input_names_(std::move(inputs)),
+        equal_sizes_(std::move(equal_sizes)),
         threads_(threads) {
     for (size_t i = 0; i < input_names_.size(); ++i) {
       PyObject* text = PyUnicode_FromStringAndSize(input_names_[i].data(),
@@ -58,6 +62,9 @@ class Runner {
       Tensor tensor;
       if (!view_array(array, &tensor) || !fits(program_->input(index), tensor)) return ordinary();
       values[index] = std::move(tensor);
+    }
+    for (const auto& [a, i, b, j] : equal_sizes_) {
+      if (values[a].tensor().dim(i) != values[b].tensor().dim(j)) return ordinary();
     }
     std::vector<int> wanted;
     if (!output_names.is_none()) {
@@ -142,6 +149,7 @@ class Runner {
 
   std::unique_ptr<Program> program_;
   std::vector<std::string> input_names_;
+  std::vector<std::array<int, 4>> equal_sizes_;
   std::vector<py::object> interned_;
   std::unordered_map<std::string, int> input_index_;
   std::unordered_map<std::string, int> output_index_;
@@ -181,8 +189,9 @@ void bind_program(py::module_& module) {
   py::class_<Profiler>(module, "Profiler").def(py::init<>()).def("take", &take_events);
   py::class_<Runner>(module, "Runner")
       .def(py::init<const GraphBuilder&, std::vector<std::string>, const std::vector<std::string>&,
-                    int>(),
-           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("threads"))
+                    int, std::vector<std::array<int, 4>>>(),
+           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
+           py::arg("equal_sizes") = std::vector<std::array<int, 4>>())
       .def("run_feeds", &Runner::run_feeds, py::arg("output_names"), py::arg("feeds"),
            py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
       .def("run_values", &Runner::run_values, py::arg("feeds"), py::arg("wanted"),

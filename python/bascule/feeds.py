@@ -17,6 +17,7 @@ from bascule.ir.types import (
     Shape,
     TensorType,
     Type,
+    shared_sizes,
 )
 
 
@@ -37,6 +38,7 @@ class Signature:
         self.outputs = list(outputs)
         self.defaults = dict(defaults)
         self.types = dict(inputs)
+        self._shared = shared_sizes([type_ for _, type_ in self.inputs])
 
     def output_numbers(self, names: Any) -> list[int]:
         """Positions of the outputs asked for; [] stands for all of them."""
@@ -79,6 +81,14 @@ class Signature:
                 raise InvalidArgument(
                     f"Invalid input name: {name}", inputs=[n for n, _ in self.inputs]
                 )
+
+    def names_hold(self, values: Sequence[Any]) -> bool:
+        """Whether sizes of one name are equal in these values (one per input, in order)."""
+        return all(
+            np.shape(values[i])[axis] == np.shape(values[j])[other]
+            for i, axis, j, other in self._shared
+            if values[i] is not None and values[j] is not None
+        )
 
     def values(self, feeds: Mapping[str, Any]) -> list[Any]:
         """One native-ready object per input, in order."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from bascule.errors import Fail
 from bascule.feeds import Signature
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
-from bascule.ir.types import TensorType
+from bascule.ir.types import TensorType, shared_sizes
 from bascule.metadata import ModelMetadata, NodeArg
 from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
@@ -74,36 +75,48 @@ class InferenceSession:
         disabled = list(kwargs.get("disabled_optimizers") or ())
         disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
         self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
-        self._compile([name for name in disabled if name])
+        self._disabled = [name for name in disabled if name]
+        self._compile()
 
     def _config(self, key: str, default: str) -> str:
         return str(self._options._config.get(key, default))
 
-    def _compile(self, disabled: list[str]) -> None:
+    def _make(self, trust_names: bool = True) -> tuple[CompiledModel, Model]:
+        """Load and compile the model; the Model is what is left of it, optimized."""
         # Imported here: onnx is needed only where a model is parsed.
         from bascule.compiler import compile_model, level_of, take_defaults
         from bascule.ir.load import load_model
-        from bascule.ir.save import save_model
-        from bascule.optimizer.fused import definition
 
         seconds: dict[str, float] = {}
         started = time.perf_counter()
+        source = self._model_path if self._model_path is not None else self._model_bytes
+        assert source is not None
         model = load_model(
-            self._model_path if self._model_path is not None else self._model_bytes,
+            source,
             external_folder=self._options._config.get(
                 "session.model_external_initializers_file_folder_path"
             ),
         )
         seconds["load"] = time.perf_counter() - started
         _override(model, self._options)
+        if not trust_names:
+            _forget_names(model)
         self._metadata = ModelMetadata.of(model)
         self._defaults = take_defaults(model)
         executors: list[Provider] = [CpuProvider(self._options.intra_op_num_threads)]
         level = level_of(self._options.graph_optimization_level)
-        compiled = compile_model(model, executors, level, disabled, seconds)
-        self._compiled: CompiledModel = compiled
-        self._trace.phases(seconds)
+        return compile_model(model, executors, level, self._disabled, seconds), model
+
+    def _compile(self) -> None:
+        self._general: Any = None
+        self._general_lock = threading.Lock()
+        compiled, model = self._make()
+        self._compiled = compiled
+        self._trace.phases(compiled.seconds)
         if self._options.optimized_model_filepath:
+            from bascule.ir.save import save_model
+            from bascule.optimizer.fused import definition
+
             save_model(model, self._options.optimized_model_filepath, definitions=definition)
         self._inputs_meta = [NodeArg.of(v) for v in compiled.inputs if v.name not in self._defaults]
         self._overridable = [NodeArg.of(v) for v in compiled.inputs if v.name in self._defaults]
@@ -158,7 +171,21 @@ class InferenceSession:
                 return results  # type: ignore[no-any-return]
         values = self._signature.values(input_feed)
         wanted = self._signature.output_numbers(output_names)
-        return self._program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+        program = self._program
+        if not self._signature.names_hold(values):
+            program = self._general_program()
+        return program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+
+    def _general_program(self) -> Any:
+        """The model compiled without trust in the names of sizes.
+
+        The optimizer takes sizes of one name to be equal. Exported models sometimes give one name
+        to sizes that differ; the first such feed brings this second program about.
+        """
+        with self._general_lock:
+            if self._general is None:
+                self._general = self._make(trust_names=False)[0].program
+            return self._general
 
     def run_with_ort_values(
         self,
@@ -229,7 +256,7 @@ class InferenceSession:
             RuntimeError: a name is unknown.
         """
         self._providers = resolve_providers(providers, provider_options, fallback=False)
-        self._compile([])
+        self._compile()
 
     def enable_fallback(self) -> None:
         """Let a run whose provider fails go on with the CPU provider (there is no other yet)."""
@@ -266,6 +293,17 @@ def _check_options(options: SessionOptions) -> None:
             "use_per_session_threads is False but there is no global thread pool: bascule shares "
             "one pool between all sessions anyway, so leave it True"
         )
+
+
+def _forget_names(model: Model) -> None:
+    """Leave each symbolic size of the inputs unnamed but for the first place of its name."""
+    values = model.graph.inputs
+    for _, _, index, axis in shared_sizes([value.type for value in values]):
+        type_ = values[index].type
+        assert isinstance(type_, TensorType)
+        shape = list(type_.shape or ())
+        shape[axis] = None
+        values[index].type = TensorType(type_.dtype, tuple(shape))
 
 
 def _override(model: Model, options: SessionOptions) -> None:

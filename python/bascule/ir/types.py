@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -68,3 +69,18 @@ class MapType:
 
 
 Type = Union[TensorType, SparseTensorType, SequenceType, OptionalType, MapType]
+
+
+def shared_sizes(types: Sequence[Type | None]) -> list[tuple[int, int, int, int]]:
+    """(i, axis, j, axis) of every further place where a symbolic size's name stands again."""
+    first: dict[str, tuple[int, int]] = {}
+    shared = []
+    for index, type_ in enumerate(types):
+        if not isinstance(type_, TensorType):
+            continue
+        for axis, dim in enumerate(type_.shape or ()):
+            if isinstance(dim, str) and dim:
+                place = first.setdefault(dim, (index, axis))
+                if place != (index, axis):
+                    shared.append((*place, index, axis))
+    return shared

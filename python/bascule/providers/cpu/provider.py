@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.graph import Graph, Node, Value
-from bascule.ir.types import TensorType
+from bascule.ir.types import TensorType, shared_sizes
 from bascule.native import _native
 from bascule.providers.base import Answer
 from bascule.providers.cpu.lower import GraphLowering
@@ -52,6 +52,7 @@ class CpuProvider:
             [v.name for v in graph.inputs],
             [v.name for v in graph.outputs],
             self.threads,
+            shared_sizes([v.type for v in graph.inputs]),
         )
 
 
