@@ -115,6 +115,7 @@ struct Tile {
   const GemmEpilogue<T>* epilogue;  // null but for the last block of K
   const T* bias;                    // of the tile's first column
   const T* residual;                // of the tile's first element
+  const T* next;                    // what to fetch into the second cache meanwhile, a line per k
 };
 
 // The bounds keep NaN.
@@ -155,6 +156,7 @@ void run_tile(const Tile<T>& t) {
   const int64_t b_stride = t.b_stride;
   // Few rows run through B at the speed of memory, and need it sooner.
   constexpr int64_t ahead = rows <= 4 ? 32 : 8;
+  const char* next = reinterpret_cast<const char*>(t.next);
   for (int64_t tap = 0; tap < t.taps; ++tap) {
     int64_t stride = t.a_stride * static_cast<int64_t>(sizeof(T));
     const char* a[pointers];
@@ -171,6 +173,8 @@ void run_tile(const Tile<T>& t) {
       for (int v = 0; v < vectors; ++v) column[v] = load_vector<T>(b + v * width);
       __builtin_prefetch(b + ahead * b_stride);
       if (vectors == 2) __builtin_prefetch(b + ahead * b_stride + width);
+      __builtin_prefetch(next, 0, 2);
+      next += 64;
 #pragma GCC unroll 14
       for (int r = 0; r < rows; ++r) {
         const V value = broadcast<T>(*reinterpret_cast<const T*>(a[r / 3] + (r % 3) * stride));
@@ -328,6 +332,18 @@ void multiply_block(const GemmBlock<T>& g) {
         t.columns = g.columns - column < panel_width<T> ? g.columns - column : panel_width<T>;
         t.b = g.b + panel * g.b_panel_stride + k * g.b_stride;
         t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
+        // While the tiles pass over this panel, each fetches its share of what comes after it.
+        const T* next = t.b;
+        int64_t share = 0;
+        if (g.b_stride == panel_width<T>) {
+          const bool more = column + panel_width<T> < g.columns;
+          if (more) {
+            next += g.b_panel_stride;
+          } else if (!last) {
+            next = g.b + (k + taps * length) * g.b_stride;
+          }
+          share = taps * length * panel_width<T> / (block_groups * tiles);
+        }
         for (int64_t i = 0; i < block_groups; ++i) {
           for (int64_t tile = 0; tile < tiles; ++tile) {
             const int64_t from = block_rows * tile / tiles;
@@ -344,6 +360,7 @@ void multiply_block(const GemmBlock<T>& g) {
             }
             const int64_t c = (group + i) * g.c_group_stride + (row + from) * g.c_stride + column;
             t.c = g.c + c;
+            t.next = next + (i * tiles + tile) * share;
             t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
             if (t.columns > vector_lanes<T>) {
               run_rows<T, 2>(to - from, t);
