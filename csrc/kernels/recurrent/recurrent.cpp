@@ -402,8 +402,9 @@ class Recurrent final : public Kernel {
     T* zero = c.workspace<T>(s.hidden);
     std::fill_n(zero, s.hidden, T(0));
     // Parts: directions times runs of rows, enough for the threads. One part alone uses the threads
-    // for its products.
-    const int64_t wanted = (c.threads() + directions_ - 1) / directions_;
+    // for its products, as is better where R does not stay in the cache of one core.
+    const bool stays = gates * s.hidden * s.hidden * static_cast<int64_t>(sizeof(T)) <= 1 << 20;
+    const int64_t wanted = stays ? (c.threads() + directions_ - 1) / directions_ : 1;
     const int64_t runs = std::min(s.batch, wanted);
     const int64_t parts = directions_ * runs;
     const int64_t most_rows = (s.batch + runs - 1) / runs;
