@@ -203,7 +203,7 @@ def test_every_unsupported_node_is_reported_at_once() -> None:
 # --- feeds
 
 WRONG: list[tuple[str, Callable[[], Any], type[BaseException], str]] = [
-    ("missing", lambda: {}, ValueError, r"Required inputs \(\['x'\]\) are missing"),
+    ("missing", dict, ValueError, r"Required inputs \(\['x'\]\) are missing"),
     (
         "unknown",
         lambda: {"x": np.ones((1, 3), np.float32), "z": 1},

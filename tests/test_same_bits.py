@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import bascule
 
+
 def _initializers(generator: np.random.Generator, **shapes: tuple[int, ...]) -> list[Any]:
     return [
         numpy_helper.from_array(

@@ -31,7 +31,8 @@ Tensor strings_from(const py::array& array) {
   const auto* items = static_cast<PyObject* const*>(flat.data());
   for (int64_t i = 0; i < tensor.size(); ++i) {
     Py_ssize_t length = 0;
-    const char* text = PyUnicode_Check(items[i]) ? PyUnicode_AsUTF8AndSize(items[i], &length) : nullptr;
+    const char* text =
+        PyUnicode_Check(items[i]) ? PyUnicode_AsUTF8AndSize(items[i], &length) : nullptr;
     if (text == nullptr) {
       PyErr_Clear();
       throw Error(Code::invalid_argument, "a string tensor may only hold str items");
@@ -42,12 +43,12 @@ Tensor strings_from(const py::array& array) {
 }
 
 bool usable(const py::array& array) {
-  constexpr int needed = py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ |
-                         py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  constexpr int needed =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
   if ((array.flags() & needed) != needed) return false;
   const char order =
       py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr)->byteorder;
-  return order != '>' ;
+  return order != '>';
 }
 
 py::object text_of(const std::string& text) {
@@ -85,7 +86,8 @@ py::object tensor_to_python(Tensor tensor) {
   }
   if (!tensor.owner() || tensor.owner().use_count() > 1) tensor = tensor.clone();
   auto owner = std::make_unique<std::shared_ptr<void>>(tensor.owner());
-  py::capsule base(owner.get(), [](void* held) { delete static_cast<std::shared_ptr<void>*>(held); });
+  py::capsule base(owner.get(),
+                   [](void* held) { delete static_cast<std::shared_ptr<void>*>(held); });
   (void)owner.release();
   return py::array(dtype, shape, tensor.raw(), base);
 }
@@ -151,8 +153,8 @@ Value to_value(py::handle object, DType dtype) {
       }
       return packed;
     }
-    throw Error(Code::invalid_argument, "unsupported array of dtype " +
-                                            py::str(array.dtype()).cast<std::string>());
+    throw Error(Code::invalid_argument,
+                "unsupported array of dtype " + py::str(array.dtype()).cast<std::string>());
   }
   if (py::isinstance<py::list>(object)) {
     Sequence sequence{dtype, {}};
@@ -209,9 +211,9 @@ py::object to_python(Value value) {
     }
     case ValueKind::sparse_tensor: {
       const SparseTensor& sparse = value.sparse_tensor();
-      return py::make_tuple(to_python(Value(sparse.values)), to_python(Value(sparse.indices)),
-                            std::vector<int64_t>(sparse.dense_shape.begin(),
-                                                 sparse.dense_shape.end()));
+      return py::make_tuple(
+          to_python(Value(sparse.values)), to_python(Value(sparse.indices)),
+          std::vector<int64_t>(sparse.dense_shape.begin(), sparse.dense_shape.end()));
     }
   }
   return py::none();

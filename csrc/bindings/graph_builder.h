@@ -22,7 +22,8 @@ class GraphBuilder {
   }
 
   // shape: None, or a sequence with -1 for sizes that are not known.
-  int add_value(const std::string& name, int kind, bool optional, int dtype, const py::object& shape);
+  int add_value(const std::string& name, int kind, bool optional, int dtype,
+                const py::object& shape);
   // `data`: a buffer in the standard's raw form, or an object array of str for strings.
   void set_constant(int value, const std::vector<int64_t>& shape, const py::object& data,
                     bool mapped);

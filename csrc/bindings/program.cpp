@@ -161,8 +161,8 @@ py::list take_events(Profiler& profiler) {
   for (const Profiler::Event& event : profiler.take()) {
     py::list outputs;
     for (const auto& [dtype, shape] : event.outputs) {
-      outputs.append(py::make_tuple(name_of(dtype),
-                                    std::vector<int64_t>(shape.begin(), shape.end())));
+      outputs.append(
+          py::make_tuple(name_of(dtype), std::vector<int64_t>(shape.begin(), shape.end())));
     }
     py::dict item;
     item["name"] = event.name;

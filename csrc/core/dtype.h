@@ -46,10 +46,10 @@ inline constexpr int dtype_count = 29;
 
 // Bits of one element in memory; strings are stored as std::string objects.
 constexpr int bits_of(DType dtype) {
-  constexpr int bits[dtype_count] = {0,  32, 8,   8,  16, 16, 32, 64, 8 * sizeof(std::string),
-                                     8,  16, 64,  32, 64, 64, 128, 16, 8,
-                                     8,  8,  8,   4,  4,  4,  8,   2,  2,
-                                     6,  6};
+  constexpr int bits[dtype_count] = {0, 32, 8,  8,  16, 16, 32,  64, 8 * sizeof(std::string),
+                                     8, 16, 64, 32, 64, 64, 128, 16, 8,
+                                     8, 8,  8,  4,  4,  4,  8,   2,  2,
+                                     6, 6};
   return bits[static_cast<int>(dtype)];
 }
 

@@ -103,10 +103,9 @@ float decode_narrow(uint8_t bits, const NarrowFormat& format) {
     return nan;
   }
   const float value =
-      exponent == 0
-          ? std::ldexp(static_cast<float>(mantissa), 1 - format.bias - mantissa_bits)
-          : std::ldexp(static_cast<float>(mantissa + (1 << mantissa_bits)),
-                       exponent - format.bias - mantissa_bits);
+      exponent == 0 ? std::ldexp(static_cast<float>(mantissa), 1 - format.bias - mantissa_bits)
+                    : std::ldexp(static_cast<float>(mantissa + (1 << mantissa_bits)),
+                                 exponent - format.bias - mantissa_bits);
   return negative ? -value : value;
 }
 

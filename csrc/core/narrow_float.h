@@ -40,9 +40,9 @@ struct NarrowFormat {
   int exponent_bits;
   int mantissa_bits;
   int bias;
-  bool has_infinity;   // all-ones exponent is Inf and NaN, as in IEEE 754
+  bool has_infinity;  // all-ones exponent is Inf and NaN, as in IEEE 754
   bool negative_zero_is_nan;
-  bool has_nan;        // otherwise every pattern is a number
+  bool has_nan;  // otherwise every pattern is a number
 };
 
 uint8_t encode_narrow(float value, const NarrowFormat& format, Overflow overflow);

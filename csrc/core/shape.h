@@ -74,7 +74,8 @@ class Shape {
   int64_t product(int first, int last) const {
     int64_t result = 1;
     bool overflow = false;
-    for (int i = first; i < last; ++i) overflow |= __builtin_mul_overflow(result, dims_[i], &result);
+    for (int i = first; i < last; ++i)
+      overflow |= __builtin_mul_overflow(result, dims_[i], &result);
     if (overflow || result > max_size) fail_size();
     return result;
   }
@@ -107,8 +108,8 @@ class Shape {
   static constexpr int64_t max_size = int64_t{1} << 56;
   static void check_rank(int64_t rank) {
     if (rank > max_rank) {
-      throw Error(Code::not_implemented, "rank " + std::to_string(rank) +
-                                             " is above the largest supported rank of 16");
+      throw Error(Code::not_implemented,
+                  "rank " + std::to_string(rank) + " is above the largest supported rank of 16");
     }
   }
   [[noreturn]] void fail_size() const;

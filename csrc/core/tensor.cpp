@@ -12,12 +12,11 @@ namespace bascule {
 
 const char* name_of(DType dtype) {
   static constexpr const char* names[dtype_count] = {
-      "undefined",    "float",          "uint8",      "int8",           "uint16",
-      "int16",        "int32",          "int64",      "string",         "bool",
-      "float16",      "double",         "uint32",     "uint64",         "complex64",
-      "complex128",   "bfloat16",       "float8e4m3fn", "float8e4m3fnuz", "float8e5m2",
-      "float8e5m2fnuz", "uint4",        "int4",       "float4e2m1",     "float8e8m0",
-      "uint2",        "int2",           "float6e2m3", "float6e3m2"};
+      "undefined",      "float",      "uint8",          "int8",       "uint16",    "int16",
+      "int32",          "int64",      "string",         "bool",       "float16",   "double",
+      "uint32",         "uint64",     "complex64",      "complex128", "bfloat16",  "float8e4m3fn",
+      "float8e4m3fnuz", "float8e5m2", "float8e5m2fnuz", "uint4",      "int4",      "float4e2m1",
+      "float8e8m0",     "uint2",      "int2",           "float6e2m3", "float6e3m2"};
   return names[static_cast<int>(dtype)];
 }
 
@@ -100,7 +99,8 @@ std::vector<int64_t> Tensor::to_ints() const {
     using T = typename decltype(tag)::type;
     std::copy_n(data<T>(), size_, result.begin());
   });
-  if (!known) fail(std::string("expected a tensor of integers, got tensor(") + name_of(dtype_) + ")");
+  if (!known)
+    fail(std::string("expected a tensor of integers, got tensor(") + name_of(dtype_) + ")");
   return result;
 }
 

@@ -43,7 +43,7 @@ class Value {
   Value(Sequence sequence)                                                        // NOLINT
       : kind_(ValueKind::sequence), held_(std::make_shared<Sequence>(std::move(sequence))) {}
   Value(Map map) : kind_(ValueKind::map), held_(std::make_shared<Map>(std::move(map))) {}  // NOLINT
-  Value(SparseTensor sparse)                                                       // NOLINT
+  Value(SparseTensor sparse)                                                               // NOLINT
       : kind_(ValueKind::sparse_tensor), held_(std::make_shared<SparseTensor>(std::move(sparse))) {}
 
   ValueKind kind() const { return kind_; }

@@ -69,7 +69,8 @@ int Frame::in_place_source(int step, int slot, int64_t bytes) const {
     const Value& held = values_[static_cast<size_t>(source)];
     if (!memory.ours || memory.live_slots != 1 || memory.bytes != bytes || !held.is_tensor() ||
         held.tensor().bytes() != bytes || held.tensor().dtype() == DType::string ||
-        held.tensor().owner().use_count() > 1) {  // a sequence may hold it, or a nested graph's value
+        held.tensor().owner().use_count() >
+            1) {  // a sequence may hold it, or a nested graph's value
       continue;
     }
     return pair.input;
@@ -241,8 +242,8 @@ std::shared_ptr<const MemoryPlan> Frame::make_plan(std::span<const Value> inputs
   plan->workspaces.resize(recorded_workspaces_.size());
   for (size_t step = 0; step < recorded_workspaces_.size(); ++step) {
     for (size_t piece = 0; piece < recorded_workspaces_[step].size(); ++piece, ++next) {
-      plan->workspaces[step].push_back({Placement::Kind::arena, -1, intervals[next].offset,
-                                        intervals[next].bytes});
+      plan->workspaces[step].push_back(
+          {Placement::Kind::arena, -1, intervals[next].offset, intervals[next].bytes});
     }
   }
   return plan;

@@ -27,18 +27,16 @@ bool register_kernel(KernelEntry entry) {
     return a.name < b.name;
   };
   auto& entries = registry();
-  entries.insert(std::upper_bound(entries.begin(), entries.end(), entry, before),
-                 std::move(entry));
+  entries.insert(std::upper_bound(entries.begin(), entries.end(), entry, before), std::move(entry));
   return true;
 }
 
 KernelChoice choose_kernel(const NodeSpec& node) {
   const auto& entries = registry();
-  auto entry = std::lower_bound(entries.begin(), entries.end(), node,
-                                [](const KernelEntry& a, const NodeSpec& b) {
-                                  return a.op_type != b.op_type ? a.op_type < b.op_type
-                                                                : a.domain < b.domain;
-                                });
+  auto entry = std::lower_bound(
+      entries.begin(), entries.end(), node, [](const KernelEntry& a, const NodeSpec& b) {
+        return a.op_type != b.op_type ? a.op_type < b.op_type : a.domain < b.domain;
+      });
   KernelChoice choice;
   for (; entry != entries.end() && entry->op_type == node.op_type && entry->domain == node.domain;
        ++entry) {

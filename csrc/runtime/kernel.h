@@ -34,8 +34,7 @@ class Capability {
   const std::string& reason() const { return reason_; }
 
  private:
-  Capability(bool accepted, std::string reason)
-      : accepted_(accepted), reason_(std::move(reason)) {}
+  Capability(bool accepted, std::string reason) : accepted_(accepted), reason_(std::move(reason)) {}
   bool accepted_;
   std::string reason_;
 };
@@ -113,8 +112,8 @@ bool register_kernel_class(const char* domain, const char* op_type, const char* 
 #define BASCULE_JOIN(a, b) BASCULE_JOIN_(a, b)
 // BASCULE_KERNEL_IN("bascule", "MatMul", MatMul, InPlace{3, 0}); the class may be a template: put
 // its name with commas in parentheses-free aliases.
-#define BASCULE_KERNEL_IN(domain, op_type, Class, ...)                                        \
-  [[maybe_unused]] static const bool BASCULE_JOIN(registered_, __COUNTER__) =                 \
+#define BASCULE_KERNEL_IN(domain, op_type, Class, ...)                        \
+  [[maybe_unused]] static const bool BASCULE_JOIN(registered_, __COUNTER__) = \
       ::bascule::register_kernel_class<Class>(domain, op_type, #Class, {__VA_ARGS__})
 // BASCULE_KERNEL("Softmax", Softmax, InPlace{0, 0}); at namespace scope beside the class.
 #define BASCULE_KERNEL(op_type, Class, ...) BASCULE_KERNEL_IN("", op_type, Class, __VA_ARGS__)

@@ -16,9 +16,8 @@ int64_t padded(int64_t bytes) { return (bytes + 64 + 63) / 64 * 64; }
 int64_t assign_offsets(std::vector<Interval>& intervals) {
   std::vector<size_t> order(intervals.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return intervals[a].bytes > intervals[b].bytes;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return intervals[a].bytes > intervals[b].bytes; });
   std::vector<size_t> placed;  // by rising offset
   int64_t total = 0;
   for (const size_t i : order) {
@@ -32,10 +31,9 @@ int64_t assign_offsets(std::vector<Interval>& intervals) {
       offset = std::max(offset, other.offset + padded(other.bytes));
     }
     interval.offset = offset;
-    const auto position = std::upper_bound(placed.begin(), placed.end(), offset,
-                                           [&](int64_t value, size_t j) {
-                                             return value < intervals[j].offset;
-                                           });
+    const auto position =
+        std::upper_bound(placed.begin(), placed.end(), offset,
+                         [&](int64_t value, size_t j) { return value < intervals[j].offset; });
     placed.insert(position, i);
     total = std::max(total, offset + bytes);
   }

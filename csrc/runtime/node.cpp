@@ -12,8 +12,7 @@ const T* find(const NodeSpec& node, const std::string& name, const char* expecte
   const auto found = node.attributes.find(name);
   if (found == node.attributes.end()) return nullptr;
   if (const T* value = std::get_if<T>(&found->second)) return value;
-  throw Error(Code::invalid_graph,
-              node.text() + ": attribute '" + name + "' is not " + expected);
+  throw Error(Code::invalid_graph, node.text() + ": attribute '" + name + "' is not " + expected);
 }
 
 }  // namespace

@@ -23,11 +23,11 @@ using Attribute =
 // What is known of a value before any run.
 struct ValueSpec {
   std::string name;
-  ValueKind kind = ValueKind::tensor;  // none: an input that is left out
-  bool optional = false;               // may also be nothing at run time
-  DType dtype = DType::undefined;      // of the tensor, or of a sequence's tensors
+  ValueKind kind = ValueKind::tensor;         // none: an input that is left out
+  bool optional = false;                      // may also be nothing at run time
+  DType dtype = DType::undefined;             // of the tensor, or of a sequence's tensors
   std::optional<std::vector<int64_t>> shape;  // -1 for a size that is not known
-  const Tensor* constant = nullptr;  // set for constants while a kernel is chosen and made
+  const Tensor* constant = nullptr;           // set for constants while a kernel is chosen and made
 
   bool present() const { return kind != ValueKind::none; }
   // The rank, or -1 when unknown.
@@ -50,8 +50,7 @@ struct NodeSpec {
   int64_t get_int(const std::string& name, int64_t fallback) const;
   float get_float(const std::string& name, float fallback) const;
   std::string get_string(const std::string& name, const std::string& fallback) const;
-  std::vector<int64_t> get_ints(const std::string& name,
-                                std::vector<int64_t> fallback = {}) const;
+  std::vector<int64_t> get_ints(const std::string& name, std::vector<int64_t> fallback = {}) const;
   std::vector<float> get_floats(const std::string& name, std::vector<float> fallback = {}) const;
   std::vector<std::string> get_strings(const std::string& name) const;
   const Tensor* get_tensor(const std::string& name) const;  // nullptr when absent
@@ -81,8 +80,8 @@ struct NodeSpec {
 struct GraphSpec {
   std::string name;
   std::vector<ValueSpec> values;
-  std::vector<int> inputs;    // formal inputs, then captured values of the graphs around
-  int captures = 0;           // how many of the inputs are captured
+  std::vector<int> inputs;  // formal inputs, then captured values of the graphs around
+  int captures = 0;         // how many of the inputs are captured
   std::vector<int> outputs;
   struct Step {
     NodeSpec node;

@@ -20,7 +20,7 @@ class Profiler {
     std::string op_type;
     std::string domain;
     std::string kernel;
-    int64_t start_ns;     // of steady_clock
+    int64_t start_ns;  // of steady_clock
     int64_t duration_ns;
     uint64_t thread;
     std::vector<std::pair<DType, Shape>> outputs;

@@ -31,9 +31,9 @@ constexpr size_t max_frames = 16;
       continue;
     }
     const Value& value = const_cast<Frame&>(frame).value(slot);
-    inputs += value.is_tensor() ? std::string(name_of(value.tensor().dtype())) +
-                                      value.tensor().shape().text()
-                                : "(not a tensor)";
+    inputs += value.is_tensor()
+                  ? std::string(name_of(value.tensor().dtype())) + value.tensor().shape().text()
+                  : "(not a tensor)";
   }
   const auto describe = [&](const std::string& what) {
     return "Non-zero status code returned while" + place + " Status Message: " + what +
@@ -240,8 +240,10 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
       } else {
         const int64_t start = Profiler::now();
         step.kernel->run(context);
-        Profiler::Event event{step.name, step.op_type, step.domain, step.entry->name,
-                              start, Profiler::now() - start, 0, {}};
+        Profiler::Event event{step.name,   step.op_type,
+                              step.domain, step.entry->name,
+                              start,       Profiler::now() - start,
+                              0,           {}};
         for (const int slot : step.outputs) {
           if (slot >= 0 && frame->value(slot).is_tensor()) {
             const Tensor& tensor = frame->value(slot).tensor();

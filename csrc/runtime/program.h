@@ -23,7 +23,7 @@ class Profiler;
 
 // How to run: passed down into nested programs.
 struct RunSettings {
-  int threads = 1;                             // pieces that a loop is cut into at most
+  int threads = 1;                               // pieces that a loop is cut into at most
   const std::atomic<bool>* terminate = nullptr;  // set from outside: stop before the next node
   Profiler* profiler = nullptr;
 };

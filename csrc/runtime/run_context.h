@@ -58,8 +58,8 @@ class RunContext {
     return static_cast<T*>(workspace(count * static_cast<int64_t>(sizeof(T))));
   }
 
-  // body(begin, end) over pieces of [0, count), on the caller's thread and perhaps others. `cost` is
-  // the rough number of simple operations of one item: small work is not split. Items must not
+  // body(begin, end) over pieces of [0, count), on the caller's thread and perhaps others. `cost`
+  // is the rough number of simple operations of one item: small work is not split. Items must not
   // depend on each other, and results must not depend on how the range was cut.
   template <class Body>
   void parallel_for(int64_t count, double cost, Body&& body) {

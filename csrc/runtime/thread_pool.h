@@ -27,11 +27,12 @@ class ThreadPool {
   template <class Body>
   void run(int64_t count, int pieces, Body&& body) {
     using Plain = std::remove_reference_t<Body>;
-    run_erased(count, pieces,
-               [](void* context, int64_t begin, int64_t end) {
-                 (*static_cast<Plain*>(context))(begin, end);
-               },
-               const_cast<void*>(static_cast<const void*>(&body)));
+    run_erased(
+        count, pieces,
+        [](void* context, int64_t begin, int64_t end) {
+          (*static_cast<Plain*>(context))(begin, end);
+        },
+        const_cast<void*>(static_cast<const void*>(&body)));
   }
 
   // Whether idle workers spin before they sleep. Spinning answers faster and burns CPU.

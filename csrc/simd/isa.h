@@ -41,8 +41,7 @@ F pick(F base, More... better) {
   namespace avx512 {         \
   __VA_ARGS__;               \
   }
-#define BASCULE_PICK(function) \
-  ::bascule::pick(&base::function, &avx2::function, &avx512::function)
+#define BASCULE_PICK(function) ::bascule::pick(&base::function, &avx2::function, &avx512::function)
 // For files that are also compiled for avx512_vnni.
 #define BASCULE_PER_ISA_VNNI(...) \
   BASCULE_PER_ISA(__VA_ARGS__)    \

@@ -27,8 +27,11 @@ def random_graph(seed: int, nodes: int = 40) -> Graph:
     turned = graph.constant(np.array([6, 2], np.int64))
     for i in range(nodes):
         # Mostly recent values, so that older ones die and their memory is used again.
-        pick = [values[max(0, len(values) - 1 - int(generator.exponential(3)))] for _ in range(2)]
-        kind = generator.choice(["Add", "Mul", "Sub", "Relu", "Neg", "Sigmoid", "views", "Identity"])
+        steps = generator.exponential(3, size=2).astype(int)
+        pick = [values[max(0, len(values) - 1 - step)] for step in steps]
+        kind = generator.choice(
+            ["Add", "Mul", "Sub", "Relu", "Neg", "Sigmoid", "views", "Identity"]
+        )
         if kind in ("Add", "Mul", "Sub"):
             node = Node(str(kind), pick, name=f"n{i}")
         elif kind == "views":
