@@ -336,10 +336,11 @@ void multiply_block(const GemmBlock<T>& g) {
         const T* next = t.b;
         int64_t share = 0;
         if (g.b_stride == panel_width<T>) {
-          const bool more = column + panel_width<T> < g.columns;
-          if (more) {
+          // After the last panel: the next block of K, or what lies behind the panels, which is the
+          // next product's where several are packed together.
+          if (column + panel_width<T> < g.columns || last) {
             next += g.b_panel_stride;
-          } else if (!last) {
+          } else {
             next = g.b + (k + taps * length) * g.b_stride;
           }
           share = taps * length * panel_width<T> / (block_groups * tiles);
