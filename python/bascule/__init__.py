@@ -6,10 +6,35 @@
 
 from __future__ import annotations
 
+from bascule import capi
 from bascule._version import __version__
-from bascule.logging import set_default_logger_severity
+from bascule.build_info import (
+    cuda_version,
+    disable_telemetry_events,
+    enable_telemetry_events,
+    get_build_info,
+    get_device,
+    get_version_string,
+    has_collective_ops,
+    package_name,
+    preload_dlls,
+    print_debug_info,
+    version,
+)
+from bascule.devices import (
+    OrtAllocatorType,
+    OrtDevice,
+    OrtDeviceVendorId,
+    OrtMemoryInfo,
+    OrtMemType,
+)
+from bascule.logging import (
+    set_default_logger_callback,
+    set_default_logger_severity,
+    set_default_logger_verbosity,
+)
 from bascule.metadata import ModelMetadata, NodeArg
-from bascule.native import _native
+from bascule.native import set_seed
 from bascule.options import (
     ExecutionMode,
     ExecutionOrder,
@@ -20,19 +45,5 @@ from bascule.options import (
 from bascule.providers.names import all_providers as get_all_providers
 from bascule.providers.names import available_providers as get_available_providers
 from bascule.session import InferenceSession
-from bascule.values import IOBinding, OrtDevice, OrtValue
-
-
-def set_seed(seed: int) -> None:
-    """Seed the random operators that have no seed of their own."""
-    _native.set_random_seed(seed)
-
-
-def get_device() -> str:
-    """What this installation computes on: ``CPU``."""
-    return "CPU"
-
-
-def get_version_string() -> str:
-    """The version of bascule."""
-    return __version__
+from bascule.sparse import OrtSparseFormat, SparseTensor
+from bascule.values import IOBinding, OrtValue

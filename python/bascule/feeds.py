@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bascule import dlpack
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.dtype import DataType
 from bascule.ir.types import (
@@ -19,6 +20,7 @@ from bascule.ir.types import (
     Type,
     shared_sizes,
 )
+from bascule.values import OrtValue
 
 
 class Signature:
@@ -104,7 +106,7 @@ class Signature:
 
 def convert(name: str, value: Any, type_: Type | None) -> Any:
     """`value` for the input `name` of type `type_`: an array, a list, a dict or None."""
-    if hasattr(value, "_array"):  # an OrtValue
+    if isinstance(value, OrtValue):
         value = value._array
     if isinstance(type_, OptionalType):
         return None if value is None else convert(name, value, type_.element)
@@ -163,13 +165,18 @@ def _from_list(name: str, value: list[Any], type_: TensorType) -> np.ndarray[Any
 def _from_protocol(name: str, value: Any, type_: TensorType) -> Any:
     python_scalar = isinstance(value, (int, float, complex, str, bytes))
     if isinstance(value, np.generic) or not python_scalar:
-        if hasattr(value, "__dlpack__") and hasattr(value, "__dlpack_device__"):
+        if hasattr(value, "__dlpack__"):
             try:
-                return np.from_dlpack(value)
+                return dlpack.import_array(value)
             except (BufferError, RuntimeError, TypeError, ValueError):
-                pass  # a type that NumPy does not take over DLPack
+                pass  # text, or memory that is laid out in another way
         if hasattr(value, "__array__"):
-            return np.asarray(value)
+            try:
+                return np.asarray(value)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise RuntimeError(
+                    f"Unable to handle object of type {type(value)} for input '{name}': {error}"
+                ) from None
     raise RuntimeError(
         f"Unable to handle object of type {type(value)}. Input must be a list of dictionaries or "
         f"a single numpy array for input '{name}', expected {type_}."

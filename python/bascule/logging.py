@@ -4,10 +4,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-_logger = logging.getLogger("bascule")
+LOGGER = logging.getLogger("bascule")
 
 _SEVERITIES = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
+
+Callback = Callable[[int, str, str, str, str], object]
+
+
+class _CallbackHandler(logging.Handler):
+    """Hands records to a callback; what that raises goes where logging reports its own errors."""
+
+    def __init__(self, callback: Callback) -> None:
+        super().__init__()
+        self._callback = callback
+
+    def emit(self, record: logging.LogRecord) -> None:
+        severity = max(0, min(4, record.levelno // 10 - 1))
+        location = f"{record.filename}:{record.lineno} {record.funcName}"
+        try:
+            self._callback(severity, record.name, "", location, record.getMessage())
+        except Exception:
+            self.handleError(record)
 
 
 def set_default_logger_severity(severity: int) -> None:
@@ -17,8 +36,42 @@ def set_default_logger_severity(severity: int) -> None:
         TypeError: `severity` is no int.
         RuntimeError: it is not in 0..4.
     """
+    LOGGER.setLevel(_level(severity))
+
+
+def set_default_logger_verbosity(verbosity: int) -> None:
+    """Accepted for compatibility: verbose records have one level of detail here.
+
+    Raises:
+        TypeError: `verbosity` is no int.
+    """
+    if not isinstance(verbosity, int):
+        raise TypeError(f"incompatible function arguments: verbosity {verbosity!r} is no int")
+
+
+def set_default_logger_callback(callback: Callback | None, severity: int = 2) -> None:
+    """Send records from `severity` on to `callback`, and to nothing else; None undoes that.
+
+    The callback gets (severity 0..4, category, session's logid, location, message).
+
+    Raises:
+        RuntimeError: `severity` is not in 0..4, or `callback` cannot be called.
+    """
+    level = _level(severity)
+    if callback is not None and not callable(callback):
+        raise RuntimeError(f"the logger callback must be callable, not {type(callback).__name__}")
+    for handler in list(LOGGER.handlers):
+        if isinstance(handler, _CallbackHandler):
+            LOGGER.removeHandler(handler)
+    LOGGER.propagate = callback is None
+    LOGGER.setLevel(level)
+    if callback is not None:
+        LOGGER.addHandler(_CallbackHandler(callback))
+
+
+def _level(severity: int) -> int:
     if not isinstance(severity, int) or isinstance(severity, bool):
         raise TypeError(f"incompatible function arguments: severity {severity!r} is no int")
     if not 0 <= severity < len(_SEVERITIES):
         raise RuntimeError(f"Invalid logging severity {severity}: expected 0 to 4")
-    _logger.setLevel(_SEVERITIES[severity])
+    return _SEVERITIES[severity]

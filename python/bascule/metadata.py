@@ -24,6 +24,10 @@ class NodeArg:
             shape = [dim or None if isinstance(dim, str) else dim for dim in value.type.shape]
         return cls(value.name, str(value.type), shape)
 
+    def copy(self) -> NodeArg:
+        """An equal one whose shape can be changed without changing this."""
+        return NodeArg(self.name, self.type, list(self.shape))
+
     def __str__(self) -> str:
         return f"NodeArg(name='{self.name}', type='{self.type}', shape={self.shape})"
 

@@ -17,3 +17,8 @@ _native.set_dtypes(
 _native.set_error_classes(
     errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented
 )
+
+
+def set_seed(seed: int) -> None:
+    """Seed the random operators that have no seed of their own."""
+    _native.set_random_seed(seed)

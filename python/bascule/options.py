@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import enum
+import operator
+import os
 from typing import Any, ClassVar
 
+from bascule.errors import Fail
 from bascule.native import _native
+from bascule.values import OrtValue
 
 
-class GraphOptimizationLevel(enum.IntEnum):
+class _Enum(enum.IntEnum):
+    """Prints as its qualified name, also on Python versions that would print the number."""
+
+    __str__ = enum.Enum.__str__
+
+
+class GraphOptimizationLevel(_Enum):
     """How far the graph is rewritten before it is compiled."""
 
     ORT_DISABLE_ALL = 0
@@ -20,14 +31,14 @@ class GraphOptimizationLevel(enum.IntEnum):
     ORT_ENABLE_ALL = 99
 
 
-class ExecutionMode(enum.IntEnum):
+class ExecutionMode(_Enum):
     """Whether independent nodes may run at the same time."""
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
-class ExecutionOrder(enum.IntEnum):
+class ExecutionOrder(_Enum):
     """The order in which nodes are scheduled."""
 
     DEFAULT = 0
@@ -36,9 +47,13 @@ class ExecutionOrder(enum.IntEnum):
 
 
 def _check(name: str, value: Any, kind: type) -> Any:
-    """`value` if it is of `kind` (an int is no bool and no enum here), else TypeError."""
-    wrong_int = kind is int and (isinstance(value, (bool, enum.Enum)) or not isinstance(value, int))
-    if wrong_int or not isinstance(value, kind):
+    """`value` as `kind`, else TypeError. Any integer object is an int; an enum member is not."""
+    if kind in (int, bool) and not isinstance(value, (bool, enum.Enum)):
+        with contextlib.suppress(TypeError):
+            number = operator.index(value)
+            if kind is int or number in (0, 1):
+                return kind(number)
+    if type(value) is bool is not kind or not isinstance(value, kind):
         raise TypeError(
             f"incompatible function arguments: {name} must be {kind.__name__}, "
             f"not {type(value).__name__} {value!r}"
@@ -111,11 +126,12 @@ class SessionOptions(_Typed):
     _config: dict[str, str]
     _dimensions: dict[str, int]
     _denotations: dict[str, int]
-    _initializers: dict[str, Any]
+    _initializers: dict[str, OrtValue]
+    _files: dict[str, memoryview]
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("_config", "_dimensions", "_denotations", "_initializers"):
+        for name in ("_config", "_dimensions", "_denotations", "_initializers", "_files"):
             object.__setattr__(self, name, {})
 
     def add_session_config_entry(self, key: str, value: str) -> None:
@@ -127,6 +143,7 @@ class SessionOptions(_Typed):
         self._config[key] = value
 
     def get_session_config_entry(self, key: str) -> str:
+        """The string under `key`; RuntimeError when it was never set."""
         if key not in self._config:
             raise RuntimeError(f"SessionOptions does not have configuration with key: {key}")
         return str(self._config[key])
@@ -136,13 +153,53 @@ class SessionOptions(_Typed):
         self._dimensions[_check("name", name, str)] = _check("size", size, int)
 
     def add_free_dimension_override_by_denotation(self, denotation: str, size: int) -> None:
+        """Fix the sizes of the inputs that the model file denotes so, such as ``DATA_BATCH``."""
         self._denotations[_check("denotation", denotation, str)] = _check("size", size, int)
 
     def add_initializer(self, name: str, value: Any) -> None:
         """Replace the initializer `name` by an OrtValue, which is kept alive."""
-        if not hasattr(value, "_array"):
+        if not isinstance(value, OrtValue):
             raise RuntimeError(f"the value for initializer '{name}' must be an OrtValue")
         self._initializers[_check("name", name, str)] = value
+
+    def add_external_initializers(self, names: list[str], values: list[OrtValue]) -> None:
+        """Give initializers values, which are kept alive, instead of those of the model.
+
+        Raises:
+            RuntimeError: the lists differ in length, or an item is no OrtValue.
+        """
+        if len(names) != len(values):
+            raise RuntimeError(f"{len(names)} names for {len(values)} initializers")
+        for name, value in zip(names, values):
+            self.add_initializer(name, value)
+
+    def add_external_initializers_from_files_in_memory(
+        self, names: list[str], buffers: list[bytes], lengths: list[int]
+    ) -> None:
+        """Contents of external data files, by the location that is written in the model.
+
+        Raises:
+            RuntimeError: the lists differ in length, or a buffer is shorter than its length.
+        """
+        if not len(names) == len(buffers) == len(lengths):
+            raise RuntimeError("names, buffers and lengths must have the same length")
+        for name, buffer, length in zip(names, buffers, lengths):
+            if len(buffer) < length:
+                raise RuntimeError(f"the buffer for '{name}' has {len(buffer)} bytes, not {length}")
+            self._files[name] = memoryview(buffer).cast("B")[:length]
+
+    def register_custom_ops_library(self, path: str) -> None:
+        """Refused: operators of shared libraries need another runtime's binary interface.
+
+        Raises:
+            Fail: always; the message says whether the file exists.
+        """
+        if not os.path.isfile(_check("path", path, str)):
+            raise Fail(f"Failed to load library {path}: the file does not exist")
+        raise Fail(
+            f"Failed to load library {path}: custom operator libraries are not supported",
+            fix="express the operator as an ONNX function in the model",
+        )
 
     def copy(self) -> SessionOptions:
         """An independent copy."""
@@ -180,6 +237,7 @@ class RunOptions(_Typed):
 
     @property
     def terminate(self) -> bool:
+        """Whether runs with this object stop, from any thread; they raise Fail."""
         return bool(self._flag.value)
 
     @terminate.setter
@@ -187,9 +245,11 @@ class RunOptions(_Typed):
         self._flag.value = _check("terminate", value, bool)
 
     def add_run_config_entry(self, key: str, value: str) -> None:
+        """Store a string under a string; unknown keys are kept unread."""
         self._config[_check("key", key, str)] = _check("value", value, str)
 
     def get_run_config_entry(self, key: str) -> str:
+        """The string under `key`; RuntimeError when it was never set."""
         if key not in self._config:
             raise RuntimeError(f"RunOptions does not have configuration with key: {key}")
         return str(self._config[key])

@@ -38,7 +38,7 @@ class Trace:
         self.profiler = None
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         number = 0
-        while os.path.exists(path := f"{self._prefix}{stamp}_{number}.json"):
+        while os.path.exists(path := f"{self._prefix}_{stamp}_{number}.json"):
             number += 1
         with open(path, "w", encoding="utf-8") as file:
             file.write("[\n" + ",\n".join(json.dumps(event) for event in events) + "\n]\n")

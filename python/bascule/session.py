@@ -3,26 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bascule.compiled import CompiledModel
-from bascule.errors import Fail
+from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.feeds import Signature
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
-from bascule.ir.types import TensorType, shared_sizes
+from bascule.ir.types import Dim, TensorType, shared_sizes
 from bascule.metadata import ModelMetadata, NodeArg
 from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
 from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
-from bascule.providers.names import resolve_providers
+from bascule.providers.names import CPU, resolve_providers
 from bascule.tools.explain import Explanation
 from bascule.values import IOBinding, OrtValue, run_with_values
 
@@ -74,8 +75,10 @@ class InferenceSession:
         )
         disabled = list(kwargs.get("disabled_optimizers") or ())
         disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
-        self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
         self._disabled = [name for name in disabled if name]
+        if self._config("session.disable_cpu_ep_fallback", "0") == "1":
+            _refuse_cpu(providers)
+        self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
         self._compile()
 
     def _config(self, key: str, default: str) -> str:
@@ -96,6 +99,7 @@ class InferenceSession:
             external_folder=self._options._config.get(
                 "session.model_external_initializers_file_folder_path"
             ),
+            external_files=self._options._files,
         )
         seconds["load"] = time.perf_counter() - started
         _override(model, self._options)
@@ -114,10 +118,7 @@ class InferenceSession:
         self._compiled = compiled
         self._trace.phases(compiled.seconds)
         if self._options.optimized_model_filepath:
-            from bascule.ir.save import save_model
-            from bascule.optimizer.fused import definition
-
-            save_model(model, self._options.optimized_model_filepath, definitions=definition)
+            self._save(model)
         self._inputs_meta = [NodeArg.of(v) for v in compiled.inputs if v.name not in self._defaults]
         self._overridable = [NodeArg.of(v) for v in compiled.inputs if v.name in self._defaults]
         self._outputs_meta = [NodeArg.of(v) for v in compiled.outputs]
@@ -127,6 +128,26 @@ class InferenceSession:
             {name: constant.numpy() for name, constant in self._defaults.items()},
         )
         self._program: Any = compiled.program
+
+    def _save(self, model: Model) -> None:
+        """Write the optimized model, its overridable initializers among the others again."""
+        from bascule.ir.save import save_model
+        from bascule.optimizer.fused import definition
+
+        external = self._options._config.get(
+            "session.optimized_model_external_initializers_file_name"
+        )
+        threshold = self._config(
+            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
+        )
+        with _with_defaults(model, self._defaults):
+            save_model(
+                model,
+                self._options.optimized_model_filepath,
+                external_data=external,
+                size_threshold=int(threshold),
+                definitions=definition,
+            )
 
     # --- running
 
@@ -193,8 +214,45 @@ class InferenceSession:
         input_dict_ort_values: Mapping[str, OrtValue],
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
-        """Like run, with OrtValues in and out."""
+        """Like run, with OrtValues in and out.
+
+        Raises:
+            AttributeError: a feed is no OrtValue.
+            As run does, else.
+        """
         return run_with_values(self, output_names, input_dict_ort_values, run_options)
+
+    def run_async(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        callback: Callable[[list[Any], Any, str], object],
+        user_data: Any,
+        run_options: RunOptions | None = None,
+    ) -> None:
+        """Run on another thread, which then calls `callback(results, user_data, error)`.
+
+        `error` is '' on success; otherwise it is the message, and the results are [].
+
+        Raises:
+            ValueError, InvalidArgument: the names of the feeds are wrong; nothing is called.
+            InvalidArgument: the session was made with ``intra_op_num_threads = 1``.
+        """
+        if self._options.intra_op_num_threads == 1:
+            raise InvalidArgument("intra op thread pool must have at least one thread for RunAsync")
+        self._signature.check_names(input_feed)
+        feeds = dict(input_feed)
+
+        def work() -> None:
+            results: list[Any] = []
+            message = ""
+            try:
+                results = self.run(output_names, feeds, run_options)
+            except (*ALL, ValueError, TypeError, RuntimeError, MemoryError) as error:
+                message = str(error) or type(error).__name__
+            callback(results, user_data, message)
+
+        threading.Thread(target=work, name="bascule run_async", daemon=True).start()
 
     def io_binding(self) -> IOBinding:
         """A new binding of inputs and outputs for run_with_iobinding."""
@@ -217,15 +275,15 @@ class InferenceSession:
 
     def get_inputs(self) -> list[NodeArg]:
         """The inputs that must be fed, in graph order."""
-        return list(self._inputs_meta)
+        return [arg.copy() for arg in self._inputs_meta]
 
     def get_outputs(self) -> list[NodeArg]:
         """The outputs, in graph order, with inferred shapes."""
-        return list(self._outputs_meta)
+        return [arg.copy() for arg in self._outputs_meta]
 
     def get_overridable_initializers(self) -> list[NodeArg]:
         """The inputs that have a default and may be fed by name."""
-        return list(self._overridable)
+        return [arg.copy() for arg in self._overridable]
 
     def get_modelmeta(self) -> ModelMetadata:
         """What the model file says about itself."""
@@ -283,6 +341,36 @@ class InferenceSession:
         raise TypeError("cannot pickle 'InferenceSession' object")
 
 
+@contextlib.contextmanager
+def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[None]:
+    """Inputs that have a default are initializers of `model` in the block."""
+    overridable = [value for value in model.graph.inputs if value.name in defaults]
+    for value in overridable:
+        value.constant = defaults[value.name]
+        model.graph.initializers[value.name] = value
+    try:
+        yield
+    finally:
+        for value in overridable:
+            value.constant = None
+            del model.graph.initializers[value.name]
+
+
+def _refuse_cpu(providers: Sequence[Any] | None) -> None:
+    """What session.disable_cpu_ep_fallback asks for where there is only the CPU."""
+    if any(
+        entry == CPU or (isinstance(entry, tuple) and CPU in entry) for entry in providers or ()
+    ):
+        raise InvalidArgument(
+            f"Conflicting session configuration: {CPU} was named, but fallback to CPU EP has been "
+            "explicitly disabled"
+        )
+    raise Fail(
+        "This session has graph nodes assigned to the CPU, but fallback to CPU EP has been "
+        "explicitly disabled by the user"
+    )
+
+
 def _check_options(options: SessionOptions) -> None:
     if options.log_severity_level != -1 and not 0 <= options.log_severity_level <= 4:
         raise RuntimeError(
@@ -311,8 +399,8 @@ def _override(model: Model, options: SessionOptions) -> None:
     for value in model.graph.inputs:
         if isinstance(value.type, TensorType) and value.type.shape is not None:
             shape = tuple(
-                options._dimensions.get(dim, dim) if isinstance(dim, str) else dim
-                for dim in value.type.shape
+                _override_size(options, dim, value.metadata.get(f"denotation.{axis}", ""))
+                for axis, dim in enumerate(value.type.shape)
             )
             value.type = TensorType(value.type.dtype, shape)
     for name, replacement in options._initializers.items():
@@ -328,3 +416,10 @@ def _override(model: Model, options: SessionOptions) -> None:
                 expected=f"{old.dtype.onnx_name}{list(old.shape)}",
             )
         initializer.constant = constant
+
+
+def _override_size(options: SessionOptions, dim: Dim, denotation: str) -> Dim:
+    """The size that the options give to `dim`, or `dim`."""
+    if isinstance(dim, int):
+        return dim
+    return options._dimensions.get(dim or "", options._denotations.get(denotation, dim))

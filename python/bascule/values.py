@@ -9,54 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bascule import dlpack
+from bascule.devices import require_cpu
 from bascule.ir.dtype import DataType
 
 if TYPE_CHECKING:
     from bascule.session import InferenceSession
 
 Array = np.ndarray[Any, Any]
-
-_DEVICES = {"cpu": 0, "cuda": 1, "gpu": 1, "dml": 1, "webgpu": 1, "npu": 3, "cann": 3}
-_VENDORS = {"cuda": 0x10DE}
-
-
-class OrtDevice:
-    """A device by kind and number; it need not be present."""
-
-    def __init__(self, name: str, device_id: int, vendor_id: int = -1) -> None:
-        if name not in _DEVICES:
-            raise Exception(f"Unsupported device type: {name}")
-        self._name = name
-        self._id = device_id
-        self._vendor = vendor_id if vendor_id >= 0 else _VENDORS.get(name, 0)
-
-    @staticmethod
-    def make(name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
-        """The device `name` (cpu, cuda, dml, cann, webgpu, gpu, npu) number `device_id`."""
-        return OrtDevice(name.lower(), device_id, vendor_id)
-
-    def device_type(self) -> int:
-        return _DEVICES[self._name]
-
-    def device_id(self) -> int:
-        return self._id
-
-    def device_vendor_id(self) -> int:
-        return self._vendor
-
-    def device_mem_type(self) -> int:
-        return 0
-
-
-def _require_cpu(device_type: str) -> None:
-    name = device_type.lower()
-    if name not in _DEVICES:
-        raise Exception(f"Unsupported device type: {device_type}")
-    if name != "cpu":
-        raise RuntimeError(
-            f"Can't allocate memory on the device '{device_type}': this installation has only the "
-            "CPU provider"
-        )
 
 
 class OrtValue:
@@ -74,7 +34,7 @@ class OrtValue:
         array: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
     ) -> OrtValue:
         """A value that shares the array's memory; one that is not contiguous is copied."""
-        _require_cpu(device_type)
+        require_cpu(device_type)
         if not isinstance(array, np.ndarray) or array.dtype.kind in "OUSV":
             raise RuntimeError(
                 "an OrtValue can be made only supported from non-string numpy arrays"
@@ -83,7 +43,11 @@ class OrtValue:
 
     @staticmethod
     def ortvalue_from_numpy_with_onnx_type(array: Array, onnx_type: int) -> OrtValue:
-        """The array's bytes read as elements of ONNX type number `onnx_type`."""
+        """The array's bytes read as elements of ONNX type number `onnx_type`.
+
+        Raises:
+            RuntimeError: elements of the two types differ in size.
+        """
         dtype = DataType(onnx_type).numpy
         if dtype.itemsize != array.dtype.itemsize:
             raise RuntimeError(
@@ -102,7 +66,7 @@ class OrtValue:
         memory_info: Any = None,
     ) -> OrtValue:
         """Uninitialized memory; `element_type` is a NumPy type or an ONNX type number."""
-        _require_cpu(device_type)
+        require_cpu(device_type)
         if any(size < 0 for size in shape):
             raise RuntimeError(f"shape {list(shape)} has a negative size")
         dtype = _element_type(element_type).numpy
@@ -110,13 +74,17 @@ class OrtValue:
 
     @classmethod
     def from_dlpack(cls, data: Any) -> OrtValue:
-        """A value that shares the memory of an object with ``__dlpack__``."""
-        if not hasattr(data, "__dlpack__"):
-            raise TypeError(f"{type(data).__name__} has no __dlpack__")
+        """A value that shares the memory of an object with ``__dlpack__``, or of a capsule.
+
+        Raises:
+            TypeError: `data` is neither.
+            RuntimeError: the memory is not the CPU's or not contiguous, or the type is unknown.
+        """
         try:
-            array = np.from_dlpack(data)
+            array = dlpack.import_array(data)
         except BufferError as error:
             raise RuntimeError(str(error)) from None
+        DataType.from_numpy(array.dtype)
         if not array.flags.c_contiguous:
             raise RuntimeError("only contiguous memory can be shared")
         return cls(array)
@@ -133,17 +101,21 @@ class OrtValue:
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The tensor for ``numpy.asarray``: over the same memory where that is possible."""
         if dtype is None and not copy:
             return self._tensor()
         return np.array(self._tensor(), dtype=dtype)
 
     def __dlpack__(self, **arguments: Any) -> Any:
-        return self._tensor().__dlpack__(**arguments)
+        """A DLPack capsule over the same memory."""
+        return dlpack.export_array(self._tensor(), **arguments)
 
     def __dlpack_device__(self) -> tuple[int, int]:
+        """DLPack's numbers for the device: (1, 0), the CPU."""
         return (1, 0)
 
     def shape(self) -> list[int]:
+        """The sizes; RuntimeError for what is no tensor."""
         return list(self._tensor().shape)
 
     def element_type(self) -> int:
@@ -157,6 +129,7 @@ class OrtValue:
         return f"seq({name})" if isinstance(self._array, list) else name
 
     def device_name(self) -> str:
+        """Where the value is: ``cpu``."""
         return "cpu"
 
     def data_ptr(self) -> int:
@@ -164,18 +137,23 @@ class OrtValue:
         return int(self._tensor().ctypes.data)
 
     def tensor_size_in_bytes(self) -> int:
+        """Bytes of the elements as they lie in memory."""
         return int(self._tensor().nbytes)
 
     def is_tensor(self) -> bool:
+        """Whether this is one dense tensor."""
         return isinstance(self._array, np.ndarray)
 
     def is_tensor_sequence(self) -> bool:
+        """Whether this is a list of tensors."""
         return isinstance(self._array, list)
 
     def is_sparse_tensor(self) -> bool:
+        """Whether this is a sparse tensor."""
         return False
 
     def has_value(self) -> bool:
+        """False for an optional value that is absent."""
         return self._array is not None
 
     def update_inplace(self, data: Array | OrtValue) -> None:
@@ -223,6 +201,7 @@ class IOBinding:
         self._inputs[name] = array
 
     def bind_ortvalue_input(self, name: str, value: OrtValue) -> None:
+        """Feed `value`, read at each run; RuntimeError for an unknown name."""
         self._known_input(name)
         self._inputs[name] = value
 
@@ -236,7 +215,7 @@ class IOBinding:
         buffer_ptr: int,
     ) -> None:
         """Feed foreign memory, which the caller keeps alive."""
-        _require_cpu(device_type)
+        require_cpu(device_type)
         self._known_input(name)
         self._inputs[name] = _view(buffer_ptr, element_type, shape)
 
@@ -250,7 +229,7 @@ class IOBinding:
         buffer_ptr: int | None = None,
     ) -> None:
         """Ask for an output: in new memory at each run, or in the memory at `buffer_ptr`."""
-        _require_cpu(device_type)
+        require_cpu(device_type)
         if buffer_ptr is None:
             self._outputs[name] = None
             return
@@ -259,12 +238,15 @@ class IOBinding:
         self._outputs[name] = _view(buffer_ptr, element_type, shape)
 
     def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
+        """Write an output into the memory of `value`, which must have room for it."""
         self._outputs[name] = value.numpy()
 
     def clear_binding_inputs(self) -> None:
+        """Forget every bound input."""
         self._inputs = {}
 
     def clear_binding_outputs(self) -> None:
+        """Forget every bound output."""
         self._outputs = {}
 
     def synchronize_inputs(self) -> None:
@@ -280,6 +262,7 @@ class IOBinding:
         return list(self._results or [])
 
     def copy_outputs_to_cpu(self) -> list[Array]:
+        """The outputs of the last run as arrays, in the order of binding."""
         return [value.numpy() for value in self.get_outputs()]
 
     def _run(self, run_options: Any) -> None:
@@ -312,7 +295,7 @@ def _view(pointer: int, element_type: Any, shape: Sequence[int]) -> Array:
     dtype = _element_type(element_type).numpy
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     buffer = (ctypes.c_uint8 * size).from_address(pointer)
-    return np.frombuffer(buffer, np.uint8).view(dtype).reshape(tuple(shape))
+    return np.frombuffer(memoryview(buffer), np.uint8).view(dtype).reshape(tuple(shape))
 
 
 def run_with_values(

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python classes of onnxruntime under their defining module."""
 
+from bascule.devices import OrtDevice
 from bascule.session import InferenceSession
-from bascule.values import IOBinding, OrtDevice, OrtValue
+from bascule.sparse import SparseTensor
+from bascule.values import IOBinding, OrtValue
 
-__all__ = ["IOBinding", "InferenceSession", "OrtDevice", "OrtValue"]
+__all__ = ["IOBinding", "InferenceSession", "OrtDevice", "OrtValue", "SparseTensor"]

@@ -1,6 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that callers import from onnxruntime's extension module."""
 
+from bascule.build_info import get_build_info, get_device, get_version_string
+from bascule.devices import (
+    OrtAllocatorType,
+    OrtDevice,
+    OrtDeviceVendorId,
+    OrtMemoryInfo,
+    OrtMemType,
+)
 from bascule.errors import (
     DeviceReset,
     EngineError,
@@ -26,7 +34,12 @@ from bascule.options import (
     RunOptions,
     SessionOptions,
 )
-from bascule.values import OrtDevice, OrtValue
+from bascule.providers.names import all_providers as get_all_providers
+from bascule.providers.names import available_providers as get_available_providers
+from bascule.session import InferenceSession
+from bascule.sparse import OrtSparseFormat, SparseTensor
+from bascule.values import IOBinding, OrtValue
+from bascule.values import IOBinding as SessionIOBinding
 
 __all__ = [
     "DeviceReset",
@@ -36,6 +49,8 @@ __all__ = [
     "ExecutionOrder",
     "Fail",
     "GraphOptimizationLevel",
+    "IOBinding",
+    "InferenceSession",
     "InvalidArgument",
     "InvalidGraph",
     "InvalidProtobuf",
@@ -48,9 +63,21 @@ __all__ = [
     "NodeArg",
     "NotFound",
     "NotImplemented",
+    "OrtAllocatorType",
     "OrtDevice",
+    "OrtDeviceVendorId",
+    "OrtMemType",
+    "OrtMemoryInfo",
+    "OrtSparseFormat",
     "OrtValue",
     "RunOptions",
     "RuntimeException",
+    "SessionIOBinding",
     "SessionOptions",
+    "SparseTensor",
+    "get_all_providers",
+    "get_available_providers",
+    "get_build_info",
+    "get_device",
+    "get_version_string",
 ]

@@ -7,7 +7,7 @@ import argparse
 import json
 from typing import Any
 
-from bascule.cli.session_arguments import add_session_arguments, session_options
+from bascule.cli.session_arguments import add_session_arguments, make_session
 
 
 def add_parser(verbs: Any) -> None:
@@ -26,10 +26,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    from bascule.session import InferenceSession
-
-    session = InferenceSession(options.model, session_options(options))
-    explanation = session.explain()
+    explanation = make_session(options).explain()
     if options.json:
         record = {
             "nodes": explanation.records(),

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from bascule.cli.session_arguments import dimensions
+from bascule.cli.session_arguments import add_model_arguments, check_dimensions, dimensions
 
 
 def add_parser(verbs: Any) -> None:
@@ -19,8 +19,7 @@ def add_parser(verbs: Any) -> None:
         "give count as 1 for FLOPs and memory.",
     )
     parser.add_argument("model", help="an .onnx file")
-    parser.add_argument("-d", "--dim", action="append", default=[], metavar="NAME=SIZE")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_model_arguments(parser)
     parser.set_defaults(handler=main)
 
 
@@ -47,6 +46,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
 
     model = load_model(path)
     graph = model.graph
+    check_dimensions(sizes, graph.inputs)
     record: dict[str, Any] = {
         "model": path,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),

@@ -34,9 +34,10 @@ def read_feeds(arguments: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str,
             raise FileNotFoundError(f"input file {file} does not exist")
         if not name and path.suffix in (".npz", ".json"):
             data = np.load(path) if path.suffix == ".npz" else json.loads(path.read_text())
-            for key in data:
-                if key in known:
-                    feeds[key] = _typed(data[key], known[key])
+            unknown = [key for key in data if key not in known]
+            if unknown:
+                raise ValueError(f"{file}: the model has no inputs {unknown}; it has {list(known)}")
+            feeds.update({key: _typed(data[key], known[key]) for key in data})
             continue
         if not name:
             free = [arg.name for arg in inputs if arg.name not in feeds]
@@ -102,6 +103,8 @@ def random_feeds(
     generator = np.random.default_rng(seed)
     feeds = {}
     for arg in inputs:
+        if arg.type.startswith("optional("):
+            continue
         shape = [
             dim if isinstance(dim, int) else sizes.get(dim, 1) if isinstance(dim, str) else 1
             for dim in arg.shape

@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 
 from bascule.cli.inputs import random_feeds, read_feeds
-from bascule.cli.session_arguments import add_session_arguments, dimensions, session_options
+from bascule.cli.session_arguments import (
+    add_session_arguments,
+    dimensions,
+    make_session,
+    session_options,
+)
 
 
 def add_parser(verbs: Any) -> None:
@@ -41,22 +46,50 @@ def add_parser(verbs: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     if options.model is None:
         return _digits(options)
-    from bascule.session import InferenceSession
-
-    session = InferenceSession(options.model, session_options(options))
+    session = make_session(options)
     inputs = session.get_inputs()
     feeds = read_feeds(options.input, inputs)
     missing = [arg for arg in inputs if arg.name not in feeds]
     feeds.update(random_feeds(missing, dimensions(options), options.seed))
     results = dict(zip((arg.name for arg in session.get_outputs()), session.run(None, feeds)))
     if options.output:
-        arrays: dict[str, Any] = {name: np.asarray(v) for name, v in results.items()}
-        np.savez(Path(options.output), **arrays)
+        _save(Path(options.output), results)
     elif options.json:
-        print(json.dumps({name: np.asarray(v).tolist() for name, v in results.items()}))
+        print(json.dumps({name: _plain(value) for name, value in results.items()}))
     else:
         _show(results)
     return 0
+
+
+def _save(path: Path, results: dict[str, Any]) -> None:
+    """Write arrays by name; the items of a sequence become ``name.0``, ``name.1`` ..."""
+    arrays: dict[str, Any] = {}
+    for name, value in results.items():
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+        elif isinstance(value, list) and all(isinstance(item, np.ndarray) for item in value):
+            arrays.update({f"{name}.{index}": item for index, item in enumerate(value)})
+        else:
+            raise ValueError(f"output '{name}' is no tensor: use --json")
+    for name, array in arrays.items():
+        if array.dtype.kind == "V":  # a type that only ml_dtypes knows
+            arrays[name] = array.astype(np.float32)
+        elif array.dtype == object:
+            arrays[name] = array.astype(np.str_)
+    np.savez(path, **arrays)
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON can say it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.kind == "c":
+        return np.stack([value.real, value.imag], axis=-1).tolist()
+    return (value.astype(np.float32) if value.dtype.kind == "V" else value).tolist()
 
 
 def _show(results: dict[str, Any]) -> None:
@@ -65,15 +98,24 @@ def _show(results: dict[str, Any]) -> None:
 
     table = Table("output", "type", "shape", "smallest", "mean", "largest", "first values")
     for name, value in results.items():
-        array = np.asarray(value)
-        if array.dtype == object or array.size == 0:
-            table.add_row(name, str(array.dtype), str(list(array.shape)), "", "", "", str(value))
+        if not isinstance(value, np.ndarray):
+            kind = type(value).__name__
+            table.add_row(name, kind, f"[{len(value or ())}]", "", "", "", _clip(str(value)))
+            continue
+        array = value
+        if array.dtype.kind in "Oc" or array.size == 0:
+            text = _clip(", ".join(str(item) for item in array.reshape(-1)[:4]))
+            table.add_row(name, str(array.dtype), str(list(array.shape)), "", "", "", text)
             continue
         numbers = array.astype(np.float64)
         first = ", ".join(f"{x:.4g}" for x in numbers.reshape(-1)[:4])
         statistics = (f"{x:.4g}" for x in (numbers.min(), numbers.mean(), numbers.max()))
         table.add_row(name, str(array.dtype), str(list(array.shape)), *statistics, first)
     Console().print(table)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _digits(options: argparse.Namespace) -> int:
@@ -84,6 +126,8 @@ def _digits(options: argparse.Namespace) -> int:
     from bascule.examples import digits
     from bascule.session import InferenceSession
 
+    if options.input or options.output:
+        raise ValueError("--input and --output need a model")
     path, images, labels = digits()
     session = InferenceSession(path, session_options(options))
     (probabilities,) = session.run(None, {"image": images})

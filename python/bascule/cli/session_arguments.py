@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from bascule.options import GraphOptimizationLevel, SessionOptions
+
+if TYPE_CHECKING:
+    from bascule.ir.graph import Value
+    from bascule.session import InferenceSession
 
 LEVELS = {
     "disabled": GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -16,21 +22,43 @@ LEVELS = {
 
 
 def add_session_arguments(parser: argparse.ArgumentParser) -> None:
+    """Threads, optimization level, sizes, and the form of what is printed."""
     parser.add_argument(
-        "-t", "--threads", type=int, default=0, help="threads in an operator (default: all CPUs)"
+        "-t", "--threads", type=_count, default=0, help="threads in an operator (default: all CPUs)"
     )
     parser.add_argument(
         "-O", "--level", choices=LEVELS, default="all", help="how far the graph is optimized"
     )
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes, and the form of what is printed."""
     parser.add_argument(
         "-d",
         "--dim",
         action="append",
+        type=_dimension,
         default=[],
         metavar="NAME=SIZE",
         help="fix a symbolic size of the inputs",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def make_session(options: argparse.Namespace) -> InferenceSession:
+    """A session of `options.model` as the arguments ask for it.
+
+    Raises:
+        ValueError: --dim names a size that the model does not have.
+    """
+    from bascule.session import InferenceSession
+
+    if options.dim:
+        from bascule.ir.load import load_model
+
+        check_dimensions(dimensions(options), load_model(options.model).graph.inputs)
+    return InferenceSession(options.model, session_options(options))
 
 
 def session_options(options: argparse.Namespace) -> SessionOptions:
@@ -45,10 +73,32 @@ def session_options(options: argparse.Namespace) -> SessionOptions:
 
 def dimensions(options: argparse.Namespace) -> dict[str, int]:
     """The sizes given with --dim."""
-    sizes = {}
-    for item in options.dim:
-        name, _, size = item.partition("=")
-        if not size.isdigit():
-            raise ValueError(f"--dim takes NAME=SIZE, not '{item}'")
-        sizes[name] = int(size)
-    return sizes
+    return dict(options.dim)
+
+
+def check_dimensions(sizes: Mapping[str, int], inputs: Iterable[Value]) -> None:
+    """Refuse sizes that no input has.
+
+    Raises:
+        ValueError: a name is none of the symbolic sizes; the message lists them.
+    """
+    known = {dim for value in inputs for dim in value.shape or () if isinstance(dim, str)}
+    for name in sizes:
+        if name not in known:
+            raise ValueError(
+                f"--dim: no input has a size called '{name}'; symbolic sizes of this model: "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, _, size = text.rpartition("=")
+    if not name or not size.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=SIZE")
+    return name, int(size)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
+    return int(text)
