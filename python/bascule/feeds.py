@@ -121,9 +121,8 @@ def convert(name: str, value: Any, type_: Type | None) -> Any:
     if isinstance(type_, MapType):
         if not isinstance(value, dict):
             raise RuntimeError(f"Input '{name}' must be one dict, not {type(value).__name__}")
-        element = type_.value
         return {
-            key: convert(f"{name}[{key!r}]", np.asarray(item), element)
+            key: convert(f"{name}[{key!r}]", _map_item(item, type_.value), type_.value)
             for key, item in value.items()
         }
     if not isinstance(type_, TensorType):
@@ -131,6 +130,13 @@ def convert(name: str, value: Any, type_: Type | None) -> Any:
     array = _tensor(name, value, type_)
     _check_shape(name, array.shape, type_.shape)
     return array
+
+
+def _map_item(item: Any, type_: Type) -> Any:
+    """Python numbers, the usual values of a map, take the element type; the rest stays."""
+    if isinstance(item, (bool, int, float, str)) and isinstance(type_, TensorType):
+        return np.array(item, type_.dtype.numpy)
+    return np.asarray(item) if isinstance(item, np.generic) else item
 
 
 def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:

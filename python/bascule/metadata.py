@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from bascule.ir.graph import Model, Value
+from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType
 
 
@@ -18,10 +20,14 @@ class NodeArg:
     shape: list[int | str | None]
 
     @classmethod
-    def of(cls, value: Value) -> NodeArg:
+    def of(cls, value: Value, known: Collection[str] = ()) -> NodeArg:
+        """Of a graph's input or output; names that inference invented are None, but for `known`."""
         shape: list[int | str | None] = []
         if isinstance(value.type, (TensorType, SparseTensorType)) and value.type.shape is not None:
-            shape = [dim or None if isinstance(dim, str) else dim for dim in value.type.shape]
+            shape = [
+                None if dim == "" or (is_invented(dim) and dim not in known) else dim
+                for dim in value.type.shape
+            ]
         return cls(value.name, str(value.type), shape)
 
     def copy(self) -> NodeArg:
@@ -46,6 +52,7 @@ class ModelMetadata:
 
     @classmethod
     def of(cls, model: Model) -> ModelMetadata:
+        """Of a model that was just loaded."""
         return cls(
             producer_name=model.producer_name,
             graph_name=model.graph.name,

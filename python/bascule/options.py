@@ -53,7 +53,8 @@ def _check(name: str, value: Any, kind: type) -> Any:
             number = operator.index(value)
             if kind is int or number in (0, 1):
                 return kind(number)
-    if type(value) is bool is not kind or not isinstance(value, kind):
+    wrong_int = kind is int and isinstance(value, (bool, enum.Enum))
+    if wrong_int or not isinstance(value, kind):
         raise TypeError(
             f"incompatible function arguments: {name} must be {kind.__name__}, "
             f"not {type(value).__name__} {value!r}"

@@ -119,9 +119,11 @@ class InferenceSession:
         self._trace.phases(compiled.seconds)
         if self._options.optimized_model_filepath:
             self._save(model)
-        self._inputs_meta = [NodeArg.of(v) for v in compiled.inputs if v.name not in self._defaults]
-        self._overridable = [NodeArg.of(v) for v in compiled.inputs if v.name in self._defaults]
-        self._outputs_meta = [NodeArg.of(v) for v in compiled.outputs]
+        named = {d for v in compiled.inputs for d in v.shape or () if isinstance(d, str)}
+        arguments = [NodeArg.of(v, named) for v in compiled.inputs]
+        self._inputs_meta = [arg for arg in arguments if arg.name not in self._defaults]
+        self._overridable = [arg for arg in arguments if arg.name in self._defaults]
+        self._outputs_meta = [NodeArg.of(v, named) for v in compiled.outputs]
         self._signature = Signature(
             [(v.name, v.type) for v in compiled.inputs],
             [v.name for v in compiled.outputs],

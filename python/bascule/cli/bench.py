@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bascule.cli.console import make_console
 from bascule.cli.inputs import random_feeds, read_feeds
 from bascule.cli.session_arguments import add_session_arguments, dimensions, make_session
 
@@ -206,10 +207,10 @@ _MAKERS: dict[str, Callable[[argparse.Namespace], tuple[Callable[[Any], Any], An
 
 
 def _show(model: str, records: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table("runtime", title=model)
+    table = Table(title=model)
+    table.add_column("runtime", no_wrap=True)
     for title in (
         "median ms",
         "p90",
@@ -232,4 +233,4 @@ def _show(model: str, records: list[dict[str, Any]]) -> None:
             f"{record['ratio']:.2f}",
             f"{record['difference']:.1e}",
         )
-    Console().print(table)
+    make_console().print(table)

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from bascule.cli.console import make_console
 from bascule.cli.session_arguments import add_model_arguments, check_dimensions, dimensions
 
 
@@ -88,10 +89,9 @@ def _name(node: Any) -> str:
 
 
 def _show(record: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = make_console()
     opsets = ", ".join(f"{name} {version}" for name, version in record["opsets"].items())
     console.print(
         f"[bold]{record['model']}[/]  {record['producer']}  IR {record['ir_version']}  "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from bascule.cli.console import make_console
 from bascule.cli.inputs import random_feeds, read_feeds
 from bascule.cli.session_arguments import (
     add_session_arguments,
@@ -93,7 +94,6 @@ def _plain(value: Any) -> Any:
 
 
 def _show(results: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("output", "type", "shape", "smallest", "mean", "largest", "first values")
@@ -111,7 +111,7 @@ def _show(results: dict[str, Any]) -> None:
         first = ", ".join(f"{x:.4g}" for x in numbers.reshape(-1)[:4])
         statistics = (f"{x:.4g}" for x in (numbers.min(), numbers.mean(), numbers.max()))
         table.add_row(name, str(array.dtype), str(list(array.shape)), *statistics, first)
-    Console().print(table)
+    make_console().print(table)
 
 
 def _clip(text: str) -> str:
@@ -120,7 +120,6 @@ def _clip(text: str) -> str:
 
 def _digits(options: argparse.Namespace) -> int:
     """The bundled example: predictions beside the truth."""
-    from rich.console import Console
     from rich.table import Table
 
     from bascule.examples import digits
@@ -136,7 +135,7 @@ def _digits(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"prediction": predictions.tolist(), "truth": labels.tolist()}))
         return 0
-    console = Console()
+    console = make_console()
     console.print("Handwritten digits, read by the bundled classifier:")
     table = Table("sample", "prediction", "truth", "probability", "")
     for index, (prediction, truth) in enumerate(zip(predictions, labels)):
