@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import bascule
+
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
 
@@ -125,8 +127,8 @@ def main() -> int:
     options = parser.parse_args()
 
     versions = ", ".join(
-        f"{name} {importlib.metadata.version(name)}"
-        for name in ("bascule", "onnxruntime", "onnx", "numpy")
+        [f"bascule {bascule.__version__}"]
+        + [f"{n} {importlib.metadata.version(n)}" for n in ("onnxruntime", "onnx", "numpy")]
     )
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
