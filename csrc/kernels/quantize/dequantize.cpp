@@ -70,17 +70,7 @@ class DequantizeLinear final : public Kernel {
     const Granularity granularity(x.shape(), scale.shape(), axis_, block_size_);
     float* scales = c.workspace<float>(scale.size());
     to_floats(scale, 0, scale.size(), scales);
-    float* zeros = nullptr;
-    if (c.has_input(2)) {
-      const Tensor& zero = c.input(2);
-      if (zero.size() != scale.size()) {
-        invalid("the zero point has shape " + zero.shape().text() + ", expected that of scale, " +
-                scale.shape().text());
-      }
-      zeros = c.workspace<float>(zero.size());
-      to_floats(zero, 0, zero.size(), zeros);
-      if (std::all_of(zeros, zeros + zero.size(), [](float z) { return z == 0; })) zeros = nullptr;
-    }
+    const float* zeros = zero_points(c, scale.shape());
     std::byte* y = c.output(0, dtype_, x.shape()).raw();
     const auto piece = [&](int64_t first, int64_t count, int64_t at) {
       dequantize(x, first, count, {scales + at, zeros ? zeros + at : nullptr, granularity.each()},

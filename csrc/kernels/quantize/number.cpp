@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/quantize/number.h"
 
+#include <algorithm>
+
 #include <cstring>
 
 #include "kernels/gemm/convert.h"
@@ -110,6 +112,19 @@ void to_floats(const Tensor& tensor, int64_t first, int64_t count, float* to) {
         bits == 8 ? static_cast<uint8_t>(raw[first + i]) : get_packed(raw, bits, first + i);
     to[i] = decode(dtype, pattern);
   }
+}
+
+const float* zero_points(RunContext& c, const Shape& scale) {
+  if (!c.has_input(2)) return nullptr;
+  const Tensor& zero = c.input(2);
+  if (zero.size() != scale.size()) {
+    invalid("the zero point has shape " + zero.shape().text() + ", expected that of scale, " +
+            scale.text());
+  }
+  float* zeros = c.workspace<float>(zero.size());
+  to_floats(zero, 0, zero.size(), zeros);
+  const bool nothing = std::all_of(zeros, zeros + zero.size(), [](float z) { return z == 0; });
+  return nothing ? nullptr : zeros;
 }
 
 }  // namespace bascule

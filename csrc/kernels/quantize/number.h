@@ -6,6 +6,7 @@
 
 #include "core/dtype.h"
 #include "core/tensor.h"
+#include "runtime/run_context.h"
 
 namespace bascule {
 
@@ -33,5 +34,9 @@ PatternTable pattern_table(DType dtype);
 
 // Elements [first, first + count) of a tensor of a quantized type, float type or int32 as floats.
 void to_floats(const Tensor& tensor, int64_t first, int64_t count, float* to);
+
+// Input 2 of a node, one zero point for each of its scales, as floats; nullptr when it is left out
+// or all zeros, which change nothing but the sign of a zero.
+const float* zero_points(RunContext& c, const Shape& scale);
 
 }  // namespace bascule

@@ -70,18 +70,7 @@ class QuantizeLinear final : public Kernel {
     const Granularity granularity(x.shape(), scale.shape(), axis_, block_size_);
     float* scales = c.workspace<float>(scale.size());
     to_floats(scale, 0, scale.size(), scales);
-    float* zeros = nullptr;
-    if (c.has_input(2)) {
-      const Tensor& zero = c.input(2);
-      if (zero.size() != scale.size()) {
-        invalid("the zero point has shape " + zero.shape().text() + ", expected that of scale, " +
-                scale.shape().text());
-      }
-      zeros = c.workspace<float>(zero.size());
-      to_floats(zero, 0, zero.size(), zeros);
-      // Sums with zero change nothing but the sign of a zero.
-      if (std::all_of(zeros, zeros + zero.size(), [](float z) { return z == 0; })) zeros = nullptr;
-    }
+    const float* zeros = zero_points(c, scale.shape());
     Tensor& y = c.output(0, dtype_, x.shape());
     auto* patterns =
         is_packed(dtype_) ? c.workspace<uint8_t>(x.size()) : reinterpret_cast<uint8_t*>(y.raw());

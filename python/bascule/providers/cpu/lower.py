@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bascule.errors import InvalidGraph
+from bascule import errors
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import (
@@ -117,10 +117,10 @@ def _attribute(node: Node, key: str, value: Any) -> Any:
     if isinstance(value, list):
         if all(isinstance(item, (int, float, str)) for item in value):
             return value
-        raise NotImplementedError(
+        raise errors.NotImplemented(
             f"{node.op_type} node '{node.name}': attribute '{key}' is a list of "
             f"{type(value[0]).__name__}, which no kernel takes"
         )
-    raise InvalidGraph(
+    raise errors.InvalidGraph(
         f"{node.op_type} node '{node.name}': attribute '{key}' has an unexpected value {value!r}"
     )
