@@ -2,7 +2,6 @@
 #include "kernels/quantize/number.h"
 
 #include <algorithm>
-
 #include <cstring>
 
 #include "kernels/gemm/convert.h"
