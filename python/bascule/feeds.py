@@ -26,8 +26,8 @@ from bascule.values import OrtValue
 class Signature:
     """The inputs and outputs of a session, as checks need them.
 
-    `required` inputs must be fed; `defaults` are initializers that a feed may override; `known`
-    are names that can be fed at all.
+    `inputs` are (name, type) in graph order; `defaults` are initializers that a feed may override:
+    all other inputs must be fed, but for optional ones.
     """
 
     def __init__(
