@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DFT beside numpy.fft: one thread, float32, medians in ms, taking turns.
 
-python bench/signal.py
+python bench/fourier.py
 """
 
 from __future__ import annotations
