@@ -15,6 +15,17 @@ const T* find(const NodeSpec& node, const std::string& name, const char* expecte
   throw Error(Code::invalid_graph, node.text() + ": attribute '" + name + "' is not " + expected);
 }
 
+// A list without elements arrives as one of integers, whatever it was.
+template <class T>
+std::vector<T> find_list(const NodeSpec& node, const std::string& name, const char* expected,
+                         std::vector<T> fallback) {
+  const auto found = node.attributes.find(name);
+  if (found == node.attributes.end()) return fallback;
+  const auto* integers = std::get_if<std::vector<int64_t>>(&found->second);
+  if (integers != nullptr && integers->empty()) return {};
+  return *find<std::vector<T>>(node, name, expected);
+}
+
 }  // namespace
 
 std::string NodeSpec::text() const { return op_type + " node '" + name + "'"; }
@@ -36,18 +47,15 @@ std::string NodeSpec::get_string(const std::string& key, const std::string& fall
 
 std::vector<int64_t> NodeSpec::get_ints(const std::string& key,
                                         std::vector<int64_t> fallback) const {
-  const auto* value = find<std::vector<int64_t>>(*this, key, "a list of integers");
-  return value ? *value : std::move(fallback);
+  return find_list(*this, key, "a list of integers", std::move(fallback));
 }
 
 std::vector<float> NodeSpec::get_floats(const std::string& key, std::vector<float> fallback) const {
-  const auto* value = find<std::vector<float>>(*this, key, "a list of floats");
-  return value ? *value : std::move(fallback);
+  return find_list(*this, key, "a list of floats", std::move(fallback));
 }
 
 std::vector<std::string> NodeSpec::get_strings(const std::string& key) const {
-  const auto* value = find<std::vector<std::string>>(*this, key, "a list of strings");
-  return value ? *value : std::vector<std::string>{};
+  return find_list<std::string>(*this, key, "a list of strings", {});
 }
 
 const Tensor* NodeSpec::get_tensor(const std::string& key) const {
