@@ -15,15 +15,12 @@ const T* find(const NodeSpec& node, const std::string& name, const char* expecte
   throw Error(Code::invalid_graph, node.text() + ": attribute '" + name + "' is not " + expected);
 }
 
-// A list without elements arrives as one of integers, whatever it was.
-template <class T>
-std::vector<T> find_list(const NodeSpec& node, const std::string& name, const char* expected,
-                         std::vector<T> fallback) {
+// An empty list has no kind: it arrives as one of integers.
+bool is_empty_list(const NodeSpec& node, const std::string& name) {
   const auto found = node.attributes.find(name);
-  if (found == node.attributes.end()) return fallback;
-  const auto* integers = std::get_if<std::vector<int64_t>>(&found->second);
-  if (integers != nullptr && integers->empty()) return {};
-  return *find<std::vector<T>>(node, name, expected);
+  if (found == node.attributes.end()) return false;
+  const auto* list = std::get_if<std::vector<int64_t>>(&found->second);
+  return list != nullptr && list->empty();
 }
 
 }  // namespace
@@ -47,15 +44,20 @@ std::string NodeSpec::get_string(const std::string& key, const std::string& fall
 
 std::vector<int64_t> NodeSpec::get_ints(const std::string& key,
                                         std::vector<int64_t> fallback) const {
-  return find_list(*this, key, "a list of integers", std::move(fallback));
+  const auto* value = find<std::vector<int64_t>>(*this, key, "a list of integers");
+  return value ? *value : std::move(fallback);
 }
 
 std::vector<float> NodeSpec::get_floats(const std::string& key, std::vector<float> fallback) const {
-  return find_list(*this, key, "a list of floats", std::move(fallback));
+  if (is_empty_list(*this, key)) return {};
+  const auto* value = find<std::vector<float>>(*this, key, "a list of floats");
+  return value ? *value : std::move(fallback);
 }
 
 std::vector<std::string> NodeSpec::get_strings(const std::string& key) const {
-  return find_list<std::string>(*this, key, "a list of strings", {});
+  if (is_empty_list(*this, key)) return {};
+  const auto* value = find<std::vector<std::string>>(*this, key, "a list of strings");
+  return value ? *value : std::vector<std::string>{};
 }
 
 const Tensor* NodeSpec::get_tensor(const std::string& key) const {
