@@ -23,11 +23,12 @@ std::shared_ptr<void> keep(py::object object, void* data);
 bool view_array(py::handle object, Tensor* tensor);
 
 // Any feed as a value: arrays (elements narrower than a byte are packed), object arrays of str,
-// lists (sequences), dicts (maps), None. Throws Error for anything else. `dtype` is what an empty
-// list holds.
+// lists (sequences), dicts from int or str to scalars (maps), None. Throws Error for anything else.
+// `dtype` is what an empty list holds.
 Value to_value(py::handle object, DType dtype);
 
-// Arrays that own their memory (shared memory is copied), lists, dicts, None.
+// Arrays that own their memory (shared memory is copied), lists, dicts of Python numbers or str,
+// None.
 py::object to_python(Value value);
 
 DType dtype_of_array(const py::array& array);
