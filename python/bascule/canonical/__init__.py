@@ -27,10 +27,12 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     resize,
     shape,
     softmax,
+    training,
     transform,
 )
 from bascule.canonical.builder import Builder, invalid_node
 from bascule.canonical.registry import asks_for_types, rewrites
+from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node
@@ -53,6 +55,7 @@ def canonicalize(model: Model) -> None:
     imports = model.opset_imports
     newest = newest_opsets()[ONNX_DOMAIN]
     opsets = {ONNX_DOMAIN: imports.get(ONNX_DOMAIN, 1), ML_DOMAIN: imports.get(ML_DOMAIN, 1)}
+    opsets[TRAINING_DOMAIN] = 1
     if opsets[ONNX_DOMAIN] > newest:
         raise InvalidGraph(
             f"the model needs opset {opsets[ONNX_DOMAIN]} of domain 'ai.onnx'; "
