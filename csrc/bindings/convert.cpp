@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bindings/interpreter_lock.h"
 #include "core/error.h"
 
 namespace bascule::bindings {
@@ -115,7 +116,7 @@ std::shared_ptr<void> keep(py::object object, void* data) {
   PyObject* held = object.release().ptr();
   return std::shared_ptr<void>(data, [held](void*) {
     if (!Py_IsInitialized()) return;
-    const py::gil_scoped_acquire gil;
+    const LockHeld locked;
     Py_DECREF(held);
   });
 }

@@ -9,6 +9,7 @@
 
 #include "bindings/convert.h"
 #include "bindings/graph_builder.h"
+#include "bindings/interpreter_lock.h"
 #include "runtime/profiler.h"
 #include "runtime/program.h"
 
@@ -132,7 +133,7 @@ class Runner {
     settings.profiler = profiler;
     std::vector<Value> values;
     {
-      const py::gil_scoped_release nogil;
+      const LockReleased unlocked;
       values = program_->run(inputs, settings);
     }
     const size_t count = wanted.empty() ? values.size() : wanted.size();
