@@ -10,8 +10,8 @@ namespace {
 
 // Runs `call`, in which Python may end the thread.
 //
-// Only in functions of their own, never in a destructor: where nothing may be thrown, compilers drop
-// what unwinding would do.
+// Only in functions of their own, never in a destructor: where nothing may be thrown, compilers
+// drop what unwinding would do.
 template <class Call>
 auto unwinding_stops_here(Call&& call) {
   struct Guard {
