@@ -37,7 +37,8 @@ def regex_full_match(node: Node) -> HostFunction:
         found = np.empty(text.size, np.bool_)
         for index, item in enumerate(text.flat):
             found[index] = full_match(_utf8(item)) is not None
-        return found.reshape(text.shape)
+        result: np.ndarray[Any, Any] = found.reshape(text.shape)
+        return result
 
     return run
 
