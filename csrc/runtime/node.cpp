@@ -25,6 +25,16 @@ bool is_empty_list(const NodeSpec& node, const std::string& name) {
 
 }  // namespace
 
+bool ValueSpec::takes(DType tensor_dtype, const Shape& tensor_shape) const {
+  if (dtype != DType::undefined && dtype != tensor_dtype) return false;
+  if (!shape) return true;
+  if (rank() != tensor_shape.rank()) return false;
+  for (int axis = 0; axis < rank(); ++axis) {
+    if (dim(axis) >= 0 && dim(axis) != tensor_shape[axis]) return false;
+  }
+  return true;
+}
+
 std::string NodeSpec::text() const { return op_type + " node '" + name + "'"; }
 
 int64_t NodeSpec::get_int(const std::string& key, int64_t fallback) const {
