@@ -93,12 +93,15 @@ def widen(node: Node, version: int, providers: Sequence[Provider]) -> bool:
 
 
 def _parameter_types(node: Node, signature: _Signature) -> dict[str, DataType]:
-    """What the type parameters of the tensors among the inputs stand for."""
-    return {
-        signature.input(index): value.type.dtype
-        for index, value in enumerate(node.inputs)
-        if value is not None and isinstance(value.type, TensorType)
-    }
+    """What the type parameters of the inputs stand for; outputs tell it of inputs left out."""
+    types: dict[str, DataType] = {}
+    for index, value in enumerate(node.outputs):
+        if isinstance(value.type, TensorType) and signature.output(index) in signature.inputs:
+            types[signature.output(index)] = value.type.dtype
+    for index, value in enumerate(node.inputs):
+        if value is not None and isinstance(value.type, TensorType):
+            types[signature.input(index)] = value.type.dtype
+    return types
 
 
 def _candidates(types: Types, signature: _Signature) -> Iterator[Types]:
