@@ -95,9 +95,9 @@ def widen(node: Node, version: int, providers: Sequence[Provider]) -> bool:
 def _parameter_types(node: Node, signature: _Signature) -> dict[str, DataType]:
     """What the type parameters of the inputs stand for; outputs tell it of inputs left out."""
     types: dict[str, DataType] = {}
-    for index, value in enumerate(node.outputs):
-        if isinstance(value.type, TensorType) and signature.output(index) in signature.inputs:
-            types[signature.output(index)] = value.type.dtype
+    for index, result in enumerate(node.outputs):
+        if isinstance(result.type, TensorType) and signature.output(index) in signature.inputs:
+            types[signature.output(index)] = result.type.dtype
     for index, value in enumerate(node.inputs):
         if value is not None and isinstance(value.type, TensorType):
             types[signature.input(index)] = value.type.dtype
@@ -142,13 +142,11 @@ def _retyped(node: Node, signature: _Signature, types: Types) -> Node:
             wide = _cast_constant(value.constant, types.get(signature.input(index)))
             inputs.append(graph.constant(wide, value.name))
         else:
-            copy = Value(graph.fresh_name(value.name), value.type)
-            _set_dtype(copy, types.get(signature.input(index)))
-            inputs.append(graph.add_input(copy))
+            fed = graph.add_input(Value(graph.fresh_name(value.name), value.type))
+            _set_dtype(fed, types.get(signature.input(index)))
+            inputs.append(fed)
     outputs = [Value(value.name, value.type) for value in node.outputs]
-    copy = Node(
-        node.op_type, inputs, outputs, node.attributes, domain=node.domain, name=node.name
-    )
+    copy = Node(node.op_type, inputs, outputs, node.attributes, domain=node.domain, name=node.name)
     graph.append(copy)
     for index, value in enumerate(node.outputs):
         _set_dtype(outputs[index], types.get(signature.output(index)))
