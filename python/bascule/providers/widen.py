@@ -139,9 +139,9 @@ def _retyped(node: Node, signature: _Signature, types: Types) -> Node:
             wide = _cast_constant(value.constant, types.get(signature.input(index)))
             inputs.append(graph.constant(wide, value.name))
         else:
-            copy = Value(graph.fresh_name(value.name), value.type)
-            _set_dtype(copy, types.get(signature.input(index)))
-            inputs.append(graph.add_input(copy))
+            fed = graph.add_input(Value(graph.fresh_name(value.name), value.type))
+            _set_dtype(fed, types.get(signature.input(index)))
+            inputs.append(fed)
     outputs = [Value(value.name, value.type) for value in node.outputs]
     copy = Node(
         node.op_type, inputs, outputs, node.attributes, domain=node.domain, name=node.name
