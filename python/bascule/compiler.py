@@ -55,7 +55,7 @@ def prepare(
         started = now
 
     inline_functions(model)
-    canonicalize(model)
+    canonicalize(model, definition)
     infer_types(model, definition)
     phase("canonicalize")
     legalize(model, providers)
@@ -94,7 +94,7 @@ def legalize(model: Model, providers: Sequence[Provider]) -> None:
                     changed = True
         if not changed:
             return
-        canonicalize(model)
+        canonicalize(model, definition)
         infer_types(model, definition)
 
 
