@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def medians(*functions: Callable[[], Any], repeats: int = 21) -> list[float]:
-    """Seconds of each, measured in turns."""
+def medians(*functions: Callable[[], Any], repeats: int = 21, pause: float = 0.0) -> list[float]:
+    """Seconds of each, measured in turns with a pause before each."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, taken in zip(functions, times):
+            time.sleep(pause)
             start = time.perf_counter()
             function()
             taken.append(time.perf_counter() - start)

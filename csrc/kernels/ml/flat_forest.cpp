@@ -9,6 +9,8 @@ namespace bascule {
 
 namespace {
 
+constexpr int64_t few_paths = 4;
+
 template <class T>
 constexpr T infinite = std::numeric_limits<T>::infinity();
 
@@ -108,15 +110,19 @@ void FlatForest<T>::walk(const Node** nodes, const T* const* rows, int32_t short
 #pragma GCC unroll 16
     for (int64_t i = 0; i < width; ++i) nodes[i] = step<has_nan>(nodes[i], rows[i]);
   }
-  ptrdiff_t moved = 1;
-  for (int32_t depth = shortest; depth < longest && moved != 0; ++depth) {
+  // Then until most of the paths have ended; the others go on one by one.
+  int64_t moved = width;
+  for (int32_t depth = shortest; depth < longest && moved > few_paths; ++depth) {
     moved = 0;
 #pragma GCC unroll 16
     for (int64_t i = 0; i < width; ++i) {
       const Node* next = step<has_nan>(nodes[i], rows[i]);
-      moved |= next - nodes[i];
+      moved += next != nodes[i];
       nodes[i] = next;
     }
+  }
+  for (int64_t i = 0; i < width; ++i) {
+    while (nodes[i]->child != 0) nodes[i] = step<has_nan>(nodes[i], rows[i]);
   }
 }
 

@@ -116,6 +116,9 @@ class Scorer {
     narrow_ =
         input == DType::float32 || input == DType::float16 || (narrow && input != DType::float64);
     if (!FlatForest<float>::can_hold(forest_)) return;
+    if (adds_one_number()) {
+      for (const Forest::Vote& vote : forest_.votes) weights_.push_back(vote.weight);
+    }
     if (narrow_) {
       flat_float_ = std::make_unique<const FlatForest<float>>(forest_);
     } else {
@@ -162,7 +165,7 @@ class Scorer {
         const T* from = x + first * rows.columns;
         for (int64_t i = 0; i < count; ++i) begin_scores(forest_, block.at(i));
         // Too few rows to fill the width: the trees fill it.
-        const int64_t in_groups = count < width / 2 ? 0 : count;
+        const int64_t in_groups = count < width ? 0 : count;
         score_groups(flat, from, rows.columns, in_groups, block);
         for (int64_t i = in_groups; i < count; ++i) {
           score_alone(flat, from + i * rows.columns, rows.columns, block.at(i));
@@ -185,7 +188,7 @@ class Scorer {
       for (int64_t first = 0; first < count; first += width) {
         const int64_t rows = std::min(width, count - first);
         flat.leaves_of_rows(tree, x + first * columns, columns, rows, has_nan, leaves);
-        for (int64_t i = 0; i < rows; ++i) add_votes(forest_, ~leaves[i], block.at(first + i));
+        for (int64_t i = 0; i < rows; ++i) take_leaf(leaves[i], block.at(first + i));
       }
     }
   }
@@ -198,8 +201,24 @@ class Scorer {
     for (int64_t first = 0; first < flat.tree_count(); first += width) {
       const int64_t trees = std::min(width, flat.tree_count() - first);
       flat.leaves_of_trees(first, trees, x, has_nan, leaves);
-      for (int64_t i = 0; i < trees; ++i) add_votes(forest_, ~leaves[i], scores);
+      for (int64_t i = 0; i < trees; ++i) take_leaf(leaves[i], scores);
     }
+  }
+
+  // The commonest forests: one target, and each leaf adds one number to it.
+  bool adds_one_number() const {
+    const bool sums =
+        forest_.aggregate == Aggregate::sum || forest_.aggregate == Aggregate::average;
+    if (!sums || forest_.targets != 1) return false;
+    for (size_t i = 0; i < forest_.first_vote.size(); ++i) {
+      if (forest_.first_vote[i] != static_cast<int32_t>(i)) return false;
+    }
+    return true;
+  }
+  void take_leaf(int32_t leaf, Scores scores) const {
+    if (weights_.empty()) return add_votes(forest_, ~leaf, scores);
+    *scores.value += weights_[static_cast<size_t>(leaf)];
+    *scores.seen = 1;
   }
 
   template <class T>
@@ -235,6 +254,7 @@ class Scorer {
 
   Forest forest_;
   bool narrow_ = false;
+  std::vector<double> weights_;  // of the leaves, where each adds one number
   std::unique_ptr<const FlatForest<float>> flat_float_;
   std::unique_ptr<const FlatForest<double>> flat_double_;
 };
