@@ -120,8 +120,11 @@ BASCULE_KERNEL("Multinomial", Multinomial);
 // In training mode elements are zero with probability `ratio` and the others scaled up; else a
 // view.
 struct Dropout final : Kernel {
+  using Dropped = Types<float, double, Float16, BFloat16, Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2,
+                        Float8E5M2FNUZ>;
   static Capability capability(const NodeSpec& node) {
-    return require_dtype(node, 0, FloatTypes{});
+    const Capability data = require_dtype(node, 0, Dropped{});
+    return data.accepted() ? require_dtype(node, 1, Dropped{}) : data;
   }
   explicit Dropout(const NodeSpec& node) : generator(node) {}
   void run(RunContext& c) const override {
@@ -135,7 +138,7 @@ struct Dropout final : Kernel {
       return c.alias_output(0, x, x.shape());
     }
     Tensor& output = c.output(0, x.dtype(), x.shape());
-    visit(FloatTypes{}, x.dtype(), [&](auto tag) {
+    visit(Dropped{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       using C = Compute<T>;
       const C scale = static_cast<C>(1 / (1 - ratio));
