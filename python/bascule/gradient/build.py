@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -21,6 +21,14 @@ _BOOLEAN = frozenset(
     ["And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not"]
 )
 _INTEGER = frozenset(["NonZero", "Shape", "Size"])
+_FOLDED: dict[str, Callable[..., Any]] = {
+    "Add": np.add,
+    "Max": np.maximum,
+    "Min": np.minimum,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Sub": np.subtract,
+}
 
 
 class Term:
@@ -123,6 +131,9 @@ class Builder:
 
     def op(self, op_type: str, *inputs: Operand, **attributes: Attribute) -> Term:
         """A new node's only output. Attributes that are None are left out."""
+        folded = _fold(op_type, inputs)
+        if folded is not None:
+            return self.constant(folded)
         return self.node_of(op_type, inputs, attributes)[0]
 
     def node_of(
@@ -144,6 +155,19 @@ class Builder:
         self.graph.append(node)
         self._made.append(node)
         return [Term(output, self) for output in node.outputs]
+
+    def extra_output(self, node: Node, index: int) -> Term:
+        """An output of a node of the graph that may have been left out: its last one."""
+        if len(node.outputs) <= index:
+            assert node.graph is not None
+            value = Value(node.graph.fresh_name(f"{node.name or node.op_type}_output"))
+            value.producer = node
+            node.outputs.append(value)
+        output = node.outputs[index]
+        if output.type is None:
+            dtype = DataType.INT64 if node.op_type == "MaxPool" else DataType.BOOL
+            output.type = TensorType(dtype, node.output.shape)
+        return Term(output, self)
 
     def __getattr__(self, op_type: str) -> Callable[..., Term]:
         if not op_type[:1].isupper():
@@ -248,6 +272,20 @@ class Builder:
             return self.constant(np.concatenate([a for a in arrays if a is not None]))
         return self.op("Concat", *vectors, axis=0)
 
+    def gather(self, vector: Term, places: Term) -> Term:
+        """Elements of an int64 vector."""
+        arrays = known_constant(vector.value), known_constant(places.value)
+        if arrays[0] is not None and arrays[1] is not None:
+            return self.constant(arrays[0][arrays[1]])
+        return self.op("Gather", vector, places)
+
+    def divide(self, a: Term, b: Term) -> Term:
+        """One size by another that divides it."""
+        arrays = known_constant(a.value), known_constant(b.value)
+        if arrays[0] is not None and arrays[1] is not None:
+            return self.constant(arrays[0] // arrays[1])
+        return self.op("Div", a, b)
+
     def reshape(self, value: Term, shape: Term) -> Term:
         """To sizes none of which is inferred."""
         return self.op("Reshape", value, shape, allowzero=1)
@@ -296,6 +334,21 @@ def known_constant(value: Value | None) -> np.ndarray[Any, Any] | None:
     if value.owner is not None and any(each is value for each in value.owner.inputs):
         return None
     return value.constant.numpy()
+
+
+def _fold(op_type: str, inputs: Sequence[Operand]) -> np.ndarray[Any, Any] | None:
+    """The result of a node that computes sizes from constant sizes."""
+    function = _FOLDED.get(op_type)
+    if function is None or not any(isinstance(each, Term) for each in inputs):
+        return None
+    arrays = []
+    for each in inputs:
+        value = each.value if isinstance(each, Term) else each
+        array = known_constant(value) if isinstance(value, Value) else np.array(value)
+        if array is None or array.dtype != np.int64:
+            return None
+        arrays.append(array)
+    return np.asarray(function(*arrays))
 
 
 def axis_of(axis: int, rank: int) -> int:

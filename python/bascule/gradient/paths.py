@@ -29,12 +29,11 @@ def find_paths(
 ) -> Paths:
     """`independent` are values on whose producers nothing is taken to depend."""
     ends = set(independent)
-    reads: dict[Node, list[Value]] = {}
-    order = list(_ancestors(ys, ends, reads))
+    reads = ancestors(ys, ends)
     seen = {*ys, *(value for values in reads.values() for value in values)}
     active = set(xs)
     nodes = []
-    for node in order:
+    for node in reads:
         if not any(value in active for value in reads[node]):
             continue
         active.update(v for v in node.outputs if v not in ends and _is_differentiable(v))
@@ -51,16 +50,19 @@ def values_read(node: Node) -> list[Value]:
     return list(dict.fromkeys(values))
 
 
-def _ancestors(
-    ys: Sequence[Value], ends: Collection[Value], reads: dict[Node, list[Value]]
-) -> Iterator[Node]:
-    """Every node that `ys` wait for, each after those that it waits for."""
+def ancestors(ys: Sequence[Value], ends: Collection[Value]) -> dict[Node, list[Value]]:
+    """Every node that `ys` wait for, each after those that it waits for, and what it reads.
+
+    `ends` are values whose producers are not asked for.
+    """
 
     def waits_for(values: Sequence[Value]) -> Iterator[Node]:
         for value in values:
             if value.producer is not None and value not in ends:
                 yield value.producer
 
+    reads: dict[Node, list[Value]] = {}
+    found: dict[Node, list[Value]] = {}
     for root in waits_for(ys):
         stack: list[tuple[Node, Iterator[Node]]] = []
         if root not in reads:
@@ -75,7 +77,8 @@ def _ancestors(
                     break
             else:
                 stack.pop()
-                yield node
+                found[node] = reads[node]
+    return found
 
 
 def _is_differentiable(value: Value) -> bool:
