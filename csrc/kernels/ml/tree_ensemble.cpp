@@ -19,7 +19,7 @@ namespace {
 using FeatureTypes = Types<float, double, int64_t, int32_t, Float16>;
 
 bool holds(const Forest& forest, const Forest::Node& node, double x) {
-  if (std::isnan(x) && node.nan_is_yes) return true;
+  if (std::isnan(x)) return node.nan_is_yes || node.comparison == Comparison::neq;
   switch (node.comparison) {
     case Comparison::leq:
       return x <= node.threshold;
