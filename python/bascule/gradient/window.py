@@ -56,9 +56,7 @@ class Window:
         build = self.build
         sizes = known_sizes(self.signal), known_sizes(self.windows)
         if self.pads is not None and sizes[0] is not None and sizes[1] is not None:
-            lengths = [
-                s * (n - 1) + span for s, n, span in zip(self.strides, sizes[1], self.spans)
-            ]
+            lengths = [s * (n - 1) + span for s, n, span in zip(self.strides, sizes[1], self.spans)]
             cut = [n - b - s for n, b, s in zip(lengths, self.pads[0], sizes[0])]
             return build.ConvTranspose(
                 windows,
@@ -187,8 +185,7 @@ def window_of(
     size, count = known_sizes(signal), known_sizes(windows)
     if size is not None and count is not None:
         total = [
-            max(s * (n - 1) + each - own, 0)
-            for s, n, each, own in zip(strides, count, reach, size)
+            max(s * (n - 1) + each - own, 0) for s, n, each, own in zip(strides, count, reach, size)
         ]
         less = [n // 2 for n in total]
         more = [n - half for n, half in zip(total, less)]
