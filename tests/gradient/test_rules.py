@@ -47,7 +47,7 @@ ELEMENTWISE = [
     case("ThresholdedRelu<alpha=0.4>(x)", x=(2, 3)),
     case("Shrink<lambd=0.9, bias=0.3>(x)", x=(2, 3)),
     case("PRelu(x, s)", x=(2, 3), s=(3,)),
-    case("t = Cast<to=1>(x) y = Cast<to=11>(t)", x=ints(1, 2, 3) / 2),
+    case("Cast<to=11>(x)", x=(2, 3)),
     case("CastLike(x, x)", x=(2, 3)),
     case("Trilu<upper=0>(x, k)", x=(3, 4), k=np.array(1)),
 ]
@@ -136,7 +136,7 @@ PRODUCTS = [
             ("ii", {"a": (3, 3)}),
             ("i,j", {"a": (2,), "b": (3,)}),
             ("i,ij,j->", {"a": (2,), "b": (2, 3), "c": (3,)}),
-            ("...ij,...jk->...ik", {"a": (2, 1, 2, 3), "b": (2, 3, 2)}),
+            ("...ij,...jk->...ik", {"a": (2, 1, 2, 3), "b": (1, 3, 3, 2)}),
             ("...i,i->...", {"a": (2, 2, 3), "b": (3,)}),
         )
     ),
