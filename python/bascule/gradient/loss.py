@@ -15,9 +15,7 @@ def negative_log_likelihood_loss(node: Node, dy: Term, build: Builder) -> Gradie
 
 
 @gradient("SoftmaxCrossEntropyLoss", inputs=1, outputs=2)
-def softmax_cross_entropy_loss(
-    node: Node, dys: list[Term | None], build: Builder
-) -> Gradients:
+def softmax_cross_entropy_loss(node: Node, dys: list[Term | None], build: Builder) -> Gradients:
     """By its second output, the logarithms of the probabilities, of which the first is made."""
     scores = build.inputs(node)[0]
     if len(node.outputs) > 1:

@@ -69,9 +69,7 @@ def gemm(node: Node, dy: Term, build: Builder) -> Gradients:
     alpha = node.attribute("alpha", 1.0)
 
     def product(left: Term, right: Term, trans_left: int, trans_right: int) -> Term:
-        return build.op(
-            "Gemm", left, right, transA=trans_left, transB=trans_right, alpha=alpha
-        )
+        return build.op("Gemm", left, right, transA=trans_left, transB=trans_right, alpha=alpha)
 
     da = product(b, dy, trans_b, 1) if trans_a else product(dy, b, 0, 1 - trans_b)
     db = product(dy, a, 1, trans_a) if trans_b else product(a, dy, 1 - trans_a, 0)

@@ -39,8 +39,7 @@ def concat(node: Node, dy: Term, build: Builder) -> Gradients:
 @gradient("Split", inputs=1, outputs=1 << 30)
 def split(node: Node, dys: list[Term | None], build: Builder) -> Gradients:
     parts = [
-        build.zeros_like(build(value)) if dy is None else dy
-        for dy, value in zip(dys, node.outputs)
+        build.zeros_like(build(value)) if dy is None else dy for dy, value in zip(dys, node.outputs)
     ]
     return [build.op("Concat", *parts, axis=node.attribute("axis", 0))]
 
@@ -81,7 +80,9 @@ def pad(node: Node, dy: Term, build: Builder) -> Gradients:
     dx = build.Pad(dy, -pads, None, axes)
     if number is None:
         return [dx]
-    inside = build.Pad(build.fill(build.shape(x), 0, dy.dtype), pads, build.number(1, dy.dtype), axes)
+    inside = build.Pad(
+        build.fill(build.shape(x), 0, dy.dtype), pads, build.number(1, dy.dtype), axes
+    )
     padded = build.ReduceSum(dy * inside, keepdims=0)
     return [dx, None, build.reshape_like(padded, number)]
 

@@ -137,7 +137,7 @@ class _Reverse:
         """`part` is a summand of the gradient with respect to `value`."""
         if value.dtype is not None:
             part = self.build.cast(part, value.dtype)
-        if part.value.type is None or part.value.shape is None:
+        if part.value.shape is None and value.type is not None:
             part.value.type = value.type
         self._parts.setdefault(value, []).append(part)
 

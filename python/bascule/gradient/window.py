@@ -174,7 +174,8 @@ def window_of(
     node: Node, build: Builder, signal: Term, windows: Term, weights: Term | None = None
 ) -> Window:
     """The windows that the attributes of a node speak of, or its weights ``[M, C, taps...]``."""
-    rank, transposed = signal.rank - 2, node.op_type == "ConvTranspose"
+    transposed = node.op_type == "ConvTranspose"
+    rank = (windows if transposed else signal).rank - 2
     kernel = node.attribute("kernel_shape") or (known_sizes(weights) if weights else None)
     taps = build.ints(*kernel) if kernel else build.shape(_present(weights), 2)
     strides = list(node.attribute("strides") or [1] * rank)

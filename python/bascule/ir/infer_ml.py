@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of the operators of domain ai.onnx.ml for which onnx has no inference."""
+"""Types of the operators, most of domain ai.onnx.ml, for which onnx has no inference."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _Rule = Callable[[Node], tuple["Type | None", ...]]
 def ml_types(model: Model) -> Iterator[tuple[Value, Type]]:
     """What follows for the outputs of these operators from what is known of their inputs."""
     for node in model.graph.walk_nodes():
-        if node.domain != "ai.onnx.ml" or node.op_type not in _RULES:
+        rule = _RULES.get((node.domain, node.op_type))
+        if rule is None:
             continue
-        for value, found in zip(node.outputs, _RULES[node.op_type](node)):
+        for value, found in zip(node.outputs, rule(node)):
             if found is not None:
                 yield value, found
 
@@ -71,12 +72,14 @@ def _feature_vectorizer(node: Node) -> tuple[Type | None, ...]:
     return (TensorType(DataType.FLOAT, (_rows(node), sum(widths) if widths else None)),)
 
 
-_RULES: dict[str, _Rule] = {
-    "FeatureVectorizer": _feature_vectorizer,
-    "Imputer": _like_input,
-    "LinearRegressor": _linear_regressor,
-    "Normalizer": _floats_like_input,
-    "SVMClassifier": _svm_classifier,
-    "SVMRegressor": _svm_regressor,
-    "Scaler": _floats_like_input,
+_RULES: dict[tuple[str, str], _Rule] = {
+    ("", "GroupNormalization"): _like_input,
+    ("", "MeanVarianceNormalization"): _like_input,
+    ("ai.onnx.ml", "FeatureVectorizer"): _feature_vectorizer,
+    ("ai.onnx.ml", "Imputer"): _like_input,
+    ("ai.onnx.ml", "LinearRegressor"): _linear_regressor,
+    ("ai.onnx.ml", "Normalizer"): _floats_like_input,
+    ("ai.onnx.ml", "SVMClassifier"): _svm_classifier,
+    ("ai.onnx.ml", "SVMRegressor"): _svm_regressor,
+    ("ai.onnx.ml", "Scaler"): _floats_like_input,
 }
