@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Union
 
@@ -255,12 +256,10 @@ class Builder:
         """How many elements these axes, counted from the front, have together: a scalar."""
         axes = sorted(axes)
         shape = value.value.shape
-        if shape is not None and all(isinstance(shape[axis], int) for axis in axes):
-            product = 1
-            for axis in axes:
-                product *= shape[axis]  # type: ignore[operator]
-            return self.constant(np.array(product, dtype=np.int64))
-        sizes = self.Gather(self.shape(value), self.ints(*axes))
+        known = [] if shape is None else [d for d in (shape[a] for a in axes) if isinstance(d, int)]
+        if len(known) == len(axes):
+            return self.constant(np.array(math.prod(known), dtype=np.int64))
+        sizes = self.gather(self.shape(value), self.ints(*axes))
         return self.ReduceProd(sizes, keepdims=0)
 
     def concat(self, *vectors: Term) -> Term:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the windows of convolutions and pools lie.
 
-Along one axis, window o of a signal holds its elements ``o * stride - begin + k * dilation`` for the
-taps k of the kernel. A convolution goes from the signal to the windows, a transposed one back.
+Along one axis, window o of a signal holds its elements ``o * stride - begin + k * dilation`` for
+the taps k of the kernel. A convolution goes from the signal to the windows, a transposed one back.
 """
 
 from __future__ import annotations
