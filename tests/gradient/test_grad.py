@@ -248,7 +248,7 @@ def test_an_input_or_output_that_a_rule_does_not_know() -> None:
 
 def test_a_definition_helps_where_a_rule_does_not() -> None:
     proto = parse(
-        "g (double[4,3] x, double[3] s) => (double[4,1] m) { y, m = LayerNormalization(x, s) }"
+        "g (double[4,3] x, double[3] s) => (float[4,1] m) { y, m = LayerNormalization(x, s) }"
     )
     found = run(bascule.grad(proto, "x", "m"), x=normal(4, 3), s=normal(3))[0]
     np.testing.assert_allclose(found, np.full((4, 3), 1 / 3), rtol=1e-6)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Union
@@ -111,9 +112,11 @@ class Builder:
     nodes take their names and their source location from it.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, node_names: Iterable[str] = ()) -> None:
+        """`node_names` are taken."""
         self.graph = graph
         self.node: Node | None = None
+        self._node_names = set(node_names)
         self._made: list[Node] = []
         self._constants: list[Value] = []
         self._numbers: dict[tuple[DataType, str], Value] = {}
@@ -180,8 +183,14 @@ class Builder:
         return make
 
     def _name(self, op_type: str) -> str:
-        name = self.node.name if self.node is not None else ""
-        return f"{name}/gradient/{op_type}" if name else ""
+        if self.node is None or not self.node.name:
+            return ""
+        first = name = f"{self.node.name}/gradient/{op_type}"
+        counts = itertools.count(1)
+        while name in self._node_names:
+            name = f"{first}_{next(counts)}"
+        self._node_names.add(name)
+        return name
 
     def _values(self, inputs: list[Operand]) -> list[Value | None]:
         """Numbers take the type of the first other input that is not boolean."""

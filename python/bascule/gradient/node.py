@@ -172,7 +172,7 @@ def _evaluate(
         if changed.isdisjoint(reads):
             continue
         changed.update(node.outputs)
-        copy = copier.copy_node(node, node.name, graph.fresh_name)
+        copy = copier.copy_node(node, graph.fresh_name(f"{node.name}/anew"), graph.fresh_name)
         for output in copy.outputs:
             if isinstance(output.type, TensorType):  # sizes may be others
                 output.type = TensorType(output.type.dtype)

@@ -62,7 +62,8 @@ def differentiate(
         paths = _expand_definitions(model, ys, xs, independent, settle)
     finally:
         reader.detach()
-    reverse = _Reverse(Builder(graph), paths)
+    names = (node.name for node in model.graph.walk_nodes())
+    reverse = _Reverse(Builder(graph, names), paths)
     for y, seed in zip(ys, seeds or [None] * len(ys), strict=True):
         reverse.start(y, seed)
     reverse.run()
