@@ -359,7 +359,8 @@ class TreeEnsembleClassifier final : public Kernel {
         integers_(node.get_ints("classlabels_int64s")),
         classes_(static_cast<int64_t>(strings_.empty() ? integers_.size() : strings_.size())),
         transform_(parse_post_transform(node)),
-        scorer_(read_classifier(node, classes_), node.dtype(), is_narrow(node)) {
+        scorer_(read_classifier(node, classes_), node.dtype(), is_narrow(node)),
+        single_(!node.has("class_weights_as_tensor")) {
     const std::vector<Forest::Vote>& votes = scorer_.forest().votes;
     const bool one_class =
         !votes.empty() && std::all_of(votes.begin(), votes.end(), [&](const Forest::Vote& vote) {
@@ -378,6 +379,11 @@ class TreeEnsembleClassifier final : public Kernel {
     Tensor& labels = c.output(0, label_type, Shape{rows.count});
     Tensor& z = c.output(1, DType::float32, Shape{rows.count, classes_});
     scorer_.score(c, rows, [&](int64_t row, Scores scores) {
+      // Votes of equal weight that a float32 has rounded are to end in a tie.
+      if (single_) {
+        std::transform(scores.value, scores.value + classes_, scores.value,
+                       [](double v) { return static_cast<float>(v); });
+      }
       write_label(labels, row, decide(scores));
       std::copy_n(scores.value, classes_, z.data<float>() + row * classes_);
     });
@@ -424,6 +430,7 @@ class TreeEnsembleClassifier final : public Kernel {
   int64_t classes_;
   PostTransform transform_;
   Scorer scorer_;
+  bool single_;               // weights are float32
   int64_t voted_class_ = -1;  // of two classes the only one that has votes, or -1
   bool probabilities_ = false;
 };
