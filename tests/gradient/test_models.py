@@ -206,7 +206,7 @@ def _sum_of_outputs(proto: onnx.ModelProto) -> bascule.InferenceSession:
 
 
 def test_dropout_in_training() -> None:
-    """The gradient goes where the mask of the same run let numbers pass, and is scaled like them."""
+    """The gradient goes where the mask of the same run let numbers pass, scaled like them."""
     proto = onnx.parser.parse_model(
         f'<ir_version: 10, opset_import: ["" : {OPSET}]>\n'
         "g (double[4,50] x, float ratio, bool training) => (double[4,50] y)"

@@ -137,7 +137,8 @@ def test_in_a_nested_graph() -> None:
     proto = parse(
         "g (bool c, double[2] x) => (double[2] dx) { y = Exp(x) dx = If(c) <"
         '  then_branch = t () => (double[2] a) { a = Gradient<xs = ["x"], y = "y">(x) },'
-        '  else_branch = e () => (double[2] b) { s = Mul(y, y) b = Gradient<xs = ["x"], y = "s">(y) }'
+        "  else_branch = e () => (double[2] b) { s = Mul(y, y)"
+        '    b = Gradient<xs = ["x"], y = "s">(y) }'
         "> }"
     )
     x = normal(2)
