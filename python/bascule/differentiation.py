@@ -46,8 +46,8 @@ def grad(
         each name in `wrt`, in their order, of the type and shape of what is named.
 
     Raises:
-        InvalidArgument: a name is unknown or not of a tensor of floating-point numbers, or `of` does
-            not depend on it.
+        InvalidArgument: a name is unknown or not of a tensor of floating-point numbers, or `of`
+            does not depend on it.
         NotImplemented: operators that are in the way have no derivative here; all are listed.
 
     Example:

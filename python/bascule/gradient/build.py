@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Union
 
@@ -110,9 +112,11 @@ class Builder:
     nodes take their names and their source location from it.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, node_names: Iterable[str] = ()) -> None:
+        """`node_names` are taken."""
         self.graph = graph
         self.node: Node | None = None
+        self._node_names = set(node_names)
         self._made: list[Node] = []
         self._constants: list[Value] = []
         self._numbers: dict[tuple[DataType, str], Value] = {}
@@ -179,8 +183,14 @@ class Builder:
         return make
 
     def _name(self, op_type: str) -> str:
-        name = self.node.name if self.node is not None else ""
-        return f"{name}/gradient/{op_type}" if name else ""
+        if self.node is None or not self.node.name:
+            return ""
+        first = name = f"{self.node.name}/gradient/{op_type}"
+        counts = itertools.count(1)
+        while name in self._node_names:
+            name = f"{first}_{next(counts)}"
+        self._node_names.add(name)
+        return name
 
     def _values(self, inputs: list[Operand]) -> list[Value | None]:
         """Numbers take the type of the first other input that is not boolean."""
@@ -255,12 +265,10 @@ class Builder:
         """How many elements these axes, counted from the front, have together: a scalar."""
         axes = sorted(axes)
         shape = value.value.shape
-        if shape is not None and all(isinstance(shape[axis], int) for axis in axes):
-            product = 1
-            for axis in axes:
-                product *= shape[axis]  # type: ignore[operator]
-            return self.constant(np.array(product, dtype=np.int64))
-        sizes = self.Gather(self.shape(value), self.ints(*axes))
+        known = [] if shape is None else [d for d in (shape[a] for a in axes) if isinstance(d, int)]
+        if len(known) == len(axes):
+            return self.constant(np.array(math.prod(known), dtype=np.int64))
+        sizes = self.gather(self.shape(value), self.ints(*axes))
         return self.ReduceProd(sizes, keepdims=0)
 
     def concat(self, *vectors: Term) -> Term:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bascule.gradient.build import Builder, Term
 from bascule.gradient.registry import Gradients, gradient
-from bascule.gradient.window import kernel_sizes, window_of
+from bascule.gradient.window import window_of
 from bascule.ir.graph import Node
 
 
@@ -13,7 +13,7 @@ from bascule.ir.graph import Node
 def conv(node: Node, dy: Term, build: Builder) -> Gradients:
     x, w = build.inputs(node)[:2]
     group = node.attribute("group", 1)
-    window = window_of(node, build, x, build(node.output), kernel_sizes(node, w))
+    window = window_of(node, build, x, build(node.output), w)
     dw = window.kernel_slope(x, dy, group)
     return [window.spread(dy, w, group), dw, _bias_slope(build, dy, window.rank)]
 
@@ -22,7 +22,7 @@ def conv(node: Node, dy: Term, build: Builder) -> Gradients:
 def conv_transpose(node: Node, dy: Term, build: Builder) -> Gradients:
     x, w = build.inputs(node)[:2]
     group = node.attribute("group", 1)
-    window = window_of(node, build, build(node.output), x, kernel_sizes(node, w))
+    window = window_of(node, build, build(node.output), x, w)
     dx = window.collect(dy, w, group)
     if any(name in node.attributes for name in ("auto_pad", "output_padding", "output_shape")):
         dx = window.fit(dx)

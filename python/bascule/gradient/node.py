@@ -20,7 +20,9 @@ from bascule.ir.types import TensorType
 TRAINING_DOMAIN = "ai.onnx.preview.training"
 
 _BOUND = "BoundGradient"
-"""``(values for xs, values for zs, xs, zs, ys) -> gradients``; attributes say how many of each."""
+"""``(values for xs, values for zs, xs, zs, ys) -> gradients``, attributes xs and zs say how many.
+
+With ``total=1`` the gradient with respect to a value goes through the others too."""
 
 
 def bind_gradients(model: Model) -> None:
@@ -77,9 +79,13 @@ def _bind(node: Node, scope: dict[str, Value]) -> None:
 
 
 def request_gradient(model: Model, ys: Sequence[Value], xs: Sequence[Value]) -> list[Value]:
-    """Add a node to the end of the graph that `expand_gradients` will replace; its outputs."""
+    """Add a node to the end of the graph that `expand_gradients` will replace; its outputs.
+
+    Unlike those of a Gradient node, one of `xs` may be computed from another.
+    """
     node = Node(_BOUND, [], len(xs), domain=FUSED_DOMAIN)
     _become_bound(node, xs, xs, [], ys)
+    node.attributes["total"] = 1
     model.graph.append(node)
     return node.outputs
 
@@ -124,16 +130,16 @@ def _expand(model: Model, node: Node, settle: Settle, allow_unused: bool) -> Non
     x_count, count = node.attributes["xs"], node.attributes["xs"] + node.attributes["zs"]
     values, named, ys = inputs[:count], inputs[count : 2 * count], inputs[2 * count :]
     node.detach()
-    independent, ys = _evaluate(graph, values, named, ys)
+    variables, ys = _evaluate(graph, values, named, ys)
     if not allow_unused:
-        _require_paths(ys, independent[:x_count])
-    wanted = [(x, out) for x, out in zip(independent[:x_count], node.outputs) if not out.is_unused]
+        _require_paths(ys, variables[:x_count])
+    wanted = [(x, out) for x, out in zip(variables[:x_count], node.outputs) if not out.is_unused]
     gradients = differentiate(
         model,
         ys,
         [x for x, _ in wanted],
         graph=graph,
-        independent=independent,
+        independent=() if node.attribute("total") else variables,
         settle=settle,
     )
     for (_, output), gradient in zip(wanted, gradients):
@@ -150,29 +156,29 @@ def _evaluate(
     What depends on a named value that has another one than in the graph is computed anew.
     """
     copier = GraphCopier()
-    independent, changed = [], set()
+    variables, changed = [], set()
     for value, name in zip(values, named):
         if value is not name:
             identity = graph.append(Node("Identity", [value]))  # a variable of its own
             identity.output.type = value.type
             copier.replace_value(name, identity.output)
             changed.add(name)
-            independent.append(identity.output)
+            variables.append(identity.output)
         else:
-            independent.append(name)
+            variables.append(name)
     if not changed:
-        return independent, list(ys)
+        return variables, list(ys)
     for node, reads in ancestors(ys, set(named)).items():
         if changed.isdisjoint(reads):
             continue
         changed.update(node.outputs)
-        copy = copier.copy_node(node, node.name, graph.fresh_name)
+        copy = copier.copy_node(node, graph.fresh_name(f"{node.name}/anew"), graph.fresh_name)
         for output in copy.outputs:
             if isinstance(output.type, TensorType):  # sizes may be others
                 output.type = TensorType(output.type.dtype)
         graph.append(copy)
     replaced = [copier.value(y) for y in ys]
-    return independent, [value for value in replaced if value is not None]
+    return variables, [value for value in replaced if value is not None]
 
 
 def _require_paths(ys: Sequence[Value], xs: Sequence[Value]) -> None:

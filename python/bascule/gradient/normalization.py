@@ -106,6 +106,17 @@ def group_normalization(node: Node, dy: Term, build: Builder) -> Gradients:
     return [build.reshape_like(dx, original), dscale, build.sum(dy, others)]
 
 
+@gradient("MeanVarianceNormalization")
+def mean_variance_normalization(node: Node, dy: Term, build: Builder) -> Gradients:
+    (x,) = build.inputs(node)
+    axes = [axis_of(axis, x.rank) for axis in node.attribute("axes", [0, 2, 3])]
+    x, dy = _wide(build, x), _wide(build, dy)
+    distance = x - build.mean(x, axes, keepdims=True)
+    deviation = build.Sqrt(build.mean(distance * distance, axes, keepdims=True))
+    inverse = build.Reciprocal(deviation + 1e-9)
+    return [_Normal(build, distance * inverse, inverse, axes).slope(dy)]
+
+
 @gradient("BatchNormalization")
 def batch_normalization(node: Node, dy: Term, build: Builder) -> Gradients:
     """In training the statistics are those of x, otherwise they are inputs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from bascule.errors import InvalidArgument, NotImplemented
+from bascule import errors
 from bascule.gradient.broadcast import sum_to
 from bascule.gradient.build import Builder, Term
 from bascule.gradient.paths import Paths, find_paths
@@ -53,18 +53,23 @@ def differentiate(
     graph = model.graph if graph is None else graph
     for value in (*ys, *xs):
         if value.dtype is not None and not value.dtype.is_float:
-            raise InvalidArgument(
+            raise errors.InvalidArgument(
                 f"'{value.name}' of type {value.type} cannot be differentiated: its elements are "
                 "no floating-point numbers"
             )
-    paths = _expand_definitions(model, ys, xs, independent, settle)
-    reverse = _Reverse(Builder(graph), paths)
+    reader = Node("Gradient", [*ys, *xs])  # definitions leave out what nothing reads
+    try:
+        paths = _expand_definitions(model, ys, xs, independent, settle)
+    finally:
+        reader.detach()
+    names = (node.name for node in model.graph.walk_nodes())
+    reverse = _Reverse(Builder(graph, names), paths)
     for y, seed in zip(ys, seeds or [None] * len(ys), strict=True):
         reverse.start(y, seed)
     reverse.run()
     if reverse.refused:
         reverse.build.discard_unused()
-        raise NotImplemented(_refusal(reverse.refused, ys, xs, independent))
+        raise errors.NotImplemented(_refusal(reverse.refused, ys, xs, independent))
     results = [reverse.result(x).value for x in xs]
     reverse.build.discard_unused(results)
     return results
@@ -137,7 +142,7 @@ class _Reverse:
         """`part` is a summand of the gradient with respect to `value`."""
         if value.dtype is not None:
             part = self.build.cast(part, value.dtype)
-        if part.value.type is None or part.value.shape is None:
+        if part.value.shape is None and value.type is not None:
             part.value.type = value.type
         self._parts.setdefault(value, []).append(part)
 

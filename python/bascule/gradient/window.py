@@ -1,21 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the windows of convolutions and pools lie.
 
-Along one axis, window o of a signal holds its elements ``o * stride - begin + k * dilation`` for the
-taps k of the kernel. A convolution goes from the signal to the windows, a transposed one back.
+Along one axis, window o of a signal holds its elements ``o * stride - begin + k * dilation`` for
+the taps k of the kernel. A convolution goes from the signal to the windows, a transposed one back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from bascule.gradient.build import Builder, Term
 from bascule.gradient.registry import Refusal
 from bascule.ir.graph import Node
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Along each axis, where all of it is known: the signal, and what its windows reach over."""
+
+    signal: list[int]
+    reach: list[int]
+    begins: list[int]
+    ends: list[int]
+
+    def all_read(self, dilations: list[int]) -> bool:
+        """Whether too little lies behind the last window for one more tap."""
+        return all(
+            before + size + after - reach < d
+            for size, reach, before, after, d in zip(
+                self.signal, self.reach, self.begins, self.ends, dilations
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,9 @@ class Window:
     build: Builder
     signal: Term
     windows: Term
-    kernel: list[int]
+    kernel: list[int] | None
+    """The number of taps along each axis, if it is known."""
+    taps: Term
     strides: list[int]
     dilations: list[int]
     pads: tuple[list[int], list[int]] | None
@@ -35,12 +53,18 @@ class Window:
     @property
     def rank(self) -> int:
         """The number of axes that windows move along."""
-        return len(self.kernel)
+        return len(self.strides)
 
     @property
-    def spans(self) -> list[int]:
-        """From the first tap to the last, both included."""
-        return [d * (k - 1) + 1 for d, k in zip(self.dilations, self.kernel)]
+    def _known(self) -> _Sizes | None:
+        signal, windows = known_sizes(self.signal), known_sizes(self.windows)
+        if self.pads is None or self.kernel is None or signal is None or windows is None:
+            return None
+        reach = [
+            s * (n - 1) + d * (k - 1) + 1
+            for s, n, d, k in zip(self.strides, windows, self.dilations, self.kernel)
+        ]
+        return _Sizes(signal, reach, *self.pads)
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -53,16 +77,14 @@ class Window:
 
     def spread(self, windows: Term, kernel: Term, group: int) -> Term:
         """What `collect` takes to `windows`, transposed: the sizes are those of our signal."""
-        build = self.build
-        sizes = known_sizes(self.signal), known_sizes(self.windows)
-        if self.pads is not None and sizes[0] is not None and sizes[1] is not None:
-            lengths = [s * (n - 1) + span for s, n, span in zip(self.strides, sizes[1], self.spans)]
-            cut = [n - b - s for n, b, s in zip(lengths, self.pads[0], sizes[0])]
+        build, known = self.build, self._known
+        if known is not None:
+            cut = [r - b - n for r, b, n in zip(known.reach, known.begins, known.signal)]
             return build.ConvTranspose(
                 windows,
                 kernel,
                 group=group,
-                pads=[*self.pads[0], *(max(each, 0) for each in cut)],
+                pads=[*known.begins, *(max(each, 0) for each in cut)],
                 output_padding=[max(-each, 0) for each in cut],
                 **self.attributes,
             )
@@ -105,8 +127,9 @@ class Window:
             strides=self.dilations,
             dilations=self.strides,
         )
-        if not self._fills_signal():
-            slope = self._cut(slope, build.ints(*([0] * self.rank)), build.ints(*self.kernel))
+        known = self._known
+        if known is None or not known.all_read(self.dilations):
+            slope = self._cut(slope, build.ints(*([0] * self.rank)), self.taps)
         return build.transpose(slope, [1, 0, *axes])
 
     def counts(self, include_pads: bool) -> Term:
@@ -121,8 +144,8 @@ class Window:
             begin, end = (build.gather(each, build.ints(axis)) for each in self.pad_terms)
             first, last = (-begin, size + end) if include_pads else (begin * 0, size)
             starts = build.indices(build.dim(self.windows, 2 + axis)) * self.strides[axis] - begin
-            taps = np.arange(self.kernel[axis], dtype=np.int64) * self.dilations[axis]
-            places = build.unsqueeze(starts, 1) + build.constant(taps)
+            taps = build.indices(build.gather(self.taps, build.ints(axis))) * self.dilations[axis]
+            places = build.unsqueeze(starts, 1) + taps
             inside = build.cast((places >= first) & (places < last), size.dtype)
             count = build.sum(inside, [1])
             count = build.unsqueeze(count, *range(1, self.rank - axis))
@@ -142,69 +165,58 @@ class Window:
         begin = self.build.ints(*([0] * self.rank))
         return self._cut(windows, begin, self.build.shape(self.windows, 2))
 
-    def _fills_signal(self) -> bool:
-        """Whether the gradient of the kernel surely has its size: no element lies behind."""
-        size, count = known_sizes(self.signal), known_sizes(self.windows)
-        if self.pads is None or size is None or count is None:
-            return False
-        return all(
-            n + before + after - s * (windows - 1) - span < d
-            for n, before, after, s, windows, span, d in zip(
-                size, *self.pads, self.strides, count, self.spans, self.dilations
-            )
-        )
-
     def _cut(self, term: Term, begin: Term, end: Term) -> Term:
         axes = self.build.ints(*range(2, 2 + self.rank))
         return self.build.Slice(term, begin, end, axes)
 
 
 def window_of(
-    node: Node, build: Builder, signal: Term, windows: Term, kernel: Sequence[int]
+    node: Node, build: Builder, signal: Term, windows: Term, weights: Term | None = None
 ) -> Window:
-    """The windows that the attributes of a node speak of."""
-    rank, transposed = len(kernel), node.op_type == "ConvTranspose"
+    """The windows that the attributes of a node speak of, or its weights ``[M, C, taps...]``."""
+    transposed = node.op_type == "ConvTranspose"
+    rank = (windows if transposed else signal).rank - 2
+    kernel = node.attribute("kernel_shape") or (known_sizes(weights) if weights else None)
+    taps = build.ints(*kernel) if kernel else build.shape(_present(weights), 2)
     strides = list(node.attribute("strides") or [1] * rank)
     dilations = list(node.attribute("dilations") or [1] * rank)
     auto_pad = node.attribute("auto_pad", "NOTSET")
 
-    def window(begins: list[int], ends: list[int]) -> Window:
-        terms = build.ints(*begins), build.ints(*ends)
+    def window(pads: tuple[list[int], list[int]] | None, *terms: Term) -> Window:
+        if pads is not None:
+            terms = build.ints(*pads[0]), build.ints(*pads[1])
+        begins, ends = terms
         return Window(
-            build, signal, windows, list(kernel), strides, dilations, (begins, ends), terms
+            build, signal, windows, kernel, taps, strides, dilations, pads, (begins, ends)
         )
 
     if auto_pad in ("NOTSET", "VALID") and not (transposed and node.attribute("output_shape")):
         pads = node.attribute("pads") if auto_pad == "NOTSET" else None
         pads = list(pads or [0] * (2 * rank))
-        return window(pads[:rank], pads[rank:])
+        return window((pads[:rank], pads[rank:]))
     # Padding is what windows need beyond the signal; an odd one is more at one end.
     rest = (node.attribute("output_padding") if transposed else None) or [0] * rank
-    reach = [d * (k - 1) + 1 + r for d, k, r in zip(dilations, kernel, rest)]
     upper = auto_pad == "SAME_UPPER"
     size, count = known_sizes(signal), known_sizes(windows)
-    if size is not None and count is not None:
+    if size is not None and count is not None and kernel:
         total = [
-            max(s * (n - 1) + each - own, 0) for s, n, each, own in zip(strides, count, reach, size)
+            max(s * (n - 1) + d * (k - 1) + 1 + r - own, 0)
+            for s, n, d, k, r, own in zip(strides, count, dilations, kernel, rest, size)
         ]
         less = [n // 2 for n in total]
         more = [n - half for n, half in zip(total, less)]
-        return window(less, more) if upper else window(more, less)
-    ends = (build.shape(windows, 2) - 1) * build.ints(*strides) + build.ints(*reach)
-    needed = build.Max(ends - build.shape(signal, 2), 0)
+        return window((less, more) if upper else (more, less))
+    last = (build.shape(windows, 2) - 1) * build.ints(*strides)
+    reach = last + (taps - 1) * build.ints(*dilations) + build.ints(*(r + 1 for r in rest))
+    needed = build.Max(reach - build.shape(signal, 2), 0)
     half = needed / 2
-    terms = (half, needed - half) if upper else (needed - half, half)
-    return Window(build, signal, windows, list(kernel), strides, dilations, None, terms)
+    return window(None, half, needed - half) if upper else window(None, needed - half, half)
 
 
-def kernel_sizes(node: Node, weights: Term | None = None) -> list[int]:
-    """From the attribute, or from the weights ``[M, C, sizes...]``."""
-    sizes: list[int] | None = node.attribute("kernel_shape")
-    if not sizes and weights is not None:
-        sizes = known_sizes(weights)
-    if not sizes:
+def _present(weights: Term | None) -> Term:
+    if weights is None:
         raise Refusal("the size of its kernel is not known")
-    return list(sizes)
+    return weights
 
 
 def known_sizes(term: Term) -> list[int] | None:

@@ -44,6 +44,8 @@ _INFERENCE_ERRORS = (
     MemoryError,
 )
 
+_NO_TYPE = ("expected to have type but instead is null", "Mismatched type: inferred=0")
+
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
 
@@ -231,7 +233,7 @@ def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:
         node, reason = skeleton.nodes[int(steps[-1][1])], line[steps[-1].end() :]
         if "Inferred shape and existing shape differ" in reason:
             continue
-        if "expected to have type but instead is null" in reason:  # what made it has no inference
+        if any(text in reason for text in _NO_TYPE):  # what made it has no inference
             continue
         shapes = [None if v is None else v.static_shape for v in node.inputs]
         if any(v is not None and shape is None for v, shape in zip(node.inputs, shapes)):

@@ -86,5 +86,7 @@ _RULES: dict[tuple[str, str], _Rule] = {
     (_ML, "SVMClassifier"): _svm_classifier,
     (_ML, "SVMRegressor"): _svm_regressor,
     (_ML, "Scaler"): _floats_like_input,
+    ("", "GroupNormalization"): _like_input,
+    ("", "MeanVarianceNormalization"): _like_input,
     ("com.microsoft", "Tokenizer"): _tokenizer,
 }
