@@ -4,10 +4,12 @@
 After `canonicalize`, the rest of bascule meets one form of each operator: the one of the newest
 opset that the installed onnx knows. What that form cannot say becomes a few nodes that can. This
 is the only code that knows about older versions; there is one file per family of operators.
+Operators of domain ``com.microsoft`` (contrib/) become nodes of the standard in the same way.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 from bascule.canonical import (  # noqa: F401  (importing a family registers its rewrites)
@@ -31,6 +33,7 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
 )
 from bascule.canonical.builder import Builder, invalid_node
 from bascule.canonical.registry import asks_for_types, rewrites
+from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node
@@ -39,6 +42,7 @@ from bascule.ir.infer import infer_types
 __all__ = ["canonicalize"]
 
 ML_DOMAIN = "ai.onnx.ml"
+MICROSOFT_DOMAIN = "com.microsoft"
 
 # Version 5 deprecates the two tree operators for a third that cannot say all they say.
 ML_OPSET = 4
@@ -58,6 +62,9 @@ def canonicalize(model: Model) -> None:
             f"the model needs opset {opsets[ONNX_DOMAIN]} of domain 'ai.onnx'; "
             f"the newest that the installed onnx knows is {newest}"
         )
+    if any(node.domain == MICROSOFT_DOMAIN for node in model.graph.walk_nodes()):
+        importlib.import_module("bascule.canonical.contrib")
+        opsets[MICROSOFT_DOMAIN] = 1
     pending = list(_pending(model, opsets))
     if any(
         asks_for_types(node.op_type, version, node.domain)
@@ -65,8 +72,9 @@ def canonicalize(model: Model) -> None:
         for node, version in pending
     ):
         infer_types(model, check=False)
+    types = TypeFinder()
     for node, version in pending:
-        build = Builder(node, version)
+        build = Builder(node, version, types=types)
         op_type = node.op_type
         for step in rewrites(op_type, version, node.domain):
             step(node, build)
@@ -92,7 +100,7 @@ def _pending(model: Model, opsets: dict[str, int]) -> Iterator[tuple[Node, int]]
             problem = _problem(node, in_force)
             if problem is not None:
                 raise invalid_node(node, version, problem)
-        elif not steps:
+        elif not steps and node.domain != MICROSOFT_DOMAIN:
             raise invalid_node(node, version, f"opset {opset} has no such operator")
         if steps:
             yield node, version

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bascule.canonical.types_on_demand import TypeFinder, fixed_constant
 from bascule.errors import InvalidGraph
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
@@ -19,11 +20,18 @@ INT64_MAX = (1 << 63) - 1
 class Builder:
     """Inserts nodes and constants for the rewrite of `node`, whose old version is `version`."""
 
-    def __init__(self, node: Node, version: int, graph: Graph | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        version: int,
+        graph: Graph | None = None,
+        types: TypeFinder | None = None,
+    ) -> None:
         """With `graph`, new nodes go to the end of that graph instead of before `node`."""
         assert node.graph is not None
         self.node = node
         self.version = version
+        self.types = types if types is not None else TypeFinder()
         self.graph = graph if graph is not None else node.graph
         self._appends = graph is not None
 
@@ -162,8 +170,5 @@ def invalid_node(node: Node, version: int, problem: str) -> InvalidGraph:
 
 def known_constant(value: Value | None) -> np.ndarray[Any, Any] | None:
     """The elements of a value that no caller can replace, else None."""
-    if value is None or value.constant is None:
-        return None
-    if value.owner is not None and any(each is value for each in value.owner.inputs):
-        return None
-    return value.constant.numpy()
+    constant = None if value is None else fixed_constant(value)
+    return None if constant is None else constant.numpy()
