@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators of domain ``com.microsoft``: what runtimes' own optimizers leave in a model.
+"""Operators of domain ``com.microsoft``: what runtimes' own optimizers and quantizers leave.
 
 They become nodes of the newest standard opset, and a few of the fused operators where the standard
-cannot say it. There is one file per family; importing this package registers them all.
+cannot say it. They have one version and no schema here: each rewrite checks what it relies on.
+There is one file per family; importing this package registers them all.
 """
 
 from __future__ import annotations
 
 from bascule.canonical.contrib import (  # noqa: F401
     group_query_attention,
+    linear_quantization,
     normalization,
+    qlinear,
+    quantized_products,
     rotary_embedding,
 )
