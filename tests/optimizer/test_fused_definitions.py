@@ -153,3 +153,26 @@ def test_an_unknown_activation_is_an_error() -> None:
     node = Node("MatMul", [x, x], attributes={"activation": "Sine"}, domain="bascule")
     with pytest.raises(ValueError, match="unknown activation 'Sine'"):
         definition(node)
+
+
+@pytest.mark.parametrize("outputs", ["y", "y, present_key, present_value, scores"])
+def test_attention_with_a_sink(outputs: str) -> None:
+    q, k, v, sink = normal(2, 3, 8), normal(2, 2, 5, 4), normal(2, 2, 5, 6), normal(2)
+    call = "Attention<q_num_heads = 2, qk_matmul_output_mode = 3>"
+    found = run(call, [q, k, v, None, None, None, None, sink], outputs)
+    scores = np.einsum("bqhd,bhkd->bhqk", q.reshape(2, 3, 2, 4), k) / 2
+    weights = np.exp(scores)
+    weights /= weights.sum(-1, keepdims=True) + np.exp(sink)[:, None, None]
+    y = np.einsum("bhqk,bhkd->bqhd", weights, v).reshape(2, 3, 12)
+    expected = [y, k, v, weights]
+    assert_close(found, [each.astype(np.float32) for each in expected[: len(found)]])
+
+
+def test_update_cache() -> None:
+    cache, rows = normal(2, 3, 5, 4), normal(2, 2, 12)
+    expected = np.concatenate([cache, np.zeros((2, 3, 1, 4), np.float32)], 2)
+    for item, start in enumerate((1, 4)):
+        new = rows[item].reshape(2, 3, 4).swapaxes(0, 1)
+        expected[item, :, start : start + 2] = new
+    starts, length = np.array([1, 4]), np.array([6])
+    assert_close(run("UpdateCache", [cache, rows, starts, length]), [expected])

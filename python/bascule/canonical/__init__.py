@@ -76,27 +76,16 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
     pending = list(_pending(model, opsets))
     if any(_lacks_types(node, version) for node, version in pending):
         infer_types(model, check=False)
-    types = TypeFinder()
-    waiting = []
+    types = TypeFinder(definitions)
     for node, version in pending:
         if asks_for_types(node.op_type, version, node.domain):
             for value in node.inputs:
                 if value is not None:
                     types.find(value)
-        if node.domain == CONTRIB_DOMAIN and _lacks_types(node, version):
-            waiting.append((node, version))
-        else:
-            _rewrite(node, version, types)
+        _rewrite(node, version, types)
     imports[ONNX_DOMAIN] = newest
     if ML_DOMAIN in imports:
         imports[ML_DOMAIN] = max(ML_OPSET, imports[ML_DOMAIN])
-    # No schema says what these nodes make: the types behind them are seen once they are rewritten.
-    while waiting:
-        infer_types(model, definitions, check=False)
-        ready = [each for each in waiting if not _lacks_types(*each)] or waiting
-        for node, version in ready:
-            _rewrite(node, version, types)
-        waiting = [each for each in waiting if each not in ready]
 
 
 def _lacks_types(node: Node, version: int) -> bool:

@@ -13,6 +13,7 @@ from bascule.errors import InvalidGraph
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import ONNX_DOMAIN, Attribute, Graph, Node, Value
+from bascule.ir.types import TensorType
 
 INT64_MAX = (1 << 63) - 1
 
@@ -121,7 +122,11 @@ class Builder:
     # --- types and shapes, as constants where they are known
 
     def cast(self, value: Value, dtype: DataType) -> Value:
-        return value if value.dtype is dtype else self.op("Cast", value, to=int(dtype))
+        if value.dtype is dtype:
+            return value
+        cast = self.op("Cast", value, to=int(dtype))
+        cast.type = TensorType(dtype, value.shape)
+        return cast
 
     def shape(self, value: Value) -> Value:
         """The shape as an int64 vector."""
@@ -153,6 +158,8 @@ class Builder:
 
     def as_vector(self, value: Value) -> Value:
         """A tensor of any shape, brought to rank 1."""
+        if value.rank == 0:
+            return self.op("Unsqueeze", value, self.ints(0))
         return value if value.rank == 1 else self.op("Reshape", value, self.ints(-1))
 
     # --- errors

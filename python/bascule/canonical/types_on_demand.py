@@ -15,9 +15,9 @@ from onnx.shape_inference import infer_node_outputs
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import read_type
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import ONNX_DOMAIN, Node, Value
+from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Node, Value
 from bascule.ir.infer import INFERENCE_ERRORS, merge_types
-from bascule.ir.serialize import node_proto, write_inline, write_type
+from bascule.ir.serialize import Definitions, node_proto, write_inline, write_type
 from bascule.ir.skeleton import has_safe_axis
 from bascule.ir.types import TensorType
 
@@ -31,9 +31,13 @@ _SHAPED_BY_INPUT = {"ConstantOfShape": 0, "Reshape": 1, "Expand": 1}
 
 
 class TypeFinder:
-    """Finds the types of values, each node being looked at once."""
+    """Finds the types of values, each node being looked at once.
 
-    def __init__(self) -> None:
+    `definitions` gives the functions behind fused nodes.
+    """
+
+    def __init__(self, definitions: Definitions | None = None) -> None:
+        self._definitions = definitions
         self._seen: set[Node] = set()
 
     def find(self, value: Value) -> None:
@@ -57,8 +61,21 @@ class TypeFinder:
                 pending.extend(unknown)
                 continue
             self._seen.add(node)
-            _infer(node)
+            if node.domain == FUSED_DOMAIN:
+                self._infer_fused(node)
+            else:
+                _infer(node)
             pending.pop()
+
+    def _infer_fused(self, node: Node) -> None:
+        """By the nodes of its definition, whose formal inputs have the types of the node's."""
+        function = None if self._definitions is None else self._definitions(node)
+        if function is None:
+            return
+        for inner in function.body:
+            _infer(inner)
+        for value, formal in zip(node.outputs, function.body.outputs):
+            value.type = merge_types(formal.type, value.type, keep_names=False)
 
 
 def _is_known(value: Value) -> bool:

@@ -156,9 +156,7 @@ def check(
     select = selects or (lambda index, array: array)
     for dtype in dtypes:
         allowed = tolerance * TOLERANCES[np.dtype(dtype)]
-        typed = [
-            x.astype(dtype) if x is not None and x.dtype == np.float32 else x for x in inputs
-        ]
+        typed = [x.astype(dtype) if x is not None and x.dtype == np.float32 else x for x in inputs]
         wide = [
             x.astype(np.float64) if x is not None and x.dtype == np.dtype(dtype) else x
             for x in typed

@@ -32,7 +32,7 @@ def define_attention(node: Node) -> Body:
 
     def attention(mode: int, count: int) -> list[Value]:
         calls: dict[str, Any] = {**attributes, "qk_matmul_output_mode": mode}
-        return body.graph.append(Node("Attention", inputs, count, calls)).outputs
+        return list(body.graph.append(Node("Attention", inputs, count, calls)).outputs)
 
     found = attention(mode, len(node.outputs))
     sink = body.optional("sink")
