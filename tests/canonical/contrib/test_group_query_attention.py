@@ -13,11 +13,25 @@ from bascule.errors import NotImplemented as NotSupported
 from .comparison import Array, check, model_of, normal, operators, session
 from .test_rotary_embedding import caches, rotated
 
-INPUTS = (
-    "query key value past_key past_value seqlens_k total_sequence_length cos_cache sin_cache "
-    "position_ids attention_bias head_sink k_scale v_scale q_norm_weight k_norm_weight "
-    "query_seqlens"
-).split()
+INPUTS = [
+    "query",
+    "key",
+    "value",
+    "past_key",
+    "past_value",
+    "seqlens_k",
+    "total_sequence_length",
+    "cos_cache",
+    "sin_cache",
+    "position_ids",
+    "attention_bias",
+    "head_sink",
+    "k_scale",
+    "v_scale",
+    "q_norm_weight",
+    "k_norm_weight",
+    "query_seqlens",
+]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from .comparison import Array, check, normal, operators, model_of, session
+from .comparison import Array, check, model_of, normal, operators, session
 
 
 def _layer_norm(x: Array, scale: Array, bias: Any, epsilon: float) -> tuple[Array, Array, Array]:

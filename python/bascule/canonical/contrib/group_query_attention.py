@@ -58,7 +58,7 @@ def group_query_attention(
     softcap: float = 0.0,
     v_quant_type: str = "NONE",
 ) -> Outputs:
-    if "NONE" != k_quant_type or "NONE" != v_quant_type:
+    if k_quant_type != "NONE" or v_quant_type != "NONE":
         raise build.not_supported("a quantized cache")
     if sliding_window_cache:
         raise build.not_supported("attribute 'sliding_window_cache'")
