@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.fused import definition
@@ -49,6 +50,19 @@ def test_matmul() -> None:
     relu = attributes.replace(">", ', activation = "Relu">')
     expected = np.maximum(product + bias + residual, 0)
     assert_close(run(f"MatMul{relu}", [a, b, bias, residual]), [expected])
+
+
+@pytest.mark.parametrize("a", [(5,), (5, 3), (2, 4, 5, 3)])
+def test_matmul_of_unknown_ranks(a: tuple[int, ...]) -> None:
+    x, w = normal(*a), normal(4, 5)
+    model = parse(
+        "g (float x, float w) => (float y) { y = bascule.MatMul<transA = 1, transB = 1>(x, w) }"
+    )
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.type = TensorType(DataType.FLOAT)
+    (y,) = run_expanded(model, {"x": x, "w": w})
+    expected = (x if x.ndim == 1 else x.swapaxes(-1, -2)) @ w.T
+    assert_close([np.asarray(y)], [expected])
 
 
 def _sigmoid(x: Array) -> Array:
@@ -143,7 +157,6 @@ def test_what_has_no_definition() -> None:
     x = Value("x", TensorType(type_of(normal(1)).dtype))  # of unknown rank
     assert definition(Node("Conv", [x, x])) is None
     assert definition(Node("Unknown", [x], domain="bascule")) is None
-    assert definition(Node("MatMul", [x, x], attributes={"transA": 1}, domain="bascule")) is None
     pool = Node("MaxPool", [x], attributes={"channels_last": 1}, domain="bascule")
     assert definition(pool) is None
 

@@ -9,9 +9,12 @@ There is one file per family; importing this package registers them all.
 from __future__ import annotations
 
 from bascule.canonical.contrib import (  # noqa: F401
+    activations,
+    convolutions,
     group_query_attention,
     linear_quantization,
     normalization,
+    products,
     qlinear,
     quantized_products,
     rotary_embedding,

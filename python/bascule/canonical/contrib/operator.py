@@ -9,8 +9,9 @@ The signature of such a function is the schema of its operator:
 
 After the builder, positional parameters are the inputs in order, optional where the annotation ends
 in ``| None``. Keyword-only parameters are the attributes, of the annotated type; those without a
-default are required. What is returned, one value or a tuple of them, takes the place of the node's
-outputs; None stands for an output that cannot be had.
+default are required. ``**attributes`` takes those of the standard's operator ``attributes_of``, as
+far as the node has them. What is returned, one value or a tuple of them, takes the place of the
+node's outputs; None stands for an output that cannot be had.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import onnx.defs
 
 from bascule.canonical.builder import Builder
 from bascule.canonical.registry import rewrite
@@ -32,13 +35,22 @@ MICROSOFT_DOMAIN = "com.microsoft"
 
 Outputs = Value | None | tuple["Value | None", ...]
 
-_KINDS: dict[str, tuple[type, str]] = {
-    "int": (int, "an integer"),
-    "float": (float, "a float"),
-    "str": (str, "a string"),
-    "Graph": (Graph, "a graph"),
-    "list[int]": (list, "a list of integers"),
-    "list[float]": (list, "a list of floats"),
+_KINDS: dict[str, tuple[type, type, str]] = {
+    "int": (int, int, "an integer"),
+    "float": (float, float, "a float"),
+    "str": (str, str, "a string"),
+    "Graph": (Graph, Graph, "a graph"),
+    "list[int]": (list, int, "a list of integers"),
+    "list[float]": (list, float, "a list of floats"),
+}
+"""The type of an attribute by its annotation, that of its elements, and both in words."""
+
+_ANNOTATIONS = {
+    onnx.defs.OpSchema.AttrType.INT: "int",
+    onnx.defs.OpSchema.AttrType.FLOAT: "float",
+    onnx.defs.OpSchema.AttrType.STRING: "str",
+    onnx.defs.OpSchema.AttrType.INTS: "list[int]",
+    onnx.defs.OpSchema.AttrType.FLOATS: "list[float]",
 }
 _OPTIONAL = " | None"
 
@@ -117,6 +129,10 @@ class ContribBuilder(Builder):
         value.type = type
         return value
 
+    def plus(self, value: Value, addend: Value | None) -> Value:
+        """`value` with `addend`, if there is one, added."""
+        return value if addend is None else self.op("Add", value, addend)
+
     def int64(self, value: Value) -> Value:
         return self.cast(self.typed(value), DataType.INT64)
 
@@ -130,13 +146,15 @@ class ContribBuilder(Builder):
         )
 
 
-def operator(*op_types: str, domain: str = MICROSOFT_DOMAIN) -> Callable[[Any], Any]:
+def operator(
+    *op_types: str, attributes_of: str = "", domain: str = MICROSOFT_DOMAIN
+) -> Callable[[Any], Any]:
     """Register the function that says what operators of the domain consist of."""
 
     def register(function: Callable[..., Outputs]) -> Callable[..., Outputs]:
         def apply(node: Node, build: Builder) -> None:
             contrib = ContribBuilder(node, build.version, types=build.types)
-            inputs, attributes = _arguments(node, contrib, _signature(function))
+            inputs, attributes = _arguments(node, contrib, _signature(function, attributes_of))
             results = function(contrib, *inputs, **attributes)
             _replace(node, contrib, results if isinstance(results, tuple) else (results,))
 
@@ -149,24 +167,26 @@ def operator(*op_types: str, domain: str = MICROSOFT_DOMAIN) -> Callable[[Any], 
 class _Signature:
     """What the parameters of a function say of its operator."""
 
-    def __init__(self, function: Callable[..., Outputs]) -> None:
+    def __init__(self, function: Callable[..., Outputs], attributes_of: str) -> None:
         parameters = list(inspect.signature(function).parameters.values())[1:]
         keyword_only = inspect.Parameter.KEYWORD_ONLY
         self.inputs = [
             (each.name, not each.annotation.endswith(_OPTIONAL))
             for each in parameters
-            if each.kind is not keyword_only
+            if each.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ]
         self.attributes = {
             each.name: (each.annotation.removesuffix(_OPTIONAL), each.default)
             for each in parameters
             if each.kind is keyword_only
         }
+        standard = onnx.defs.get_schema(attributes_of).attributes if attributes_of else {}
+        self.passed_on = {name: _ANNOTATIONS[each.type] for name, each in standard.items()}
 
 
 @functools.cache
-def _signature(function: Callable[..., Outputs]) -> _Signature:
-    return _Signature(function)
+def _signature(function: Callable[..., Outputs], attributes_of: str) -> _Signature:
+    return _Signature(function, attributes_of)
 
 
 def _arguments(
@@ -184,17 +204,20 @@ def _arguments(
     for value, (name, required) in zip(inputs, signature.inputs):
         if value is None and required:
             raise build.invalid(f"input '{name}' is missing")
-    for name, value in node.attributes.items():
-        if name not in signature.attributes:
-            raise build.invalid(f"attribute '{name}' is unknown")
-        kind, text = _KINDS[signature.attributes[name][0]]
-        if not isinstance(value, kind):
-            raise build.invalid(f"attribute '{name}' must be {text}")
     attributes = {}
+    for name, value in node.attributes.items():
+        annotation = signature.passed_on.get(name) or signature.attributes.get(name, ("",))[0]
+        if not annotation:
+            raise build.invalid(f"attribute '{name}' is unknown")
+        kind, element, text = _KINDS[annotation]
+        elements = value if isinstance(value, list) else [value]
+        if not isinstance(value, kind) or not all(isinstance(each, element) for each in elements):
+            raise build.invalid(f"attribute '{name}' must be {text}")
+        attributes[name] = value
     for name, (_, default) in signature.attributes.items():
-        if name not in node.attributes and default is inspect.Parameter.empty:
+        if name not in attributes and default is inspect.Parameter.empty:
             raise build.invalid(f"required attribute '{name}' is missing")
-        attributes[name] = node.attributes.get(name, default)
+        attributes.setdefault(name, default)
     return inputs, attributes
 
 
