@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from bascule.canonical.contrib import (  # noqa: F401
     activations,
+    attention,
     convolutions,
     group_query_attention,
     linear_quantization,
+    multi_head_attention,
     normalization,
     products,
     qlinear,

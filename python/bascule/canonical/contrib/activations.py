@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.ir.graph import Value
@@ -78,5 +79,7 @@ def activate(
         raise build.invalid(
             f"activation '{activation}' takes {len(names)} parameters, got {len(given)}"
         )
-    attributes = {name: float(value) for name, value in zip(names, parameters) if value is not None}
+    attributes: dict[str, Any] = {
+        name: value for name, value in zip(names, parameters) if value is not None
+    }
     return build.op(activation, x, **attributes)

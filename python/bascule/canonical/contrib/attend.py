@@ -81,3 +81,17 @@ def heads_apart(build: ContribBuilder, x: Value, heads: int) -> Value:
     """``[batch, rows, heads * size]`` as ``[batch, heads, rows, size]``."""
     rows = build.op("Reshape", x, build.ints(0, 0, heads, -1))
     return build.op("Transpose", rows, perm=[0, 2, 1, 3])
+
+
+def update_cache(
+    build: ContribBuilder, cache: Value, rows: Value, starts: Value, total: Value
+) -> Value:
+    """``[batch, heads, length, size]`` with each sample's new rows from its start on.
+
+    The cache grows when it is shorter than `total`.
+    """
+    (present,) = build.fused("UpdateCache", cache, rows, starts, total)
+    known = build.typed(cache).shape
+    if cache.dtype is not None and known is not None and len(known) == 4:
+        present.type = TensorType(cache.dtype, (known[0], known[1], None, known[3]))
+    return present

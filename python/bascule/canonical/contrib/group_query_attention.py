@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bascule.canonical.contrib.attend import Heads, attend, heads_apart
+from bascule.canonical.contrib.attend import Heads, attend, heads_apart, update_cache
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.canonical.contrib.rotary_embedding import rotate
 from bascule.ir.graph import Value
-from bascule.ir.types import TensorType
 
 _QK_MODES = {1: 2, 2: 3}
 """What of the scores is shown: after all masks (standard: 2), or the weights (3)."""
@@ -104,8 +103,8 @@ def group_query_attention(
     cached, joins = past_key is not None, build.wants(1) or build.wants(2)
     if past_key is not None and past_value is not None:
         total = build.as_vector(build.int64(total_sequence_length))
-        key = _update_cache(build, past_key, key, lengths, total)
-        value = _update_cache(build, past_value, value, lengths, total)
+        key = update_cache(build, past_key, key, lengths.starts, total)
+        value = update_cache(build, past_value, value, lengths.starts, total)
     elif joins and not causal:  # the standard does not join and count keys at once
         key, value = (heads_apart(build, each, kv_num_heads) for each in (key, value))
         cached = True
@@ -188,16 +187,6 @@ def _normalized(
     split = build.op("Reshape", rows, build.ints(0, 0, heads, -1))
     normal = build.op("RMSNormalization", split, weight, axis=-1, epsilon=epsilon)
     return build.give_type(build.op("Reshape", normal, build.ints(0, 0, -1)), rows.type)
-
-
-def _update_cache(
-    build: ContribBuilder, cache: Value, rows: Value, lengths: _Lengths, total: Value
-) -> Value:
-    (present,) = build.fused("UpdateCache", cache, rows, lengths.starts, total)
-    known = build.typed(cache).shape
-    if cache.dtype is not None and known is not None and len(known) == 4:
-        present.type = TensorType(cache.dtype, (known[0], known[1], None, known[3]))
-    return present
 
 
 def _shown_scores(build: ContribBuilder, scores: Value | None, total: Value) -> Value | None:
