@@ -52,10 +52,11 @@ def model_of(
     constants: Sequence[int] = (),
     domain: str = "com.microsoft",
     left_out: Sequence[int] = (),
+    declared: dict[int, Any] | None = None,
 ) -> onnx.ModelProto:
     """A model of one node. `shapes` are ``static``, ``symbolic`` or, ranks too, ``unknown``.
 
-    Outputs that are `left_out` get no name.
+    Outputs that are `left_out` get no name; those `declared` are of that type.
     """
     names, infos, initializers = [], [], []
     for index, value in enumerate(inputs):
@@ -72,13 +73,11 @@ def model_of(
         infos.append(helper.make_tensor_value_info(names[-1], kind, shape))
     results = [f"out{index}" if index not in left_out else "" for index in range(outputs)]
     node = helper.make_node(op_type, names, results, "node", domain=domain, **(attributes or {}))
-    graph = helper.make_graph(
-        [node],
-        "g",
-        infos,
-        [onnx.ValueInfoProto(name=name) for name in results if name],
-        initializers,
-    )
+    shown = [onnx.ValueInfoProto(name=name) for name in results]
+    for index, dtype in (declared or {}).items():
+        shown[index].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    shown = [each for each in shown if each.name]
+    graph = helper.make_graph([node], "g", infos, shown, initializers)
     imports = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
@@ -147,11 +146,12 @@ def check(
     selects: Callable[[int, Array], Array] | None = None,
     tolerance: float = 1.0,
     domain: str = "com.microsoft",
+    declares: Sequence[int] = (),
 ) -> None:
     """Every way to run the node gives what `reference` and the other runtime give.
 
     `selects` takes of each output what is specified; an expected None is not compared. `tolerance`
-    is a factor to that of the element type.
+    is a factor to that of the element type, which is declared for the outputs in `declares`.
     """
     select = selects or (lambda index, array: array)
     for dtype in dtypes:
@@ -172,7 +172,17 @@ def check(
             ways += [("symbolic", Level.ORT_DISABLE_ALL)] if "symbolic" in shapes else []
         runs = {}
         for kind, level in ways:
-            model = model_of(op_type, typed, attributes, count, kind, constants, domain, left_out)
+            model = model_of(
+                op_type,
+                typed,
+                attributes,
+                count,
+                kind,
+                constants,
+                domain,
+                left_out,
+                dict.fromkeys(declares, dtype),
+            )
             runs[f"{np.dtype(dtype)} {kind} {level.name}"] = session(model, level).run(None, feeds)
         others = run_elsewhere(model, feeds) if elsewhere else None
         shown = [index for index in range(count) if index not in left_out]

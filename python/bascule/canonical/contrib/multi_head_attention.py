@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ml_dtypes
+import numpy as np
+
 from bascule.canonical.contrib.attend import Attended, Heads, attend, update_cache
 from bascule.canonical.contrib.masks import padding_mask
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
@@ -165,9 +168,23 @@ def attend_over_past(
         scale=scale or None,
         scores_mode=_MASKED if build.wants(3) else None,
     )
+    attended.scores = _shown(build, attended.scores, query)
     if present is not None:
         attended.present_key, attended.present_value = present
     return attended
+
+
+def _shown(build: ContribBuilder, scores: Value | None, query: Value) -> Value | None:
+    """Keys that are left out show the lowest number; the scores may be of a type of their own."""
+    dtype = build.typed(query).dtype
+    if scores is None or dtype is None:
+        return scores
+    lowest = float(ml_dtypes.finfo(dtype.numpy).min)
+    scores = build.op("Max", scores, build.constant(np.array(lowest, dtype=dtype.numpy)))
+    declared = build.node.outputs[3].dtype
+    if declared is None or declared is dtype:
+        return scores
+    return build.op("Cast", scores, to=int(declared))
 
 
 def _past(
