@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "bindings/interpreter_lock.h"
 #include "core/error.h"
 
 namespace bascule::bindings {
@@ -25,30 +26,33 @@ int number_of(const py::array& array) {
   return py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr)->type_num;
 }
 
+// The UTF-8 form of a str. Bytes that are no UTF-8 stand in it as surrogates (see text_of).
+bool read_text(PyObject* item, std::string* text) {
+  if (!PyUnicode_Check(item)) return false;
+  Py_ssize_t length = 0;
+  if (const char* data = PyUnicode_AsUTF8AndSize(item, &length)) {
+    text->assign(data, static_cast<size_t>(length));
+    return true;
+  }
+  PyErr_Clear();
+  const auto bytes = py::reinterpret_steal<py::object>(
+      PyUnicode_AsEncodedString(item, "utf-8", "surrogateescape"));
+  if (!bytes) return false;
+  text->assign(PyBytes_AS_STRING(bytes.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(bytes.ptr())));
+  return true;
+}
+
 Tensor strings_from(const py::array& array) {
   const py::array flat = py::array::ensure(array, py::array::c_style);
   Tensor tensor = Tensor::allocate(DType::string, Shape(flat.shape(), flat.shape() + flat.ndim()));
   const auto* items = static_cast<PyObject* const*>(flat.data());
   for (int64_t i = 0; i < tensor.size(); ++i) {
-    Py_ssize_t length = 0;
-    const char* text =
-        PyUnicode_Check(items[i]) ? PyUnicode_AsUTF8AndSize(items[i], &length) : nullptr;
-    if (text == nullptr) {
+    if (!read_text(items[i], &tensor.data<std::string>()[i])) {
       PyErr_Clear();
       throw Error(Code::invalid_argument, "a string tensor may only hold str items");
     }
-    tensor.data<std::string>()[i].assign(text, static_cast<size_t>(length));
   }
   return tensor;
-}
-
-bool usable(const py::array& array) {
-  constexpr int needed =
-      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
-  if ((array.flags() & needed) != needed) return false;
-  const char order =
-      py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr)->byteorder;
-  return order != '>';
 }
 
 py::object text_of(const std::string& text) {
@@ -58,7 +62,7 @@ py::object text_of(const std::string& text) {
   return py::reinterpret_steal<py::object>(object);
 }
 
-py::object tensor_to_python(Tensor tensor) {
+py::object tensor_to_python(Tensor tensor, Memory memory) {
   std::vector<py::ssize_t> shape(tensor.shape().begin(), tensor.shape().end());
   const auto number = static_cast<size_t>(tensor.dtype());
   if (tensor.dtype() == DType::string) {
@@ -84,12 +88,96 @@ py::object tensor_to_python(Tensor tensor) {
     }
     return result;
   }
-  if (!tensor.owner() || tensor.owner().use_count() > 1) tensor = tensor.clone();
+  if (memory == Memory::shared) {
+    tensor = tensor.owned();
+  } else if (!tensor.owner() || tensor.owner().use_count() > 1) {
+    tensor = tensor.clone();
+  }
   auto owner = std::make_unique<std::shared_ptr<void>>(tensor.owner());
   py::capsule base(owner.get(),
                    [](void* held) { delete static_cast<std::shared_ptr<void>*>(held); });
   (void)owner.release();
-  return py::array(dtype, shape, tensor.raw(), base);
+  py::array result(dtype, shape, tensor.raw(), base);
+  if (memory == Memory::shared) {
+    py::detail::array_proxy(result.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  }
+  return result;
+}
+
+// A dict from int or str to scalars of one type; `dtype` is that of an empty one.
+Value map_from(const py::dict& dict, DType dtype) {
+  std::vector<int64_t> integers;
+  std::vector<std::string> strings;
+  const auto count = static_cast<int64_t>(dict.size());
+  Tensor values = Tensor::allocate(dtype, Shape{count});
+  int64_t next = 0;
+  for (const auto& [key, item] : dict) {
+    const Value value = to_value(item, dtype);
+    const Tensor& scalar = value.tensor();
+    if (scalar.size() != 1 || scalar.dtype() != dtype || is_packed(dtype)) {
+      throw Error(Code::invalid_argument, std::string("a map of ") + name_of(dtype) +
+                                              " holds a tensor of " + name_of(scalar.dtype()) +
+                                              scalar.shape().text());
+    }
+    Tensor place(dtype, scalar.shape(), values.raw() + next++ * item_size(dtype));
+    copy_elements(scalar, place);
+    if (py::isinstance<py::str>(key)) {
+      strings.push_back(key.cast<std::string>());
+    } else {
+      integers.push_back(key.cast<int64_t>());
+    }
+  }
+  if (!integers.empty() && !strings.empty()) {
+    throw Error(Code::invalid_argument, "the keys of a map are of different types");
+  }
+  Map::Keys keys;
+  if (strings.empty()) {
+    keys = std::move(integers);
+  } else {
+    keys = std::move(strings);
+  }
+  return Map{std::make_shared<const Map::Keys>(std::move(keys)), std::move(values)};
+}
+
+// The keys of the last map that was converted: the maps of a list mostly share them.
+struct KeyObjects {
+  std::shared_ptr<const Map::Keys> source;
+  std::vector<py::object> objects;
+};
+
+py::object scalar_to_python(const Tensor& values, int64_t i) {
+  switch (values.dtype()) {
+    case DType::float32:
+      return py::float_(static_cast<double>(values.data<float>()[i]));
+    case DType::float64:
+      return py::float_(values.data<double>()[i]);
+    case DType::int64:
+      return py::int_(values.data<int64_t>()[i]);
+    case DType::string:
+      return text_of(values.data<std::string>()[i]);
+    default:
+      throw Error(Code::not_implemented,
+                  std::string("maps of ") + name_of(values.dtype()) + " are not supported");
+  }
+}
+
+py::object map_to_python(const Map& map, KeyObjects& keys) {
+  if (keys.source != map.keys) {
+    keys.source = map.keys;
+    keys.objects.clear();
+    if (const auto* integers = std::get_if<std::vector<int64_t>>(map.keys.get())) {
+      for (const int64_t key : *integers) keys.objects.push_back(py::int_(key));
+    } else {
+      for (const auto& key : std::get<std::vector<std::string>>(*map.keys)) {
+        keys.objects.push_back(text_of(key));
+      }
+    }
+  }
+  py::dict result;
+  for (size_t i = 0; i < keys.objects.size(); ++i) {
+    result[keys.objects[i]] = scalar_to_python(map.values, static_cast<int64_t>(i));
+  }
+  return result;
 }
 
 }  // namespace
@@ -115,7 +203,7 @@ std::shared_ptr<void> keep(py::object object, void* data) {
   PyObject* held = object.release().ptr();
   return std::shared_ptr<void>(data, [held](void*) {
     if (!Py_IsInitialized()) return;
-    const py::gil_scoped_acquire gil;
+    const LockHeld locked;
     Py_DECREF(held);
   });
 }
@@ -125,11 +213,20 @@ DType dtype_of_array(const py::array& array) {
   return found == dtypes().by_number.end() ? DType::undefined : found->second;
 }
 
+bool is_plain(const py::array& array) {
+  constexpr int needed =
+      py::detail::npy_api::NPY_ARRAY_C_CONTIGUOUS_ | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & needed) != needed) return false;
+  const char order =
+      py::detail::array_descriptor_proxy(py::detail::array_proxy(array.ptr())->descr)->byteorder;
+  return order != '>';
+}
+
 bool view_array(py::handle object, Tensor* tensor) {
   if (!py::isinstance<py::array>(object)) return false;
   const auto array = py::reinterpret_borrow<py::array>(object);
   const DType dtype = dtype_of_array(array);
-  if (dtype == DType::undefined || dtype == DType::string || is_packed(dtype) || !usable(array)) {
+  if (dtype == DType::undefined || dtype == DType::string || is_packed(dtype) || !is_plain(array)) {
     return false;
   }
   *tensor = Tensor(dtype, Shape(array.shape(), array.shape() + array.ndim()),
@@ -145,7 +242,7 @@ Value to_value(py::handle object, DType dtype) {
     const auto array = py::reinterpret_borrow<py::array>(object);
     const DType found = dtype_of_array(array);
     if (array.dtype().kind() == 'O') return strings_from(array);
-    if (is_packed(found) && usable(array)) {
+    if (is_packed(found) && is_plain(array)) {
       Tensor packed = Tensor::allocate(found, Shape(array.shape(), array.shape() + array.ndim()));
       const auto* items = static_cast<const uint8_t*>(array.data());
       for (int64_t i = 0; i < packed.size(); ++i) {
@@ -164,55 +261,38 @@ Value to_value(py::handle object, DType dtype) {
     return sequence;
   }
   if (py::isinstance<py::dict>(object)) {
-    Map map;
-    const auto dict = py::reinterpret_borrow<py::dict>(object);
-    std::map<int64_t, Value> integers;
-    std::map<std::string, Value> strings;
-    for (const auto& [key, item] : dict) {
-      Value value = to_value(item, dtype).owned();
-      if (py::isinstance<py::str>(key)) {
-        strings[key.cast<std::string>()] = std::move(value);
-      } else {
-        integers[key.cast<int64_t>()] = std::move(value);
-      }
-    }
-    if (strings.empty()) {
-      map.entries = std::move(integers);
-    } else {
-      map.entries = std::move(strings);
-    }
-    return map;
+    return map_from(py::reinterpret_borrow<py::dict>(object), dtype);
   }
   throw Error(Code::invalid_argument, "Unable to handle object of type " +
                                           py::str(py::type::of(object)).cast<std::string>());
 }
 
-py::object to_python(Value value) {
+py::object to_python(Value value, Memory memory) {
   switch (value.kind()) {
     case ValueKind::none:
       return py::none();
     case ValueKind::tensor: {
       Tensor tensor = std::move(value.tensor());
       value = Value();
-      return tensor_to_python(std::move(tensor));
+      return tensor_to_python(std::move(tensor), memory);
     }
     case ValueKind::sequence: {
       py::list result;
-      for (const Value& item : value.sequence().items) result.append(to_python(item));
+      KeyObjects keys;
+      for (const Value& item : value.sequence().items) {
+        result.append(item.kind() == ValueKind::map ? map_to_python(item.map(), keys)
+                                                    : to_python(item, memory));
+      }
       return result;
     }
     case ValueKind::map: {
-      py::dict result;
-      const auto add = [&](const auto& entries) {
-        for (const auto& [key, item] : entries) result[py::cast(key)] = to_python(item);
-      };
-      std::visit(add, value.map().entries);
-      return result;
+      KeyObjects keys;
+      return map_to_python(value.map(), keys);
     }
     case ValueKind::sparse_tensor: {
       const SparseTensor& sparse = value.sparse_tensor();
       return py::make_tuple(
-          to_python(Value(sparse.values)), to_python(Value(sparse.indices)),
+          to_python(Value(sparse.values), memory), to_python(Value(sparse.indices), memory),
           std::vector<int64_t>(sparse.dense_shape.begin(), sparse.dense_shape.end()));
     }
   }

@@ -18,17 +18,26 @@ void set_dtypes(const py::dict& dtypes);
 // A shared owner that keeps a Python object alive; released under the GIL from any thread.
 std::shared_ptr<void> keep(py::object object, void* data);
 
-// An array whose memory can be used as it is: C-contiguous, native byte order, aligned. False for
-// every other object, which Python code then normalizes.
+// Whether an array's memory can be used as it is: C-contiguous, native byte order, aligned.
+bool is_plain(const py::array& array);
+
+// An array whose memory can be used as it is. False for every other object, which Python code then
+// normalizes.
 bool view_array(py::handle object, Tensor* tensor);
 
 // Any feed as a value: arrays (elements narrower than a byte are packed), object arrays of str,
-// lists (sequences), dicts (maps), None. Throws Error for anything else. `dtype` is what an empty
-// list holds.
+// lists (sequences), dicts from int or str to scalars (maps), None. Throws Error for anything else.
+// `dtype` is what an empty list holds.
 Value to_value(py::handle object, DType dtype);
 
-// Arrays that own their memory (shared memory is copied), lists, dicts, None.
-py::object to_python(Value value);
+// Whose memory the arrays are that Python gets.
+enum class Memory {
+  own,     // the caller's: memory that something else uses is copied
+  shared,  // read-only views that keep the memory alive; only memory without an owner is copied
+};
+
+// Arrays, lists, dicts of Python numbers or str, None.
+py::object to_python(Value value, Memory memory = Memory::own);
 
 DType dtype_of_array(const py::array& array);
 

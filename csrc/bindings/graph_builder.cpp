@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings/convert.h"
+#include "bindings/host_kernel.h"
 #include "core/mapped_pages.h"
 #include "runtime/kernel.h"
 
@@ -71,7 +72,8 @@ void GraphBuilder::set_constant(int value, const std::vector<int64_t>& shape,
 
 int GraphBuilder::add_node(const std::string& op_type, const std::string& domain,
                            const std::string& name, const std::vector<int>& inputs,
-                           const std::vector<int>& outputs, const py::dict& attributes) {
+                           const std::vector<int>& outputs, const py::dict& attributes,
+                           const py::object& host) {
   GraphSpec::Step step;
   step.node.op_type = op_type;
   step.node.domain = domain;
@@ -93,6 +95,11 @@ int GraphBuilder::add_node(const std::string& op_type, const std::string& domain
   for (const int id : outputs) step.node.outputs.push_back(spec(id));
   for (const auto& [key, value] : attributes) {
     step.node.attributes.emplace(key.cast<std::string>(), to_attribute(value));
+  }
+  if (py::isinstance<py::str>(host)) {
+    step.node.host_refusal = host.cast<std::string>();
+  } else if (!host.is_none()) {
+    step.node.host = make_host_kernel(step.node, host);
   }
   graph_->nodes.push_back(std::move(step));
   return static_cast<int>(graph_->nodes.size()) - 1;
@@ -123,7 +130,8 @@ void bind_graph_builder(py::module_& module) {
       .def("capture", &GraphBuilder::add_capture)
       .def("output", &GraphBuilder::add_output)
       .def("node", &GraphBuilder::add_node, py::arg("op_type"), py::arg("domain"), py::arg("name"),
-           py::arg("inputs"), py::arg("outputs"), py::arg("attributes"))
+           py::arg("inputs"), py::arg("outputs"), py::arg("attributes"),
+           py::arg("host") = py::none())
       .def("kernel_of", &GraphBuilder::kernel_of, py::arg("node"));
 }
 

@@ -9,6 +9,8 @@
 
 #include "bindings/convert.h"
 #include "bindings/graph_builder.h"
+#include "bindings/host_kernel.h"
+#include "bindings/interpreter_lock.h"
 #include "runtime/profiler.h"
 #include "runtime/program.h"
 
@@ -60,8 +62,12 @@ class Runner {
       const int index = find_input(key);
       if (index < 0) return ordinary();
       Tensor tensor;
-      if (!view_array(array, &tensor) || !fits(program_->input(index), tensor)) return ordinary();
-      values[index] = std::move(tensor);
+      if (!view_array(array, &tensor)) return ordinary();
+      const ValueSpec& spec = program_->input(index);
+      if (spec.kind != ValueKind::tensor || !spec.takes(tensor.dtype(), tensor.shape())) {
+        return ordinary();
+      }
+      values[index] = fed(std::move(tensor), array);
     }
     for (const auto& [a, i, b, j] : equal_sizes_) {
       if (values[a].tensor().dim(i) != values[b].tensor().dim(j)) return ordinary();
@@ -89,7 +95,9 @@ class Runner {
     }
     std::vector<Value> values;
     for (size_t i = 0; i < feeds.size(); ++i) {
-      values.push_back(to_value(feeds[i], program_->input(static_cast<int>(i)).dtype));
+      Value value = to_value(feeds[i], program_->input(static_cast<int>(i)).dtype);
+      if (value.is_tensor()) value = fed(std::move(value.tensor()), feeds[i]);
+      values.push_back(std::move(value));
     }
     return results(values, wanted, terminate, profiler);
   }
@@ -113,15 +121,13 @@ class Runner {
     return found == input_index_.end() ? -1 : found->second;
   }
 
-  static bool fits(const ValueSpec& spec, const Tensor& tensor) {
-    if (spec.kind != ValueKind::tensor || spec.dtype != tensor.dtype()) return false;
-    if (!spec.shape) return true;
-    if (spec.rank() != tensor.rank()) return false;
-    for (int axis = 0; axis < tensor.rank(); ++axis) {
-      const int64_t dim = spec.dim(axis);
-      if (dim >= 0 && dim != tensor.dim(axis)) return false;
-    }
-    return true;
+  // A view of an array that the caller holds until the run is over, or for longer where that
+  // counts.
+  Value fed(Tensor tensor, py::handle array) const {
+    if (!program_->keeps_inputs() || tensor.owner()) return tensor;
+    void* const data = tensor.raw();
+    return Tensor(tensor.dtype(), tensor.shape(), data,
+                  keep(py::reinterpret_borrow<py::object>(array), data));
   }
 
   py::object results(std::span<const Value> inputs, const std::vector<int>& wanted,
@@ -131,9 +137,12 @@ class Runner {
     settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
     settings.profiler = profiler;
     std::vector<Value> values;
-    {
-      const py::gil_scoped_release nogil;
+    try {
+      const LockReleased unlocked;
       values = program_->run(inputs, settings);
+    } catch (const Interruption& interruption) {
+      interruption.raised->restore();
+      throw py::error_already_set();
     }
     const size_t count = wanted.empty() ? values.size() : wanted.size();
     py::list list(count);

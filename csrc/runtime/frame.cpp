@@ -39,7 +39,8 @@ void Frame::begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value>
 }
 
 bool Frame::escapes(int slot) const {
-  return program.last_use_[static_cast<size_t>(slot)] == never;
+  return program.last_use_[static_cast<size_t>(slot)] == never ||
+         program.kept_[static_cast<size_t>(slot)];
 }
 
 // Adds `slot` to the slots that show a storage.

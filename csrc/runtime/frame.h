@@ -77,7 +77,7 @@ class Frame {
     int last_step = 0;
     int live_slots = 0;
     bool ours = false;     // made by this run: may be overwritten and planned
-    bool escapes = false;  // read by a graph output
+    bool escapes = false;  // read by a graph output, or by a kernel that keeps inputs
   };
   struct Record {
     Placement::Kind kind = Placement::Kind::heap;

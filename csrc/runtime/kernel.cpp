@@ -12,6 +12,24 @@ std::vector<KernelEntry>& registry() {
   return entries;
 }
 
+// A node that brings its kernel along.
+struct HostCall final : Kernel {
+  explicit HostCall(const NodeSpec& node) : host(node.host) {}
+  void run(RunContext& c) const override { host->run(c); }
+  std::shared_ptr<const Kernel> host;
+};
+
+const KernelEntry& host_entry() {
+  static const KernelEntry entry = [] {
+    KernelEntry made;
+    made.name = "HostCall";
+    made.create = [](const NodeSpec& node) { return std::make_unique<HostCall>(node); };
+    made.keeps_inputs = true;
+    return made;
+  }();
+  return entry;
+}
+
 }  // namespace
 
 const std::vector<KernelEntry>& kernel_registry() { return registry(); }
@@ -32,12 +50,14 @@ bool register_kernel(KernelEntry entry) {
 }
 
 KernelChoice choose_kernel(const NodeSpec& node) {
+  if (node.host != nullptr) return {&host_entry(), ""};
   const auto& entries = registry();
   auto entry = std::lower_bound(
       entries.begin(), entries.end(), node, [](const KernelEntry& a, const NodeSpec& b) {
         return a.op_type != b.op_type ? a.op_type < b.op_type : a.domain < b.domain;
       });
   KernelChoice choice;
+  choice.reason = node.host_refusal;
   for (; entry != entries.end() && entry->op_type == node.op_type && entry->domain == node.domain;
        ++entry) {
     const Capability answer = entry->capability(node);

@@ -64,6 +64,7 @@ struct KernelEntry {
   std::function<Capability(const NodeSpec&)> capability;
   std::function<std::unique_ptr<Kernel>(const NodeSpec&)> create;
   std::vector<InPlace> in_place;
+  bool keeps_inputs = false;  // may hold the memory of its inputs after run(): it gets no arena's
 };
 
 // All kernels of this build; filled before main() by BASCULE_KERNEL.

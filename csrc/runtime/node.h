@@ -15,6 +15,7 @@
 namespace bascule {
 
 struct GraphSpec;
+class Kernel;
 
 using Attribute =
     std::variant<int64_t, float, std::string, Tensor, std::vector<int64_t>, std::vector<float>,
@@ -34,6 +35,8 @@ struct ValueSpec {
   int rank() const { return shape ? static_cast<int>(shape->size()) : -1; }
   // The size of one axis, or -1 when unknown.
   int64_t dim(int axis) const { return shape ? (*shape)[static_cast<size_t>(axis)] : -1; }
+  // Whether a tensor is what this says, as far as it says something.
+  bool takes(DType tensor_dtype, const Shape& tensor_shape) const;
 };
 
 // One node. Nested graphs are attributes; the values that they capture follow the node's own
@@ -45,6 +48,9 @@ struct NodeSpec {
   std::vector<ValueSpec> inputs;
   std::vector<ValueSpec> outputs;
   std::map<std::string, Attribute> attributes;
+  // The kernel of an operator that the embedding program runs itself, or why it cannot.
+  std::shared_ptr<const Kernel> host;
+  std::string host_refusal;
 
   // Attributes with the default that the standard gives; an error when the type is another.
   int64_t get_int(const std::string& name, int64_t fallback) const;

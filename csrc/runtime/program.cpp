@@ -133,9 +133,14 @@ Program::Program(const GraphSpec& graph)
   }
 
   last_use_.assign(static_cast<size_t>(slot_count_), -1);
+  kept_.assign(static_cast<size_t>(slot_count_), false);
   for (size_t i = 0; i < steps_.size(); ++i) {
+    const bool keeps = steps_[i].entry->keeps_inputs;
+    keeps_inputs_ |= keeps;
     for (const int slot : steps_[i].inputs) {
-      if (slot >= 0) last_use_[static_cast<size_t>(slot)] = static_cast<int>(i);
+      if (slot < 0) continue;
+      last_use_[static_cast<size_t>(slot)] = static_cast<int>(i);
+      if (keeps) kept_[static_cast<size_t>(slot)] = true;
     }
     for (const int slot : steps_[i].outputs) {
       if (slot >= 0) last_use_[static_cast<size_t>(slot)] = static_cast<int>(i);

@@ -58,6 +58,9 @@ class Program {
   };
   const std::vector<Step>& steps() const { return steps_; }
 
+  // Whether a kernel may hold the memory of its inputs after the run.
+  bool keeps_inputs() const { return keeps_inputs_; }
+
   // Bytes of the largest arena that a plan asks for so far.
   int64_t arena_bytes() const;
 
@@ -77,6 +80,8 @@ class Program {
   std::vector<ValueSpec> input_specs_;
   std::vector<ValueSpec> output_specs_;
   std::vector<std::pair<int, Tensor>> constants_;
+  std::vector<bool> kept_;  // per slot: read by a kernel that keeps inputs
+  bool keeps_inputs_ = false;
   std::vector<int> last_use_;  // per slot: the last step that reads it; graph outputs: no step
   // Inputs, and outputs that are not constants: alive until the end of a run.
   std::vector<int> run_long_slots_;

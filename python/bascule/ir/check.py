@@ -60,6 +60,9 @@ _KIND_NAMES = {number: name for name, number in _ATTRIBUTE_FIELDS.items()}
 _EQUATION = re.compile(rb"[A-Za-z., \->]*")
 _MESSAGE_KINDS = frozenset((4, 5, 11, 13))
 
+_VARIADIC = 2**31 - 1
+"""As many outputs as one likes, in a schema."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -94,6 +97,15 @@ def schema(op_type: str, version: int, domain: str) -> Schema | None:
         {name: attribute.type.value for name, attribute in attributes.items()},
         frozenset(name for name, attribute in attributes.items() if attribute.required),
     )
+
+
+def counts_outputs(proto: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
+    """Whether the number of a node's outputs means something: that of Split's parts, of a loop's
+    values. Such a node keeps its last outputs even if they have no name.
+    """
+    domain = normal_domain(proto.domain)
+    found = schema(proto.op_type, opsets.get(domain, 1), domain)
+    return found is None or found.max_outputs == _VARIADIC
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from bascule.ir.types import (
     Type,
 )
 from bascule.native import _native
+from bascule.providers.cpu.host import host_function
 
 # ValueKind of csrc/core/value.h.
 _TENSOR, _SEQUENCE, _MAP, _SPARSE = 1, 2, 3, 4
@@ -58,6 +59,9 @@ class GraphLowering:
     def _add(self, node: Node) -> int:
         inputs = [-1 if v is None else self._number(v) for v in node.inputs]
         attributes: dict[str, Any] = {}
+        host = host_function(node)
+        if host is not None:
+            return self._append(node, inputs, attributes, host)
         nested = [key for key, value in node.attributes.items() if isinstance(value, Graph)]
         for key, value in node.attributes.items():
             if key not in nested:
@@ -68,9 +72,16 @@ class GraphLowering:
             captures = [v for v in graph.captures() if v.constant is None]
             attributes[key] = GraphLowering(graph, captures).builder
             inputs.extend(self._number(v) for v in captures)
+        return self._append(node, inputs, attributes)
+
+    def _append(
+        self, node: Node, inputs: list[int], attributes: dict[str, Any], host: Any = None
+    ) -> int:
         outputs = [-1 if v.is_unused else self._number(v) for v in node.outputs]
         return int(
-            self.builder.node(node.op_type, node.domain, node.name, inputs, outputs, attributes)
+            self.builder.node(
+                node.op_type, node.domain, node.name, inputs, outputs, attributes, host
+            )
         )
 
     def kernel_of(self, node: Node) -> tuple[str | None, str]:

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that a Python function runs, inside a native Program: one file a family."""
+
+from bascule.providers.cpu.host import (  # noqa: F401  (importing a family registers its operators)
+    image_decoder,
+    regex,
+)
+from bascule.providers.cpu.host.registry import host_function
+
+__all__ = ["host_function"]
