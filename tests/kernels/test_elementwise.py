@@ -281,6 +281,25 @@ def test_pow() -> None:
     np.testing.assert_array_equal(run_node("Pow", [np.array([16], np.int32), half])[0], [4])
 
 
+def test_pow_of_an_exponent_past_the_signed_range() -> None:
+    base, exponent = np.array([3, -1, 0], np.int64), np.array([2**63 + 1] * 3, np.uint64)
+    third = pow(3, 2**63 + 1, 2**64)
+    expected = [third - 2**64 if third >= 2**63 else third, -1, 0]
+    assert run_node("Pow", [base, exponent])[0].tolist() == expected
+
+
+def test_shrink_of_integers_that_no_float_holds() -> None:
+    x = np.array([2**62 + 1, -(2**62) - 1, 3, -3, 0], np.int64)
+    [y] = run_node("Shrink", [x], {"lambd": 1.0, "bias": 0.5})
+    assert y.tolist() == [2**62, -(2**62), 2, -2, 0]
+
+
+def test_elu_keeps_the_smallest_numbers() -> None:
+    x = np.array([-1e-45, -1e-40, -0.0, -1e-20], np.float32)
+    [y] = run_node("Elu", [x])
+    assert y.tobytes() == x.tobytes()
+
+
 def test_is_nan_and_is_inf() -> None:
     for dtype in [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]:
         x = np.array([1, np.nan, np.inf, -np.inf], dtype)

@@ -143,8 +143,8 @@ std::string resolve_power(const NodeSpec& node, ElementwiseOp& op) {
     op.tile.nested = &exponent_cast(exponent, DType::float64);
     if constexpr (std::is_integral_v<T>) {
       if (whole) {
-        op.tile.run = exponent == DType::uint64 ? power_of_integers<T, false>
-                                                : power_of_integers<T, true>;
+        op.tile.run =
+            exponent == DType::uint64 ? power_of_integers<T, false> : power_of_integers<T, true>;
         op.tile.nested = &exponent_cast(exponent, DType::int64);
       }
     }
