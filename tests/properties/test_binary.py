@@ -144,6 +144,13 @@ def test_any_number_of_integers(data: st.DataObject) -> None:
         assert_exact(run(op_type, xs, {}, setup)[0], wrap(expected, dtype))
 
 
+def c_power(a: Array, b: Array) -> Array:
+    """As in C: NumPy takes square roots where 0.5 is the only exponent, and they differ at -inf."""
+    base, exponent = np.broadcast_arrays(a, b)
+    powers = np.power(np.append(base, 1.0), np.append(exponent, 3.0))
+    return np.asarray(powers[:-1].reshape(base.shape))
+
+
 @pytest.mark.parametrize("bases", [*FLOATS, *SIGNED[2:]], ids=str)
 @given(st.data())
 def test_pow(bases: Any, data: st.DataObject) -> None:
@@ -154,7 +161,7 @@ def test_pow(bases: Any, data: st.DataObject) -> None:
         assert_exact(y, wrap(exactly(power, a, b), bases))
         return
     with np.errstate(all="ignore"):
-        expected = np.asarray(np.power(wide(a), wide(b)))
+        expected = c_power(wide(a), wide(b))
     if bases.kind == "i":  # what is too large for the type may be anything
         assert y.dtype == bases
         near = np.abs(expected) < 2**31 - 1
