@@ -16,6 +16,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     linear_quantization,
     multi_head_attention,
     normalization,
+    packed_weights,
     products,
     qlinear,
     quantized_products,
