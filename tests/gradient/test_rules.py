@@ -218,6 +218,8 @@ WINDOWS = [
         'AveragePool<kernel_shape=[3,2], strides=[2,2], auto_pad="SAME_UPPER">(x)', x=(1, 1, 4, 5)
     ),
     case("AveragePool<kernel_shape=[2,2], dilations=[2,1]>(x)", x=(1, 1, 4, 3)),
+    case("AveragePool<kernel_shape=[2,3], strides=[2,3], pads=[1,0,1,1]>(x)", x=(1, 2, 5, 5)),
+    case("AveragePool<kernel_shape=[9,9], strides=[9,9], ceil_mode=1>(x)", x=(2, 2, 4, 3)),
     case("AveragePool<kernel_shape=[1,2,2], strides=[1,2,1]>(x)", x=(1, 1, 2, 4, 3)),
     case("MaxPool<kernel_shape=[3], strides=[2]>(x)", x=distinct(2, 2, 5)),
     case("MaxPool<kernel_shape=[2,3], strides=[1,2], pads=[1,1,0,1]>(x)", x=distinct(2, 2, 3, 4)),
