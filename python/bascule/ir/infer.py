@@ -35,7 +35,7 @@ _MAX_ROUNDS = 6
 
 # Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
 # comes of a message that quotes an attribute that is no text.
-_INFERENCE_ERRORS = (
+INFERENCE_ERRORS = (
     InferenceError,
     ValueError,
     IndexError,
@@ -160,11 +160,11 @@ def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
     errors = ""
     try:
         result = infer_shapes(serialized, strict_mode=True, data_prop=data_prop)
-    except _INFERENCE_ERRORS as error:
+    except INFERENCE_ERRORS as error:
         errors = str(error)
         try:
             result = infer_shapes(serialized, strict_mode=False, data_prop=data_prop)
-        except _INFERENCE_ERRORS as fatal:
+        except INFERENCE_ERRORS as fatal:
             raise Fail(f"Types cannot be inferred: {fatal}") from None
     found: dict[str, Type] = {}
     _collect(result.graph, found)
