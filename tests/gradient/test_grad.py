@@ -188,6 +188,12 @@ def test_dependence_by_integers_is_none() -> None:
     )
     with pytest.raises(InvalidArgument, match="'y' does not depend on 'x'"):
         bascule.grad(proto, "x", "y")
+    proto = parse(
+        "g (double[3] x, double[3] w) => (double[3] y) {"
+        "  r = Relu(x) c = Greater(r, w) y = Where(c, w, w) }"
+    )
+    with pytest.raises(InvalidArgument, match="'y' does not depend on 'x'"):
+        bascule.grad(proto, ["w", "x"], "y")
 
 
 @pytest.mark.parametrize(

@@ -258,8 +258,8 @@ class Builder:
         return self.op("Shape", value, start=start or None, end=end)
 
     def dim(self, value: Term, axis: int) -> Term:
-        """The size of one axis, counted from the front, as an int64 vector of one."""
-        return self.shape(value, axis, axis + 1)
+        """The size of one axis as an int64 vector of one."""
+        return self.shape(value, axis, None if axis == -1 else axis + 1)
 
     def size(self, value: Term, axes: Iterable[int]) -> Term:
         """How many elements these axes, counted from the front, have together: a scalar."""

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from bascule.gradient.build import Builder, Term, axis_of, known_constant
+from bascule.gradient.build import Builder, Term, known_constant
 from bascule.gradient.indexing import undo_move
-from bascule.gradient.registry import Gradients, gradient
+from bascule.gradient.registry import ALL, Gradients, gradient
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 
@@ -31,12 +31,12 @@ def concat(node: Node, dy: Term, build: Builder) -> Gradients:
     parts = build.inputs(node)
     if len(parts) == 1:
         return [dy]
-    axis = axis_of(node.attributes["axis"], parts[0].rank)
+    axis = node.attributes["axis"]
     sizes = build.concat(*(build.dim(part, axis) for part in parts))
     return build.node_of("Split", [dy, sizes], {"axis": axis}, outputs=len(parts))
 
 
-@gradient("Split", inputs=1, outputs=1 << 30)
+@gradient("Split", inputs=1, outputs=ALL)
 def split(node: Node, dys: list[Term | None], build: Builder) -> Gradients:
     parts = [
         build.zeros_like(build(value)) if dy is None else dy for dy, value in zip(dys, node.outputs)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bascule.errors import InvalidArgument, InvalidGraph
-from bascule.gradient.paths import ancestors, find_paths
+from bascule.errors import InvalidGraph
+from bascule.gradient.paths import ancestors
 from bascule.gradient.reverse import Settle, differentiate
 from bascule.ir.copy import GraphCopier
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node, Value
@@ -131,8 +131,6 @@ def _expand(model: Model, node: Node, settle: Settle, allow_unused: bool) -> Non
     values, named, ys = inputs[:count], inputs[count : 2 * count], inputs[2 * count :]
     node.detach()
     variables, ys = _evaluate(graph, values, named, ys)
-    if not allow_unused:
-        _require_paths(ys, variables[:x_count])
     wanted = [(x, out) for x, out in zip(variables[:x_count], node.outputs) if not out.is_unused]
     gradients = differentiate(
         model,
@@ -141,6 +139,7 @@ def _expand(model: Model, node: Node, settle: Settle, allow_unused: bool) -> Non
         graph=graph,
         independent=() if node.attribute("total") else variables,
         settle=settle,
+        allow_unused=allow_unused,
     )
     for (_, output), gradient in zip(wanted, gradients):
         output.replace_uses(gradient)
@@ -179,16 +178,6 @@ def _evaluate(
         graph.append(copy)
     replaced = [copier.value(y) for y in ys]
     return variables, [value for value in replaced if value is not None]
-
-
-def _require_paths(ys: Sequence[Value], xs: Sequence[Value]) -> None:
-    listed = ", ".join(f"'{y.name}'" for y in ys)
-    for x in xs:
-        if x not in ys and not find_paths(ys, [x]).nodes:
-            raise InvalidArgument(
-                f"{listed} {'do' if len(ys) > 1 else 'does'} not depend on '{x.name}', so there "
-                "is nothing to differentiate"
-            )
 
 
 def _invalid(node: Node, problem: str) -> InvalidGraph:

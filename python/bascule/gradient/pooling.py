@@ -21,6 +21,8 @@ def average_pool(node: Node, dy: Term, build: Builder) -> Gradients:
     window = window_of(node, build, x, build(node.output))
     counts = window.counts(bool(node.attribute("count_include_pad", 0)))
     share = dy / build.cast(counts, dy.dtype)
+    if window.touch:
+        return [window.repeat(share)]
     images = build.size(x, [0, 1])
     rows = build.concat(build.reshape(images, build.ints(1)), build.ints(1))
     share = build.reshape(share, build.concat(rows, build.shape(dy, 2)))

@@ -15,17 +15,17 @@ only, and may use any standard operator that has a rule of its own: then second 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
-from bascule.ir.graph import ONNX_DOMAIN, Node, Value
+from bascule.ir.graph import ONNX_DOMAIN, Node
 
 if TYPE_CHECKING:
     from bascule.gradient.build import Builder, Term
 
-Gradients = Union[Sequence["Term | None"], Mapping[Value, "Term"]]
-"""By input; or by value, of a node whose nested graphs read values that are not its inputs."""
+Gradients = Sequence["Term | None"]
+"""By input. Those at the end may be left out."""
 
 ALL = 1 << 30
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from bascule import errors
 from bascule.gradient.broadcast import sum_to
@@ -28,6 +28,7 @@ def differentiate(
     graph: Graph | None = None,
     independent: Collection[Value] = (),
     settle: Settle = infer_types,
+    allow_unused: bool = True,
 ) -> list[Value]:
     """The gradient of the sum of all elements of `ys` with respect to each of `xs`.
 
@@ -42,12 +43,14 @@ def differentiate(
         graph: where the new nodes go, at its end; by default the model's own graph.
         independent: values to be seen as constants by what they are computed from.
         settle: called after definitions have been put in place of calls.
+        allow_unused: whether no `y` need depend on one of `xs`.
 
     Returns:
         For each of `xs` a value of its type and shape; zeros if no `y` depends on it. One value
         may stand for several, and may be a seed.
 
     Raises:
+        InvalidArgument: a value is no tensor of floating-point numbers; or one of `xs` is unused.
         NotImplemented: nodes between `xs` and `ys` have no rule; the message lists them all.
     """
     graph = model.graph if graph is None else graph
@@ -70,6 +73,10 @@ def differentiate(
     if reverse.refused:
         reverse.build.discard_unused()
         raise errors.NotImplemented(_refusal(reverse.refused, ys, xs, independent))
+    unused = [x for x in xs if reverse.total(x) is None]
+    if unused and not allow_unused:
+        reverse.build.discard_unused()
+        raise errors.InvalidArgument(_unused(ys, unused))
     results = [reverse.result(x).value for x in xs]
     reverse.build.discard_unused(results)
     return results
@@ -181,8 +188,8 @@ class _Reverse:
         if not self._wanted(node):
             return
         found = rule.apply(node, dy, self.build)
-        for value, part in _by_value(node, found):
-            if value not in self._paths.active or part is None:
+        for value, part in zip(node.inputs, found):
+            if value is None or part is None or value not in self._paths.active:
                 continue
             if rule.broadcasts:
                 part = sum_to(self.build, part, self.build(node.output), self.build(value))
@@ -199,15 +206,10 @@ class _Reverse:
                 self._parts.setdefault(value, []).append(self.build(value))
 
 
-def _by_value(
-    node: Node, found: Sequence[Term | None] | Mapping[Value, Term]
-) -> Iterator[tuple[Value, Term | None]]:
-    if isinstance(found, Mapping):
-        yield from found.items()
-        return
-    for value, part in zip(node.inputs, found):
-        if value is not None:
-            yield value, part
+def _unused(ys: Sequence[Value], xs: Sequence[Value]) -> str:
+    names = [", ".join(f"'{value.name}'" for value in values) for values in (ys, xs)]
+    verb = "do" if len(ys) > 1 else "does"
+    return f"{names[0]} {verb} not depend on {names[1]}, so there is nothing to differentiate"
 
 
 def _refusal(

@@ -95,6 +95,27 @@ class Window:
         begin = self.pad_terms[0]
         return self._cut(whole, begin, begin + build.shape(self.signal, 2))
 
+    @property
+    def touch(self) -> bool:
+        """Whether each window begins where the one before it ends."""
+        return self.kernel == self.strides and all(
+            d == 1 or k == 1 for d, k in zip(self.dilations, self.strides)
+        )
+
+    def repeat(self, windows: Term) -> Term:
+        """What `spread` with a kernel of ones would give, of windows that touch."""
+        build = self.build
+        axes = range(2, 2 + self.rank)
+        # Elements that lie behind the last window read a zero there.
+        one_more = build.ints(*([0] * self.rank), *([1] * self.rank))
+        term = build.Pad(windows, one_more, None, build.ints(*axes))
+        for place, axis in enumerate(axes):
+            begin = build.gather(self.pad_terms[0], build.ints(place))
+            window = (build.indices(build.dim(self.signal, axis)) + begin) / self.strides[place]
+            window = build.Min(window, build.dim(self.windows, axis))
+            term = build.Gather(term, window, axis=axis)
+        return term
+
     def kernel_slope(self, signal: Term, windows: Term, group: int) -> Term:
         """The gradient with respect to the kernel of ``sum(windows * collect(signal, kernel))``.
 

@@ -77,6 +77,16 @@ def _tokenizer(node: Node) -> tuple[Type | None, ...]:
     return (TensorType(DataType.STRING, None if empty or shape is None else (*shape, None)),)
 
 
+def _split(node: Node) -> tuple[Type | None, ...]:
+    """The ranks, where the sizes of the parts are computed."""
+    x, axis = node.inputs[0] if node.inputs else None, node.attributes.get("axis", 0)
+    if x is None or x.dtype is None or x.shape is None or not -len(x.shape) <= axis < len(x.shape):
+        return ()
+    shape = list(x.shape)
+    shape[axis] = None
+    return (TensorType(x.dtype, tuple(shape)),) * len(node.outputs)
+
+
 _ML = "ai.onnx.ml"
 _RULES: dict[tuple[str, str], _Rule] = {
     (_ML, "FeatureVectorizer"): _feature_vectorizer,
@@ -88,5 +98,6 @@ _RULES: dict[tuple[str, str], _Rule] = {
     (_ML, "Scaler"): _floats_like_input,
     ("", "GroupNormalization"): _like_input,
     ("", "MeanVarianceNormalization"): _like_input,
+    ("", "Split"): _split,
     ("com.microsoft", "Tokenizer"): _tokenizer,
 }
