@@ -17,6 +17,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     distances,
     embedding,
     group_query_attention,
+    inverse,
     linear_quantization,
     multi_head_attention,
     ngrams,
