@@ -16,6 +16,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     convolutions,
     distances,
     embedding,
+    experts,
     group_query_attention,
     inverse,
     linear_quantization,
