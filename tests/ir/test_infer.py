@@ -100,6 +100,16 @@ def test_a_node_of_another_opset_is_not_misread() -> None:
     assert node.output.shape is None
 
 
+def test_attention_of_unknown_width() -> None:
+    shapes = inferred(
+        "g (float[B,S,D] q, float[B,L,D] k, float[B,L,E] v, float[E,6] w) => (float y) "
+        "{ a = Attention<q_num_heads = 2, kv_num_heads = 2>(q, k, v) y = MatMul(a, w) }"
+    )
+    assert shapes["a"] is not None and shapes["a"][:2] == ("B", "S")
+    assert not isinstance(shapes["a"][2], int)
+    assert shapes["y"] == ("B", "S", 6)
+
+
 def test_declared_types_fill_gaps() -> None:
     model = parse_graph(
         "g (float[2,3] a) => (float[M,K] y) <float[2,3] t> "

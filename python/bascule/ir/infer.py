@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
@@ -12,10 +12,10 @@ from onnx.shape_inference import InferenceError, infer_shapes
 from bascule.errors import Fail
 from bascule.ir.check_types import check_types
 from bascule.ir.deserialize import read_type
-from bascule.ir.graph import Graph, Model, Value
+from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
 from bascule.ir.serialize import Definitions
-from bascule.ir.skeleton import SkeletonWriter, restore_sizes
+from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_without_width
 from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
     Dim,
@@ -61,8 +61,7 @@ def infer_types(
     """
     fixed = {id(value) for value in model.graph.inputs}
     values = [v for g in model.graph.walk_graphs() for v in _values(g) if id(v) not in fixed]
-    skeleton = SkeletonWriter(model, definitions, types_known=False)
-    inferred, errors = _run(skeleton)
+    skeleton, inferred, errors = _infer(model, definitions, types_known=False)
     inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
     for value in values:
@@ -80,10 +79,9 @@ def infer_types(
     gaps = _count_gaps(values)
     compute_shapes = not (skeleton.hidden or improved)
     for _ in range(_MAX_ROUNDS if gaps else 0):
-        skeleton = SkeletonWriter(
+        skeleton, inferred, _ = _infer(
             model, definitions, types_known=True, compute_shapes=compute_shapes
         )
-        inferred, _ = _run(skeleton)
         inferred = settle_names(inferred, _known(model, skeleton))
         for value in values:
             found = inferred.get(skeleton.name(value))
@@ -151,6 +149,40 @@ def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
     if inferred is None or isinstance(declared, int) or keep_names:
         return declared
     return inferred
+
+
+def _infer(
+    model: Model, definitions: Definitions | None, **how: bool
+) -> tuple[SkeletonWriter, dict[str, Type], str]:
+    """The types that onnx infers, by name, and the errors that it found.
+
+    Nodes that it gets wrong are found by their inputs' types, and left out the next time.
+    """
+    results: dict[Node, Type] = {}
+    while True:
+        skeleton = SkeletonWriter(model, definitions, results=results, **how)
+        inferred, errors = _run(skeleton)
+        wrong = _wrong(skeleton, inferred, results)
+        if not wrong:
+            return skeleton, inferred, errors
+        results.update(wrong)
+
+
+def _wrong(
+    skeleton: SkeletonWriter, inferred: dict[str, Type], known: Mapping[Node, Type]
+) -> dict[Node, Type]:
+    """The nodes that were got wrong, beside the known ones, with the types of their results."""
+    found: dict[Node, Type] = {}
+    for node in skeleton.nodes:
+        if node.is_op("Attention") and node not in known:
+            types = [
+                None if value is None else inferred.get(skeleton.name(value), value.type)
+                for value in node.inputs
+            ]
+            type = type_without_width(types)
+            if type is not None:
+                found[node] = type
+    return found
 
 
 def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:

@@ -9,6 +9,8 @@ written as names, and nodes whose result may turn out one-dimensional wait until
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import onnx
 
 from bascule.ir import check
@@ -41,9 +43,12 @@ class SkeletonWriter(ModelWriter):
         *,
         types_known: bool,
         compute_shapes: bool = False,
+        results: Mapping[Node, Type] | None = None,
     ) -> None:
+        """`results` are the types of nodes that inference would get wrong: they are left out."""
         super().__init__(model, _write_small, definitions)
         self.types_known = types_known
+        self._results = results if results is not None else {}
         self.compute_shapes = compute_shapes
         self._inputs = {id(v) for graph in model.graph.walk_graphs() for v in graph.inputs}
         self._stated: dict[int, Type] = {}
@@ -66,7 +71,7 @@ class SkeletonWriter(ModelWriter):
             if self._is_hidden(node):
                 self.hidden += 1
                 for value in node.outputs:
-                    self._state(value, value.type or _element_type_only(node), graph)
+                    self._state(value, value.type or self._stand_in(node, value), graph)
                 return
         number = len(self.nodes)
         self.nodes.append(node)
@@ -102,7 +107,15 @@ class SkeletonWriter(ModelWriter):
             self._stated[id(value)] = type
             write_type(_marked(type), info.type)
 
+    def _stand_in(self, node: Node, value: Value) -> Type | None:
+        """What to state of an output of unknown type, whose node is left out."""
+        if node in self._results:
+            return self._results[node] if value is node.outputs[0] else None
+        return _element_type_only(node)
+
     def _is_hidden(self, node: Node) -> bool:
+        if node in self._results:
+            return True
         if node.opset is not None and self._means_another_form(node, node.opset):
             return True
         if node.is_op("ConstantOfShape"):
@@ -127,6 +140,17 @@ def has_safe_axis(node: Node) -> bool:
     rank = None if value is None else value.rank
     axis = node.attribute("axis", -1)
     return rank is not None and isinstance(axis, int) and -rank <= axis < rank
+
+
+def type_without_width(types: Sequence[Type | None]) -> TensorType | None:
+    """The type of Attention's result where onnx takes an unknown size of the values for 0."""
+    query, _, value = (*types, None, None, None)[:3]
+    if not isinstance(query, TensorType) or query.shape is None or len(query.shape) != 3:
+        return None
+    shape = value.shape if isinstance(value, TensorType) else None
+    if shape and isinstance(shape[-1], int):
+        return None
+    return TensorType(query.dtype, (*query.shape[:2], None))
 
 
 def restore_sizes(type: onnx.TypeProto) -> None:

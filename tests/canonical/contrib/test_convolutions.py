@@ -79,14 +79,24 @@ def test_nhwc_conv(spatial: str, group: int, bias: bool) -> None:
     sizes = SPATIAL[spatial]
 
     def reference(x: Array, w: Array, b: Any = None) -> Array:
-        return last(convolution(first(x), w, b, stride=2, pad=1, group=group))
+        return last(convolution(first(x), first(w), b, stride=2, pad=1, group=group))
 
-    inputs = [normal(2, *sizes, 4), normal(6, 4 // group, *[3] * len(sizes))]
+    inputs = [normal(2, *sizes, 4), normal(6, *[3] * len(sizes), 4 // group)]
     check(
         "NhwcConv",
         reference,
         inputs + [normal(6, seed=1)] * bias,
         {"group": group, "strides": [2] * len(sizes), "pads": [1] * 2 * len(sizes)},
+    )
+
+
+def test_nhwc_conv_with_weights_of_the_schema() -> None:
+    check(
+        "NhwcConv",
+        lambda x, w: last(convolution(first(x), w, None)),
+        [normal(2, 6, 7, 4), normal(6, 4, 3, 3)],
+        {"kernel_shape": [3, 3]},
+        shapes=["static"],
     )
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bascule.canonical.contrib.operator import ContribBuilder
 from bascule.ir.graph import Value
 
@@ -15,6 +17,18 @@ def channels_first(build: ContribBuilder, x: Value, rank: int | None = None) -> 
 def channels_last(build: ContribBuilder, x: Value, rank: int | None = None) -> Value:
     """``[N, C, spatial...]`` as ``[N, spatial..., C]``."""
     return permute(build, x, (1, 2), (0, 2, 1), rank)
+
+
+def merge(build: ContribBuilder, x: Value, start: int, end: int | None) -> Value:
+    """With the axes from `start` to `end`, which may be none, as one."""
+    inner: dict[str, Any] = {"start": start} if end is None else {"start": start, "end": end}
+    sizes = [
+        build.op("Shape", x, end=start),
+        build.op("ReduceProd", build.op("Shape", x, **inner), keepdims=1),
+    ]
+    if end is not None:
+        sizes.append(build.op("Shape", x, start=end))
+    return _reshape(build, x, *sizes)
 
 
 def permute(

@@ -40,7 +40,7 @@ def nhwc_fused_conv(
     activation_params: list[float] | None = None,
     **attributes: Any,
 ) -> Outputs:
-    y = build.plus(_nhwc_conv(build, X, W, B, attributes), Z)
+    y = build.plus(_nhwc_conv(build, X, W, B, _rank(build, W, attributes), attributes), Z)
     return activate(build, y, activation, activation_params or ())
 
 
@@ -48,7 +48,15 @@ def nhwc_fused_conv(
 def nhwc_conv(
     build: ContribBuilder, X: Value, W: Value, B: Value | None, **attributes: Any
 ) -> Outputs:
-    return _nhwc_conv(build, X, W, B, attributes)
+    """The weights have their channels last too, whatever its schema says.
+
+    Those of the schema are known by a kernel_shape that fits only them.
+    """
+    rank = _rank(build, W, attributes)
+    kernel, shape = tuple(attributes.get("kernel_shape", ())), build.typed(W).shape or ()
+    if not (kernel and shape[2:] == kernel != shape[1:-1]):
+        W = channels_first(build, W, rank)
+    return _nhwc_conv(build, X, W, B, rank, attributes)
 
 
 @operator("NhwcMaxPool", attributes_of="MaxPool")
@@ -62,15 +70,24 @@ def nhwc_max_pool(
 
 
 def _nhwc_conv(
-    build: ContribBuilder, x: Value, w: Value, b: Value | None, attributes: dict[str, Any]
+    build: ContribBuilder,
+    x: Value,
+    w: Value,
+    b: Value | None,
+    rank: int | None,
+    attributes: dict[str, Any],
 ) -> Value:
-    """The rank is what the weights or an attribute of one number for each spatial axis tell."""
-    rank = build.typed(w).rank
-    if rank is None:
-        counts = (len(attributes.get(name, ())) for name in ("kernel_shape", "strides"))
-        rank = next((count + 2 for count in counts if count), None)
     first = channels_first(build, x, rank)
     return channels_last(build, build.op("Conv", first, w, b, **attributes), rank)
+
+
+def _rank(build: ContribBuilder, w: Value, attributes: dict[str, Any]) -> int | None:
+    """What the weights, or an attribute of one number for each spatial axis, tell of the rank."""
+    known = build.typed(w).rank
+    if known is not None:
+        return known
+    counts = (len(attributes.get(name, ())) for name in ("kernel_shape", "strides"))
+    return next((count + 2 for count in counts if count), None)
 
 
 @operator("ConvTransposeWithDynamicPads", attributes_of="ConvTranspose")

@@ -98,13 +98,20 @@ def _batch_outside(build: ContribBuilder, x: Value) -> Value:
 def _product(
     build: ContribBuilder, a: Value, b: Value, alpha: float, trans_a: int, trans_b: int
 ) -> Value:
-    if not trans_a and not trans_b and alpha == 1.0:
-        return build.op("MatMul", a, b)
-    # The fused operator needs no rank to swap the last two axes; a vector has none to swap.
-    (y,) = build.fused(
-        "MatMul", a, b, transA=int(bool(trans_a)), transB=int(bool(trans_b)), alpha=alpha
-    )
-    return y
+    """In the standard's operators, which fusions know, where the ranks can be found."""
+    operands = [(a, trans_a), (b, trans_b)]
+    if any(trans and build.typed(x).rank is None for x, trans in operands):
+        # The fused operator needs no rank to swap the last two axes; a vector has none to swap.
+        flags = {"transA": int(bool(trans_a)), "transB": int(bool(trans_b))}
+        return build.fused("MatMul", a, b, alpha=alpha, **flags)[0]
+    y = build.op("MatMul", *(_swapped(build, x) if trans else x for x, trans in operands))
+    return y if alpha == 1.0 else build.op("Mul", y, build.like(alpha, build.typed(y)))
+
+
+def _swapped(build: ContribBuilder, x: Value) -> Value:
+    """With the last two axes swapped, of which a vector has only one."""
+    axes = list(range(x.rank or 0))
+    return build.op("Transpose", x, perm=[*axes[:-2], *reversed(axes[-2:])])
 
 
 def _activate(
