@@ -157,9 +157,23 @@ def onnxruntime_session(model: bytes, threads: int) -> Any:
     return onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, float]:
+def timed(make: Callable[[bytes, int], Any], model: bytes, threads: int) -> tuple[Any, float]:
+    """A session, and the milliseconds that making it took."""
     start = time.perf_counter()
-    return function(), 1e3 * (time.perf_counter() - start)
+    return make(model, threads), 1e3 * (time.perf_counter() - start)
+
+
+def measure(ours: Any, theirs: Any, rows: int) -> tuple[float, float, float]:
+    """Microseconds of a call of each, and how far the results are apart."""
+    feed = {"x": np.random.default_rng(1).random((rows, FEATURES), np.float32)}
+    found, expected = (session.run(None, feed)[-1] for session in (ours, theirs))
+    times = medians(
+        lambda: ours.run(None, feed),
+        lambda: theirs.run(None, feed),
+        repeats=15,
+        calls=max(1, 1000 // rows),
+    )
+    return 1e3 * times[0], 1e3 * times[1], float(np.abs(found - expected).max())
 
 
 def main() -> None:
@@ -168,35 +182,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 10, 1000, 10000])
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    rng = np.random.default_rng(1)
     runs = [("forest", "threads", "rows", "bascule", "onnxruntime", "ratio", "bascule, a row")]
-    loads = [("load, ms", "MB", "bascule", "onnxruntime", "difference")]
+    loads = [("loading, ms", "MB", "bascule", "onnxruntime", "difference of results")]
     for name, make in FORESTS.items():
         if options.names and not any(part in name for part in options.names):
             continue
         model = make()
         for threads in options.threads:
-            ours, our_load = timed(lambda: bascule_session(model, threads))
-            theirs, their_load = timed(lambda: onnxruntime_session(model, threads))
+            ours, our_load = timed(bascule_session, model, threads)
+            theirs, their_load = timed(onnxruntime_session, model, threads)
             for rows in options.rows:
-                feed = {"x": rng.random((rows, FEATURES), np.float32)}
-                expected, found = theirs.run(None, feed)[-1], ours.run(None, feed)[-1]
-                difference = float(np.abs(found - expected).max())
-                us, them = (
-                    1e3 * time
-                    for time in medians(
-                        lambda: ours.run(None, feed),
-                        lambda: theirs.run(None, feed),
-                        repeats=15,
-                        calls=max(1, 1000 // rows),
-                    )
-                )
-                ratio, row = f"{us / them:.2f}", f"{us / rows:.2f}"
-                runs.append(
-                    (name, str(threads), str(rows), f"{us:.1f}", f"{them:.1f}", ratio, row)
-                )
+                us, them, difference = measure(ours, theirs, rows)
+                times = (f"{us:.1f}", f"{them:.1f}", f"{us / them:.2f}", f"{us / rows:.2f}")
+                runs.append((name, str(threads), str(rows), *times))
         size = f"{len(model) / 1e6:.1f}"
-        loads.append((name, size, f"{our_load:.0f}", f"{their_load:.0f}", f"{difference:.1e}"))
+        loads.append((name, size, f"{our_load:.0f}", f"{their_load:.0f}", f"{difference:.0e}"))
     print(table(runs))
     print(table(loads))
 

@@ -21,6 +21,7 @@ Keeps:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable
 from typing import Any
 
@@ -44,12 +45,16 @@ _SAMPLE = 1024
 """Initializers are compared by this many bytes first, so that few of the large ones are read."""
 
 
+_Known = dict[Hashable, "Node | dict[Hashable, Node]"]
+"""Nodes by their keys: the first one, or where there are more each by its attributes."""
+
+
 @graph_pass
 def eliminate_common_subexpressions(graph: Graph, context: Context) -> int:
     return _merge_constants(graph) + _merge_nodes(graph, {})
 
 
-def _merge_nodes(graph: Graph, outer: dict[Hashable, Node]) -> int:
+def _merge_nodes(graph: Graph, outer: _Known) -> int:
     """Replace nodes by earlier equal ones, of this graph or of those around it."""
     known = dict(outer)
     count = 0
@@ -59,7 +64,15 @@ def _merge_nodes(graph: Graph, outer: dict[Hashable, Node]) -> int:
         key = _key(node)
         if key is None:
             continue
-        other = known.setdefault(key, node)
+        alike = known.get(key)
+        if alike is None:
+            known[key] = node
+            continue
+        if isinstance(alike, Node):
+            alike = known[key] = {_attributes(alike): alike}
+        elif alike is outer.get(key):
+            alike = known[key] = dict(alike)
+        other = alike.setdefault(_attributes(node), node)
         if other is node or not all(map(may_stand_for, other.outputs, node.outputs)):
             continue
         for new, old in zip(other.outputs, node.outputs):
@@ -70,17 +83,25 @@ def _merge_nodes(graph: Graph, outer: dict[Hashable, Node]) -> int:
 
 
 def _key(node: Node) -> Hashable | None:
-    """What makes two nodes compute the same; None for a node that is unlike any other."""
+    """What makes two nodes compute the same, but for the attributes.
+
+    None for a node that is unlike any other.
+    """
     if node.domain not in _PURE or node.op_type in RANDOM or node.subgraphs or not node.outputs:
         return None
     if node.is_op("Dropout") and len(node.inputs) > 2:
         return None
-    attributes = tuple(sorted((name, _frozen(v)) for name, v in node.attributes.items()))
     inputs = tuple(map(id, node.inputs))
-    return (node.op_type, node.domain, node.overload, inputs, attributes, len(node.outputs))
+    return (node.op_type, node.domain, node.overload, inputs, len(node.outputs))
+
+
+def _attributes(node: Node) -> Hashable:
+    return tuple(sorted((name, _frozen(value)) for name, value in node.attributes.items()))
 
 
 def _frozen(value: Any) -> Hashable:
+    if isinstance(value, array):
+        return f"array {value.typecode} {value.tobytes()!r}"
     if isinstance(value, list):
         return repr([_frozen(item) for item in value])
     if isinstance(value, Constant) and value.strings is None and value.nbytes <= _WHOLE:
