@@ -17,7 +17,7 @@ using Place = Forest::Place;
 template <class Float>
 auto bound_of(double t, bool strict) {
   using Key = decltype(key_of(Float{}));
-  if (std::isnan(t)) return Key{0};  // below every x
+  if (std::isnan(t)) return Key{0};  // equal to none
   Float rounded = static_cast<Float>(t);
   if (static_cast<double>(rounded) > t) {
     rounded = std::nextafter(rounded, -std::numeric_limits<Float>::infinity());
@@ -171,6 +171,11 @@ class Packing {
     bool negative = node.comparison == Comparison::gte || node.comparison == Comparison::gt;
     bool strict = node.comparison == Comparison::lt || node.comparison == Comparison::gt;
     Place left = node.yes, right = node.no;
+    if (std::isnan(node.threshold)) {  // nothing compares with it
+      const Place nan_goes = node.nan_is_yes ? node.yes : node.no;
+      return {bound_of<Float>(std::numeric_limits<double>::infinity(), false),
+              column_of(node.feature, false), at_place(node.no), at_place(nan_goes)};
+    }
     if (node.nan_is_yes) {  // the opposite test, so that `yes` is on the right
       negative = !negative;
       strict = !strict;

@@ -300,9 +300,10 @@ def _decode_chunk(
     longest = int(lengths.max())
     if longest > 10:
         raise WireError("a varint is longer than ten bytes")
-    values = np.zeros(len(ends), np.uint64)
-    for index in range(longest):
-        live = lengths > index
+    values = (encoded[starts] & 0x7F).astype(np.uint64)
+    live = np.arange(len(ends))
+    for index in range(1, longest):
+        live = live[lengths[live] > index]
         septet = (encoded[starts[live] + index] & 0x7F).astype(np.uint64)
         values[live] |= septet << np.uint64(7 * index)
     return values
