@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t block_trees = 256;
 constexpr int64_t most_tile_rows = 128;
-constexpr int64_t tile_bytes = 16384;  // of keys: a tile and a tree stay in the L1 cache
+constexpr int64_t tile_bytes = 16384;  // of keys: they and a tree stay in the L1 cache
+constexpr int64_t most_partial_scores = 1 << 20;
 constexpr double path_cost = 12;
 
 template <class Key>
@@ -40,7 +41,7 @@ __attribute__((always_inline)) inline void walk(const Paths& paths, uint32_t dep
   } else {
     size_t inner = 1;
     while (inner != 0) {
-      for (int i = 0; i < 3; ++i) step();
+      for (int i = 0; i < 4; ++i) step();
       inner = 0;
       for (int i = 0; i < n; ++i) inner |= paths.nodes(i)[at[i]].column;
     }
@@ -94,17 +95,21 @@ class Scoring {
   using Packed = PackedForest<Key>;
   using Float = typename Packed::Float;
 
-  Scoring(const Packed& packed, const Forest& forest, const Float* x, int64_t columns)
+  Scoring(const Packed& packed, const Forest& forest, const Float* x, int64_t columns, int64_t rows)
       : packed_(packed), forest_(forest), fold_{forest.aggregate}, x_(x), columns_(columns) {
-    const int64_t row_bytes = static_cast<int64_t>(packed.row_size() * sizeof(Key));
-    tile_rows_ = std::clamp(tile_bytes / row_bytes / n * n, n, most_tile_rows);
+    const int64_t row_bytes =
+        std::max(static_cast<int64_t>(packed.row_size() * sizeof(Key)), forest.targets);
+    const int64_t most = std::clamp(tile_bytes / row_bytes / n * n, n, most_tile_rows);
+    tile_rows_ = std::clamp<int64_t>(rows, 1, most);
   }
 
   int64_t blocks() const { return (trees() + block_trees - 1) / block_trees; }
   int64_t trees() const { return static_cast<int64_t>(packed_.trees.size()); }
   int64_t tile_rows() const { return tile_rows_; }
   // Of the keys of a tile, and of the scores of a tile.
-  int64_t key_count() const { return tile_rows_ * static_cast<int64_t>(packed_.row_size()); }
+  int64_t key_count() const {
+    return (tile_rows_ + n - 1) / n * n * static_cast<int64_t>(packed_.row_size());
+  }
   int64_t score_count() const { return tile_rows_ * forest_.targets; }
 
   // `rows` rows from `first` on become the keys of a tile, in groups of `n`.
@@ -167,10 +172,8 @@ class Scoring {
   static double weight_of(Key payload) {
     return static_cast<double>(std::bit_cast<Float>(payload));
   }
-  // Each tree adds one weight to the only score of a row.
-  bool is_plain() const {
-    return packed_.has_weights && forest_.targets == 1 && forest_.aggregate <= Aggregate::sum;
-  }
+  // Each tree adds one weight to the score of its target.
+  bool adds_weights() const { return packed_.has_weights && forest_.aggregate <= Aggregate::sum; }
 
   void walk_groups(int64_t begin, int64_t end, const Key* keys, int64_t rows, Scores out) const {
     const int64_t group_size = n * static_cast<int64_t>(packed_.row_size());
@@ -182,13 +185,17 @@ class Scoring {
         walk(paths, t.depth, payloads + row);
         paths.group += group_size;
       }
-      if (is_plain()) {
-        for (int64_t row = 0; row < rows; ++row) out.value[row] += weight_of(payloads[row]);
+      if (adds_weights()) {
+        double* const scores = out.value + t.target;
+        for (int64_t row = 0; row < rows; ++row) {
+          scores[row * forest_.targets] += weight_of(payloads[row]);
+        }
       } else {
         for (int64_t row = 0; row < rows; ++row) vote(t, payloads[row], at_row(out, row));
       }
     }
-    if (is_plain()) std::fill_n(out.seen, rows, uint8_t{1});
+    if (!adds_weights()) return;
+    for (int64_t row = 0; row < rows; ++row) mark_targets(begin, end, at_row(out, row));
   }
 
   void walk_row(int64_t begin, int64_t end, const Key* row, Scores out) const {
@@ -205,13 +212,27 @@ class Scoring {
       }
       walk(paths, depth, payloads + (first - begin));
     }
-    if (is_plain()) {
+    if (!adds_weights()) {
+      for (int64_t i = begin; i < end; ++i) vote(tree(i), payloads[i - begin], out);
+      return;
+    }
+    if (forest_.targets == 1) {
       double sum = 0;
       for (int64_t i = 0; i < end - begin; ++i) sum += weight_of(payloads[i]);
       *out.value = sum;
-      *out.seen = 1;
     } else {
-      for (int64_t i = begin; i < end; ++i) vote(tree(i), payloads[i - begin], out);
+      for (int64_t i = begin; i < end; ++i) {
+        out.value[tree(i).target] += weight_of(payloads[i - begin]);
+      }
+    }
+    mark_targets(begin, end, out);
+  }
+
+  void mark_targets(int64_t begin, int64_t end, Scores row) const {
+    if (forest_.targets == 1) {
+      *row.seen = 1;
+    } else {
+      for (int64_t i = begin; i < end; ++i) row.seen[tree(i).target] = 1;
     }
   }
 
@@ -346,10 +367,12 @@ void ForestScorer::score(RunContext& c, const Tensor& x, int64_t rows,
                          const Callback& finish) const {
   std::visit(
       [&]<class Key>(const PackedForest<Key>& packed) {
-        const Scoring<Key> scoring(packed, forest_, features_of<Key>(c, x, wide_),
-                                   x.shape().back());
+        const Scoring<Key> scoring(packed, forest_, features_of<Key>(c, x, wide_), x.shape().back(),
+                                   rows);
         const bool few_rows = rows <= lanes<Key> && c.threads() > 1;
-        if (few_rows && scoring.blocks() > 1) {
+        const bool few_scores =
+            scoring.score_count() <= most_partial_scores / (scoring.blocks() + 1);
+        if (few_rows && few_scores && scoring.blocks() > 1) {
           score_by_blocks(c, scoring, rows, finish);
         } else {
           score_by_rows(c, scoring, rows, finish);
