@@ -41,7 +41,8 @@ def main() -> None:
             run = session(feed.shape, onesided).run
             ours, theirs = medians(lambda run=run, feed=feed: run(None, {"x": feed}), peer)
             lines = " x ".join(str(size) for size in shape)
-            rows.append((lines, name, f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}"))
+            numbers = (f"{1e3 * ours:.2f}", f"{1e3 * theirs:.2f}", f"{ours / theirs:.2f}")
+            rows.append((lines, name, *numbers))
     print(table(rows))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the measurements share: taking turns, and tables."""
+"""What the benchmarks share: functions that take turns, and tables."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
-def medians(*functions: Callable[[], Any], repeats: int = 21, calls: int = 1) -> list[float]:
-    """Milliseconds of a call of each, measured in turns of so many `calls`."""
+def medians(*functions: Callable[[], Any], repeats: int = 21, pause: float = 0.0) -> list[float]:
+    """Seconds of each, measured in turns with a pause before each."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, taken in zip(functions, times):
+            time.sleep(pause)
             start = time.perf_counter()
-            for _ in range(calls):
-                function()
-            taken.append((time.perf_counter() - start) / calls)
-    return [1e3 * statistics.median(taken) for taken in times]
+            function()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown; the first row is the head."""
+    """Markdown, the first row being the head."""
     head, *body = rows
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"

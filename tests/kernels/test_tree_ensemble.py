@@ -341,6 +341,27 @@ def test_tree_ensemble(aggregate: int, dtype: Any) -> None:
     close(y, transform("LOGISTIC", scores), 1e-3 if dtype is np.float16 else 1e-6)
 
 
+def test_tree_ensemble_by_hand() -> None:
+    attributes = {
+        "nodes_splits": np.array([0.5, 0.0, -1.0], np.float32),
+        "nodes_featureids": [0, 1, 1],
+        "nodes_modes": np.array([0, 6, 3], np.uint8),
+        "nodes_truenodeids": [1, 0, 1],
+        "nodes_falsenodeids": [2, 1, 2],
+        "nodes_trueleafs": [0, 1, 1],
+        "nodes_falseleafs": [0, 1, 1],
+        "leaf_targetids": [0, 1, 0],
+        "leaf_weights": np.array([1.5, 2.5, -3.5], np.float32),
+        "membership_values": np.array([2.0, 3.0, np.nan], np.float32),
+        "tree_roots": [0],
+        "n_targets": 2,
+    }
+    nan = np.nan
+    x = np.array([[0.5, 2], [0.25, 4], [1, 0], [1, -1], [nan, 5], [0, nan]], np.float32)
+    (y,) = run_node("TreeEnsemble", [x], attributes, domain=ML)
+    assert y.tolist() == [[1.5, 0], [0, 2.5], [0, 2.5], [-3.5, 0], [0, 2.5], [0, 2.5]]
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 40])
 @pytest.mark.parametrize("nan_is_yes", [False, True])
 def test_sets(size: int, nan_is_yes: bool) -> None:
@@ -495,14 +516,27 @@ def test_class_without_votes_is_not_chosen() -> None:
     np.testing.assert_array_equal(scores, [[0, -2, -3]] * 3)
 
 
-def test_two_classes_with_votes_for_one() -> None:
+@pytest.mark.parametrize("target", [0, 1])
+def test_two_classes_with_votes_for_one(target: int) -> None:
+    """What boosting libraries export: the margin of the second class, whichever is named."""
     rng = np.random.default_rng(4)
-    trees = [random_tree(rng, 4, leaf=one_vote(rng, 1)) for _ in range(6)]
+    trees = [random_tree(rng, 4, leaf=one_vote(rng, target)) for _ in range(6)]
     x = random_rows(rng, 29)
     labels, scores = classify(trees, x, 2, post_transform="LOGISTIC")
-    margin = expected_scores(trees, x, 2)[:, 1]
+    margin = expected_scores(trees, x, 2)[:, target]
+    second = 1 / (1 + np.exp(-margin))
     np.testing.assert_array_equal(labels, np.where(margin > 0, 20, 10))
-    close(scores[:, 1], 1 / (1 + np.exp(-margin)))
+    close(scores[:, 1], second)
+    if target == 0:
+        close(scores[:, 0], 1 - second)
+
+
+def test_rounded_votes_end_in_a_tie() -> None:
+    """Sums that differ in float64 alone."""
+    tenth = float(np.float32(0.1))
+    trees = [Leaf([(0, 0.9), (1, 9 * tenth)]), Leaf([(0, tenth), (1, tenth)])]
+    labels, _ = classify(trees, np.zeros((1, 1), np.float32), 2)
+    assert labels.tolist() == [10]
 
 
 def test_text_labels() -> None:

@@ -120,7 +120,8 @@ class TreeEnsembleClassifier final : public Kernel {
   explicit TreeEnsembleClassifier(const NodeSpec& node)
       : strings_(node.get_strings("classlabels_strings")),
         integers_(node.get_ints("classlabels_int64s")),
-        transform_(parse_post_transform(node)) {
+        transform_(parse_post_transform(node)),
+        single_(!node.has("class_weights_as_tensor")) {
     classes_ = static_cast<int64_t>(strings_.empty() ? integers_.size() : strings_.size());
     if (classes_ == 0) fail("one of classlabels_int64s and classlabels_strings is needed");
     Forest forest = read_forest(node, "class", classes_);
@@ -151,6 +152,11 @@ class TreeEnsembleClassifier final : public Kernel {
     Tensor& labels = c.output(0, label_type, Shape{rows});
     Tensor& z = c.output(1, DType::float32, Shape{rows, classes_});
     scorer_->run(c, x, rows, [&](int64_t row, Scores scores) {
+      // Votes of equal weight that a float32 has rounded are to end in a tie.
+      if (single_) {
+        std::transform(scores.value, scores.value + classes_, scores.value,
+                       [](double v) { return static_cast<float>(v); });
+      }
       write_label(labels, row, decide(scores));
       std::copy_n(scores.value, classes_, z.data<float>() + row * classes_);
     });
@@ -200,6 +206,7 @@ class TreeEnsembleClassifier final : public Kernel {
   bool probabilities_ = false;
   bool has_base_ = false;
   PostTransform transform_;
+  bool single_;  // weights are float32
 };
 BASCULE_KERNEL_IN("ai.onnx.ml", "TreeEnsembleClassifier", TreeEnsembleClassifier);
 

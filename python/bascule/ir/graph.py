@@ -248,7 +248,7 @@ class Node:
             if isinstance(value, Graph):
                 found.append(value)
             elif isinstance(value, list) and value and isinstance(value[0], Graph):
-                found.extend(value)
+                found.extend(value)  # the items of a list are of one kind
         return found
 
     def __repr__(self) -> str:

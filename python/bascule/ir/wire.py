@@ -9,6 +9,7 @@ whose list of numbers was cut carries `doc_string: "nonce:index"`.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -65,6 +66,11 @@ _LIST_TYPES = {b"\xa0\x01\x06": _FLOATS, b"\xa0\x01\x07": _INTS, b"\xa0\x01\x08"
 _TYPE_BYTES = 3
 _CHUNK_BYTES = 1 << 20
 
+# Items of AttributeProto's floats (field 7) and ints (field 8): a forest has millions of them.
+_LIST_ITEMS = re.compile(
+    rb"(?:\x3d[\x00-\xff]{4}){1,4096}|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]){1,4096}"
+)
+
 
 def cut_payloads(data: memoryview) -> Skeleton:
     """Take the tensor payloads out of a serialized ModelProto; WireError if it is not one."""
@@ -118,7 +124,8 @@ class _Walker:
                         kept = following
                 position = following
             else:
-                position = _skip(data, wire_type, position, end)
+                items = _LIST_ITEMS.match(data, field_start, end) if kind == _ATTRIBUTE else None
+                position = items.end() if items else _skip(data, wire_type, position, end)
         if not parts:
             return None
         parts.append(data[kept:end])

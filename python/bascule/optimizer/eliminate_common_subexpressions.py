@@ -45,16 +45,12 @@ _SAMPLE = 1024
 """Initializers are compared by this many bytes first, so that few of the large ones are read."""
 
 
-_Known = dict[Hashable, "Node | dict[Hashable, Node]"]
-"""Nodes by their keys: the first one, or where there are more each by its attributes."""
-
-
 @graph_pass
 def eliminate_common_subexpressions(graph: Graph, context: Context) -> int:
     return _merge_constants(graph) + _merge_nodes(graph, {})
 
 
-def _merge_nodes(graph: Graph, outer: _Known) -> int:
+def _merge_nodes(graph: Graph, outer: dict[Hashable, list[Node]]) -> int:
     """Replace nodes by earlier equal ones, of this graph or of those around it."""
     known = dict(outer)
     count = 0
@@ -64,29 +60,20 @@ def _merge_nodes(graph: Graph, outer: _Known) -> int:
         key = _key(node)
         if key is None:
             continue
-        alike = known.get(key)
-        if alike is None:
-            known[key] = node
-            continue
-        if isinstance(alike, Node):
-            alike = known[key] = {_attributes(alike): alike}
-        elif alike is outer.get(key):
-            alike = known[key] = dict(alike)
-        other = alike.setdefault(_attributes(node), node)
-        if other is node or not all(map(may_stand_for, other.outputs, node.outputs)):
-            continue
-        for new, old in zip(other.outputs, node.outputs):
-            old.replace_uses(new)
-        graph.remove(node)
-        count += 1
+        alike = known.get(key, [])
+        other = next((each for each in alike if _has_equal_attributes(each, node)), None)
+        if other is None:
+            known[key] = [*alike, node]
+        elif all(map(may_stand_for, other.outputs, node.outputs)):
+            for new, old in zip(other.outputs, node.outputs):
+                old.replace_uses(new)
+            graph.remove(node)
+            count += 1
     return count
 
 
 def _key(node: Node) -> Hashable | None:
-    """What makes two nodes compute the same, but for the attributes.
-
-    None for a node that is unlike any other.
-    """
+    """What equal nodes share besides attributes; None for a node that is unlike any other."""
     if node.domain not in _PURE or node.op_type in RANDOM or node.subgraphs or not node.outputs:
         return None
     if node.is_op("Dropout") and len(node.inputs) > 2:
@@ -95,13 +82,15 @@ def _key(node: Node) -> Hashable | None:
     return (node.op_type, node.domain, node.overload, inputs, len(node.outputs))
 
 
-def _attributes(node: Node) -> Hashable:
-    return tuple(sorted((name, _frozen(value)) for name, value in node.attributes.items()))
+def _has_equal_attributes(a: Node, b: Node) -> bool:
+    return a.attributes.keys() == b.attributes.keys() and all(
+        _frozen(value) == _frozen(b.attributes[name]) for name, value in a.attributes.items()
+    )
 
 
 def _frozen(value: Any) -> Hashable:
     if isinstance(value, array):
-        return f"array {value.typecode} {value.tobytes()!r}"
+        return value.typecode, value.tobytes()
     if isinstance(value, list):
         return repr([_frozen(item) for item in value])
     if isinstance(value, Constant) and value.strings is None and value.nbytes <= _WHOLE:

@@ -129,7 +129,7 @@ def _attribute(node: Node, key: str, value: Any) -> Any:
     if isinstance(value, array):
         return value
     if isinstance(value, list):
-        if not value or isinstance(value[0], (int, float, str)):
+        if not value or isinstance(value[0], (int, float, str)):  # all items are of one kind
             return value
         raise errors.NotImplemented(
             f"{node.op_type} node '{node.name}': attribute '{key}' is a list of "
