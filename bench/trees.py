@@ -141,7 +141,7 @@ FORESTS: dict[str, Callable[[], bytes]] = {
     "500 trees of 31 leaves or so, deep": lambda: forest(500, to_depth(20, 0.04), missing=True),
     "500 trees of depth 6 for 10 targets": lambda: forest(500, to_depth(6, 0.004), targets=10),
     "100 trees of depth 12, 3 classes": lambda: forest(100, to_depth(12, 0.001), classes=3),
-    "4000 perfect trees of depth 8, 1e6 nodes": lambda: forest(4000, to_depth(7)),
+    "4000 perfect trees of depth 7, 1e6 nodes": lambda: forest(4000, to_depth(7)),
 }
 
 
