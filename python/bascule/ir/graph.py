@@ -41,7 +41,8 @@ class SparseConstant:
 
 Attribute = Any
 """int, float, str, Constant, SparseConstant, Graph, Type, a list of one of these, or an
-AttributeReference. Python's int and float stand for INT and FLOAT: never mix them up."""
+AttributeReference. Python's int and float stand for INT and FLOAT: never mix them up. A long list
+of numbers may come as an array.array of type "q" or "f", which never changes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ written as names, and nodes whose result may turn out one-dimensional wait until
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 
 import onnx
@@ -17,13 +18,17 @@ from bascule.ir import check
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Model, Node, Value
+from bascule.ir.graph import Attribute, Model, Node, Value
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType, Type
 
 _INLINE_BYTES = 1024
 """Constants up to this size take part in inference by their elements: shapes, axes, sizes."""
+
+_TREES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+_TREE_LISTS = ("nodes_", "class_", "target_")
+"""No type depends on the elements or the length of these, which have millions of elements."""
 
 _LONGEST = 64
 """A longer one-dimensional value is no shape."""
@@ -85,6 +90,10 @@ class SkeletonWriter(ModelWriter):
             # By the schema the result has the type of the scale; onnx gives it that of the input.
             written.op_type = "CastLike"
             del written.attribute[:]
+
+    def shown_attribute(self, node: Node, name: str, value: Attribute) -> Attribute:
+        is_tree_list = node.op_type in _TREES and name.startswith(_TREE_LISTS)
+        return value[:1] if is_tree_list and isinstance(value, (list, array)) else value
 
     def declare(self, value: Value, proto: onnx.GraphProto) -> None:
         if self.types_known:

@@ -21,6 +21,7 @@ Keeps:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable
 from typing import Any
 
@@ -88,6 +89,8 @@ def _has_equal_attributes(a: Node, b: Node) -> bool:
 
 
 def _frozen(value: Any) -> Hashable:
+    if isinstance(value, array):
+        return value.typecode, value.tobytes()
     if isinstance(value, list):
         return repr([_frozen(item) for item in value])
     if isinstance(value, Constant) and value.strings is None and value.nbytes <= _WHOLE:
