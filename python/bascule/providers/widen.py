@@ -93,12 +93,15 @@ def widen(node: Node, version: int, providers: Sequence[Provider]) -> bool:
 
 
 def _parameter_types(node: Node, signature: _Signature) -> dict[str, DataType]:
-    """What the type parameters of the tensors among the inputs stand for."""
-    return {
-        signature.input(index): value.type.dtype
-        for index, value in enumerate(node.inputs)
-        if value is not None and isinstance(value.type, TensorType)
-    }
+    """What the type parameters of the inputs stand for; outputs tell it of inputs left out."""
+    types: dict[str, DataType] = {}
+    for index, result in enumerate(node.outputs):
+        if isinstance(result.type, TensorType) and signature.output(index) in signature.inputs:
+            types[signature.output(index)] = result.type.dtype
+    for index, value in enumerate(node.inputs):
+        if value is not None and isinstance(value.type, TensorType):
+            types[signature.input(index)] = value.type.dtype
+    return types
 
 
 def _candidates(types: Types, signature: _Signature) -> Iterator[Types]:
@@ -143,9 +146,7 @@ def _retyped(node: Node, signature: _Signature, types: Types) -> Node:
             _set_dtype(fed, types.get(signature.input(index)))
             inputs.append(fed)
     outputs = [Value(value.name, value.type) for value in node.outputs]
-    copy = Node(
-        node.op_type, inputs, outputs, node.attributes, domain=node.domain, name=node.name
-    )
+    copy = Node(node.op_type, inputs, outputs, node.attributes, domain=node.domain, name=node.name)
     graph.append(copy)
     for index, value in enumerate(node.outputs):
         _set_dtype(outputs[index], types.get(signature.output(index)))
