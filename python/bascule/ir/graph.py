@@ -246,8 +246,8 @@ class Node:
         for value in self.attributes.values():
             if isinstance(value, Graph):
                 found.append(value)
-            elif isinstance(value, list):
-                found.extend(item for item in value if isinstance(item, Graph))
+            elif isinstance(value, list) and value and isinstance(value[0], Graph):
+                found.extend(value)  # the items of a list are of one kind
         return found
 
     def __repr__(self) -> str:

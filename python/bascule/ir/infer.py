@@ -13,7 +13,7 @@ from bascule.errors import Fail
 from bascule.ir.check_types import check_types
 from bascule.ir.deserialize import read_type
 from bascule.ir.graph import Graph, Model, Value
-from bascule.ir.infer_ml import ml_types
+from bascule.ir.infer_uncovered import uncovered_types
 from bascule.ir.serialize import Definitions
 from bascule.ir.skeleton import SkeletonWriter, restore_sizes
 from bascule.ir.symbols import is_invented, settle_names
@@ -35,7 +35,7 @@ _MAX_ROUNDS = 6
 
 # Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
 # comes of a message that quotes an attribute that is no text.
-_INFERENCE_ERRORS = (
+INFERENCE_ERRORS = (
     InferenceError,
     ValueError,
     IndexError,
@@ -43,6 +43,8 @@ _INFERENCE_ERRORS = (
     RuntimeError,
     MemoryError,
 )
+
+_NO_TYPE = ("expected to have type but instead is null", "Mismatched type: inferred=0")
 
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
@@ -69,7 +71,7 @@ def infer_types(
             _check_declared(value, found)
         value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
-    improved = _infer_ml(model, check) or improved
+    improved = _infer_uncovered(model, check) or improved
     if check:
         check_types(model)
         _raise_contradiction(skeleton, errors)
@@ -86,17 +88,17 @@ def infer_types(
         for value in values:
             found = inferred.get(skeleton.name(value))
             value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
-        _infer_ml(model, check)
+        _infer_uncovered(model, check)
         before, gaps = gaps, _count_gaps(values)
         if compute_shapes and (gaps == before or not skeleton.hidden):
             break
         compute_shapes = not compute_shapes or gaps == before
 
 
-def _infer_ml(model: Model, check: bool) -> bool:
+def _infer_uncovered(model: Model, check: bool) -> bool:
     """Add what onnx has no inference for; whether there was anything."""
     improved = False
-    for value, found in ml_types(model):
+    for value, found in uncovered_types(model):
         if check:
             _check_declared(value, found)
         before = value.type
@@ -158,11 +160,11 @@ def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
     errors = ""
     try:
         result = infer_shapes(serialized, strict_mode=True, data_prop=data_prop)
-    except _INFERENCE_ERRORS as error:
+    except INFERENCE_ERRORS as error:
         errors = str(error)
         try:
             result = infer_shapes(serialized, strict_mode=False, data_prop=data_prop)
-        except _INFERENCE_ERRORS as fatal:
+        except INFERENCE_ERRORS as fatal:
             raise Fail(f"Types cannot be inferred: {fatal}") from None
     found: dict[str, Type] = {}
     _collect(result.graph, found)
@@ -231,7 +233,7 @@ def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:
         node, reason = skeleton.nodes[int(steps[-1][1])], line[steps[-1].end() :]
         if "Inferred shape and existing shape differ" in reason:
             continue
-        if "expected to have type but instead is null" in reason:  # what made it has no inference
+        if any(text in reason for text in _NO_TYPE):  # what made it has no inference
             continue
         shapes = [None if v is None else v.static_shape for v in node.inputs]
         if any(v is not None and shape is None for v, shape in zip(node.inputs, shapes)):

@@ -73,7 +73,7 @@ class SkeletonWriter(ModelWriter):
         super().node(node, graph)
         written = graph.node[-1]
         written.name = str(number)
-        if node.is_op("LayerNormalization") and not self._is_safe_normalization(node):
+        if node.is_op("LayerNormalization") and not (self.types_known and has_safe_axis(node)):
             written.op_type = "Identity"
             del written.attribute[:], written.input[1:], written.output[1:]
         elif node.is_op("RMSNormalization") and len(node.inputs) == 2:
@@ -120,12 +120,13 @@ class SkeletonWriter(ModelWriter):
         models = check.schema(node.op_type, self._opsets.get(node.domain, opset), node.domain)
         return own != models
 
-    def _is_safe_normalization(self, node: Node) -> bool:
-        """onnx reads past the shape when the axis is out of range."""
-        value = node.input(0)
-        rank = value.rank if value is not None and self.types_known else None
-        axis = node.attribute("axis", -1)
-        return rank is not None and isinstance(axis, int) and -rank <= axis < rank
+
+def has_safe_axis(node: Node) -> bool:
+    """Whether a LayerNormalization's axis is in range: else onnx reads past the shape."""
+    value = node.input(0)
+    rank = None if value is None else value.rank
+    axis = node.attribute("axis", -1)
+    return rank is not None and isinstance(axis, int) and -rank <= axis < rank
 
 
 def restore_sizes(type: onnx.TypeProto) -> None:

@@ -8,6 +8,7 @@ unused, and the nonce, new for each file, keeps a file from naming a payload its
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -54,6 +55,11 @@ _PAYLOAD_FIELDS = frozenset((4, 5, 6, 7, 9, 10, 11))
 _STRING_DATA, _RAW_DATA, _SEGMENT, _NAME = 6, 9, 3, 8
 _TRAINING_INFO = 20
 _CHUNK_BYTES = 1 << 20
+
+# Items of AttributeProto's floats (field 7) and ints (field 8): a forest has millions of them.
+_LIST_ITEMS = re.compile(
+    rb"(?:\x3d[\x00-\xff]{4}){1,4096}|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]){1,4096}"
+)
 
 
 def cut_payloads(data: memoryview) -> Skeleton:
@@ -104,7 +110,8 @@ class _Walker:
                         kept = following
                 position = following
             else:
-                position = _skip(data, wire_type, position, end)
+                items = _LIST_ITEMS.match(data, field_start, end) if kind == _ATTRIBUTE else None
+                position = items.end() if items else _skip(data, wire_type, position, end)
         if not parts:
             return None
         parts.append(data[kept:end])

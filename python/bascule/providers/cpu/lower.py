@@ -126,7 +126,7 @@ def _attribute(node: Node, key: str, value: Any) -> Any:
     if isinstance(value, (TensorType, SequenceType, OptionalType, SparseTensorType, MapType)):
         return str(value)
     if isinstance(value, list):
-        if all(isinstance(item, (int, float, str)) for item in value):
+        if not value or isinstance(value[0], (int, float, str)):  # all items are of one kind
             return value
         raise errors.NotImplemented(
             f"{node.op_type} node '{node.name}': attribute '{key}' is a list of "
