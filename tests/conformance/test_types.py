@@ -28,28 +28,13 @@ from tests.support.typed import (
     TypeText,
     bindings,
     node_model,
+    widen_value,
+    widened,
 )
 
 # What a result may be off before it is rounded, relative to itself and to the largest element.
 _ERROR = {DataType.DOUBLE: 1e-13, DataType.COMPLEX128: 1e-13}
 _FLOAT32_ERROR = 4e-6
-
-
-def widened(type: TypeText) -> TypeText:
-    """The type in which the reference computes."""
-    dtype = type.dtype
-    if dtype.is_float:
-        return type.with_dtype(DataType.DOUBLE)
-    if dtype in COMPLEX:
-        return type.with_dtype(DataType.COMPLEX128)
-    return type
-
-
-def widen_value(value: Any) -> Any:
-    if isinstance(value, list):
-        return [widen_value(item) for item in value]
-    dtype = DataType.from_numpy(value.dtype)
-    return value.astype(widened(TypeText(f"tensor({dtype.onnx_name})")).dtype.numpy)
 
 
 class References:

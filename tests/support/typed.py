@@ -65,6 +65,28 @@ Binding = dict[str, TypeText]
 """What each type parameter of a schema stands for."""
 
 
+def widened(type: TypeText) -> TypeText:
+    """The type in which references compute."""
+    dtype = type.dtype
+    if dtype.is_float:
+        return type.with_dtype(DataType.DOUBLE)
+    if dtype in COMPLEX:
+        return type.with_dtype(DataType.COMPLEX128)
+    return type
+
+
+def widen_value(value: Any) -> Any:
+    """A value of whatever structure with the elements of `widened`."""
+    if isinstance(value, list):
+        return [widen_value(item) for item in value]
+    if isinstance(value, dict):
+        return {key: widen_value(item) for key, item in value.items()}
+    if value is None:
+        return None
+    dtype = DataType.from_numpy(value.dtype)
+    return value.astype(widened(TypeText(f"tensor({dtype.onnx_name})")).dtype.numpy)
+
+
 def integer_range(dtype: DataType) -> tuple[int, int]:
     bits = int(re.sub(r"\D", "", dtype.onnx_name))
     if dtype.name.startswith("U"):
@@ -265,7 +287,7 @@ def bindings(case: Case) -> Iterator[Binding]:
 
 @dataclass
 class Call:
-    """One node of a model that `node_model` made: its binding and the names and arrays it is fed."""
+    """One node of a model that `node_model` made: its binding, and what it is fed."""
 
     case: Case
     binding: Binding

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from tests.support.operators import references
 from tests.support.operators.case import case, dtype_number
 from tests.support.typed import fixed, numbers
 
@@ -46,7 +47,7 @@ CASES = [
     case("LpPool", _IMAGE, kernel_shape=[2, 2]),
     case("GlobalAveragePool", _IMAGE),
     case("GlobalMaxPool", _IMAGE),
-    case("GlobalLpPool", _IMAGE),
+    case("GlobalLpPool", _IMAGE, expect=references.by(references.global_lp_pool)),
     case(
         "MaxUnpool",
         numbers(1, 1, 2, 2),
@@ -70,7 +71,12 @@ CASES = [
         output_width=2,
         sampling_ratio=2,
     ),
-    case("AffineGrid", numbers(2, 2, 3, **_FRACTION), fixed([2, 3, 3, 4])),
+    case(
+        "AffineGrid",
+        numbers(2, 2, 3, **_FRACTION),
+        fixed([2, 3, 3, 4]),
+        expect=references.by(references.affine_grid),
+    ),
     case(
         "NonMaxSuppression",
         fixed([[[0, 0, 1, 1], [0, 0, 1, 1.125], [0, 2, 1, 3]]]),

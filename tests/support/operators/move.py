@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bascule.ir.dtype import DataType
+from tests.support.operators import references
 from tests.support.operators.case import case, dtype_number
 from tests.support.typed import (
-    COMPLEX,
     Binding,
+    Call,
     Fixed,
     Numbers,
     fixed,
@@ -20,6 +23,8 @@ from tests.support.typed import (
 
 _MATRIX = numbers(3, 5)
 _IMAGE = numbers(1, 4, 4, 6)
+_PIXELS = numbers(1, 4, 4, 6, integers=(-(2**40), 2**40))
+_PLACES = numbers(1, 3, 2, 2, low=-1, high=1)
 
 
 def _same_width(binding: Binding) -> bool:
@@ -35,8 +40,31 @@ def _constant(material: Numbers | Fixed, parameter: str):
     return make
 
 
-def _ordered(binding: Binding) -> bool:
-    return binding["T1"].dtype not in (*COMPLEX, DataType.STRING)
+def _constants(call: Call) -> list[Any]:
+    return [_MATRIX(call.binding["T"].dtype, np.random.default_rng(0))]
+
+
+def _bits(call: Call) -> list[Any]:
+    """The bits as the other type; of packed integers the value that they stand for."""
+    [x] = call.inputs
+    to = call.binding["T2"].dtype
+    if to.bits >= 8:
+        return [x.view(to.numpy)]
+    bits = x.view(np.uint8) & (2**to.bits - 1)
+    if to.is_float:
+        return [bits.view(to.numpy)]
+    sign = 0 if to.name.startswith("U") else 2 ** (to.bits - 1)
+    return [((bits.astype(np.int64) ^ sign) - sign).astype(to.numpy)]
+
+
+def _numeric(binding: Binding) -> bool:
+    """Text cannot be interpolated."""
+    return binding["T1"].dtype is not DataType.STRING
+
+
+def _nearest(x: Any, roi: None, scales: Any) -> Any:
+    """One and a half times as high, half as wide."""
+    return x[:, :, [0, 0, 1, 2, 2, 3]][:, :, :, [0, 2, 4]]
 
 
 CASES = [
@@ -62,32 +90,97 @@ CASES = [
     case("Expand", numbers(3, 1), fixed([2, 3, 5])),
     case("Tile", _MATRIX, fixed([2, 3])),
     case("Pad", _MATRIX, fixed([1, 2, 0, 1]), fixed(1)),
-    case("Pad", _MATRIX, fixed([1, 2, 0, 1]), label="default"),
+    case(
+        "Pad",
+        _MATRIX,
+        fixed([1, 2, 0, 1]),
+        label="default",
+        expect=references.plainly(references.constant_padded),
+    ),
     case("Pad", _MATRIX, fixed([1, 2]), None, fixed([-1]), label="reflect", mode="reflect"),
     case("Pad", _MATRIX, fixed([1, 2]), None, fixed([0]), label="edge", mode="edge"),
     case("Pad", _MATRIX, fixed([1, 2]), None, fixed([1]), label="wrap", mode="wrap"),
-    case("CenterCropPad", _MATRIX, fixed([5, 3])),
+    case(
+        "CenterCropPad",
+        _MATRIX,
+        fixed([5, 3]),
+        expect=references.by(references.center_padded),
+    ),
     case("Compress", _MATRIX, fixed([1, 0, 1]), axis=0),
     case("NonZero", small(3, 5, high=1, step=1)),
-    case("Trilu", _MATRIX, fixed(1)),
-    case("Trilu", _MATRIX, label="lower", upper=0),
+    case("Trilu", _MATRIX, fixed(1), expect=references.triangle(True)),
+    case("Trilu", _MATRIX, label="lower", expect=references.triangle(False), upper=0),
     case("ReverseSequence", _MATRIX, fixed([2, 5, 1]), batch_axis=0, time_axis=1),
     case("DepthToSpace", _IMAGE, blocksize=2),
     case("DepthToSpace", _IMAGE, label="CRD", blocksize=2, mode="CRD"),
     case("SpaceToDepth", _IMAGE, blocksize=2),
-    case("Col2Im", numbers(1, 4, 6), fixed([4, 6]), fixed([2, 2]), strides=[2, 2]),
+    case(
+        "Col2Im",
+        numbers(1, 4, 6),
+        fixed([4, 6]),
+        fixed([2, 2]),
+        expect=references.by(references.overlapped),
+        strides=[2, 2],
+    ),
+    case(
+        "Col2Im",
+        numbers(1, 9, 2),
+        fixed([5, 3]),
+        fixed([3, 3]),
+        label="overlap",
+        expect=references.by(references.overlapped),
+        strides=[2, 2],
+    ),
     case("Unique", small(3, 5, high=2, step=1), outputs=4),
-    case("Unique", small(6, 2, high=1, step=1), outputs=4, label="axis", axis=0),
-    case("OneHot", fixed([1, 0, 2, -1]), fixed(3), fixed([1, 2])),
+    case(
+        "Unique",
+        small(6, 2, high=1, step=1),
+        outputs=4,
+        label="axis",
+        expect=references.by(references.unique_rows),
+        axis=0,
+    ),
+    case(
+        "OneHot",
+        fixed([1, 0, 2, -1]),
+        fixed(3),
+        fixed([1, 2]),
+        expect=references.by(references.one_hot),
+    ),
     case("EyeLike", _MATRIX, k=1, dtype=dtype_number("T2")),
     case("ConstantOfShape", fixed([2, 3]), value=_constant(fixed([1]), "T2")),
-    case("Constant", value=_constant(_MATRIX, "T")),
+    case("Constant", expect=_constants, value=_constant(_MATRIX, "T")),
     case("Range", fixed(1), fixed(11), fixed(3)),
-    case("BitCast", _MATRIX, allows=_same_width, to=dtype_number("T2")),
-    case("Resize", _IMAGE, None, fixed([1, 1, 1.5, 0.5]), allows=_ordered, mode="linear"),
-    case("Resize", _IMAGE, None, fixed([1, 1, 1.5, 0.5]), label="nearest", mode="nearest"),
-    case("GridSample", _IMAGE, numbers(1, 3, 2, 2, low=-1, high=1), allows=_ordered),
+    case("BitCast", _MATRIX, expect=_bits, allows=_same_width, to=dtype_number("T2")),
     case(
-        "GridSample", _IMAGE, numbers(1, 3, 2, 2, low=-1, high=1), label="nearest", mode="nearest"
+        "Resize",
+        _PIXELS,
+        None,
+        fixed([1, 1, 2, 0.5]),
+        allows=_numeric,
+        expect=references.interpolated,
+        mode="linear",
     ),
+    case(
+        "Resize",
+        _IMAGE,
+        None,
+        fixed([1, 1, 1.5, 0.5]),
+        label="nearest",
+        expect=references.plainly(_nearest),
+        mode="nearest",
+    ),
+    case(
+        "Resize",
+        _PIXELS,
+        fixed([0, 0, 0.25, 0.25, 1, 1, 1, 0.75]),
+        fixed([1, 1, 1, 0.5]),
+        label="crop",
+        allows=_numeric,
+        expect=references.interpolated,
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+    ),
+    case("GridSample", _PIXELS, _PLACES, allows=_numeric, expect=references.interpolated),
+    case("GridSample", _IMAGE, _PLACES, label="nearest", mode="nearest"),
 ]

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+from tests.support.operators import references
 from tests.support.operators.case import case, dtype_number
 from tests.support.typed import fixed, numbers, small
 
-
 CASES = [
-    case("Cast", small(3, 5, digits=True), to=dtype_number("T2")),
-    case("CastLike", small(3, 5, digits=True), fixed(1)),
-    case("QuantizeLinear", numbers(3, 5), fixed(0.5), fixed(0)),
-    case("DequantizeLinear", numbers(3, 5), fixed(0.5), fixed(0), output_dtype=dtype_number("T3")),
+    case("Cast", small(3, 5, digits=True), expect=references.cast, to=dtype_number("T2")),
+    case("CastLike", small(3, 5, digits=True), fixed(1), expect=references.cast),
+    case("QuantizeLinear", numbers(3, 5), fixed(2), fixed(0), expect=references.unwidened),
+    case("DequantizeLinear", numbers(3, 5), fixed(2), fixed(0), output_dtype=dtype_number("T3")),
     case("DynamicQuantizeLinear", numbers(3, 5), outputs=3),
     case(
         "QLinearMatMul",

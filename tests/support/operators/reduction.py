@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from tests.support.operators.case import case
+import numpy as np
+
+from tests.support.operators import references
+from tests.support.operators.case import case, dtype_number
 from tests.support.typed import fixed, numbers, small
 
 _ROWS = numbers(2, 3, 4)
@@ -54,14 +57,39 @@ CASES = [
         training_mode=1,
     ),
     case("InstanceNormalization", numbers(2, 3, 5), numbers(3), numbers(3)),
-    case("GroupNormalization", numbers(2, 4, 5), numbers(4), numbers(4), num_groups=2),
+    case(
+        "GroupNormalization",
+        numbers(2, 4, 5),
+        numbers(4),
+        numbers(4),
+        expect=references.by(references.group_normalization),
+        num_groups=2,
+    ),
     case("LayerNormalization", numbers(2, 3, 5), numbers(5), numbers(5)),
-    case("LayerNormalization", numbers(2, 3, 5), numbers(5), outputs=3, label="statistics"),
+    case(
+        "LayerNormalization",
+        numbers(2, 3, 5),
+        numbers(5),
+        outputs=3,
+        label="statistics",
+        expect=references.by(references.layer_normalization),
+        stash_type=dtype_number("U"),
+    ),
     case("RMSNormalization", numbers(2, 3, 5), numbers(5)),
     case("LpNormalization", numbers(2, 3, 5), axis=1),
-    case("LpNormalization", numbers(2, 3, 5), label="p1", p=1),
-    case("MeanVarianceNormalization", numbers(2, 3, 4, 4)),
-    case("LRN", numbers(2, 5, 3, 3), size=3),
+    case(
+        "LpNormalization",
+        numbers(2, 3, 5),
+        label="p1",
+        expect=references.by(lambda x: x / np.abs(x).sum(-1, keepdims=True)),
+        p=1,
+    ),
+    case(
+        "MeanVarianceNormalization",
+        numbers(2, 3, 4, 4),
+        expect=references.by(references.mean_variance_normalization),
+    ),
+    case("LRN", numbers(2, 5, 3, 3), expect=references.by(references.local_response), size=3),
     case("NegativeLogLikelihoodLoss", numbers(3, 5), fixed([1, 0, 4]), numbers(5, low=0.0625)),
     case(
         "SoftmaxCrossEntropyLoss",
