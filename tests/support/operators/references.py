@@ -88,13 +88,15 @@ def cast(call: Call) -> list[Any]:
         return [x]
     if to is DataType.STRING:
         return [np.frompyfunc(lambda element: _text(element, source), 1, 1)(x)]
-    if source is not DataType.STRING:
-        return unwidened(call)
-    numbers = x.astype(np.int64)
-    if to is not DataType.FLOAT8E8M0:
-        return [numbers.astype(to.numpy)]
-    # It has no zero: the smallest power of two is next to it. Between two it goes up.
-    return [2.0 ** np.ceil(np.log2(np.maximum(numbers, 2.0**-127)))]
+    exact = x.astype(np.int64 if source is DataType.STRING else np.float32)
+    if to is DataType.BOOL:
+        return [exact != 0]
+    if to.is_integer:
+        return [exact.astype(np.int64).astype(to.numpy)]
+    if to is DataType.FLOAT8E8M0:
+        # It has no zero: the smallest power of two is next to it. Between two it goes up.
+        return [2.0 ** np.ceil(np.log2(np.maximum(np.abs(exact), 2.0**-127)))]
+    return [exact.astype(np.float32).astype(to.numpy)]
 
 
 def _text(element: Any, dtype: DataType) -> str:
