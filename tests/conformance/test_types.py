@@ -9,11 +9,10 @@ and asks for a value between the two. Integers, booleans and strings must be equ
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
+import onnx.defs
 import pytest
 from onnx.reference import ReferenceEvaluator
 
@@ -51,7 +50,10 @@ class References:
         feeds = {name: widen_value(value) for name, value in call.feeds.items()}
         key = (
             *(type.text for type in wide.values()),
-            *(str(v) if isinstance(v, list) or v.dtype == object else v.tobytes() for v in feeds.values()),
+            *(
+                str(v) if isinstance(v, list) or v.dtype == object else v.tobytes()
+                for v in feeds.values()
+            ),
         )
         if key not in self.known:
             self.known[key] = self.compute(wide, list(feeds.values()))
@@ -71,6 +73,11 @@ def check(actual: Any, expected: Any, type: TypeText, tolerance: float) -> None:
     """Raise AssertionError unless `actual` is `expected`, rounded once to its type."""
     if expected is None or actual is None:
         assert actual is expected
+        return
+    if isinstance(expected, dict):
+        assert isinstance(actual, dict) and list(actual) == list(expected)
+        actual, expected = list(actual.values()), list(expected.values())
+        check(np.array(actual, type.dtype.numpy), np.array(expected), type, tolerance)
         return
     if isinstance(expected, list):
         assert isinstance(actual, list) and len(actual) == len(expected)
@@ -99,11 +106,35 @@ def check_rounded(actual: Any, expected: Any, dtype: DataType, tolerance: float)
     margin = error * (np.abs(exact) + finite.max(initial=0) / 4)
     with np.errstate(all="ignore"):
         low, high = (
-            bound.astype(actual.dtype).astype(np.float64) for bound in (exact - margin, exact + margin)
+            bound.astype(actual.dtype).astype(np.float64)
+            for bound in (exact - margin, exact + margin)
         )
     values = actual.astype(np.float64)
-    fine = ((low <= values) & (values <= high)) | (np.isnan(values) & np.isnan(exact)) | (values == exact)
+    fine = (
+        ((low <= values) & (values <= high))
+        | (np.isnan(values) & np.isnan(exact))
+        | (values == exact)
+    )
     assert fine.all(), f"{values[~fine][:4]}, expected {exact[~fine][:4]}"
+
+
+def test_every_type_has_a_case() -> None:
+    """Of every operator, each type that each type parameter allows."""
+    tried = {
+        (case.domain, case.op_type, parameter, type.text)
+        for case in CASES
+        for binding in bindings(case)
+        for parameter, type in binding.items()
+    }
+    named = {(case.domain, case.op_type) for case in CASES}
+    for schema in onnx.defs.get_all_schemas():
+        assert (schema.domain, schema.name) in named
+        if schema.deprecated:
+            continue
+        for constraint in schema.type_constraints:
+            for text in constraint.allowed_type_strs:
+                key = (schema.domain, schema.name, constraint.type_param_str, text)
+                assert key in tried, key
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -119,7 +150,9 @@ def test_every_type(case: Case) -> None:
     for call in calls:
         for index, (name, expected) in enumerate(zip(call.outputs, references.outputs(call))):
             try:
-                check(results[name], expected, case.output_type(index, call.binding), case.tolerance)
+                check(
+                    results[name], expected, case.output_type(index, call.binding), case.tolerance
+                )
             except AssertionError as error:
                 types = ", ".join(f"{k}={v.text}" for k, v in call.binding.items())
                 wrong.append(f"{types}: output {index}: {error}")

@@ -45,6 +45,14 @@ class TypeText:
     def is_sequence(self) -> bool:
         return "seq" in self.containers
 
+    @property
+    def is_map(self) -> bool:
+        return self.containers == ("map",)
+
+    def key(self, number: int) -> Any:
+        """A key of a map."""
+        return number if "map(int64" in self.text else f"key{number}"
+
     def with_dtype(self, dtype: DataType) -> TypeText:
         return TypeText(re.sub(r"\w+(\)+)$", rf"{dtype.onnx_name}\1", self.text))
 
@@ -81,8 +89,8 @@ def widen_value(value: Any) -> Any:
         return [widen_value(item) for item in value]
     if isinstance(value, dict):
         return {key: widen_value(item) for key, item in value.items()}
-    if value is None:
-        return None
+    if not isinstance(value, np.ndarray):
+        return value
     dtype = DataType.from_numpy(value.dtype)
     return value.astype(widened(TypeText(f"tensor({dtype.onnx_name})")).dtype.numpy)
 
@@ -190,8 +198,11 @@ Reference = Callable[..., Any]
 
 
 def fill(material: Material, type: TypeText, seed: int) -> Any:
-    """A value of the type; a sequence has two items."""
+    """A value of the type; a sequence has two items, a map the keys 1 to n."""
     random = np.random.default_rng(seed)
+    if type.is_map:
+        elements = material(type.dtype, random).tolist()
+        return {type.key(number): element for number, element in enumerate(elements, 1)}
     if type.is_sequence:
         return [material(type.dtype, random) for _ in range(2)]
     return material(type.dtype, random)
@@ -218,10 +229,18 @@ class Case:
     tolerance: float = 1.0
     captured: Material | None = None
     """What nested graphs read from outside, as an input of the type that `V` stands for."""
+    parameters: tuple[str, ...] = ()
+    """The type parameters of the inputs, where the schema has one for all of them."""
+    opset: int | None = None
+    """The opset of a deprecated operator; None for the newest."""
+    before: Callable[[list[str]], tuple[list[onnx.NodeProto], dict[str, Any]]] | None = None
+    """Nodes that come first, and attributes that name values, by the names of the inputs."""
     label: str = ""
 
     @functools.cached_property
     def schema(self) -> OpSchema:
+        if self.opset is not None:
+            return onnx.defs.get_schema(self.op_type, self.opset, self.domain)
         return onnx.defs.get_schema(self.op_type, domain=self.domain)
 
     @property
@@ -229,6 +248,8 @@ class Case:
         return f"{self.op_type}-{self.label}" if self.label else self.op_type
 
     def input_type(self, index: int, binding: Binding) -> TypeText:
+        if self.parameters:
+            return binding[self.parameters[index]]
         return _formal_type(self.schema.inputs, index, binding)
 
     def output_type(self, index: int, binding: Binding) -> TypeText:
@@ -268,7 +289,7 @@ def used_parameters(case: Case) -> dict[str, list[TypeText]]:
         if m is not None
     ]
     formals += [schema.outputs[min(i, len(schema.outputs) - 1)] for i in range(case.outputs)]
-    used = {formal.type_str for formal in formals}
+    used = {formal.type_str for formal in formals} | set(case.parameters)
     return {
         constraint.type_param_str: [TypeText(text) for text in sorted(constraint.allowed_type_strs)]
         for constraint in schema.type_constraints
@@ -309,7 +330,7 @@ def node_model(case: Case, chosen: Sequence[Binding]) -> tuple[onnx.ModelProto, 
             names.append(name)
             type = case.input_type(index, binding)
             feeds[name] = value
-            shape = None if type.is_sequence else value.shape
+            shape = None if type.containers else value.shape
             graph_inputs.append(helper.make_value_info(name, type.proto(shape)))
         results = [f"y{number}_{index}" for index in range(case.outputs)]
         for index, name in enumerate(results):
@@ -322,6 +343,10 @@ def node_model(case: Case, chosen: Sequence[Binding]) -> tuple[onnx.ModelProto, 
             feeds[captured] = fill(case.captured, binding["V"], 100)
             graph_inputs.append(helper.make_value_info(captured, binding["V"].proto()))
         attributes = case.attributes_for(binding, captured)
+        if case.before is not None:
+            first, naming = case.before(names)
+            nodes.extend(first)
+            attributes |= naming
         nodes.append(
             helper.make_node(
                 case.op_type, names, results, f"node{number}", domain=case.domain, **attributes
@@ -329,9 +354,10 @@ def node_model(case: Case, chosen: Sequence[Binding]) -> tuple[onnx.ModelProto, 
         )
         calls.append(Call(case, binding, arrays, feeds, results))
     graph = helper.make_graph(nodes, "types", graph_inputs, graph_outputs)
-    opsets = [helper.make_opsetid("", onnx.defs.onnx_opset_version())]
-    if case.domain:
-        opsets.append(helper.make_opsetid(case.domain, case.schema.since_version))
+    versions = {"": onnx.defs.onnx_opset_version()}
+    if case.opset is not None or case.domain:
+        versions[case.domain] = case.opset or case.schema.since_version
+    opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
     return helper.make_model(graph, opset_imports=opsets), calls
 
 

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """At least one case for every operator of the standard."""
 
-from tests.support.operators import control, elementwise, image, move, numeric, reduction, text
+from tests.support.operators import (
+    control,
+    elementwise,
+    image,
+    ml,
+    move,
+    numeric,
+    preview,
+    reduction,
+    text,
+)
 
 CASES = [
     *elementwise.CASES,
@@ -11,4 +21,6 @@ CASES = [
     *numeric.CASES,
     *control.CASES,
     *text.CASES,
+    *ml.CASES,
+    *preview.CASES,
 ]

@@ -7,7 +7,19 @@ from typing import Any
 
 from tests.support.typed import Case, Material
 
-_OPTIONS = ("outputs", "label", "domain", "allows", "expect", "own", "tolerance", "captured")
+_OPTIONS = (
+    "outputs",
+    "label",
+    "domain",
+    "allows",
+    "expect",
+    "own",
+    "tolerance",
+    "captured",
+    "parameters",
+    "opset",
+    "before",
+)
 
 
 def case(op_type: str, *inputs: Material | None, **options: Any) -> Case:

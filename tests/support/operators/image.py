@@ -21,6 +21,7 @@ def _recurrent(op_type: str, gates: int, states: int):
         numbers(1, gates * 3, 4, **_FRACTION),
         numbers(1, gates * 3, 3, **_FRACTION),
         numbers(1, 2 * gates * 3, **_FRACTION),
+        fixed([3, 2]),
         outputs=states,
         hidden_size=3,
         own=True,
@@ -28,6 +29,7 @@ def _recurrent(op_type: str, gates: int, states: int):
 
 
 CASES = [
+    case("ImageDecoder", references.Bitmap(), expect=references.pixels),
     case("Conv", _IMAGE, numbers(4, 3, 3, 3), numbers(4), pads=[1, 1, 1, 1]),
     case("Conv", _IMAGE, numbers(3, 1, 3, 2), label="depthwise", group=3),
     case("Conv", numbers(2, 3, 7), numbers(4, 3, 3), label="1d", strides=[2]),
@@ -91,6 +93,14 @@ CASES = [
     case("Attention", _HEADS, numbers(2, 2, 5, 4), numbers(2, 2, 5, 6), numbers(3, 5)),
     case("RotaryEmbedding", _HEADS, numbers(2, 3, 2), numbers(2, 3, 2)),
     case(
+        "RotaryEmbedding",
+        _HEADS,
+        numbers(7, 2),
+        numbers(7, 2),
+        fixed([[0, 1, 2], [6, 3, 4]]),
+        label="positions",
+    ),
+    case(
         "LinearAttention",
         numbers(2, 3, 8, **_FRACTION),
         numbers(2, 3, 8, **_FRACTION),
@@ -103,6 +113,7 @@ CASES = [
         kv_num_heads=2,
     ),
     case("DFT", numbers(2, 5, 1), None, fixed(1)),
+    case("DFT", numbers(2, 5, 1), fixed(4), fixed(1), label="length"),
     case("DFT", numbers(2, 5, 2), None, fixed(1), label="inverse", inverse=1),
     case("STFT", _SIGNAL, fixed(4), numbers(4), fixed(4)),
     *(

@@ -83,6 +83,14 @@ CASES = [
     case("GatherElements", _MATRIX, fixed([[0, 1, 2, 0, -1]]), axis=0),
     case("GatherND", _MATRIX, fixed([[0, 4], [2, 1]])),
     case("ScatterElements", _MATRIX, fixed([[0, 1, 2, 0, -1]]), numbers(1, 5)),
+    case(
+        "Scatter",
+        _MATRIX,
+        fixed([[0, 1, 2, 0, -1]]),
+        numbers(1, 5),
+        opset=10,
+        expect=references.plainly(references.scattered),
+    ),
     case("ScatterND", _MATRIX, fixed([[0, 4], [2, 1]]), numbers(2)),
     case(
         "TensorScatter", numbers(2, 4, 3), numbers(2, 2, 3), fixed([1, 3]), mode="circular", axis=1
@@ -152,6 +160,14 @@ CASES = [
     case("Constant", expect=_constants, value=_constant(_MATRIX, "T")),
     case("Range", fixed(1), fixed(11), fixed(3)),
     case("BitCast", _MATRIX, expect=_bits, allows=_same_width, to=dtype_number("T2")),
+    case(
+        "Upsample",
+        _IMAGE,
+        fixed([1, 1, 2, 3]),
+        opset=9,
+        expect=references.plainly(lambda x, scales: x.repeat(2, axis=2).repeat(3, axis=3)),
+        mode="nearest",
+    ),
     case(
         "Resize",
         _PIXELS,

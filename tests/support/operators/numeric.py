@@ -23,6 +23,7 @@ CASES = [
         fixed(0),
         fixed(2),
         fixed(1),
+        expect=references.quantized_product,
     ),
     case(
         "QLinearConv",
@@ -34,6 +35,7 @@ CASES = [
         fixed(0),
         fixed(2),
         fixed(1),
+        numbers(3, integers=(-1000, 1000)),
     ),
     case("MatMulInteger", numbers(3, 4), numbers(4, 5), fixed(1), fixed(2)),
     case("ConvInteger", numbers(1, 2, 5, 5), numbers(3, 2, 3, 3), fixed(1)),

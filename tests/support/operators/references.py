@@ -6,11 +6,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from onnx.reference import ReferenceEvaluator
+from PIL import Image
 
 from bascule.ir.dtype import DataType
 from tests.support.typed import (
@@ -57,19 +60,29 @@ def unwidened(call: Call) -> list[Any]:
         return list(ReferenceEvaluator(model).run(None, alone.feeds))
 
 
+def _run_in_double(call: Call, parameter: str, x: Array) -> list[Any]:
+    """The call by onnx.reference, with `x` in float64 for the first input."""
+    wide = {name: widened(bound) for name, bound in call.binding.items()}
+    model, [alone] = node_model(call.case, [wide | {parameter: TypeText("tensor(double)")}])
+    values = [x.astype(np.float64), *list(call.feeds.values())[1:]]
+    feeds = {
+        name: value.astype(alone.feeds[name].dtype) for name, value in zip(alone.feeds, values)
+    }
+    with np.errstate(all="ignore"):
+        return list(ReferenceEvaluator(model).run(None, feeds))
+
+
+def in_double(parameter: str) -> Callable[[Call], list[Any]]:
+    """For operators that compute in floats whatever the type of their input."""
+    return lambda call: _run_in_double(call, parameter, call.inputs[0])
+
+
 def interpolated(call: Call) -> list[Any]:
     """By onnx.reference in float64, rounded to nearest, ties to even, into the type's range."""
     dtype = call.case.input_type(0, call.binding).dtype
-    wide = {name: widened(bound) for name, bound in call.binding.items()}
-    model, [alone] = node_model(call.case, [wide | {"T1": TypeText("tensor(double)")}])
 
     def run(x: Array) -> Array:
-        values = [x.astype(np.float64), *list(call.feeds.values())[1:]]
-        feeds = {
-            name: value.astype(alone.feeds[name].dtype) for name, value in zip(alone.feeds, values)
-        }
-        [result] = ReferenceEvaluator(model).run(None, feeds)
-        return np.asarray(result)
+        return np.asarray(_run_in_double(call, "T1", x)[0])
 
     x = call.inputs[0]
     if dtype in COMPLEX:
@@ -99,6 +112,18 @@ def cast(call: Call) -> list[Any]:
     return [exact.astype(np.float32).astype(to.numpy)]
 
 
+def quantized_product(call: Call) -> list[Any]:
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (
+        x.astype(np.float64) for x in call.inputs
+    )
+    result = ((a - a_zero) * a_scale) @ ((b - b_zero) * b_scale) / y_scale
+    dtype = call.case.output_type(0, call.binding).dtype
+    if dtype.is_float:
+        largest = float(ml_dtypes.finfo(dtype.numpy).max)
+        return [np.clip(result + y_zero, -largest, largest)]
+    return [np.clip(np.rint(result) + y_zero, *integer_range(dtype))]
+
+
 def _text(element: Any, dtype: DataType) -> str:
     if not dtype.is_float:
         return str(element)
@@ -107,6 +132,25 @@ def _text(element: Any, dtype: DataType) -> str:
         if np.array(float(text)).astype(dtype.numpy) == element:
             break
     return str(float(text))
+
+
+class Bitmap:
+    """Pixels as the bytes of a BMP file."""
+
+    def __call__(self, dtype: DataType, random: np.random.Generator) -> Array:
+        stream = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (3, 5, 3), np.uint8)).save(stream, "BMP")
+        return np.frombuffer(stream.getvalue(), dtype.numpy)
+
+
+def pixels(call: Call) -> list[Any]:
+    return [np.asarray(Image.open(io.BytesIO(call.inputs[0].tobytes())))]
+
+
+def scattered(x: Array, indices: Array, updates: Array) -> Array:
+    result = x.copy()
+    np.put_along_axis(result, indices.astype(np.int64), updates, 0)
+    return result
 
 
 def nothing(x: Array) -> Any:
