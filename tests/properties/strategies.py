@@ -42,11 +42,11 @@ TAME = ("plain", "whole")
 def shapes(
     draw: st.DrawFn, least: int = 0, most: int = 6, limit: int = 1100, empty: bool = True
 ) -> Shape:
-    """A shape of `least` to `most` axes and at most `limit` elements."""
+    """A shape of `least` to `most` axes and at most `limit` elements, not counting empty axes."""
     rank = draw(st.integers(least, most))
     shape: list[int] = []
     for _ in range(rank):
-        room = limit // max(math.prod(shape), 1)
+        room = limit // math.prod(max(s, 1) for s in shape)
         sides = [s for s in _SIDES if s <= room and (s or empty)]
         shape.append(draw(st.sampled_from(sides)))
     return tuple(draw(st.permutations(shape))) if rank > 1 else tuple(shape)
