@@ -36,6 +36,8 @@ FLAVOURS = ("plain", "whole", "wide", "special", "bits")
 FINITE = ("plain", "whole", "wide")
 TAME = ("plain", "whole")
 """Numbers of ordinary size, whose sums and products stay in range."""
+HOLED = ("plain", "whole", "holed")
+"""These, with some NaN and infinities in their midst."""
 
 
 @st.composite
@@ -135,6 +137,9 @@ def _floats(
         return plain.astype(dtype)
     if flavour == "whole":
         return np.asarray(np.round(plain)).astype(dtype)
+    if flavour == "holed":
+        hole = generator.choice([np.nan, np.inf, -np.inf, -0.0], size=shape)
+        return np.asarray(np.where(generator.random(shape) < 0.05, hole, plain)).astype(dtype)
     if flavour == "wide":  # subnormal numbers and almost infinite ones too
         low, high = math.log2(float(info.smallest_subnormal)), math.log2(float(info.max)) - 0.01
         sign = np.where(generator.random(shape) < 0.5, -1.0, 1.0)
