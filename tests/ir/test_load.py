@@ -73,6 +73,11 @@ def test_bytes_are_not_copied() -> None:
     assert constant.raw.obj is data
 
 
+def test_format_of_onnxruntime() -> None:
+    with pytest.raises(InvalidProtobuf, match="onnxruntime's own format"):
+        load_model(b"\x18\0\0\0ORTM" + bytes(16))
+
+
 def test_bad_sources(tmp_path: Path) -> None:
     with pytest.raises(NoSuchFile, match=r"failed\. File doesn't exist"):
         load_model(tmp_path / "none.onnx")
