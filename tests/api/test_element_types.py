@@ -156,7 +156,7 @@ def test_single_elements(dtype: DataType) -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    [d for d in NUMBERS if d.numpy.itemsize > 1 and d is not DataType.BFLOAT16],
+    [d for d in NUMBERS if d.numpy.itemsize > 1],
     ids=lambda dtype: dtype.onnx_name,
 )
 def test_the_other_byte_order(dtype: DataType) -> None:
@@ -241,7 +241,7 @@ def test_another_type_is_refused(dtype: DataType) -> None:
             f"Actual: (tensor({other.onnx_name})) , expected: (tensor({dtype.onnx_name}))"
             in message
         )
-        assert "input=x" in message.replace("'", "").replace(": ", "=")
+        assert "[input: x;" in message
 
 
 @pytest.mark.parametrize("kind", ["datetime64[s]", "timedelta64[s]", "V4", "i4,f4"])
