@@ -164,7 +164,7 @@ def _rows(graph: Graph, assignments: dict[Node, Assignment], inside: str = "") -
         assert assignment.provider is not None
         yield _row(node, assignment, assignment.provider, inside)
         for key, nested in node.attributes.items():
-            if isinstance(nested, Graph):
+            if isinstance(nested, Graph) and node.domain != FUSED_DOMAIN:  # which is one kernel
                 found = assign(nested, [assignment.provider])
                 yield from _rows(nested, found, f"{inside}{node.name}.{key}/")
 

@@ -19,7 +19,7 @@ import onnx.defs
 
 import bascule
 from bascule.ir.dtype import DataType
-from tests.support.operators import CASES
+from tests.support.operators import CASES, contrib
 from tests.support.typed import Binding, Case, TypeText, bindings, node_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
@@ -173,6 +173,8 @@ def versions(domain: str, op_type: str) -> str:
         for schema in onnx.defs.get_all_schemas_with_history()
         if (schema.domain, schema.name) == (domain, op_type)
     ]
+    if domain == contrib.DOMAIN:
+        return "1"
     return ", ".join(
         f"{schema.since_version} (deprecated)" if schema.deprecated else str(schema.since_version)
         for schema in sorted(schemas, key=lambda schema: schema.since_version)
@@ -204,8 +206,9 @@ def page() -> str:
         if len(group) > 1
     ]
     text = [_HEAD.format(legend="\n".join(legend), onnx=onnx.__version__)]
-    for domain in sorted({case.domain for case in CASES}):
-        text.extend(table(domain, [case for case in CASES if case.domain == domain]))
+    cases = [*CASES, *contrib.CASES]
+    for domain in sorted({case.domain for case in cases}):
+        text.extend(table(domain, [case for case in cases if case.domain == domain]))
     return "".join(text)
 
 

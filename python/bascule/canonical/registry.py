@@ -68,6 +68,11 @@ def asks_for_types(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> boo
     return any(step.types and step.since <= version <= step.until for step in steps)
 
 
+def operators(domain: str) -> set[str]:
+    """Operators of a domain that have rewrites."""
+    return {op_type for known, op_type in _steps if known == domain}
+
+
 def outside_standard() -> set[str]:
     """Operators of the default domain that are accepted where the opset in force has none."""
     return {
