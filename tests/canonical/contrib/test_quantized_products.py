@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from .quantized import Array, assert_close_steps, run_bascule, run_onnxruntime
 from .test_quantized_qlinear import BYTES, KINDS, random_bytes, scale
