@@ -13,6 +13,7 @@ from bascule.canonical.registry import rewrites
 from bascule.ir import check
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
 from bascule.providers.base import Provider
+from bascule.providers.cpu.host import has_host_function
 from bascule.providers.partition import assign
 
 _LISTED = 40
@@ -70,6 +71,8 @@ def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
     if (node.domain, node.op_type, node.overload) in model.functions:
         return True
     if node.domain == FUSED_DOMAIN or rewrites(node.op_type, 0, node.domain):
+        return True
+    if has_host_function(node.op_type, node.domain):
         return True
     opset = imports.get(node.domain)
     return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
