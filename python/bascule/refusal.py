@@ -12,6 +12,7 @@ from bascule import errors
 from bascule.ir import check
 from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node
 from bascule.providers.base import Provider
+from bascule.providers.cpu.host import has_host_function
 from bascule.providers.partition import assign
 
 _LISTED = 40
@@ -73,6 +74,8 @@ def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
     if node.domain == ONNX_DOMAIN and node.op_type in check.OUTSIDE_STANDARD:
         return True
     if node.domain in check.UNCHECKED_DOMAINS:  # the providers tell
+        return True
+    if has_host_function(node.op_type, node.domain):
         return True
     opset = imports.get(node.domain)
     return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
