@@ -104,6 +104,82 @@ py::object tensor_to_python(Tensor tensor, Memory memory) {
   return result;
 }
 
+// A dict from int or str to scalars of one type; `dtype` is that of an empty one.
+Value map_from(const py::dict& dict, DType dtype) {
+  std::vector<int64_t> integers;
+  std::vector<std::string> strings;
+  const auto count = static_cast<int64_t>(dict.size());
+  Tensor values = Tensor::allocate(dtype, Shape{count});
+  int64_t next = 0;
+  for (const auto& [key, item] : dict) {
+    const Value value = to_value(item, dtype);
+    const Tensor& scalar = value.tensor();
+    if (scalar.size() != 1 || scalar.dtype() != dtype || is_packed(dtype)) {
+      throw Error(Code::invalid_argument, std::string("a map of ") + name_of(dtype) +
+                                              " holds a tensor of " + name_of(scalar.dtype()) +
+                                              scalar.shape().text());
+    }
+    Tensor place(dtype, scalar.shape(), values.raw() + next++ * item_size(dtype));
+    copy_elements(scalar, place);
+    if (py::isinstance<py::str>(key)) {
+      strings.push_back(key.cast<std::string>());
+    } else {
+      integers.push_back(key.cast<int64_t>());
+    }
+  }
+  if (!integers.empty() && !strings.empty()) {
+    throw Error(Code::invalid_argument, "the keys of a map are of different types");
+  }
+  Map::Keys keys;
+  if (strings.empty()) {
+    keys = std::move(integers);
+  } else {
+    keys = std::move(strings);
+  }
+  return Map{std::make_shared<const Map::Keys>(std::move(keys)), std::move(values)};
+}
+
+// The keys of the last map that was converted: the maps of a list mostly share them.
+struct KeyObjects {
+  std::shared_ptr<const Map::Keys> source;
+  std::vector<py::object> objects;
+};
+
+py::object scalar_to_python(const Tensor& values, int64_t i) {
+  switch (values.dtype()) {
+    case DType::float32:
+      return py::float_(static_cast<double>(values.data<float>()[i]));
+    case DType::float64:
+      return py::float_(values.data<double>()[i]);
+    case DType::int64:
+      return py::int_(values.data<int64_t>()[i]);
+    case DType::string:
+      return text_of(values.data<std::string>()[i]);
+    default:
+      throw Error(Code::not_implemented,
+                  std::string("maps of ") + name_of(values.dtype()) + " are not supported");
+  }
+}
+
+py::object map_to_python(const Map& map, KeyObjects& keys) {
+  if (keys.source != map.keys) {
+    keys.source = map.keys;
+    keys.objects.clear();
+    if (const auto* integers = std::get_if<std::vector<int64_t>>(map.keys.get())) {
+      for (const int64_t key : *integers) keys.objects.push_back(py::int_(key));
+    } else {
+      for (const auto& key : std::get<std::vector<std::string>>(*map.keys)) {
+        keys.objects.push_back(text_of(key));
+      }
+    }
+  }
+  py::dict result;
+  for (size_t i = 0; i < keys.objects.size(); ++i) {
+    result[keys.objects[i]] = scalar_to_python(map.values, static_cast<int64_t>(i));
+  }
+  return result;
+}
+
 }  // namespace
 
 void set_dtypes(const py::dict& table) {
@@ -185,24 +261,7 @@ Value to_value(py::handle object, DType dtype) {
     return sequence;
   }
   if (py::isinstance<py::dict>(object)) {
-    Map map;
-    const auto dict = py::reinterpret_borrow<py::dict>(object);
-    std::map<int64_t, Value> integers;
-    std::map<std::string, Value> strings;
-    for (const auto& [key, item] : dict) {
-      Value value = to_value(item, dtype).owned();
-      if (py::isinstance<py::str>(key)) {
-        strings[key.cast<std::string>()] = std::move(value);
-      } else {
-        integers[key.cast<int64_t>()] = std::move(value);
-      }
-    }
-    if (strings.empty()) {
-      map.entries = std::move(integers);
-    } else {
-      map.entries = std::move(strings);
-    }
-    return map;
+    return map_from(py::reinterpret_borrow<py::dict>(object), dtype);
   }
   throw Error(Code::invalid_argument, "Unable to handle object of type " +
                                           py::str(py::type::of(object)).cast<std::string>());
@@ -219,16 +278,16 @@ py::object to_python(Value value, Memory memory) {
     }
     case ValueKind::sequence: {
       py::list result;
-      for (const Value& item : value.sequence().items) result.append(to_python(item, memory));
+      KeyObjects keys;
+      for (const Value& item : value.sequence().items) {
+        result.append(item.kind() == ValueKind::map ? map_to_python(item.map(), keys)
+                                                    : to_python(item, memory));
+      }
       return result;
     }
     case ValueKind::map: {
-      py::dict result;
-      const auto add = [&](const auto& entries) {
-        for (const auto& [key, item] : entries) result[py::cast(key)] = to_python(item, memory);
-      };
-      std::visit(add, value.map().entries);
-      return result;
+      KeyObjects keys;
+      return map_to_python(value.map(), keys);
     }
     case ValueKind::sparse_tensor: {
       const SparseTensor& sparse = value.sparse_tensor();

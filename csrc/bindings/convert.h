@@ -26,8 +26,8 @@ bool is_plain(const py::array& array);
 bool view_array(py::handle object, Tensor* tensor);
 
 // Any feed as a value: arrays (elements narrower than a byte are packed), object arrays of str,
-// lists (sequences), dicts (maps), None. Throws Error for anything else. `dtype` is what an empty
-// list holds.
+// lists (sequences), dicts from int or str to scalars (maps), None. Throws Error for anything else.
+// `dtype` is what an empty list holds.
 Value to_value(py::handle object, DType dtype);
 
 // Whose memory the arrays are that Python gets.
@@ -36,7 +36,7 @@ enum class Memory {
   shared,  // read-only views that keep the memory alive; only memory without an owner is copied
 };
 
-// Arrays, lists, dicts, None.
+// Arrays, lists, dicts of Python numbers or str, None.
 py::object to_python(Value value, Memory memory = Memory::own);
 
 DType dtype_of_array(const py::array& array);

@@ -124,6 +124,7 @@ struct Tag {
 template <class... T>
 struct Types {};
 using FloatTypes = Types<float, double, Float16, BFloat16>;
+using Float8Types = Types<Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2, Float8E5M2FNUZ, Float8E8M0>;
 using SignedTypes = Types<int8_t, int16_t, int32_t, int64_t>;
 using UnsignedTypes = Types<uint8_t, uint16_t, uint32_t, uint64_t>;
 using IntegerTypes =

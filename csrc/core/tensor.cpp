@@ -112,10 +112,11 @@ int64_t Tensor::to_int() const {
 double Tensor::to_double() const {
   if (size_ != 1) fail("expected one element, got a tensor of shape " + shape_.text());
   double result = 0;
-  const bool known = visit(NumericTypes{}, dtype_, [&](auto tag) {
+  const auto read = [&](auto tag) {
     using T = typename decltype(tag)::type;
     result = static_cast<double>(static_cast<Compute<T>>(*data<T>()));
-  });
+  };
+  const bool known = visit(NumericTypes{}, dtype_, read) || visit(Float8Types{}, dtype_, read);
   if (!known) fail(std::string("expected a number, got tensor(") + name_of(dtype_) + ")");
   return result;
 }

@@ -2,7 +2,6 @@
 // Everything that can flow along an edge: a tensor, or a sequence, map, sparse tensor, or nothing.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -21,9 +20,12 @@ struct Sequence {
   std::vector<Value> items;
 };
 
-// A dictionary from int64 or string keys to scalars or values.
+// A dictionary from int64 or string keys to scalars of one type: values [keys]. The maps of a list
+// may share their keys.
 struct Map {
-  std::variant<std::map<int64_t, Value>, std::map<std::string, Value>> entries;
+  using Keys = std::variant<std::vector<int64_t>, std::vector<std::string>>;
+  std::shared_ptr<const Keys> keys;
+  Tensor values;
 };
 
 // COO form: values [NNZ], indices [NNZ] (linear) or [NNZ, rank].

@@ -133,7 +133,7 @@ class GroupNormalization final : public Kernel {
         channels_last_(node.get_int("channels_last", 0) != 0) {}
 
   void run(RunContext& c) const override {
-    visit_work_type(c.input(0).dtype(),
+    visit_work_type(widest_work_dtype(c),
                     [&](auto tag) { compute<typename decltype(tag)::type>(c); });
   }
 
@@ -191,7 +191,7 @@ class BatchNormalization final : public Kernel {
         channels_last_(node.get_int("channels_last", 0) != 0) {}
 
   void run(RunContext& c) const override {
-    visit_work_type(c.input(0).dtype(),
+    visit_work_type(widest_work_dtype(c),
                     [&](auto tag) { compute<typename decltype(tag)::type>(c); });
   }
 

@@ -11,6 +11,7 @@
 
 #include "kernels/gemm/product.h"
 #include "kernels/move/strided_copy.h"
+#include "kernels/wrapping.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -221,29 +222,11 @@ class Contraction {
     c_.parallel_for(rows, static_cast<double>(n), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         U sum = 0;
-        for (int64_t i = 0; i < n; ++i) sum = plus(sum, from[r * n + i]);
+        for (int64_t i = 0; i < n; ++i) sum = wrapping_add(sum, from[r * n + i]);
         to[r] = sum;
       }
     });
     return with_labels(to, order);
-  }
-
-  // Integers wrap around.
-  static U plus(U a, U b) {
-    if constexpr (std::is_integral_v<U>) {
-      return static_cast<U>(static_cast<std::make_unsigned_t<U>>(a) +
-                            static_cast<std::make_unsigned_t<U>>(b));
-    } else {
-      return a + b;
-    }
-  }
-  static U times(U a, U b) {
-    if constexpr (std::is_integral_v<U>) {
-      return static_cast<U>(static_cast<std::make_unsigned_t<U>>(a) *
-                            static_cast<std::make_unsigned_t<U>>(b));
-    } else {
-      return a * b;
-    }
   }
 
   // A label that only one operand needs is a row or column, one that both have and the rest needs
@@ -313,8 +296,8 @@ class Contraction {
           for (int64_t j = 0; j < p.n; ++j) {
             U sum = 0;
             for (int64_t l = 0; l < p.k; ++l) {
-              sum =
-                  plus(sum, times(left[i * a_row + l * a_column], right[l * b_row + j * b_column]));
+              sum = wrapping_add(sum, wrapping_multiply(left[i * a_row + l * a_column],
+                                                        right[l * b_row + j * b_column]));
             }
             y[(item * p.m + i) * p.n + j] = sum;
           }

@@ -65,7 +65,7 @@ class LayerNormalization final : public Kernel {
         skips_(node.op_type.find("Skip") == 0) {}
 
   void run(RunContext& c) const override {
-    visit_work_type(c.input(0).dtype(),
+    visit_work_type(widest_work_dtype(c),
                     [&](auto tag) { compute<typename decltype(tag)::type>(c); });
   }
 

@@ -4,9 +4,9 @@
 
 #include <cmath>
 #include <limits>
-#include <type_traits>
 
 #include "kernels/reduce_loops.h"
+#include "kernels/wrapping.h"
 
 namespace bascule {
 
@@ -28,24 +28,17 @@ T neutral_value(Fold fold) {
 
 template <class T>
 T fold_one(Fold fold, T total, T x, T shift) {
-  // Unsigned arithmetic wraps around without undefined behaviour.
-  using U = typename std::conditional_t<std::is_integral_v<T>, std::make_unsigned<T>,
-                                        std::type_identity<T>>::type;
-  const auto add = [](T a, T b) { return static_cast<T>(static_cast<U>(a) + static_cast<U>(b)); };
-  const auto multiply = [](T a, T b) {
-    return static_cast<T>(static_cast<U>(a) * static_cast<U>(b));
-  };
   switch (fold) {
     case Fold::sum:
-      return add(total, x);
+      return wrapping_add(total, x);
     case Fold::sum_abs:
-      return add(total, x < 0 ? static_cast<T>(U{0} - static_cast<U>(x)) : x);
+      return wrapping_add(total, x < 0 ? wrapping_multiply(x, static_cast<T>(-1)) : x);
     case Fold::sum_squares:
-      return add(total, multiply(x, x));
+      return wrapping_add(total, wrapping_multiply(x, x));
     case Fold::sum_exp:
       return total + static_cast<T>(std::exp(static_cast<double>(x) - static_cast<double>(shift)));
     case Fold::product:
-      return multiply(total, x);
+      return wrapping_multiply(total, x);
     case Fold::max:
       return total > x || total != total ? total : x;
     case Fold::min:

@@ -36,6 +36,13 @@ void store_work(RunContext& c, const T* values, Tensor& y) {
   convert(c, dtype_of<T>, reinterpret_cast<const std::byte*>(values), y.dtype(), y.raw(), y.size());
 }
 
+DType widest_work_dtype(const RunContext& c) {
+  for (int i = 0; i < c.input_count(); ++i) {
+    if (c.has_input(i) && c.input(i).dtype() == DType::float64) return DType::float64;
+  }
+  return DType::float32;
+}
+
 #define BASCULE_WORK_TYPE(T)                                  \
   template const T* work_view<T>(RunContext&, const Tensor&); \
   template T* work_target<T>(RunContext&, Tensor&);           \

@@ -19,6 +19,9 @@ T* work_target(RunContext& c, Tensor& y);
 template <class T>
 void store_work(RunContext& c, const T* values, Tensor& y);
 
+// float64 where one of the inputs is, float32 otherwise.
+DType widest_work_dtype(const RunContext& c);
+
 // body(Tag<double>) for float64 tensors, body(Tag<float>) for the others.
 template <class Body>
 void visit_work_type(DType dtype, Body&& body) {

@@ -15,6 +15,14 @@ const T* find(const NodeSpec& node, const std::string& name, const char* expecte
   throw Error(Code::invalid_graph, node.text() + ": attribute '" + name + "' is not " + expected);
 }
 
+// An empty list has no kind: it arrives as one of integers.
+bool is_empty_list(const NodeSpec& node, const std::string& name) {
+  const auto found = node.attributes.find(name);
+  if (found == node.attributes.end()) return false;
+  const auto* list = std::get_if<std::vector<int64_t>>(&found->second);
+  return list != nullptr && list->empty();
+}
+
 }  // namespace
 
 bool ValueSpec::takes(DType tensor_dtype, const Shape& tensor_shape) const {
@@ -51,11 +59,13 @@ std::vector<int64_t> NodeSpec::get_ints(const std::string& key,
 }
 
 std::vector<float> NodeSpec::get_floats(const std::string& key, std::vector<float> fallback) const {
+  if (is_empty_list(*this, key)) return {};
   const auto* value = find<std::vector<float>>(*this, key, "a list of floats");
   return value ? *value : std::move(fallback);
 }
 
 std::vector<std::string> NodeSpec::get_strings(const std::string& key) const {
+  if (is_empty_list(*this, key)) return {};
   const auto* value = find<std::vector<std::string>>(*this, key, "a list of strings");
   return value ? *value : std::vector<std::string>{};
 }

@@ -28,6 +28,8 @@ class NodeRow:
     """(provider, why not) of every provider that was asked before."""
     source: str = ""
     """The exporter's source line, where the model carries it."""
+    note: str = ""
+    """Why the node computes in another element type than the model asks for, if it does."""
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from bascule.providers.base import Program, Provider
 from bascule.providers.cpu.provider import fold_node
 from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
+from bascule.providers.widen import NOTE, widen
 
 _LEGALIZE_ROUNDS = 16
 """How deep functions may call functions before the model is refused."""
@@ -54,7 +55,7 @@ def prepare(
         started = now
 
     inline_functions(model)
-    canonicalize(model)
+    canonicalize(model, definition)
     infer_types(model, definition)
     phase("canonicalize")
     legalize(model, providers)
@@ -67,7 +68,11 @@ def prepare(
 
 
 def legalize(model: Model, providers: Sequence[Provider]) -> None:
-    """Inline every node that no provider takes and that has a definition in simpler operators."""
+    """Widen or inline every node that no provider takes.
+
+    A node is widened where a provider takes it in a wider element type, and inlined where it has a
+    definition in simpler operators.
+    """
     for _ in range(_LEGALIZE_ROUNDS):
         changed = False
         for graph in list(model.graph.walk_graphs()):
@@ -75,17 +80,21 @@ def legalize(model: Model, providers: Sequence[Provider]) -> None:
             for node, assignment in assignments.items():
                 if assignment.provider is not None or node.graph is None:
                     continue
+                version = model.opset_imports.get(node.domain, 1)
+                if widen(node, version, providers):
+                    changed = True
+                    continue
                 function = (
                     definition(node)
                     if node.domain == FUSED_DOMAIN
-                    else schema_function(node, model.opset_imports.get(node.domain, 1))
+                    else schema_function(node, version)
                 )
                 if function is not None:
                     inline_call(node, function)
                     changed = True
         if not changed:
             return
-        canonicalize(model)
+        canonicalize(model, definition)
         infer_types(model, definition)
 
 
@@ -152,6 +161,7 @@ def _row(node: Node, assignment: Assignment) -> NodeRow:
         assignment.kernel,
         assignment.reasons,
         source_of(node),
+        node.metadata.get(NOTE, ""),
     )
 
 

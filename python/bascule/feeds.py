@@ -122,7 +122,9 @@ def convert(name: str, value: Any, type_: Type | None) -> Any:
         if not isinstance(value, dict):
             raise RuntimeError(f"Input '{name}' must be one dict, not {type(value).__name__}")
         return {
-            key: convert(f"{name}[{key!r}]", _map_item(item, type_.value), type_.value)
+            _map_key(name, key, type_): convert(
+                f"{name}[{key!r}]", _map_item(item, type_.value), type_.value
+            )
             for key, item in value.items()
         }
     if not isinstance(type_, TensorType):
@@ -132,11 +134,26 @@ def convert(name: str, value: Any, type_: Type | None) -> Any:
     return array
 
 
+def _map_key(name: str, key: Any, type_: MapType) -> Any:
+    """A key as int or str."""
+    if type_.key is DataType.STRING:
+        if isinstance(key, str):
+            return key
+    elif isinstance(key, (int, np.integer)) and -(1 << 63) <= key < 1 << 63:
+        return int(key)
+    raise InvalidArgument(
+        f"Unexpected key {key!r} of type {type(key).__name__} for input '{name}'", expected=type_
+    )
+
+
 def _map_item(item: Any, type_: Type) -> Any:
     """Python numbers, the usual values of a map, take the element type; the rest stays."""
     if isinstance(item, (bool, int, float, str)) and isinstance(type_, TensorType):
-        return np.array(item, type_.dtype.numpy)
-    return np.asarray(item) if isinstance(item, np.generic) else item
+        text, fraction = isinstance(item, str), isinstance(item, float)
+        if text == (type_.dtype is DataType.STRING) and not (fraction and type_.dtype.is_integer):
+            with np.errstate(over="ignore"):
+                return np.array(item, type_.dtype.numpy)
+    return np.asarray(item) if isinstance(item, (np.generic, str, float)) else item
 
 
 def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:

@@ -317,6 +317,12 @@ def test_absent_inputs_and_outputs() -> None:
     assert len(lstm.graph.nodes[0].inputs) == 3
 
 
+def test_the_number_of_parts_stays_when_the_last_has_no_name() -> None:
+    proto = parse("g (float[4] x, int64[2] sizes) => (float[3] y) { y = Split (x, sizes) }")
+    proto.graph.node[0].output.append("")
+    assert len(load_model(proto).graph.nodes[0].outputs) == 2
+
+
 def test_defaults_of_inputs() -> None:
     model = parse("g (float[1] a) => (float[1] y) <float[1] a = {3}> { y = Neg(a) }")
     if len(model.graph.input) == 0:

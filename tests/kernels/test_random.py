@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bascule.errors import InvalidArgument
+from bascule.ir.dtype import DataType
 from bascule.native import _native
 from tests.support.native import compile_graph, node_graph, run_node
 
@@ -51,8 +52,11 @@ def test_seeds() -> None:
     attributes = {"shape": [50], "seed": 7.0}
     first = draws("RandomUniform", attributes)
     assert (first == draws("RandomUniform", attributes)).all()
-    assert (first != draws("RandomUniform", attributes, runs=2)).any()
+    assert (first == draws("RandomUniform", attributes, runs=2)).all()
     assert (first != draws("RandomUniform", {"shape": [50], "seed": 8.0})).any()
+
+
+def test_without_a_seed() -> None:
     unseeded = {"shape": [50]}
     assert (draws("RandomUniform", unseeded) != draws("RandomUniform", unseeded)).any()
     _native.set_random_seed(5)
@@ -61,13 +65,64 @@ def test_seeds() -> None:
     again = [draws("RandomUniform", unseeded) for _ in range(2)]
     assert np.array_equal(pair, again)
     assert (pair[0] != pair[1]).any()
+    _native.set_random_seed(5)
+    assert (pair[0] != draws("RandomUniform", unseeded, runs=2)).any()
+    # NaN stands for no seed.
+    nan = {"shape": [50], "seed": float("nan")}
+    assert (draws("RandomUniform", nan) != draws("RandomUniform", nan)).any()
 
 
-def test_threads_draw_the_same_numbers() -> None:
+@pytest.mark.parametrize("seed", [0, 1, 12345, 2**24])
+def test_seeded_draws_are_those_of_the_reference(seed: int) -> None:
+    """That is, of NumPy's legacy generator: bit by bit, but for a rounding of 16-bit types."""
+    for dtype, ulps in ((np.float64, 0), (np.float32, 0), (np.float16, 1)):
+        common = {"seed": float(seed), "shape": [333], "dtype": int(DataType.from_numpy(dtype))}
+        low, high = np.float32(-1.5), np.float32(2.3)
+        expected = np.random.RandomState(seed).rand(333).astype(dtype)
+        expected = expected * dtype(float(high) - float(low)) + dtype(low)
+        actual = draws("RandomUniform", {**common, "low": float(low), "high": float(high)})
+        np.testing.assert_array_max_ulp(actual, expected, ulps)
+        expected = np.random.RandomState(seed).randn(333).astype(dtype)
+        expected = expected * dtype(high) + dtype(low)
+        actual = draws("RandomNormal", {**common, "mean": float(low), "scale": float(high)})
+        np.testing.assert_array_max_ulp(actual, expected, ulps)
+    p = np.random.RandomState(3).rand(3000)
+    p[[1, 5]] = 0, 1
+    actual = draws("Bernoulli", {"seed": float(seed), "dtype": 7}, p)
+    assert (actual == np.random.RandomState(seed).binomial(1, p)).all()
+
+
+@pytest.mark.parametrize("seed", [0, 42, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_seeded_dropout_is_that_of_the_reference(seed: int, dtype: type) -> None:
+    x = np.arange(1, 601, dtype=dtype).reshape(20, 30)
+    ratio = np.array(0.3, np.float32)
+    y, mask = run_node("Dropout", [x, ratio, np.array(True)], {"seed": seed}, outputs=2, runs=2)
+    assert (mask == (np.random.RandomState(seed).uniform(0, 1, x.shape) >= ratio)).all()
+    np.testing.assert_allclose(
+        y, mask * x / (1 - ratio), rtol=1e-3 if dtype is np.float16 else 1e-6
+    )
+
+
+def test_seeds_beyond_32_bits() -> None:
+    """The reference refuses them; here they differ from each other."""
+    x, training = np.ones(64, np.float32), np.array(True)
+    seeds = [-1, -2, 2**32, 2**32 + 1, 2**40, 2**63 - 1, -(2**63), 0, 1]
+    masks = {run_node("Dropout", [x, None, training], {"seed": s})[0].tobytes() for s in seeds}
+    assert len(masks) == len(seeds)
+    for seed in (-3.5, 1e10, 3e38, float("inf"), -float("inf")):
+        draws("RandomUniform", {"shape": [2], "seed": seed})
+
+
+@pytest.mark.parametrize("seed", [{}, {"seed": 1.0}])
+def test_threads_draw_the_same_numbers(seed: dict[str, float]) -> None:
     for op_type in ("RandomNormal", "RandomUniform"):
-        graphs = [node_graph(op_type, [], {"shape": [10_001], "seed": 1.0}) for _ in range(2)]
-        one, two = (compile_graph(g, n).run_values([], [])[0] for g, n in zip(graphs, (1, 3)))
-        assert (one == two).all()
+        results = []
+        for threads in (1, 3):
+            _native.set_random_seed(9)
+            graph = node_graph(op_type, [], {"shape": [10_001], **seed})
+            results.append(compile_graph(graph, threads).run_values([], [])[0])
+        assert (results[0] == results[1]).all()
 
 
 def test_bernoulli() -> None:

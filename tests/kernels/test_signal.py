@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.native import run_node
 
-# Fours and twos, odd factors, a larger prime factor, and lengths that only chirps can do.
-LENGTHS = [1, 2, 3, 4, 7, 8, 12, 31, 37, 64, 74, 100, 400, 512, 1009]
+# Fours and twos, odd factors, a larger prime factor, lengths that only chirps can do, and long ones
+# of each kind.
+LENGTHS = [1, 2, 3, 4, 7, 8, 12, 31, 37, 64, 74, 100, 400, 512, 1009, 2310, 9261, 16384, 20014]
 
 
 def parts(values: np.ndarray) -> np.ndarray:
@@ -44,6 +45,21 @@ def test_lengths(length: int, dtype: Any) -> None:
     close(y, parts(np.fft.rfft(values.real)), dtype)
     (y,) = run_node("DFT", [x, scalar(length)], {"onesided": 1, "inverse": 1}, constants=(1,))
     close(y, np.fft.irfft(values, length)[..., None], dtype)
+
+
+@pytest.mark.parametrize("length", [24, 37, 99, 9000])
+@pytest.mark.parametrize("attributes", [{}, {"onesided": 1}, {"inverse": 1}])
+def test_a_line_has_the_same_bits_alone_and_beside_others(
+    length: int, attributes: dict[str, int]
+) -> None:
+    for parts_of_x in (1, 2):
+        x = np.random.default_rng(length).normal(size=(19, length, parts_of_x))
+        (y,) = run_node("DFT", [x.astype(np.float32)], attributes)
+        (two,) = run_node("DFT", [x.astype(np.float32)], attributes, threads=2)
+        assert y.tobytes() == two.tobytes()
+        for i in (0, 7, 18):
+            (alone,) = run_node("DFT", [x[i : i + 1].astype(np.float32)], attributes)
+            assert alone.tobytes() == y[i].tobytes()
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, -2, -3])

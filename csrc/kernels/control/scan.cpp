@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Scan: a body run over the slices of its scan inputs. State is carried from one run to the next;
 // the other outputs of the body are the slices of the scan outputs.
+#include <memory>
+
 #include "kernels/control/subgraph.h"
 #include "kernels/move/packed_bytes.h"
 #include "kernels/move/strided_copy.h"
@@ -9,14 +11,7 @@ namespace bascule {
 namespace {
 
 struct Scan final : Kernel {
-  static Capability capability(const NodeSpec& node) {
-    for (const auto* specs : {&node.inputs, &node.outputs}) {
-      for (const ValueSpec& spec : *specs) {
-        if (is_packed(spec.dtype)) return reject("elements narrower than a byte");
-      }
-    }
-    return subgraphs_capability(node);
-  }
+  static Capability capability(const NodeSpec& node) { return subgraphs_capability(node); }
   explicit Scan(const NodeSpec& node)
       : body(node, "body"), scanned(static_cast<int>(node.get_int("num_scan_inputs", 0))) {
     carried = body.inputs() - scanned;
@@ -43,7 +38,7 @@ struct Scan final : Kernel {
     }
     std::vector<Value> state;
     for (int i = 0; i < carried; ++i) state.push_back(any_input(c, i));
-    std::vector<Tensor*> outputs(output_axes.size(), nullptr);
+    std::vector<std::unique_ptr<MovedOutput>> outputs(output_axes.size());
     std::vector<Value> values;
     for (int64_t t = 0; t < length; ++t) {
       check_terminate(c);
@@ -74,37 +69,41 @@ struct Scan final : Kernel {
   // The slices of a tensor along an axis: views when they lie together, else copies into one
   // buffer. Neither owns memory, so that what the body hands on is copied.
   struct Slices {
-    const Tensor* source;
+    Tensor source;  // of packed types: a byte per element
     Shape item;
     int64_t length, outer, inner;
-    std::byte* buffer;  // nullptr for views
+    Tensor buffer;  // of one slice, unless they are views
+    Tensor packed;  // of one slice, for packed types
 
-    Tensor at(RunContext& c, int64_t t) const {
-      const int64_t size = item_size(source->dtype());
-      const std::byte* from = source->raw() + t * inner * size;
-      if (buffer == nullptr) return Tensor(source->dtype(), item, const_cast<std::byte*>(from));
-      strided_copy(c, source->dtype(), from, buffer,
-                   {{outer, inner}, {length * inner, 1}, {inner, 1}});
-      return Tensor(source->dtype(), item, buffer);
+    Tensor at(RunContext& c, int64_t t) {
+      const DType dtype = source.dtype();
+      const std::byte* from = source.raw() + t * inner * item_size(dtype);
+      if (buffer.dtype() != DType::undefined) {
+        strided_copy(c, dtype, from, buffer.raw(),
+                     {{outer, inner}, {length * inner, 1}, {inner, 1}});
+        from = buffer.raw();
+      }
+      if (packed.dtype() == DType::undefined) {
+        return Tensor(dtype, item, const_cast<std::byte*>(from));
+      }
+      pack_bytes(from, packed);
+      return Tensor(packed.dtype(), item, packed.raw());
     }
   };
 
   Slices slices_of(RunContext& c, int i) const {
     const Tensor& x = c.input(carried + i);
     const int axis = x.shape().axis(input_axes[static_cast<size_t>(i)]);
-    Slices slices{&x,
+    Slices slices{unpacked(c, x),
                   x.shape(),
                   x.dim(axis),
                   x.shape().product(0, axis),
                   x.shape().product(axis + 1, x.rank()),
-                  nullptr};
+                  {},
+                  {}};
     slices.item.erase(axis);
-    if (slices.outer == 1) return slices;
-    if (x.dtype() == DType::string) {
-      fail("Scan over strings along an axis other than the first is not supported");
-    }
-    const int64_t bytes = byte_size(x.dtype(), slices.item.size());
-    slices.buffer = static_cast<std::byte*>(c.workspace(std::max<int64_t>(bytes, 1)));
+    if (slices.outer != 1) slices.buffer = Tensor::allocate(slices.source.dtype(), slices.item);
+    if (is_packed(x.dtype())) slices.packed = Tensor::allocate(x.dtype(), slices.item);
     return slices;
   }
 
@@ -114,19 +113,20 @@ struct Scan final : Kernel {
   }
 
   void write(RunContext& c, size_t i, const Tensor& item, int64_t t, int64_t length,
-             Tensor*& output) const {
+             std::unique_ptr<MovedOutput>& output) const {
     const int number = carried + static_cast<int>(i);
     if (!c.wants_output(number)) return;
     const Shape shape = stacked_shape(item.shape(), i, length);
-    if (output == nullptr) output = &c.output(number, item.dtype(), shape);
+    if (output == nullptr) output = std::make_unique<MovedOutput>(c, number, item.dtype(), shape);
     if (!(output->shape() == shape) || output->dtype() != item.dtype()) {
       fail("a scan output of the body changed its shape or type to " + item.shape().text());
     }
     const int axis = shape.axis(output_axes[i]);
     const int64_t outer = shape.product(0, axis), inner = shape.product(axis + 1, shape.rank());
     const int64_t place = output_directions[i] != 0 ? length - 1 - t : t;
-    strided_copy(c, item.dtype(), item.raw(),
-                 output->raw() + place * inner * item_size(item.dtype()),
+    const Tensor moved = unpacked(c, item);
+    strided_copy(c, moved.dtype(), moved.raw(),
+                 output->data() + place * inner * item_size(moved.dtype()),
                  {{outer, inner}, {inner, 1}, {length * inner, 1}});
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Max, Min, Sum and Mean of one, three or more operands, from left to right. 16-bit floats are
-// rounded after each step.
+// combined in float32 and rounded once.
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/elementwise/gather_tile.h"
 
@@ -18,14 +18,19 @@ class Variadic final : public Kernel {
     return reason.empty() ? accept : reject(reason);
   }
 
-  explicit Variadic(const NodeSpec& node) : count_(static_cast<int>(node.inputs.size())) {
+  explicit Variadic(const NodeSpec& node)
+      : count_(static_cast<int>(node.inputs.size())), dtype_(node.dtype()) {
     NodeSpec pair = pair_of(node);
+    if (dtype_ == DType::float16 || dtype_ == DType::bfloat16) {
+      half_ = &half_functions_of(dtype_);
+      for (ValueSpec& operand : pair.inputs) operand.dtype = DType::float32;
+    }
     is_mean_ = node.op_type == "Mean";
     if (is_mean_) pair.op_type = "Sum";
     resolve_elementwise(pair, op_);
     if (is_mean_) {
-      pair.op_type = "Mul";
-      resolve_elementwise(pair, scale_);
+      pair.op_type = "Div";
+      resolve_elementwise(pair, divide_);
     }
   }
 
@@ -36,8 +41,8 @@ class Variadic final : public Kernel {
     }
     Shape shape = c.input(0).shape();
     for (int k = 1; k < count_; ++k) shape = broadcast(shape, c.input(k).shape());
-    Tensor& y = c.output(0, op_.output, shape);
-    const int64_t size = item_size(op_.output);
+    Tensor& y = c.output(0, dtype_, shape);
+    const int64_t size = item_size(dtype_);
     c.parallel_for(y.size(), op_.cost * count_, [&](int64_t begin, int64_t end) {
       alignas(64) std::byte sum[tile_size * 8], other[tile_size * 8];
       for (int64_t first = begin; first < end; first += tile_size) {
@@ -48,7 +53,11 @@ class Variadic final : public Kernel {
           op_.tile.run(op_.tile, sum, other, nullptr, sum, run);
         }
         if (is_mean_) divide(sum, other, run);
-        std::memcpy(y.raw() + first * size, sum, static_cast<size_t>(run * size));
+        if (half_ != nullptr) {
+          half_->narrow({}, sum, nullptr, nullptr, y.raw() + first * size, run);
+        } else {
+          std::memcpy(y.raw() + first * size, sum, static_cast<size_t>(run * size));
+        }
       }
     });
   }
@@ -61,26 +70,30 @@ class Variadic final : public Kernel {
     return pair;
   }
 
-  static void gather(const Tensor& x, const Shape& shape, int64_t first, int64_t run,
-                     std::byte* to) {
+  // Elements [first, first + run) of a broadcast operand, in the type that is computed in.
+  void gather(const Tensor& x, const Shape& shape, int64_t first, int64_t run,
+              std::byte* to) const {
     const Shape* shapes[] = {&x.shape()};
     const BroadcastLoops<1> loops(shape, shapes, 1);
-    gather_tile(loops, 0, x.raw(), item_size(x.dtype()), first, run, to);
+    alignas(64) std::byte narrow[tile_size * 2];
+    gather_tile(loops, 0, x.raw(), item_size(x.dtype()), first, run, half_ ? narrow : to);
+    if (half_ != nullptr) half_->widen({}, narrow, nullptr, nullptr, to, run);
   }
 
-  void divide(std::byte* sum, std::byte* factor, int64_t run) const {
-    const double inverse = 1.0 / count_;
-    visit(FloatTypes{}, op_.output, [&](auto tag) {
+  void divide(std::byte* sum, std::byte* divisors, int64_t run) const {
+    visit(Types<float, double>{}, op_.output, [&](auto tag) {
       using T = typename decltype(tag)::type;
-      fill_elements(reinterpret_cast<T*>(factor), T(static_cast<Compute<T>>(inverse)), run);
+      fill_elements(reinterpret_cast<T*>(divisors), static_cast<T>(count_), run);
     });
-    scale_.tile.run(scale_.tile, sum, factor, nullptr, sum, run);
+    divide_.tile.run(divide_.tile, sum, divisors, nullptr, sum, run);
   }
 
   int count_;
+  DType dtype_;
+  const HalfFunctions* half_ = nullptr;
   bool is_mean_ = false;
   ElementwiseOp op_;
-  ElementwiseOp scale_;
+  ElementwiseOp divide_;
 };
 BASCULE_KERNEL("Max", Variadic);
 BASCULE_KERNEL("Min", Variadic);

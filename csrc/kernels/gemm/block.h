@@ -55,6 +55,7 @@ struct GemmBlock {
   int64_t c_group_stride;
   int64_t columns;
 
+  bool accumulate;  // starts from what C holds: the sums over the k before these
   GemmEpilogue<T> epilogue;
   T* scratch;  // gemm_scratch elements for this call alone, or null
 };

@@ -279,7 +279,7 @@ void multiply_block(const GemmBlock<T>& g) {
   const bool stream = g.groups == 1 && g.rows <= max_rows;
   int64_t tap = 0;
   int64_t start = 0;
-  bool first = true;
+  bool first = !g.accumulate;
   do {
     int64_t taps = stream ? g.taps : taps_at_once;
     if (taps > g.taps - tap) taps = g.taps - tap;

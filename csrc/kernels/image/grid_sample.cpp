@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/interpolated.h"
 #include "kernels/move/int_list.h"
+#include "kernels/move/strided_copy.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -88,7 +90,10 @@ struct Sampler {
 struct GridSample final : Kernel {
   static Capability capability(const NodeSpec& node) {
     const Capability answer = require_dtype(node, 1, FloatTypes{});
-    return answer.accepted() ? require_dtype(node, 0, FloatTypes{}) : answer;
+    if (!answer.accepted()) return answer;
+    const bool is_nearest = node.get_string("mode", "linear") == "nearest";
+    if (is_nearest && node.dtype() == DType::string) return accept;
+    return require_dtype(node, 0, InterpolatedTypes{});
   }
   explicit GridSample(const NodeSpec& node) {
     const std::string mode = node.get_string("mode", "linear");
@@ -122,7 +127,7 @@ struct GridSample final : Kernel {
     const int64_t pixels = x.shape().product(2, x.rank());
     if (pixels == 0 && shape.size() > 0) invalid("the input has no elements to read");
     Tensor& y = c.output(0, x.dtype(), shape);
-    visit(FloatTypes{}, x.dtype(), [&](auto tag) {
+    const auto sample_all = [&](auto tag) {
       using T = typename decltype(tag)::type;
       const int64_t channels = x.dim(1);
       c.parallel_for(x.dim(0) * places, 16.0 * static_cast<double>(channels),
@@ -133,7 +138,12 @@ struct GridSample final : Kernel {
                                 y.data<T>() + image * places + i % places, places);
                        }
                      });
-    });
+    };
+    if (sampler.mode == Mode::nearest) {
+      visit_size(x.dtype(), sample_all);
+    } else {
+      visit(InterpolatedTypes{}, x.dtype(), sample_all);
+    }
   }
 
  private:
@@ -161,14 +171,28 @@ struct GridSample final : Kernel {
       count *= each;
     }
     for (int64_t channel = 0; channel < channels; ++channel) {
+      const T* from = x + channel * pixels;
+      if (sampler.mode == Mode::nearest) {
+        y[channel * step] = offset[0] < 0 ? T{} : from[offset[0]];
+      } else if constexpr (contains(InterpolatedTypes{}, dtype_of<T>)) {
+        y[channel * step] = blend(from, offset, weight, count);
+      }
+    }
+  }
+
+  template <class T>
+  static T blend(const T* x, const int64_t* offset, const double* weight, int count) {
+    using Element = Interpolated<T>;
+    typename Element::Work parts[Element::parts];
+    for (int part = 0; part < Element::parts; ++part) {
       double sum = 0;
       for (int i = 0; i < count; ++i) {
         if (offset[i] < 0) continue;
-        sum += weight[i] *
-               static_cast<double>(static_cast<Compute<T>>(x[channel * pixels + offset[i]]));
+        sum += weight[i] * static_cast<double>(Element::part(x[offset[i]], part));
       }
-      y[channel * step] = static_cast<T>(static_cast<Compute<T>>(sum));
+      parts[part] = static_cast<typename Element::Work>(sum);
     }
+    return Element::join(parts);
   }
 
   static double read(const Tensor& grid, int64_t i) {

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // MaxUnpool and Col2Im: elements put back where a pooling or a window took them from.
 #include <algorithm>
+#include <complex>
+#include <string>
 
 #include "kernels/move/int_list.h"
 #include "kernels/move/strided_copy.h"
+#include "kernels/wrapping.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -84,9 +87,12 @@ struct MaxUnpool final : Kernel {
 };
 BASCULE_KERNEL("MaxUnpool", MaxUnpool);
 
-// Input: [batch, channels * block elements, windows]. Windows overlap: their elements are summed.
+// Input: [batch, channels * block elements, windows]. Windows overlap: their elements are summed,
+// strings one behind the other.
 struct Col2Im final : Kernel {
-  using Supported = Types<float, double, Float16, BFloat16, int32_t, int64_t>;
+  using Supported =
+      Types<float, double, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
+            uint32_t, uint64_t, bool, std::complex<float>, std::complex<double>, std::string>;
   static Capability capability(const NodeSpec& node) { return require_dtype(node, 0, Supported{}); }
   explicit Col2Im(const NodeSpec& node)
       : strides(node.get_ints("strides")),
@@ -100,18 +106,22 @@ struct Col2Im final : Kernel {
     for (const int64_t size : layout.image) shape.push_back(size);
     visit(Supported{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      auto* sums = c.workspace<Compute<T>>(shape.size());
       T* y = c.output(0, x.dtype(), shape).template data<T>();
+      Compute<T>* sums;
+      if constexpr (NarrowFloat<T>) {
+        sums = c.workspace<float>(shape.size());
+      } else {
+        sums = y;
+      }
       const int64_t each = layout.elements * layout.windows;
       c.parallel_for(x.dim(0) * layout.channels, static_cast<double>(each) * 4,
                      [&](int64_t begin, int64_t end) {
                        for (int64_t i = begin; i < end; ++i) {
-                         auto* image = sums + i * pixels;
-                         std::fill_n(image, pixels, Compute<T>(0));
-                         add(layout, x.data<T>() + i * each, image);
-                         for (int64_t k = 0; k < pixels; ++k) {
-                           y[i * pixels + k] = static_cast<T>(image[k]);
-                         }
+                         std::fill_n(sums + i * pixels, pixels, Compute<T>{});
+                         add(layout, x.data<T>() + i * each, sums + i * pixels);
+                       }
+                       if constexpr (NarrowFloat<T>) {
+                         for (int64_t k = begin * pixels; k < end * pixels; ++k) y[k] = T(sums[k]);
                        }
                      });
     });
@@ -189,7 +199,8 @@ struct Col2Im final : Kernel {
           offset += at * stride;
           stride *= layout.image[i];
         }
-        if (inside) image[offset] += static_cast<Compute<T>>(*x);
+        if (!inside) continue;
+        image[offset] = wrapping_add(image[offset], static_cast<Compute<T>>(*x));
       }
     }
   }

@@ -20,6 +20,15 @@ inline Tensor unpacked(RunContext& c, const Tensor& x) {
   return bytes;
 }
 
+// Packs one byte per element into the memory of `to`.
+inline void pack_bytes(const std::byte* bytes, Tensor& to) {
+  // Whole bytes first: the bits after the last element are zero.
+  std::fill_n(to.raw(), to.bytes(), std::byte{0});
+  for (int64_t i = 0; i < to.size(); ++i) {
+    set_packed(to.raw(), bits_of(to.dtype()), i, static_cast<uint8_t>(bytes[i]));
+  }
+}
+
 // An output to move elements into; packs them when it goes out of scope.
 class MovedOutput {
  public:
@@ -28,16 +37,12 @@ class MovedOutput {
     if (is_packed(dtype)) data_ = static_cast<std::byte*>(c.workspace(shape.size()));
   }
   ~MovedOutput() {
-    if (!is_packed(output_->dtype())) return;
-    // Whole bytes first: the bits after the last element are zero.
-    std::fill_n(output_->raw(), output_->bytes(), std::byte{0});
-    for (int64_t i = 0; i < output_->size(); ++i) {
-      set_packed(output_->raw(), bits_of(output_->dtype()), i, static_cast<uint8_t>(data_[i]));
-    }
+    if (is_packed(output_->dtype())) pack_bytes(data_, *output_);
   }
   MovedOutput(const MovedOutput&) = delete;
   MovedOutput& operator=(const MovedOutput&) = delete;
 
+  DType dtype() const { return output_->dtype(); }
   const Shape& shape() const { return output_->shape(); }
   std::byte* data() { return data_; }
 

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // ScatterElements and ScatterND: a copy of the data with updates written, or combined, in order.
+#include <complex>
 #include <string_view>
 
 #include "kernels/move/element_offsets.h"
 #include "kernels/move/indices.h"
 #include "kernels/move/packed_bytes.h"
 #include "kernels/move/strided_copy.h"
+#include "kernels/work_view.h"
+#include "kernels/wrapping.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -38,26 +41,22 @@ void apply(RunContext& c, T* y, const T* updates, const int64_t* offsets, int64_
   c.parallel_for(inner, static_cast<double>(count), columns);
 }
 
+// Types that updates are combined in. 16-bit floats are combined in float32, and rounded once.
+using CombinedTypes = Types<float, double, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
+                            uint32_t, uint64_t, bool, std::complex<float>, std::complex<double>>;
+using OrderedTypes = Types<float, double, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
+                           uint32_t, uint64_t, bool>;
+constexpr bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
 template <class T>
 void combine(RunContext& c, Reduction reduction, T* y, const T* updates, const int64_t* offsets,
              int64_t count, int64_t inner) {
-  using C = Compute<T>;
-  const auto each = [&](auto operation) {
-    apply(c, y, updates, offsets, count, inner, [operation](T a, T b) {
-      return static_cast<T>(operation(static_cast<C>(a), static_cast<C>(b)));
-    });
-  };
-  switch (reduction) {
-    case Reduction::none:
-      return;
-    case Reduction::add:
-      return each([](C a, C b) { return a + b; });
-    case Reduction::mul:
-      return each([](C a, C b) { return a * b; });
-    case Reduction::max:
-      return each([](C a, C b) { return a > b || a != a ? a : b; });
-    case Reduction::min:
-      return each([](C a, C b) { return a < b || a != a ? a : b; });
+  const auto each = [&](auto operation) { apply(c, y, updates, offsets, count, inner, operation); };
+  if (reduction == Reduction::add) return each(wrapping_add<T>);
+  if (reduction == Reduction::mul) return each(wrapping_multiply<T>);
+  if constexpr (contains(OrderedTypes{}, dtype_of<T>)) {
+    if (reduction == Reduction::max) return each([](T a, T b) { return a > b || a != a ? a : b; });
+    if (reduction == Reduction::min) return each([](T a, T b) { return a < b || a != a ? a : b; });
   }
 }
 
@@ -66,6 +65,14 @@ void scatter(RunContext& c, const Tensor& data, const Tensor& updates, Reduction
   if (updates.dtype() != data.dtype()) {
     invalid(std::string("updates of type ") + name_of(updates.dtype()) +
             " do not fit data of type " + name_of(data.dtype()));
+  }
+  if (reduction != Reduction::none && is_half(data.dtype())) {
+    const float* from = work_view<float>(c, data);
+    Tensor& y = c.output(0, data.dtype(), data.shape());
+    float* sums = work_target<float>(c, y);
+    std::copy_n(from, data.size(), sums);
+    combine(c, reduction, sums, work_view<float>(c, updates), offsets, count, inner);
+    return store_work<float>(c, sums, y);
   }
   const Tensor source = unpacked(c, data);
   const Tensor changes = unpacked(c, updates);
@@ -80,7 +87,7 @@ void scatter(RunContext& c, const Tensor& data, const Tensor& updates, Reduction
             [](const T&, const T& b) { return b; });
     });
   } else {
-    visit(NumericTypes{}, source.dtype(), [&](auto tag) {
+    visit(CombinedTypes{}, source.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       combine(c, reduction, reinterpret_cast<T*>(output.data()), changes.data<T>(), offsets, count,
               inner);
@@ -91,8 +98,10 @@ void scatter(RunContext& c, const Tensor& data, const Tensor& updates, Reduction
 Capability scatter_capability(const NodeSpec& node) {
   const Capability indices = require_dtype(node, 1, IndexTypes{});
   if (!indices.accepted()) return indices;
-  if (node.get_string("reduction", "none") == "none") return accept;
-  return require_dtype(node, 0, NumericTypes{});
+  const Reduction reduction = reduction_of(node);
+  if (reduction == Reduction::none || is_half(node.dtype())) return accept;
+  const bool is_sum = reduction == Reduction::add || reduction == Reduction::mul;
+  return is_sum ? require_dtype(node, 0, CombinedTypes{}) : require_dtype(node, 0, OrderedTypes{});
 }
 
 struct ScatterElements final : Kernel {

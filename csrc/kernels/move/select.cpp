@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators that choose elements by their value or place: NonZero, Compress, Trilu, OneHot.
 #include <cmath>
+#include <complex>
 
 #include "kernels/move/packed_bytes.h"
 #include "kernels/move/strided_copy.h"
@@ -9,8 +10,19 @@
 namespace bascule {
 namespace {
 
-using TestedTypes = Types<float, double, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t,
-                          uint8_t, uint16_t, uint32_t, uint64_t, bool>;
+using TestedTypes =
+    Types<float, double, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
+          uint32_t, uint64_t, bool, std::complex<float>, std::complex<double>, std::string>;
+
+// Strings count as zero when they are empty.
+template <class T>
+bool is_set(const T& value) {
+  if constexpr (std::is_same_v<T, std::string>) {
+    return !value.empty();
+  } else {
+    return static_cast<Compute<T>>(value) != Compute<T>(0);
+  }
+}
 
 struct NonZero final : Kernel {
   static Capability capability(const NodeSpec& node) {
@@ -21,15 +33,14 @@ struct NonZero final : Kernel {
     visit(TestedTypes{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       const T* data = x.data<T>();
-      const auto set = [&](int64_t i) { return static_cast<Compute<T>>(data[i]) != 0; };
       int64_t count = 0;
-      for (int64_t i = 0; i < x.size(); ++i) count += set(i);
+      for (int64_t i = 0; i < x.size(); ++i) count += is_set(data[i]);
       const int rank = x.rank();
       int64_t* y = c.output(0, DType::int64, {rank, count}).data<int64_t>();
       const Shape strides = x.shape().strides();
       int64_t found = 0;
       for (int64_t i = 0; i < x.size() && found < count; ++i) {
-        if (!set(i)) continue;
+        if (!is_set(data[i])) continue;
         int64_t rest = i;
         for (int axis = 0; axis < rank; ++axis) {
           y[axis * count + found] = rest / strides[axis];
@@ -80,10 +91,8 @@ BASCULE_KERNEL("Compress", Compress);
 
 struct Trilu final : Kernel {
   static Capability capability(const NodeSpec& node) {
-    if (node.dtype(0) == DType::string || is_packed(node.dtype(0))) {
-      return reject(std::string("dtype ") + name_of(node.dtype(0)) + " is not supported");
-    }
-    return accept;
+    if (!is_packed(node.dtype(0))) return accept;
+    return reject(std::string("dtype ") + name_of(node.dtype(0)) + " is not supported");
   }
   explicit Trilu(const NodeSpec& node) : upper(node.get_int("upper", 1) != 0) {}
   void run(RunContext& c) const override {
@@ -95,21 +104,19 @@ struct Trilu final : Kernel {
     Tensor& output = c.output(0, x.dtype(), x.shape());
     visit_size(x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      if constexpr (!std::is_same_v<T, std::string>) {
-        const int64_t count = columns == 0 ? 0 : x.size() / columns;
-        c.parallel_for(count, static_cast<double>(columns), [&](int64_t begin, int64_t end) {
-          for (int64_t r = begin; r < end; ++r) {
-            const T* from = x.data<T>() + r * columns;
-            T* to = output.data<T>() + r * columns;
-            // Upper keeps columns from row + k on, lower those up to it.
-            const int64_t cut = std::clamp<int64_t>(r % rows + k + (upper ? 0 : 1), 0, columns);
-            const int64_t first = upper ? cut : 0, last = upper ? columns : cut;
-            std::fill(to, to + first, T{});
-            if (to != from) std::copy(from + first, from + last, to + first);
-            std::fill(to + last, to + columns, T{});
-          }
-        });
-      }
+      const int64_t count = columns == 0 ? 0 : x.size() / columns;
+      c.parallel_for(count, static_cast<double>(columns), [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          const T* from = x.data<T>() + r * columns;
+          T* to = output.data<T>() + r * columns;
+          // Upper keeps columns from row + k on, lower those up to it.
+          const int64_t cut = std::clamp<int64_t>(r % rows + k + (upper ? 0 : 1), 0, columns);
+          const int64_t first = upper ? cut : 0, last = upper ? columns : cut;
+          std::fill(to, to + first, T{});
+          if (to != from) std::copy(from + first, from + last, to + first);
+          std::fill(to + last, to + columns, T{});
+        }
+      });
     });
   }
   bool upper;

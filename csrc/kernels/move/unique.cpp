@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Unique: the different elements, or slices along an axis, in order of value or of appearance.
 #include <algorithm>
+#include <complex>
 #include <numeric>
 #include <vector>
 
@@ -10,10 +11,12 @@
 namespace bascule {
 namespace {
 
-using OrderedTypes = Types<float, double, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t,
-                           uint8_t, uint16_t, uint32_t, uint64_t, bool, std::string>;
+using OrderedTypes =
+    Types<float, double, Float16, BFloat16, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
+          uint32_t, uint64_t, bool, std::complex<float>, std::complex<double>, std::string>;
 
-// A total order: NaN equals itself and is larger than every number.
+// A total order: NaN equals itself and is larger than every number. Complex numbers are ordered by
+// their real parts first.
 template <class T>
 int compare(const T& a, const T& b) {
   if constexpr (std::is_floating_point_v<T> || NarrowFloat<T>) {
@@ -23,6 +26,12 @@ int compare(const T& a, const T& b) {
   } else {
     return static_cast<int>(a > b) - static_cast<int>(a < b);
   }
+}
+
+template <class T>
+int compare(const std::complex<T>& a, const std::complex<T>& b) {
+  const int real = compare(a.real(), b.real());
+  return real != 0 ? real : compare(a.imag(), b.imag());
 }
 
 struct Groups {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random numbers from a counter: Philox 4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy
-// as 1, 2, 3", 2011). Number i of a run depends on the key, the run and i only, so any thread can
-// draw any part.
+// The numbers of the random operators.
+//
+// Without a seed they come from a counter: Philox 4x32-10 (Salmon et al., "Parallel Random Numbers:
+// As Easy as 1, 2, 3", 2011). Number i of a run depends on the key, the run and i only, so any
+// thread can draw any part. A node with a seed draws what the standard's reference implementation
+// draws, in every run the same.
 #pragma once
 
 #include <atomic>
@@ -9,9 +12,12 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <optional>
 
+#include "kernels/random/seeded_stream.h"
 #include "runtime/node.h"
 #include "runtime/random.h"
+#include "runtime/run_context.h"
 
 namespace bascule {
 
@@ -36,15 +42,50 @@ inline RandomBlock random_block(uint64_t key, uint64_t run, uint64_t index) {
   return {{c0, c1, c2, c3}};
 }
 
-// The generator of one kernel. Each run draws from a sequence of its own.
+// The generator of one kernel. Without a seed each run draws from a sequence of its own.
 class Generator {
  public:
-  explicit Generator(const NodeSpec& node) : key_(key_of(node)) {}
+  explicit Generator(const NodeSpec& node)
+      : seed_(seed_of(node)), key_(seed_ ? 0 : next_random_key()) {}
 
+  // body(i, number) for each i in [0, count), the numbers uniform in [0, 1): doubles with a seed,
+  // else of type T (24 bits for float, 53 for double). `cost` as in parallel_for.
+  template <class T, class Body>
+  void uniform(RunContext& c, int64_t count, double cost, Body&& body) const {
+    if (std::optional<SeededStream> stream = seeded()) {
+      for (int64_t i = 0; i < count; ++i) body(i, stream->uniform());
+      return;
+    }
+    const Run numbers = next_run();
+    c.parallel_for(count, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) body(i, numbers.uniform<T>(i));
+    });
+  }
+
+  // The same with normal numbers, of mean 0 and deviation 1.
+  template <class T, class Body>
+  void normal(RunContext& c, int64_t count, double cost, Body&& body) const {
+    if (std::optional<SeededStream> stream = seeded()) {
+      for (int64_t i = 0; i < count; ++i) body(i, stream->normal());
+      return;
+    }
+    const Run numbers = next_run();
+    c.parallel_for(count, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) body(i, numbers.normal<T>(i));
+    });
+  }
+
+  // The numbers that the seed stands for, nothing if there is none.
+  std::optional<SeededStream> seeded() const {
+    return seed_ ? std::optional<SeededStream>(*seed_) : std::nullopt;
+  }
+
+ private:
   // The numbers of one run.
   class Run {
    public:
-    // Uniform in [0, 1): 24 bits for float, 53 for double.
+    Run(uint64_t key, uint64_t run) : key_(key), run_(run) {}
+
     template <class T>
     T uniform(int64_t i) const {
       if constexpr (sizeof(T) == 4) {
@@ -54,7 +95,7 @@ class Generator {
       }
     }
 
-    // Normal with mean 0 and deviation 1 (Box and Muller): elements come in pairs.
+    // Box and Muller: elements come in pairs.
     template <class T>
     T normal(int64_t i) const {
       const int64_t first = i / 2 * 2;
@@ -66,8 +107,6 @@ class Generator {
     }
 
    private:
-    friend class Generator;
-    Run(uint64_t key, uint64_t run) : key_(key), run_(run) {}
     RandomBlock block(int64_t i) const {
       return random_block(key_, run_, static_cast<uint64_t>(i));
     }
@@ -80,17 +119,30 @@ class Generator {
 
   Run next_run() const { return Run(key_, runs_.fetch_add(1, std::memory_order_relaxed)); }
 
- private:
-  // `seed` is an integer for Dropout and a float for the others.
-  static uint64_t key_of(const NodeSpec& node) {
+  // `seed` is an integer for Dropout and a float for the others, of which NaN is none and the
+  // fraction does not count. The reference takes 32 bits; what is beyond them is mixed in.
+  static std::optional<uint32_t> seed_of(const NodeSpec& node) {
     const auto seed = node.attributes.find("seed");
-    if (seed == node.attributes.end()) return next_random_key();
+    if (seed == node.attributes.end()) return std::nullopt;
+    uint64_t bits = 0;
     if (const int64_t* number = std::get_if<int64_t>(&seed->second)) {
-      return static_cast<uint64_t>(*number);
+      bits = static_cast<uint64_t>(*number);
+    } else {
+      const float real = node.get_float("seed", 0);
+      if (std::isnan(real)) return std::nullopt;
+      const bool fits = std::fabs(real) < 0x1p63f;
+      bits =
+          fits ? static_cast<uint64_t>(static_cast<int64_t>(real)) : std::bit_cast<uint32_t>(real);
     }
-    return std::bit_cast<uint32_t>(node.get_float("seed", 0));
+    if (bits >> 32 != 0) {  // the finalizer of SplitMix64
+      bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9u;
+      bits = (bits ^ (bits >> 27)) * 0x94d049bb133111ebu;
+      bits ^= bits >> 31;
+    }
+    return static_cast<uint32_t>(bits);
   }
 
+  std::optional<uint32_t> seed_;
   uint64_t key_;
   mutable std::atomic<uint64_t> runs_{0};
 };

@@ -19,16 +19,18 @@ Capability float_output(const NodeSpec& node) {
   return reject(std::string("output of type ") + name_of(dtype) + " is not supported");
 }
 
-template <class Draw>
-void fill(RunContext& c, DType dtype, const Shape& shape, Draw draw) {
-  Tensor& output = c.output(0, dtype, shape);
-  visit(FloatTypes{}, dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    T* y = output.data<T>();
-    c.parallel_for(output.size(), 64, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = static_cast<T>(draw(Compute<T>(), i));
-    });
-  });
+// number * scale + shift. With a seed (where numbers are doubles) each step is rounded to T, as the
+// reference implementation does.
+template <class T, class Number>
+T scaled(Number number, double scale, double shift) {
+  using C = Compute<T>;
+  const C narrow_scale = static_cast<C>(scale), narrow_shift = static_cast<C>(shift);
+  if constexpr (NarrowFloat<T> && sizeof(Number) == sizeof(double)) {
+    const T product(T(static_cast<C>(number)) * T(narrow_scale));
+    return T(product + T(narrow_shift));
+  } else {
+    return T(narrow_shift + narrow_scale * static_cast<C>(number));
+  }
 }
 
 struct Normal final : Kernel {
@@ -40,10 +42,12 @@ struct Normal final : Kernel {
         mean(node.get_float("mean", 0)),
         scale(node.get_float("scale", 1)) {}
   void run(RunContext& c) const override {
-    const Generator::Run numbers = generator.next_run();
-    fill(c, dtype, c.input_count() > 0 ? c.input(0).shape() : shape, [&](auto zero, int64_t i) {
-      using C = decltype(zero);
-      return static_cast<C>(mean) + static_cast<C>(scale) * numbers.normal<C>(i);
+    Tensor& output = c.output(0, dtype, c.input_count() > 0 ? c.input(0).shape() : shape);
+    visit(FloatTypes{}, dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      generator.normal<Compute<T>>(c, output.size(), 64, [&](int64_t i, auto number) {
+        output.data<T>()[i] = scaled<T>(number, scale, mean);
+      });
     });
   }
   Generator generator;
@@ -63,11 +67,13 @@ struct Uniform final : Kernel {
         low(node.get_float("low", 0)),
         high(node.get_float("high", 1)) {}
   void run(RunContext& c) const override {
-    const Generator::Run numbers = generator.next_run();
-    fill(c, dtype, c.input_count() > 0 ? c.input(0).shape() : shape, [&](auto zero, int64_t i) {
-      using C = decltype(zero);
-      return static_cast<C>(low) +
-             (static_cast<C>(high) - static_cast<C>(low)) * numbers.uniform<C>(i);
+    const double range = static_cast<double>(high) - static_cast<double>(low);
+    Tensor& output = c.output(0, dtype, c.input_count() > 0 ? c.input(0).shape() : shape);
+    visit(FloatTypes{}, dtype, [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      generator.uniform<Compute<T>>(c, output.size(), 64, [&](int64_t i, auto number) {
+        output.data<T>()[i] = scaled<T>(number, range, low);
+      });
     });
   }
   Generator generator;

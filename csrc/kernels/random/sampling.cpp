@@ -28,14 +28,19 @@ struct Bernoulli final : Kernel {
       : generator(node), dtype(wanted_dtype(node, node.dtype(0))) {}
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
-    const Generator::Run numbers = generator.next_run();
     bool* drawn = c.workspace<bool>(x.size());
     visit(FloatTypes{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      c.parallel_for(x.size(), 32, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          drawn[i] = numbers.uniform<Compute<T>>(i) < static_cast<Compute<T>>(x.data<T>()[i]);
+      using C = Compute<T>;
+      const T* probability = x.data<T>();
+      if (std::optional<SeededStream> stream = generator.seeded()) {
+        for (int64_t i = 0; i < x.size(); ++i) {
+          drawn[i] = stream->binomial(static_cast<double>(static_cast<C>(probability[i])));
         }
+        return;
+      }
+      generator.uniform<C>(c, x.size(), 32, [&](int64_t i, auto number) {
+        drawn[i] = number < static_cast<C>(probability[i]);
       });
     });
     Tensor& y = c.output(0, dtype, x.shape());
@@ -70,13 +75,15 @@ struct Multinomial final : Kernel {
       invalid("Multinomial: expected [batch, classes], got shape " + x.shape().text());
     }
     const int64_t batch = x.dim(0), classes = x.dim(1);
-    const Generator::Run numbers = generator.next_run();
     double* sums = c.workspace<double>(classes);
     Tensor& y = c.output(0, dtype, {batch, samples});
+    double* levels = c.workspace<double>(y.size());
+    generator.uniform<double>(c, y.size(), 32,
+                              [&](int64_t i, double number) { levels[i] = number; });
     for (int64_t row = 0; row < batch; ++row) {
       running_sums(x, row, sums);
       for (int64_t i = row * samples; i < (row + 1) * samples; ++i) {
-        const double level = numbers.uniform<double>(i) * sums[classes - 1];
+        const double level = levels[i] * sums[classes - 1];
         const int64_t drawn = std::upper_bound(sums, sums + classes - 1, level) - sums;
         if (dtype == DType::int32) {
           y.data<int32_t>()[i] = static_cast<int32_t>(drawn);
@@ -113,8 +120,11 @@ BASCULE_KERNEL("Multinomial", Multinomial);
 // In training mode elements are zero with probability `ratio` and the others scaled up; else a
 // view.
 struct Dropout final : Kernel {
+  using Dropped = Types<float, double, Float16, BFloat16, Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2,
+                        Float8E5M2FNUZ>;
   static Capability capability(const NodeSpec& node) {
-    return require_dtype(node, 0, FloatTypes{});
+    const Capability data = require_dtype(node, 0, Dropped{});
+    return data.accepted() ? require_dtype(node, 1, Dropped{}) : data;
   }
   explicit Dropout(const NodeSpec& node) : generator(node) {}
   void run(RunContext& c) const override {
@@ -127,18 +137,15 @@ struct Dropout final : Kernel {
       if (mask != nullptr) std::fill_n(mask, x.size(), true);
       return c.alias_output(0, x, x.shape());
     }
-    const Generator::Run numbers = generator.next_run();
     Tensor& output = c.output(0, x.dtype(), x.shape());
-    visit(FloatTypes{}, x.dtype(), [&](auto tag) {
+    visit(Dropped{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       using C = Compute<T>;
       const C scale = static_cast<C>(1 / (1 - ratio));
-      c.parallel_for(x.size(), 32, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const bool keep = numbers.uniform<C>(i) >= static_cast<C>(ratio);
-          output.data<T>()[i] = T(keep ? static_cast<C>(x.data<T>()[i]) * scale : C(0));
-          if (mask != nullptr) mask[i] = keep;
-        }
+      generator.uniform<C>(c, x.size(), 32, [&](int64_t i, auto number) {
+        const bool keep = number >= static_cast<decltype(number)>(ratio);
+        output.data<T>()[i] = T(keep ? static_cast<C>(x.data<T>()[i]) * scale : C(0));
+        if (mask != nullptr) mask[i] = keep;
       });
     });
   }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 // Resize: nearest copies elements; linear and cubic interpolation run axis by axis, those that
-// shrink most first. Floats of 32 bits and less, and 8- and 16-bit integers, are interpolated as
+// shrink most first. Floats of 32 bits and less, and integers of 8 bits, are interpolated as
 // float32, the wider types as float64.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
+#include <string>
 
+#include "kernels/interpolated.h"
 #include "kernels/resize/axis_table.h"
 #include "kernels/resize/resize_rows.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
 namespace {
-
-using FloatWork = Types<float, Float16, BFloat16, int8_t, uint8_t, int16_t, uint16_t>;
-using DoubleWork = Types<double, int32_t, uint32_t, int64_t, uint64_t>;
 
 // Whether sizes keep the quotient of the axes.
 enum class Aspect : uint8_t { stretch, not_larger, not_smaller };
@@ -31,21 +31,6 @@ struct AxisList {
   const ResizedAxis* begin() const { return items.data(); }
   const ResizedAxis* end() const { return items.data() + count; }
 };
-
-// Rounds (ties to even) into the range of an integer type, or to a narrower float.
-template <class S, class T>
-S convert_back(T value) {
-  if constexpr (std::is_integral_v<S>) {
-    constexpr auto low = static_cast<T>(std::numeric_limits<S>::min());
-    constexpr auto high = static_cast<T>(std::numeric_limits<S>::max());
-    value = std::nearbyint(value);
-    if (!(value > low)) return std::numeric_limits<S>::min();
-    if (value >= high) return std::numeric_limits<S>::max();
-    return static_cast<S>(value);
-  } else {
-    return static_cast<S>(value);
-  }
-}
 
 template <class T>
 struct Taps {
@@ -108,38 +93,46 @@ void resize_axis(RunContext& c, const Sampling& sampling, T extrapolation, const
       });
 }
 
-// S: the elements; T: what they are interpolated as.
-template <class S, class T>
+template <class S>
 void interpolate(RunContext& c, const Sampling& sampling, double extrapolation, AxisList axes,
                  const Tensor& x, Tensor& y) {
+  using Element = Interpolated<S>;
+  using T = typename Element::Work;
   // Shrink first; of equal axes the last one first, since the passes over runs are the faster.
   std::stable_sort(axes.begin(), axes.end(), [](const ResizedAxis& a, const ResizedAxis& b) {
     const double left = static_cast<double>(a.output) / static_cast<double>(a.input);
     const double right = static_cast<double>(b.output) / static_cast<double>(b.input);
     return left != right ? left < right : a.axis > b.axis;
   });
-  const T* from;
-  if constexpr (std::is_same_v<S, T>) {
-    from = x.data<T>();
-  } else {
-    T* wide = c.workspace<T>(x.size());
-    for (int64_t i = 0; i < x.size(); ++i) {
-      wide[i] = static_cast<T>(static_cast<Compute<S>>(x.data<S>()[i]));
+  const S outside = Element::from(extrapolation);
+  const T* results[Element::parts];
+  for (int part = 0; part < Element::parts; ++part) {
+    const T* from;
+    if constexpr (std::is_same_v<S, T>) {
+      from = x.data<T>();
+    } else {
+      T* wide = c.workspace<T>(x.size());
+      for (int64_t i = 0; i < x.size(); ++i) wide[i] = Element::part(x.data<S>()[i], part);
+      from = wide;
     }
-    from = wide;
-  }
-  Shape shape = x.shape();
-  for (const ResizedAxis& axis : axes) {
-    Shape next = shape;
-    next[axis.axis] = axis.output;
-    const bool last = &axis == axes.end() - 1;
-    T* to = last && std::is_same_v<S, T> ? y.data<T>() : c.workspace<T>(next.size());
-    resize_axis(c, sampling, static_cast<T>(extrapolation), axis, shape, from, to);
-    from = to;
-    shape = next;
+    Shape shape = x.shape();
+    for (const ResizedAxis& axis : axes) {
+      Shape next = shape;
+      next[axis.axis] = axis.output;
+      const bool last = &axis == axes.end() - 1;
+      T* to = last && std::is_same_v<S, T> ? y.data<T>() : c.workspace<T>(next.size());
+      resize_axis(c, sampling, Element::part(outside, part), axis, shape, from, to);
+      from = to;
+      shape = next;
+    }
+    results[part] = from;
   }
   if constexpr (!std::is_same_v<S, T>) {
-    for (int64_t i = 0; i < y.size(); ++i) y.data<S>()[i] = convert_back<S, T>(from[i]);
+    for (int64_t i = 0; i < y.size(); ++i) {
+      T parts[Element::parts];
+      for (int part = 0; part < Element::parts; ++part) parts[part] = results[part][i];
+      y.data<S>()[i] = Element::join(parts);
+    }
   }
 }
 
@@ -226,17 +219,26 @@ void copy_nearest(RunContext& c, const Sampling& sampling, const AxisList& axes,
   });
 }
 
+// Strings are copied by their numbers. What is outside stays empty.
+void copy_nearest_strings(RunContext& c, const Sampling& sampling, const AxisList& axes,
+                          const Tensor& x, Tensor& y) {
+  Tensor numbers(DType::int64, x.shape(), c.workspace<int64_t>(x.size()));
+  Tensor chosen(DType::int64, y.shape(), c.workspace<int64_t>(y.size()));
+  std::iota(numbers.data<int64_t>(), numbers.data<int64_t>() + x.size(), int64_t{0});
+  const int64_t nothing = -1;
+  copy_nearest(c, sampling, axes, numbers, chosen, reinterpret_cast<const std::byte*>(&nothing));
+  for (int64_t i = 0; i < y.size(); ++i) {
+    const int64_t number = chosen.data<int64_t>()[i];
+    if (number >= 0) y.data<std::string>()[i] = x.data<std::string>()[number];
+  }
+}
+
 class Resize final : public Kernel {
  public:
   static Capability capability(const NodeSpec& node) {
-    const DType dtype = node.dtype(0);
-    if (contains(FloatWork{}, dtype) || contains(DoubleWork{}, dtype)) return accept;
-    if (node.get_string("mode", "nearest") == "nearest" &&
-        node.get_string("coordinate_transformation_mode", "") != "tf_crop_and_resize" &&
-        !is_packed(dtype) && dtype != DType::string) {
-      return accept;
-    }
-    return reject(std::string("input 0 of type ") + name_of(dtype) + " is not supported");
+    const bool is_nearest = node.get_string("mode", "nearest") == "nearest";
+    if (is_nearest && node.dtype() == DType::string) return accept;
+    return require_dtype(node, 0, InterpolatedTypes{});
   }
 
   explicit Resize(const NodeSpec& node)
@@ -276,22 +278,18 @@ class Resize final : public Kernel {
     Tensor& y = c.output(0, x.dtype(), shape);
     if (y.size() == 0) return;
     if (sampling_.mode == ResizeMode::nearest) {
+      if (x.dtype() == DType::string) return copy_nearest_strings(c, sampling_, axes, x, y);
       std::byte fill[16] = {};
-      visit(NumericTypes{}, x.dtype(), [&](auto tag) {
+      visit(InterpolatedTypes{}, x.dtype(), [&](auto tag) {
         using S = typename decltype(tag)::type;
-        const S value = convert_back<S, Compute<S>>(static_cast<Compute<S>>(extrapolation_));
+        const S value = Interpolated<S>::from(extrapolation_);
         std::memcpy(fill, &value, sizeof(value));
       });
       copy_nearest(c, sampling_, axes, x, y, fill);
       return;
     }
-    visit(FloatWork{}, x.dtype(), [&](auto tag) {
-      using S = typename decltype(tag)::type;
-      interpolate<S, float>(c, sampling_, extrapolation_, axes, x, y);
-    });
-    visit(DoubleWork{}, x.dtype(), [&](auto tag) {
-      using S = typename decltype(tag)::type;
-      interpolate<S, double>(c, sampling_, extrapolation_, axes, x, y);
+    visit(InterpolatedTypes{}, x.dtype(), [&](auto tag) {
+      interpolate<typename decltype(tag)::type>(c, sampling_, extrapolation_, axes, x, y);
     });
   }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // DFT along one axis, and STFT: the DFT of windowed frames of a signal.
-#include <algorithm>
 #include <memory>
+#include <type_traits>
 
-#include "kernels/signal/fft.h"
+#include "kernels/signal/lines.h"
 #include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
@@ -11,42 +11,35 @@ namespace bascule {
 namespace {
 
 // A transform of a length that is known when the kernel is made, or of the one asked for.
-template <class T>
+template <class Transform>
 class Transforms {
  public:
   void prepare(int64_t length) {
     // Tables of very long transforms are not kept.
-    if (length >= 1 && length <= (1 << 20)) known_ = std::make_shared<const Fft<T>>(length);
+    if (length >= 1 && length <= (1 << 20)) known_ = std::make_shared<const Transform>(length);
   }
-  std::shared_ptr<const Fft<T>> of(int64_t length) const {
+  std::shared_ptr<const Transform> of(int64_t length) const {
     if (known_ != nullptr && known_->length() == length) return known_;
-    return std::make_shared<const Fft<T>>(length);
+    return std::make_shared<const Transform>(length);
   }
 
  private:
-  std::shared_ptr<const Fft<T>> known_;
+  std::shared_ptr<const Transform> known_;
 };
 
-// body(line, values, scratch) for lines [0, count), with buffers of `fft`'s length and scratch
-// size.
-template <class T, class Body>
-void for_lines(RunContext& c, const Fft<T>& fft, int64_t count, Body&& body) {
-  using C = std::complex<T>;
-  const int64_t parts = std::min<int64_t>(c.threads(), std::max<int64_t>(count, 1));
-  const int64_t size = fft.length() + fft.scratch_size();
-  auto* space = static_cast<C*>(c.workspace(parts * size * static_cast<int64_t>(sizeof(C))));
-  c.parallel_for(parts,
-                 static_cast<double>(count) * static_cast<double>(fft.length()) * 20 /
-                     static_cast<double>(parts),
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t part = begin; part < end; ++part) {
-                     C* values = space + part * size;
-                     for (int64_t i = count * part / parts; i < count * (part + 1) / parts; ++i) {
-                       body(i, values, values + fft.length());
-                     }
-                   }
-                 });
-}
+// The transforms that compute in T.
+template <class T>
+struct Tables {
+  Transforms<Fft<T>> complex;
+  Transforms<RealFft<T>> real;
+  void prepare(int64_t length, bool is_real) {
+    if (is_real) {
+      real.prepare(length);
+    } else {
+      complex.prepare(length);
+    }
+  }
+};
 
 int64_t positive(int64_t value, const char* name) {
   // Longer transforms would not fit any memory; the bound keeps sizes from overflowing.
@@ -93,93 +86,83 @@ class Dft final : public Kernel {
     visit_work_type(x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       if (inverse_) {
-        run_typed<T, T>(c, x, axis, y_shape, length, inverses<T>());
+        run_typed<T, T>(c, axis, y_shape, length);
       } else {
-        run_typed<T, double>(c, x, axis, y_shape, length, transforms_);
+        run_typed<T, double>(c, axis, y_shape, length);
       }
     });
   }
 
  private:
-  template <class T>
-  const Transforms<T>& inverses() const {
-    if constexpr (std::is_same_v<T, float>) {
+  template <class U>
+  const Tables<U>& tables() const {
+    if constexpr (std::is_same_v<U, float>) {
       return single_;
     } else {
-      return transforms_;
+      return double_;
     }
   }
 
   template <class T, class U>
-  void run_typed(RunContext& c, const Tensor& x, int axis, const Shape& y_shape, int64_t length,
-                 const Transforms<U>& transforms) const {
-    const Shape& shape = x.shape();
-    const int rank = shape.rank();
-    const T* from = work_view<T>(c, x);
+  void run_typed(RunContext& c, int axis, const Shape& y_shape, int64_t length) const {
+    const Tensor& x = c.input(0);
+    const LineLayout from = layout_of(x.shape(), axis), to = layout_of(y_shape, axis);
+    const int64_t count = x.shape().product(0, axis) * from.inner;
+    const T* source = work_view<T>(c, x);
     Tensor& y = c.output(0, x.dtype(), y_shape);
-    T* to = work_target<T>(c, y);
-    const auto fft = transforms.of(length);
-    const int64_t inner = shape.product(axis + 1, rank - 1);
-    for_lines(c, *fft, shape.product(0, axis) * inner,
-              [&](int64_t line, std::complex<U>* values, std::complex<U>* scratch) {
-                const int64_t outer = line / inner, at = line % inner;
-                read(from + (outer * shape[axis] * inner + at) * shape.back(), shape[axis],
-                     inner * shape.back(), shape.back() == 2, length, values);
-                fft->transform(values, scratch);
-                write(values, length, to + (outer * y_shape[axis] * inner + at) * y_shape.back(),
-                      y_shape[axis], inner * y_shape.back());
-              });
-    store_work(c, to, y);
+    T* target = work_target<T>(c, y);
+    const U scale = inverse_ ? U{1} / static_cast<U>(length) : U{1};
+    if (inverse_ && onesided_) {
+      const auto fft = tables<U>().real.of(length);
+      for_lines<U>(c, *fft, fft->size(), count, [&](const Lines<U>& lines) {
+        LineCopy<T, U>(from, lines).read(source, lines.values, length / 2 + 1);
+        const Planes<U> result = fft->inverse(lines.values, lines.scratch, lines.lanes);
+        LineCopy<T, U>(to, lines).write_real(*fft, result, target, scale);
+      });
+    } else if (!inverse_ && from.parts == 1) {
+      const auto fft = tables<U>().real.of(length);
+      for_lines<U>(c, *fft, fft->size(), count, [&](const Lines<U>& lines) {
+        LineCopy<T, U>(from, lines).read_real(*fft, source, lines.values);
+        const Planes<U> result = fft->transform(lines.values, lines.scratch, lines.lanes);
+        LineCopy<T, U>(to, lines).write_spectrum(*fft, result, target);
+      });
+    } else {
+      const auto fft = tables<U>().complex.of(length);
+      // The inverse is the transform with real and imaginary parts exchanged, before and after.
+      const auto turned = [&](Planes<U> x) { return inverse_ ? Planes<U>{x.im, x.re} : x; };
+      const int64_t size = std::max(length, fft->scratch_size());
+      for_lines<U>(c, *fft, size, count, [&](const Lines<U>& lines) {
+        LineCopy<T, U>(from, lines).read(source, lines.values, length);
+        const Planes<U> result =
+            fft->transform(turned(lines.values), turned(lines.scratch), lines.lanes);
+        LineCopy<T, U>(to, lines).write(turned(result), target, to.size, scale);
+      });
+    }
+    store_work(c, target, y);
+  }
+
+  static LineLayout layout_of(const Shape& shape, int axis) {
+    const int64_t parts = shape.back(), inner = shape.product(axis + 1, shape.rank() - 1);
+    return {inner, shape[axis] * inner * parts, parts, shape[axis], inner * parts, parts};
   }
 
   void prepare(const NodeSpec& node, int64_t length) {
+    const bool real =
+        inverse_ ? onesided_ : node.inputs[0].shape && node.inputs[0].shape->back() == 1;
     if (inverse_ && node.dtype() != DType::float64) {
-      single_.prepare(length);
+      single_.prepare(length, real);
     } else {
-      transforms_.prepare(length);
+      double_.prepare(length, real);
     }
   }
   int64_t default_length(int64_t size) const {
     return inverse_ && onesided_ ? 2 * (size - 1) : size;
   }
 
-  // A line of `size` elements, cut or filled up with zeros; conjugated for the inverse.
-  template <class T, class U>
-  void read(const T* from, int64_t size, int64_t stride, bool is_complex, int64_t length,
-            std::complex<U>* values) const {
-    const bool half = inverse_ && onesided_;
-    const int64_t needed = half ? length / 2 + 1 : length;
-    for (int64_t i = 0; i < needed; ++i) {
-      if (i >= size) {
-        values[i] = {};
-        continue;
-      }
-      const U imaginary = is_complex ? static_cast<U>(from[i * stride + 1]) : U{0};
-      values[i] = {static_cast<U>(from[i * stride]), inverse_ ? -imaginary : imaginary};
-    }
-    if (!half) return;
-    // The other half is the conjugate; what is its own conjugate has no imaginary part.
-    values[0].imag(0);
-    if (length % 2 == 0) values[length / 2].imag(0);
-    for (int64_t i = needed; i < length; ++i) values[i] = std::conj(values[length - i]);
-  }
-
-  template <class T, class U>
-  void write(const std::complex<U>* values, int64_t length, T* to, int64_t count,
-             int64_t stride) const {
-    const U scale = inverse_ ? U{1} / static_cast<U>(length) : U{1};
-    const bool real = inverse_ && onesided_;
-    for (int64_t i = 0; i < count; ++i) {
-      to[i * stride] = static_cast<T>(values[i].real() * scale);
-      const U imaginary = inverse_ ? -values[i].imag() * scale : values[i].imag();
-      if (!real) to[i * stride + 1] = static_cast<T>(imaginary);
-    }
-  }
-
   bool inverse_;
   bool onesided_;
-  Transforms<double> transforms_;
-  Transforms<float> single_;
+  Tables<double> double_;
+  Tables<float> single_;
 };
 BASCULE_KERNEL("DFT", Dft);
 
@@ -195,7 +178,8 @@ class Stft final : public Kernel {
     } else if (node.has_input(2) && node.inputs[2].rank() == 1) {
       length = node.inputs[2].dim(0);
     }
-    transforms_.prepare(length);
+    const ValueSpec& signal = node.inputs[0];
+    tables_.prepare(length, !signal.shape || signal.shape->back() == 1);
   }
 
   void run(RunContext& c) const override {
@@ -233,31 +217,32 @@ class Stft final : public Kernel {
       const T* window = c.has_input(2) ? work_view<T>(c, c.input(2)) : nullptr;
       Tensor& y = c.output(0, signal.dtype(), {shape[0], frames, bins, 2});
       T* to = work_target<T>(c, y);
-      const auto fft = transforms_.of(length);
-      for_lines(c, *fft, shape[0] * frames,
-                [&](int64_t line, std::complex<double>* values, std::complex<double>* scratch) {
-                  const int64_t parts = shape[2];
-                  const T* from = x + (line / frames * shape[1] + line % frames * step) * parts;
-                  for (int64_t i = 0; i < length; ++i) {
-                    const double weight = window != nullptr ? static_cast<double>(window[i]) : 1.0;
-                    const double imaginary =
-                        parts == 2 ? static_cast<double>(from[i * parts + 1]) : 0.0;
-                    values[i] = {static_cast<double>(from[i * parts]) * weight, imaginary * weight};
-                  }
-                  fft->transform(values, scratch);
-                  T* out = to + line * bins * 2;
-                  for (int64_t i = 0; i < bins; ++i) {
-                    out[2 * i] = static_cast<T>(values[i].real());
-                    out[2 * i + 1] = static_cast<T>(values[i].imag());
-                  }
-                });
+      const int64_t parts = shape[2], count = shape[0] * frames;
+      const LineLayout from{frames, shape[1] * parts, step * parts, length, parts, parts};
+      const LineLayout spectrum{1, bins * 2, 0, bins, 2, 2};
+      if (parts == 1) {
+        const auto fft = tables_.real.of(length);
+        for_lines<double>(c, *fft, fft->size(), count, [&](const Lines<double>& lines) {
+          LineCopy<T, double>(from, lines, window).read_real(*fft, x, lines.values);
+          const auto result = fft->transform(lines.values, lines.scratch, lines.lanes);
+          LineCopy<T, double>(spectrum, lines).write_spectrum(*fft, result, to);
+        });
+      } else {
+        const auto fft = tables_.complex.of(length);
+        const int64_t size = std::max(length, fft->scratch_size());
+        for_lines<double>(c, *fft, size, count, [&](const Lines<double>& lines) {
+          LineCopy<T, double>(from, lines, window).read(x, lines.values, length);
+          const auto result = fft->transform(lines.values, lines.scratch, lines.lanes);
+          LineCopy<T, double>(spectrum, lines).write(result, to, bins, 1);
+        });
+      }
       store_work(c, to, y);
     });
   }
 
  private:
   bool onesided_;
-  Transforms<double> transforms_;
+  Tables<double> tables_;
 };
 BASCULE_KERNEL("STFT", Stft);
 

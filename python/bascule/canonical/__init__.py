@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from bascule.canonical import (  # noqa: F401  (importing a family registers its rewrites)
     constant,
+    contrib,
     control_flow,
     elementwise,
     experimental,
@@ -27,54 +28,82 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     resize,
     shape,
     softmax,
+    training,
     transform,
 )
 from bascule.canonical.builder import Builder, invalid_node
 from bascule.canonical.registry import asks_for_types, rewrites
+from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node
 from bascule.ir.infer import infer_types
+from bascule.ir.serialize import Definitions
 
 __all__ = ["canonicalize"]
 
 ML_DOMAIN = "ai.onnx.ml"
+CONTRIB_DOMAIN = "com.microsoft"
 
 # Version 5 deprecates the two tree operators for a third that cannot say all they say.
 ML_OPSET = 4
 
 
-def canonicalize(model: Model) -> None:
-    """Bring the nodes of the standard's domains, nested graphs included, to the newest form.
+def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
+    """Bring the nodes of known domains, nested graphs included, to the newest standard form.
 
-    Raises InvalidGraph that names node, operator, version and problem when a node does not fit
-    the version of its operator that is in force.
+    `definitions` gives the functions behind fused nodes. Raises InvalidGraph that names node,
+    operator, version and problem when a node does not fit the version of its operator that is in
+    force.
     """
     imports = model.opset_imports
     newest = newest_opsets()[ONNX_DOMAIN]
-    opsets = {ONNX_DOMAIN: imports.get(ONNX_DOMAIN, 1), ML_DOMAIN: imports.get(ML_DOMAIN, 1)}
+    opsets = {
+        ONNX_DOMAIN: imports.get(ONNX_DOMAIN, 1),
+        ML_DOMAIN: imports.get(ML_DOMAIN, 1),
+        TRAINING_DOMAIN: 1,
+        CONTRIB_DOMAIN: 1,
+    }
     if opsets[ONNX_DOMAIN] > newest:
         raise InvalidGraph(
             f"the model needs opset {opsets[ONNX_DOMAIN]} of domain 'ai.onnx'; "
             f"the newest that the installed onnx knows is {newest}"
         )
     pending = list(_pending(model, opsets))
-    if any(
-        asks_for_types(node.op_type, version, node.domain)
-        and any(value is not None and value.type is None for value in node.inputs)
-        for node, version in pending
-    ):
+    if any(_lacks_types(node, version) for node, version in pending):
         infer_types(model, check=False)
+    waiting = []
     for node, version in pending:
-        build = Builder(node, version)
-        op_type = node.op_type
-        for step in rewrites(op_type, version, node.domain):
-            step(node, build)
-            if node.graph is None or node.op_type != op_type:
-                break
+        if node.domain == CONTRIB_DOMAIN and _lacks_types(node, version):
+            waiting.append((node, version))
+        else:
+            _rewrite(node, version)
     imports[ONNX_DOMAIN] = newest
     if ML_DOMAIN in imports:
         imports[ML_DOMAIN] = max(ML_OPSET, imports[ML_DOMAIN])
+    # No schema says what these nodes make: the types behind them are seen once they are rewritten.
+    while waiting:
+        infer_types(model, definitions, check=False)
+        ready = [each for each in waiting if not _lacks_types(*each)] or waiting
+        for node, version in ready:
+            _rewrite(node, version)
+        waiting = [each for each in waiting if each not in ready]
+
+
+def _lacks_types(node: Node, version: int) -> bool:
+    """Whether a rewrite asks for types that are not known yet."""
+    return asks_for_types(node.op_type, version, node.domain) and any(
+        value is not None and value.type is None for value in node.inputs
+    )
+
+
+def _rewrite(node: Node, version: int) -> None:
+    build = Builder(node, version)
+    op_type = node.op_type
+    for step in rewrites(op_type, version, node.domain):
+        step(node, build)
+        if node.graph is None or node.op_type != op_type:
+            return
 
 
 def _pending(model: Model, opsets: dict[str, int]) -> Iterator[tuple[Node, int]]:
@@ -92,7 +121,7 @@ def _pending(model: Model, opsets: dict[str, int]) -> Iterator[tuple[Node, int]]
             problem = _problem(node, in_force)
             if problem is not None:
                 raise invalid_node(node, version, problem)
-        elif not steps:
+        elif not steps and node.domain != CONTRIB_DOMAIN:
             raise invalid_node(node, version, f"opset {opset} has no such operator")
         if steps:
             yield node, version

@@ -65,7 +65,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
         "metadata": dict(model.metadata),
     }
     inline_functions(model)
-    canonicalize(model)
+    canonicalize(model, definition)
     for value in graph.inputs:
         if isinstance(value.type, TensorType) and value.type.shape is not None:
             shape = tuple(

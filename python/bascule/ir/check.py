@@ -39,6 +39,9 @@ OUTSIDE_STANDARD = frozenset(
 """Operators of the default domain that may be used in an opset without them: experiments that ONNX
 dropped, and what other runtimes have added. Canonicalizing gives them a standard form."""
 
+_VARIADIC = 2**31 - 1
+"""As many outputs as one likes, in a schema."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schema:
@@ -84,6 +87,15 @@ def _single(parameters: Iterable[Any]) -> frozenset[int]:
     return frozenset(
         index for index, each in enumerate(parameters) if each.option == each.option.Single
     )
+
+
+def counts_outputs(proto: onnx.NodeProto, opsets: Mapping[str, int]) -> bool:
+    """Whether the number of a node's outputs means something: that of Split's parts, of a loop's
+    values. Such a node keeps its last outputs even if they have no name.
+    """
+    domain = normal_domain(proto.domain)
+    found = schema(proto.op_type, opsets.get(domain, 1), domain)
+    return found is None or found.max_outputs == _VARIADIC
 
 
 @functools.cache

@@ -178,8 +178,9 @@ class ModelReader:
         for proto in protos:
             names = list(proto.output)
             check.require_text(*names)
-            while names and not names[-1]:
-                names.pop()
+            if names and not names[-1] and not check.counts_outputs(proto, self._opsets):
+                while names and not names[-1]:
+                    names.pop()
             values = [_described(name, types) for name in names]
             for value in values:
                 if value.name:

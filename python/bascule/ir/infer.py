@@ -13,6 +13,7 @@ from bascule.errors import Fail
 from bascule.ir.check_types import check_types
 from bascule.ir.deserialize import read_type
 from bascule.ir.graph import Graph, Model, Value
+from bascule.ir.infer_ml import ml_types
 from bascule.ir.serialize import Definitions
 from bascule.ir.skeleton import SkeletonWriter, restore_sizes
 from bascule.ir.symbols import is_invented, settle_names
@@ -68,6 +69,7 @@ def infer_types(
             _check_declared(value, found)
         value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
+    improved = _infer_ml(model, check) or improved
     if check:
         check_types(model)
         _raise_contradiction(skeleton, errors)
@@ -84,10 +86,23 @@ def infer_types(
         for value in values:
             found = inferred.get(skeleton.name(value))
             value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+        _infer_ml(model, check)
         before, gaps = gaps, _count_gaps(values)
         if compute_shapes and (gaps == before or not skeleton.hidden):
             break
         compute_shapes = not compute_shapes or gaps == before
+
+
+def _infer_ml(model: Model, check: bool) -> bool:
+    """Add what onnx has no inference for; whether there was anything."""
+    improved = False
+    for value, found in ml_types(model):
+        if check:
+            _check_declared(value, found)
+        before = value.type
+        value.type = merge_types(found, before, keep_names=value.is_graph_output)
+        improved = improved or value.type != before
+    return improved
 
 
 def _known(model: Model, skeleton: SkeletonWriter) -> Iterator[tuple[str, Type | None, bool]]:

@@ -76,6 +76,10 @@ class SkeletonWriter(ModelWriter):
         if node.is_op("LayerNormalization") and not self._is_safe_normalization(node):
             written.op_type = "Identity"
             del written.attribute[:], written.input[1:], written.output[1:]
+        elif node.is_op("RMSNormalization") and len(node.inputs) == 2:
+            # By the schema the result has the type of the scale; onnx gives it that of the input.
+            written.op_type = "CastLike"
+            del written.attribute[:]
 
     def declare(self, value: Value, proto: onnx.GraphProto) -> None:
         if self.types_known:

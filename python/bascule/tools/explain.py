@@ -52,7 +52,8 @@ def _cells(row: NodeRow) -> list[str]:
     for _, type_, shape in row.outputs:
         shapes.append("?" if shape is None else "x".join(_dim(d) for d in shape) or "scalar")
         types.append(type_.removeprefix("tensor(").removesuffix(")"))
-    reason = "; ".join(f"{provider}: {why}" for provider, why in row.reasons)
+    reasons = [f"{provider}: {why}" for provider, why in row.reasons]
+    reason = "; ".join([row.note, *reasons] if row.note else reasons)
     return [
         row.name,
         domain + row.op_type,

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/quantize/nbits.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/move/transpose_tile.h"
+
+namespace bascule {
+
+namespace {
+
+// Up to this many rows of A are multiplied while the weights are in registers. For more, panels of
+// floats are made first.
+constexpr int64_t few_rows = 12;
+
+// Rows of k that are made floats at a time: a panel of them fits the first cache, and with it the
+// second one holds a block of rows of A.
+constexpr int64_t depth_expanded = 256;
+constexpr int64_t pad = 16;
+
+int64_t panel_count(int64_t columns) {
+  return (columns + nbits().panel_width - 1) / nbits().panel_width;
+}
+
+NBitsNumber number_of(DType dtype) {
+  switch (dtype) {
+    case DType::uint8:
+      return NBitsNumber::u8;
+    case DType::float16:
+      return NBitsNumber::f16;
+    case DType::bfloat16:
+      return NBitsNumber::bf16;
+    default:
+      return NBitsNumber::f32;
+  }
+}
+
+}  // namespace
+
+void NBitsShape::check() const {
+  if (bits != 2 && bits != 4 && bits != 8) {
+    fail("bits is " + std::to_string(bits) + ", expected 2, 4 or 8");
+  }
+  if (block_size < 16 || (block_size & (block_size - 1)) != 0) {
+    fail("block_size is " + std::to_string(block_size) +
+         ", expected a power of two of 16 at least");
+  }
+  if (n < 1 || k < 1) {
+    fail("N is " + std::to_string(n) + " and K is " + std::to_string(k) +
+         ", expected positive numbers");
+  }
+  // Beyond this no tensor could hold the weights.
+  constexpr int64_t most = int64_t{1} << 48;
+  if (n > most || k > most || block_size > most) fail("N, K or block_size is too large");
+}
+
+NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) : shape_(shape) {
+  pack_words(source.data);
+  scales_ = pack_numbers(*source.scales, source.scales_at);
+  if (source.zeros != nullptr) pack_zeros(*source.zeros, source.zeros_at);
+  if (source.groups != nullptr) pack_groups(*source.groups);
+  if (source.values != nullptr) {
+    values_ = Tensor::allocate(DType::float32, {16});
+    const int patterns = 1 << shape_.bits;
+    for (int i = 0; i < 16; ++i) values_.data<float>()[i] = source.values[i % patterns];
+  }
+}
+
+void NBitsWeights::pack_words(const uint8_t* data) {
+  const int64_t width = nbits().panel_width;
+  const int64_t rows = (shape_.k * shape_.bits + 31) / 32, panels = panel_count(shape_.n);
+  words_ = Tensor::allocate(DType::uint32, {panels, rows, width});
+  for (int64_t panel = 0; panel < panels; ++panel) {
+    auto* to = words_.data<std::byte>() + panel * rows * width * 4;
+    const int64_t first = panel * width, columns = std::min(width, shape_.n - first);
+    if (columns < width) std::memset(to, 0, static_cast<size_t>(rows * width * 4));
+    transpose_4_bytes(reinterpret_cast<const std::byte*>(data) + first * shape_.row_bytes(),
+                      shape_.row_bytes(), to, width * 4, columns, rows);
+  }
+}
+
+// [n][blocks] as [panel][blocks][width].
+Tensor NBitsWeights::pack_numbers(const Tensor& from, int64_t at) const {
+  const int64_t width = nbits().panel_width, blocks = shape_.blocks();
+  const int64_t panels = panel_count(shape_.n);
+  const auto size = static_cast<size_t>(item_size(from.dtype()));
+  Tensor packed = Tensor::allocate(from.dtype(), {panels, blocks, width});
+  std::memset(packed.raw(), 0, static_cast<size_t>(packed.bytes()));
+  const std::byte* source = from.raw() + static_cast<size_t>(at) * size;
+  for (int64_t column = 0; column < shape_.n; ++column) {
+    std::byte* to =
+        packed.raw() + static_cast<size_t>(column / width * blocks * width + column % width) * size;
+    for (int64_t block = 0; block < blocks; ++block) {
+      std::memcpy(to, source, size);
+      source += size;
+      to += static_cast<size_t>(width) * size;
+    }
+  }
+  return packed;
+}
+
+void NBitsWeights::pack_zeros(const Tensor& from, int64_t at) {
+  if (from.dtype() != DType::uint8) {
+    zeros_ = pack_numbers(from, at);
+    return;
+  }
+  Tensor unpacked = Tensor::allocate(DType::uint8, {shape_.n, shape_.blocks()});
+  auto* to = unpacked.data<uint8_t>();
+  const std::byte* row = from.raw() + at;
+  for (int64_t i = 0; i < shape_.n; ++i, row += shape_.zero_row_bytes()) {
+    for (int64_t block = 0; block < shape_.blocks(); ++block) {
+      *to++ =
+          shape_.bits == 8 ? static_cast<uint8_t>(row[block]) : get_packed(row, shape_.bits, block);
+    }
+  }
+  zeros_ = pack_numbers(unpacked, 0);
+}
+
+void NBitsWeights::pack_groups(const Tensor& from) {
+  const int32_t* groups = from.data<int32_t>();
+  bool in_order = true;
+  for (int64_t k = 0; k < shape_.k; ++k) {
+    if (groups[k] < 0 || groups[k] >= shape_.blocks()) {
+      invalid("g_idx[" + std::to_string(k) + "] is " + std::to_string(groups[k]) + ", there are " +
+              std::to_string(shape_.blocks()) + " blocks");
+    }
+    in_order &= groups[k] == k / shape_.block_size;
+  }
+  if (in_order) return;
+  groups_ = Tensor::allocate(DType::int32, {shape_.k});
+  std::memcpy(groups_.raw(), groups, static_cast<size_t>(shape_.k) * sizeof(int32_t));
+}
+
+NBitsPanels NBitsWeights::panels() const {
+  NBitsPanels p{};
+  p.bits = shape_.bits;
+  p.block_size = shape_.block_size;
+  p.blocks = shape_.blocks();
+  p.word_rows = words_.dim(1);
+  p.words = words_.data<uint32_t>();
+  p.scales = scales_.raw();
+  p.scale_type = number_of(scales_.dtype());
+  p.zeros = zeros_.raw();
+  p.zero_type = number_of(zeros_.dtype());
+  p.zero = static_cast<float>(1 << (shape_.bits - 1));
+  p.values = values_.data<float>();
+  p.groups = groups_.data<int32_t>();
+  return p;
+}
+
+void NBitsWeights::multiply(RunContext& c, const float* a, int64_t rows, const float* bias,
+                            float* y) const {
+  if (rows == 0) return;
+  if (rows <= few_rows && groups_.size() == 0) {
+    multiply_few(c, a, rows, bias, y);
+  } else {
+    multiply_many(c, a, rows, bias, y);
+  }
+}
+
+void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, const float* bias,
+                                float* y) const {
+  const NBitsFunctions& functions = nbits();
+  const NBitsPanels b = panels();
+  const int64_t step = functions.panels_at_once * functions.panel_width;
+  const int64_t items = (shape_.n + step - 1) / step;
+  const int64_t parts = (rows + functions.most_rows - 1) / functions.most_rows;
+  const double cost = static_cast<double>(shape_.k * step) * static_cast<double>(rows + 3) / 16;
+  c.parallel_for(items, cost, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t from = rows * part / parts, column = i * step;
+        NBitsRows g{};
+        g.b = &b;
+        g.panel = i * functions.panels_at_once;
+        g.k = shape_.k;
+        g.a = a + from * shape_.k;
+        g.a_stride = shape_.k;
+        g.rows = rows * (part + 1) / parts - from;
+        g.bias = bias != nullptr ? bias + column : nullptr;
+        g.c = y + from * shape_.n + column;
+        g.c_stride = shape_.n;
+        g.columns = std::min(step, shape_.n - column);
+        functions.multiply(g);
+      }
+    }
+  });
+}
+
+void NBitsWeights::multiply_many(RunContext& c, const float* a, int64_t rows, const float* bias,
+                                 float* y) const {
+  const int64_t panels = panel_count(shape_.n);
+  const int64_t threads = std::min<int64_t>(c.threads(), panels);
+  const int64_t panel_size = depth_expanded * nbits().panel_width;
+  const int64_t block_size = gemm_row_block * (depth_expanded + pad);
+  float* space = c.workspace<float>(threads * (panel_size + block_size));
+  const int64_t row_blocks = (rows + gemm_row_block - 1) / gemm_row_block;
+  const double work = static_cast<double>(rows + 8) * static_cast<double>(shape_.k) *
+                      static_cast<double>(shape_.n) / 8;
+  c.parallel_for(threads, work / static_cast<double>(threads), [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) {
+      float* floats = space + part * (panel_size + block_size);
+      for (int64_t block = 0; block < row_blocks; ++block) {
+        const int64_t from = rows * block / row_blocks, to = rows * (block + 1) / row_blocks;
+        multiply_block(a + from * shape_.k, to - from, panels * part / threads,
+                       panels * (part + 1) / threads, bias, floats, y + from * shape_.n);
+      }
+    }
+  });
+}
+
+void NBitsWeights::multiply_block(const float* a, int64_t rows, int64_t first_panel,
+                                  int64_t last_panel, const float* bias, float* space,
+                                  float* y) const {
+  const NBitsPanels b = panels();
+  const int64_t width = nbits().panel_width;
+  float* copied = space + depth_expanded * width;
+  for (int64_t k = 0; k < shape_.k; k += depth_expanded) {
+    const int64_t depth = std::min(depth_expanded, shape_.k - k), stride = depth + pad;
+    for (int64_t row = 0; row < rows; ++row) {
+      std::memcpy(copied + row * stride, a + row * shape_.k + k,
+                  static_cast<size_t>(depth) * sizeof(float));
+    }
+    for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+      const int64_t column = panel * width;
+      nbits().expand(b, panel, k, k + depth, space);
+      GemmBlock<float> g =
+          matrix_block<float>(&copied, rows, depth, stride, space, y + column, shape_.n);
+      g.columns = std::min(width, shape_.n - column);
+      g.accumulate = k > 0;
+      if (k + depth == shape_.k && bias != nullptr) g.epilogue.bias = bias + column;
+      bascule::multiply(g);
+    }
+  }
+}
+
+}  // namespace bascule

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: Apache-2.0
+// instruction sets: base avx2 avx512
+// Products with weights of 2, 4 and 8 bits, dequantized in registers.
+#include "kernels/quantize/nbits_panels.h"
+#include "simd/half.h"
+#include "simd/vec.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+constexpr int panel_vectors = 2;
+constexpr int panel_width = panel_vectors * lanes;
+constexpr int most_rows = 4;
+
+// Sums of enough columns hide the latency of the additions; the registers are the limit.
+#if defined(__AVX512F__)
+constexpr bool has_table = true;
+constexpr int vectors_of(int) { return 4; }
+#else
+constexpr bool has_table = false;
+constexpr int vectors_of(int rows) { return rows == 1 ? 4 : 2; }
+#endif
+constexpr int panels_at_once = vectors_of(1) / panel_vectors;
+
+BASCULE_INLINE F32 load_numbers(const void* from, NBitsNumber type, int64_t index) {
+  switch (type) {
+    case NBitsNumber::f32:
+      return load(static_cast<const float*>(from) + index);
+    case NBitsNumber::f16:
+      return widen_f16(load_u16(static_cast<const uint16_t*>(from) + index, lanes));
+    case NBitsNumber::bf16:
+      return widen_bf16(load_u16(static_cast<const uint16_t*>(from) + index, lanes));
+    case NBitsNumber::u8:
+      break;
+  }
+  typedef uint8_t Bytes __attribute__((vector_size(lanes)));
+  Bytes bytes;
+  __builtin_memcpy(&bytes, static_cast<const uint8_t*>(from) + index, sizeof(bytes));
+  return __builtin_convertvector(bytes, F32);
+}
+
+// What the lowest bits of each lane stand for, before the scale.
+struct Table {
+  float values[16];
+};
+#if defined(__AVX512F__)
+BASCULE_INLINE F32 look_up(const Table& table, U32 word) {
+  return reinterpret_cast<F32>(
+      _mm512_permutexvar_ps(reinterpret_cast<__m512i>(word), _mm512_loadu_ps(table.values)));
+}
+#elif defined(__AVX2__)
+BASCULE_INLINE F32 look_up(const Table& table, U32 word) {
+  const __m256i index = reinterpret_cast<__m256i>(word);
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.values), index);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.values + 8), index);
+  return reinterpret_cast<F32>(
+      _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28))));
+}
+#else
+BASCULE_INLINE F32 look_up(const Table& table, U32 word) {
+  F32 result;
+  for (int i = 0; i < lanes; ++i) result[i] = table.values[word[i] & 15];
+  return result;
+}
+#endif
+
+// How patterns are read: from a table or as numbers, with a zero point to subtract or without.
+template <int bits_, bool table_, bool subtract_>
+struct Form {
+  static constexpr int bits = bits_;
+  static constexpr bool table = table_;
+  static constexpr bool subtract = subtract_;
+  static constexpr int per_word = 32 / bits;
+};
+
+template <class F>
+BASCULE_INLINE F32 decode(const Table& table, U32 word, F32 scale, F32 zero) {
+  F32 q;
+  if constexpr (F::table) {
+    q = look_up(table, word);
+  } else {
+    q = to_float(reinterpret_cast<I32>(word & ((1u << F::bits) - 1)));
+  }
+  return (F::subtract ? q - zero : q) * scale;
+}
+
+// body(Form{}, table) with the form that these weights ask for.
+template <class Body>
+BASCULE_INLINE void with_form(const NBitsPanels& b, Body&& body) {
+  Table table;
+  const bool read = b.values != nullptr || (has_table && b.bits < 8);
+  const bool shared = b.values == nullptr && b.zeros == nullptr;
+  for (int i = 0; i < 16; ++i) {
+    const float q = static_cast<float>(b.bits == 2 ? i & 3 : i);
+    table.values[i] = b.values != nullptr ? b.values[i] : shared ? q - b.zero : q;
+  }
+  const bool subtract = b.values == nullptr && (b.zeros != nullptr || !read);
+  if (b.bits == 8) return body(Form<8, false, true>{}, table);
+  if constexpr (has_table) {
+    if (b.bits == 4) {
+      return subtract ? body(Form<4, true, true>{}, table) : body(Form<4, true, false>{}, table);
+    }
+    return subtract ? body(Form<2, true, true>{}, table) : body(Form<2, true, false>{}, table);
+  } else {
+    if (b.bits == 4) {
+      return read ? body(Form<4, true, false>{}, table) : body(Form<4, false, true>{}, table);
+    }
+    return read ? body(Form<2, true, false>{}, table) : body(Form<2, false, true>{}, table);
+  }
+}
+
+// Scales and zero points of the columns of some vectors.
+template <class F, int vectors>
+BASCULE_INLINE void load_block(const NBitsPanels& b, const int64_t (&panels)[vectors],
+                               int64_t block, F32 (&scale)[vectors], F32 (&zero)[vectors]) {
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t at = (panels[v] * b.blocks + block) * panel_width + v % panel_vectors * lanes;
+    scale[v] = load_numbers(b.scales, b.scale_type, at);
+    zero[v] =
+        F::subtract && b.zeros != nullptr ? load_numbers(b.zeros, b.zero_type, at) : set(b.zero);
+  }
+}
+
+template <class F, int rows>
+void multiply_tile(const NBitsRows& g, const Table& table, int64_t first_panel) {
+  constexpr int vectors = vectors_of(rows);
+  const NBitsPanels& b = *g.b;
+  // Where there are fewer panels the last one is computed again, and not stored.
+  const int64_t last_panel = g.panel + (g.columns - 1) / panel_width;
+  int64_t panels[vectors];
+  const uint32_t* words[vectors];
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t panel = first_panel + v / panel_vectors;
+    panels[v] = panel < last_panel ? panel : last_panel;
+    words[v] = b.words + panels[v] * b.word_rows * panel_width + v % panel_vectors * lanes;
+  }
+  F32 sum[rows][vectors] = {};
+  F32 scale[vectors], zero[vectors];
+  const float* a = g.a;
+  // The next `steps` <= per_word values of k.
+  const auto add_word = [&](int steps) __attribute__((always_inline)) {
+    U32 x[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) {
+      __builtin_memcpy(&x[v], words[v], sizeof(x[v]));
+      __builtin_prefetch(words[v] + 256);
+      words[v] += panel_width;
+    }
+#pragma GCC unroll 16
+    for (int j = 0; j < steps; ++j) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        const F32 w = decode<F>(table, x[v], scale[v], zero[v]);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) sum[r][v] = fma(set(a[r * g.a_stride + j]), w, sum[r][v]);
+        x[v] = x[v] >> F::bits;
+      }
+    }
+    a += steps;
+  };
+  int64_t k = 0;
+  for (int64_t block = 0; k < g.k; ++block) {
+    load_block<F>(b, panels, block, scale, zero);
+    const int64_t stop = k + b.block_size < g.k ? k + b.block_size : g.k;
+    for (; k + F::per_word <= stop; k += F::per_word) add_word(F::per_word);
+    if (k < stop) add_word(static_cast<int>(stop - k));
+    k = stop;
+  }
+  const int64_t start = (first_panel - g.panel) * panel_width;
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t column = start + v * lanes, count = g.columns - column;
+    if (count <= 0) break;
+    const F32 bias = g.bias != nullptr ? load(g.bias + column, count, 0) : F32{};
+    for (int r = 0; r < rows; ++r) {
+      const F32 y = g.bias != nullptr ? sum[r][v] + bias : sum[r][v];
+      store(g.c + r * g.c_stride + column, y, count);
+    }
+  }
+}
+
+void multiply_rows(const NBitsRows& g) {
+  with_form(*g.b, [&](auto form, const Table& table) __attribute__((always_inline)) {
+    using F = decltype(form);
+    const int64_t end = g.panel + (g.columns + panel_width - 1) / panel_width;
+    const int64_t step = vectors_of(static_cast<int>(g.rows)) / panel_vectors;
+    for (int64_t panel = g.panel; panel < end; panel += step) {
+      switch (g.rows) {
+        case 1:
+          multiply_tile<F, 1>(g, table, panel);
+          break;
+        case 2:
+          multiply_tile<F, 2>(g, table, panel);
+          break;
+        case 3:
+          multiply_tile<F, 3>(g, table, panel);
+          break;
+        default:
+          multiply_tile<F, 4>(g, table, panel);
+      }
+    }
+  });
+}
+
+template <class F>
+void expand_tile(const NBitsPanels& b, const Table& table, int64_t panel, int64_t first,
+                 int64_t last, float* to) {
+  const int64_t panels[panel_vectors] = {panel, panel};
+  const uint32_t* words = b.words + (panel * b.word_rows + first / F::per_word) * panel_width;
+  F32 scale[panel_vectors] = {}, zero[panel_vectors] = {};
+  // The next `steps` <= per_word rows, each of which may begin a block of its own.
+  const auto expand_word = [&](int steps, auto&& begin) __attribute__((always_inline)) {
+    U32 x[panel_vectors];
+    __builtin_memcpy(x, words, sizeof(x));
+    words += panel_width;
+#pragma GCC unroll 16
+    for (int j = 0; j < steps; ++j, to += panel_width) {
+      begin(j);
+#pragma GCC unroll 2
+      for (int v = 0; v < panel_vectors; ++v) {
+        store(to + v * lanes, decode<F>(table, x[v], scale[v], zero[v]));
+        x[v] = x[v] >> F::bits;
+      }
+    }
+  };
+  int64_t k = first;
+  while (k < last) {
+    int64_t stop = (k / b.block_size + 1) * b.block_size;
+    if (stop > last) stop = last;
+    if (b.groups != nullptr) {
+      for (; k < stop; k += F::per_word) {
+        expand_word(static_cast<int>(stop - k < F::per_word ? stop - k : F::per_word),
+                    [&](int j) { load_block<F>(b, panels, b.groups[k + j], scale, zero); });
+      }
+    } else {
+      load_block<F>(b, panels, k / b.block_size, scale, zero);
+      const auto nothing = [](int) {};
+      for (; k + F::per_word <= stop; k += F::per_word) expand_word(F::per_word, nothing);
+      if (k < stop) expand_word(static_cast<int>(stop - k), nothing);
+    }
+    k = stop;
+  }
+}
+
+void expand_panel(const NBitsPanels& b, int64_t panel, int64_t first, int64_t last, float* to) {
+  with_form(b, [&](auto form, const Table& table) __attribute__((always_inline)) {
+    expand_tile<decltype(form)>(b, table, panel, first, last, to);
+  });
+}
+
+}  // namespace
+
+const NBitsFunctions& nbits_functions() {
+  static constexpr NBitsFunctions functions = {panel_width, most_rows, panels_at_once,
+                                               multiply_rows, expand_panel};
+  return functions;
+}
+
+}  // namespace bascule::BASCULE_ISA
+
+#if BASCULE_ONCE
+#include "kernels/quantize/nbits.h"
+#include "simd/isa.h"
+
+namespace bascule {
+BASCULE_PER_ISA(const NBitsFunctions& nbits_functions());
+
+const NBitsFunctions& nbits() {
+  static const NBitsFunctions& functions = BASCULE_PICK(nbits_functions)();
+  return functions;
+}
+}  // namespace bascule
+#endif
