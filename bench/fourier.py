@@ -6,18 +6,13 @@ python bench/fourier.py
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
+from measure import medians, table
 from onnx import TensorProto, helper
 
 import bascule
 
 SHAPES = ((1000, 1024), (1000, 1000), (2000, 400), (200, 1009), (200, 4096), (8, 65536))
-REPEATS = 21
 
 
 def session(shape: tuple[int, ...], onesided: int) -> bascule.InferenceSession:
@@ -31,21 +26,9 @@ def session(shape: tuple[int, ...], onesided: int) -> bascule.InferenceSession:
     return bascule.InferenceSession(model.SerializeToString(), options)
 
 
-def medians(*functions: Callable[[], Any]) -> list[float]:
-    """Milliseconds of each, measured in turns."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(REPEATS):
-        for function, taken in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return [1e3 * statistics.median(taken) for taken in times]
-
-
 def main() -> None:
     rng = np.random.default_rng(0)
-    print("| lines x length | input | bascule | numpy.fft | ratio |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = [("lines x length", "input", "bascule", "numpy.fft", "ratio")]
     for shape in SHAPES:
         x = rng.standard_normal(shape).astype(np.float32)
         pairs = rng.standard_normal((*shape, 2)).astype(np.float32)
@@ -58,7 +41,9 @@ def main() -> None:
             run = session(feed.shape, onesided).run
             ours, theirs = medians(lambda run=run, feed=feed: run(None, {"x": feed}), peer)
             lines = " x ".join(str(size) for size in shape)
-            print(f"| {lines} | {name} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} |")
+            numbers = (f"{1e3 * ours:.2f}", f"{1e3 * theirs:.2f}", f"{ours / theirs:.2f}")
+            rows.append((lines, name, *numbers))
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from measure import table
 
 import bascule
 
@@ -95,12 +96,6 @@ def measure_model(name: str, folder: Path, threads: int, seconds: float) -> list
         *arguments, "-t", str(threads), "-s", str(seconds), "--json"
     )
     return records
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
 
 
 def machine() -> str:

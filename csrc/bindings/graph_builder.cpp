@@ -14,6 +14,21 @@ namespace {
 
 Attribute to_attribute(py::handle value);
 
+// The memory of an array.array.
+template <class T>
+std::vector<T> numbers_from(const py::buffer_info& buffer) {
+  const T* first = static_cast<const T*>(buffer.ptr);
+  return {first, first + buffer.size};
+}
+
+Attribute buffer_attribute(const py::buffer_info& buffer) {
+  if (buffer.ndim == 1 && buffer.strides[0] == buffer.itemsize) {
+    if (buffer.item_type_is_equivalent_to<int64_t>()) return numbers_from<int64_t>(buffer);
+    if (buffer.item_type_is_equivalent_to<float>()) return numbers_from<float>(buffer);
+  }
+  throw Error(Code::not_implemented, "attributes of this kind are not supported");
+}
+
 Attribute list_attribute(const py::list& list) {
   if (list.empty() || PyLong_Check(list[0].ptr())) return list.cast<std::vector<int64_t>>();
   if (PyFloat_Check(list[0].ptr())) return list.cast<std::vector<float>>();
@@ -27,6 +42,9 @@ Attribute to_attribute(py::handle value) {
   if (py::isinstance<py::str>(value)) return value.cast<std::string>();
   if (py::isinstance<py::list>(value)) return list_attribute(value.cast<py::list>());
   if (py::isinstance<Tensor>(value)) return value.cast<Tensor>();
+  if (PyObject_CheckBuffer(value.ptr())) {
+    return buffer_attribute(py::reinterpret_borrow<py::buffer>(value).request());
+  }
   if (py::isinstance<GraphBuilder>(value)) {
     return std::shared_ptr<const GraphSpec>(
         std::make_shared<GraphSpec>(value.cast<const GraphBuilder&>().graph()));

@@ -62,7 +62,7 @@ BASCULE_INLINE F32 expm1(F32 x) {
   const F32 r = fma(n, set(-ln2_low), fma(n, set(-ln2_high), inside));
   const F32 half_power = power_of_two(to_int(n) - 1);  // 2^n itself may be out of range
   const F32 y = fma(half_power, expm1_reduced(r), half_power - 0.5f) * 2.0f;
-  return x == 0.0f ? x : y;
+  return abs(x) < 0x1p-25f ? x : y;  // keeps zeros and subnormal numbers
 }
 
 BASCULE_INLINE F32 log(F32 x) {

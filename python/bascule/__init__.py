@@ -28,6 +28,7 @@ from bascule.devices import (
     OrtMemoryInfo,
     OrtMemType,
 )
+from bascule.differentiation import grad
 from bascule.logging import (
     set_default_logger_callback,
     set_default_logger_severity,

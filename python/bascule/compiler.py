@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from bascule import errors
 from bascule.canonical import canonicalize
 from bascule.compiled import CompiledModel, NodeRow
+from bascule.gradient import bind_gradients, expand_gradients
 from bascule.ir.constant import Constant
 from bascule.ir.graph import FUSED_DOMAIN, Model, Node
 from bascule.ir.infer import infer_types
@@ -54,9 +55,10 @@ def prepare(
         seconds[name] = seconds.get(name, 0.0) + now - started
         started = now
 
+    bind_gradients(model)
     inline_functions(model)
-    canonicalize(model, definition)
-    infer_types(model, definition)
+    settle(model)
+    expand_gradients(model, settle)
     phase("canonicalize")
     legalize(model, providers)
     phase("legalize")
@@ -65,6 +67,12 @@ def prepare(
     legalize(model, providers)
     phase("legalize")
     return report
+
+
+def settle(model: Model) -> None:
+    """Bring what was put into the model into the newest form, and infer types."""
+    canonicalize(model, definition)
+    infer_types(model, definition)
 
 
 def legalize(model: Model, providers: Sequence[Provider]) -> None:
@@ -94,8 +102,7 @@ def legalize(model: Model, providers: Sequence[Provider]) -> None:
                     changed = True
         if not changed:
             return
-        canonicalize(model, definition)
-        infer_types(model, definition)
+        settle(model)
 
 
 def compile_model(

@@ -75,7 +75,10 @@ def model_of(
 def canonical(proto: onnx.ModelProto, *, infer: bool = True) -> Model:
     """The model rewritten; without `infer`, as if inference had found nothing."""
     model = load_model(proto)
-    with contextlib.nullcontext() if infer else mock.patch("bascule.canonical.infer_types"):
+    with contextlib.ExitStack() as patches:
+        if not infer:
+            patches.enter_context(mock.patch("bascule.canonical.infer_types"))
+            patches.enter_context(mock.patch("bascule.canonical.TypeFinder.find"))
         canonicalize(model)
     return model
 

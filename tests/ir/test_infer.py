@@ -50,6 +50,20 @@ def test_rank_from_a_computed_shape() -> None:
     assert (shapes["u"] or ())[1] == 3
 
 
+def test_what_onnx_does_not_infer() -> None:
+    """And what follows from it."""
+    shapes = inferred(
+        "g (float[N,4,3] x, float[4] s, int64[2] parts) => (float[A,B,C] y, float[D,E,F] z) {"
+        "  g = GroupNormalization<num_groups = 2>(x, s, s) r = Relu(g) y = Neg(r)"
+        "  m = MeanVarianceNormalization<axes = [0, 2]>(x)"
+        "  a, b = Split<axis = -2>(x, parts) t = Transpose(b) z = Neg(t) }"
+    )
+    assert shapes["g"] == shapes["r"] == shapes["m"] == ("N", 4, 3)
+    for name, places in (("a", (0, 2)), ("t", (2, 0))):
+        shape = shapes[name]
+        assert shape is not None and [shape[place] for place in places] == ["N", 3]
+
+
 def test_big_constants_are_not_needed() -> None:
     model = parse_graph("g (float[N,1000] a) => (float[N,500] y) { y = Neg(a) }")
     weight = model.graph.constant(np.zeros((1000, 500), np.float32), "w")
@@ -84,6 +98,16 @@ def test_a_node_of_another_opset_is_not_misread() -> None:
     node.output.type = None
     infer_types(model)
     assert node.output.shape is None
+
+
+def test_attention_of_unknown_width() -> None:
+    shapes = inferred(
+        "g (float[B,S,D] q, float[B,L,D] k, float[B,L,E] v, float[E,6] w) => (float y) "
+        "{ a = Attention<q_num_heads = 2, kv_num_heads = 2>(q, k, v) y = MatMul(a, w) }"
+    )
+    assert shapes["a"] is not None and shapes["a"][:2] == ("B", "S")
+    assert not isinstance(shapes["a"][2], int)
+    assert shapes["y"] == ("B", "S", 6)
 
 
 def test_declared_types_fill_gaps() -> None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from tests.support.formulas import erf, gelu, gelu_tanh, hard_sigmoid, sigmoid, softplus
 from tests.support.native import run_node
 
 RANDOM = np.random.default_rng(11)
@@ -20,27 +20,6 @@ SPECIAL = np.array([0, -0.0, np.inf, -np.inf, np.nan, 1e-40, -1e-40, 3e38, -3e38
 
 def normal(*shape: int, dtype: Any = np.float32) -> np.ndarray:
     return RANDOM.standard_normal(shape).astype(dtype)
-
-
-def erf(x: np.ndarray) -> np.ndarray:
-    return np.array([math.erf(v) for v in x.reshape(-1)]).reshape(x.shape)
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-
-
-def softplus(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-
-
-def hard_sigmoid(x: np.ndarray, alpha: float, beta: float = 0.5) -> np.ndarray:
-    return np.clip(x * alpha + beta, 0, 1)
-
-
-def gelu_tanh(x: np.ndarray) -> np.ndarray:
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 # Attributes are float32.
@@ -80,7 +59,7 @@ UNARY: list[tuple[str, dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = [
     ("ThresholdedRelu", {"alpha": 0.5}, lambda x: np.where(x > 0.5, x, 0)),
     ("HardSigmoid", {}, lambda x: hard_sigmoid(x, FIFTH)),
     ("HardSwish", {}, lambda x: x * hard_sigmoid(x, 1 / 6, 0.5)),
-    ("Gelu", {}, lambda x: 0.5 * x * (1 + erf(x / np.sqrt(2)))),
+    ("Gelu", {}, gelu),
     ("Gelu", {"approximate": "tanh"}, gelu_tanh),
     ("Swish", {"alpha": 1.5}, lambda x: x * sigmoid(1.5 * x)),
     ("Mish", {}, lambda x: x * np.tanh(softplus(x))),
@@ -300,6 +279,25 @@ def test_pow() -> None:
     np.testing.assert_allclose(run_node("Pow", [base, two])[0], base**2, 1e-6)
     half = np.asarray(0.5, np.float32)
     np.testing.assert_array_equal(run_node("Pow", [np.array([16], np.int32), half])[0], [4])
+
+
+def test_pow_of_an_exponent_past_the_signed_range() -> None:
+    base, exponent = np.array([3, -1, 0], np.int64), np.array([2**63 + 1] * 3, np.uint64)
+    third = pow(3, 2**63 + 1, 2**64)
+    expected = [third - 2**64 if third >= 2**63 else third, -1, 0]
+    assert run_node("Pow", [base, exponent])[0].tolist() == expected
+
+
+def test_shrink_of_integers_that_no_float_holds() -> None:
+    x = np.array([2**62 + 1, -(2**62) - 1, 3, -3, 0], np.int64)
+    [y] = run_node("Shrink", [x], {"lambd": 1.0, "bias": 0.5})
+    assert y.tolist() == [2**62, -(2**62), 2, -2, 0]
+
+
+def test_elu_keeps_the_smallest_numbers() -> None:
+    x = np.array([-1e-45, -1e-40, -0.0, -1e-20], np.float32)
+    [y] = run_node("Elu", [x])
+    assert y.tobytes() == x.tobytes()
 
 
 def test_is_nan_and_is_inf() -> None:

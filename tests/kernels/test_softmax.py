@@ -59,6 +59,14 @@ def test_special_values() -> None:
     assert run_node("Softmax", [np.zeros((4, 0), np.float32)])[0].shape == (4, 0)
 
 
+def test_sums_beyond_the_range_of_float16() -> None:
+    x = np.zeros((1, 70000), np.float16)
+    expected = np.full(x.shape, 1 / 70000).astype(np.float16)
+    np.testing.assert_array_equal(run_node("Softmax", [x])[0], expected)
+    [columns] = run_node("Softmax", [x.T.copy()], {"axis": 0})
+    np.testing.assert_array_equal(columns.T, expected)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_hardmax(axis: int) -> None:
     x = RANDOM.integers(0, 4, (3, 5, 6)).astype(np.float32)

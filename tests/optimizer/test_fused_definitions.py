@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
 from bascule.optimizer.fused import definition
@@ -49,6 +50,19 @@ def test_matmul() -> None:
     relu = attributes.replace(">", ', activation = "Relu">')
     expected = np.maximum(product + bias + residual, 0)
     assert_close(run(f"MatMul{relu}", [a, b, bias, residual]), [expected])
+
+
+@pytest.mark.parametrize("a", [(5,), (5, 3), (2, 4, 5, 3)])
+def test_matmul_of_unknown_ranks(a: tuple[int, ...]) -> None:
+    x, w = normal(*a), normal(4, 5)
+    model = parse(
+        "g (float x, float w) => (float y) { y = bascule.MatMul<transA = 1, transB = 1>(x, w) }"
+    )
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.type = TensorType(DataType.FLOAT)
+    (y,) = run_expanded(model, {"x": x, "w": w})
+    expected = (x if x.ndim == 1 else x.swapaxes(-1, -2)) @ w.T
+    assert_close([np.asarray(y)], [expected])
 
 
 def _sigmoid(x: Array) -> Array:
@@ -143,7 +157,6 @@ def test_what_has_no_definition() -> None:
     x = Value("x", TensorType(type_of(normal(1)).dtype))  # of unknown rank
     assert definition(Node("Conv", [x, x])) is None
     assert definition(Node("Unknown", [x], domain="bascule")) is None
-    assert definition(Node("MatMul", [x, x], attributes={"transA": 1}, domain="bascule")) is None
     pool = Node("MaxPool", [x], attributes={"channels_last": 1}, domain="bascule")
     assert definition(pool) is None
 
@@ -153,3 +166,26 @@ def test_an_unknown_activation_is_an_error() -> None:
     node = Node("MatMul", [x, x], attributes={"activation": "Sine"}, domain="bascule")
     with pytest.raises(ValueError, match="unknown activation 'Sine'"):
         definition(node)
+
+
+@pytest.mark.parametrize("outputs", ["y", "y, present_key, present_value, scores"])
+def test_attention_with_a_sink(outputs: str) -> None:
+    q, k, v, sink = normal(2, 3, 8), normal(2, 2, 5, 4), normal(2, 2, 5, 6), normal(2)
+    call = "Attention<q_num_heads = 2, qk_matmul_output_mode = 3>"
+    found = run(call, [q, k, v, None, None, None, None, sink], outputs)
+    scores = np.einsum("bqhd,bhkd->bhqk", q.reshape(2, 3, 2, 4), k) / 2
+    weights = np.exp(scores)
+    weights /= weights.sum(-1, keepdims=True) + np.exp(sink)[:, None, None]
+    y = np.einsum("bhqk,bhkd->bqhd", weights, v).reshape(2, 3, 12)
+    expected = [y, k, v, weights]
+    assert_close(found, [each.astype(np.float32) for each in expected[: len(found)]])
+
+
+def test_update_cache() -> None:
+    cache, rows = normal(2, 3, 5, 4), normal(2, 2, 12)
+    expected = np.concatenate([cache, np.zeros((2, 3, 1, 4), np.float32)], 2)
+    for item, start in enumerate((1, 4)):
+        new = rows[item].reshape(2, 3, 4).swapaxes(0, 1)
+        expected[item, :, start : start + 2] = new
+    starts, length = np.array([1, 4]), np.array([6])
+    assert_close(run("UpdateCache", [cache, rows, starts, length]), [expected])

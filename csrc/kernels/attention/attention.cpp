@@ -1,378 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention: softmax(scale * Q K' + mask) V for every head, with grouped heads, a cache, causal and
-// window masks.
-//
-// Work is done per key/value head. Its keys and values are packed into panels once; then tiles of
-// query rows are multiplied with the keys into a strip of scores, turned into weights in one pass,
-// multiplied with the values, and divided by the sums of the weights. A few queries (decoding) read
-// keys and values where they are. 16-bit floats are widened a head or a tile at a time.
-#include <algorithm>
+// window masks. The fused operator of the same name takes queries of three axes with a cache of
+// four, and a sink: one more score for each head, of a key without a value.
 #include <cmath>
-#include <limits>
 #include <optional>
 
-#include "kernels/attention/attention_rows.h"
-#include "kernels/gemm/convert.h"
-#include "kernels/gemm/gemm.h"
+#include "kernels/attention/attention_job.h"
+#include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
 namespace {
 
-struct Sizes {
-  int64_t batch;
-  int64_t q_heads;
-  int64_t kv_heads;
-  int64_t queries;
-  int64_t past;
-  int64_t keys;  // past ones included
-  int64_t head;
-  int64_t v_head;
-
-  int64_t group() const { return q_heads / kv_heads; }
-};
-
-// A tensor [batch, head, row, size], in elements; the last axis is contiguous.
-struct Strides {
-  int64_t batch;
-  int64_t head;
-  int64_t row;
-};
-
-Strides strides_4d(int64_t heads, int64_t rows, int64_t size) {
-  return {heads * rows * size, rows * size, size};
-}
-Strides strides_3d(int64_t heads, int64_t rows, int64_t size) {
-  return {heads * rows * size, size, heads * size};
-}
-
-// Which keys a query may see.
-struct Visibility {
-  bool causal;
-  int64_t left;   // -1: any
-  int64_t right;  // -1: any
-  bool has_past;
-  const int64_t* lengths;  // valid keys of each batch item, or null
-  int64_t mask_keys;       // keys that the mask covers
-
-  struct Range {
-    int64_t begin;
-    int64_t end;
-  };
-  Range range(const Sizes& sizes, int64_t item, int64_t query) const {
-    int64_t offset = sizes.past;
-    int64_t end = std::min(sizes.keys, mask_keys);
-    if (lengths != nullptr) {
-      end = std::min(end, lengths[item]);
-      if (!has_past) offset = lengths[item] - sizes.queries;
-    }
-    const int64_t position = query + offset;
-    if (causal) end = std::min(end, position + 1);
-    if (right >= 0) end = std::min(end, position + right + 1);
-    const int64_t begin = left >= 0 ? std::max<int64_t>(0, position - left) : 0;
-    return end <= begin ? Range{0, 0} : Range{begin, end};
-  }
-};
-
-// Which of the scores the fourth output shows.
-enum class Shown { nothing, raw, capped, masked, weights };
-
-template <class S>
-struct Job {
-  using T = Compute<S>;
-  static constexpr bool narrow = sizeof(S) < sizeof(T);
-
-  Sizes sizes;
-  Visibility visible;
-  Shown shown;
-  T scale;
-  T cap;
-  const S* q;
-  const S* k;
-  const S* v;
-  S* y;
-  Strides q_strides;
-  Strides k_strides;
-  Strides v_strides;
-  Strides y_strides;
-  const T* mask;
-  Strides mask_strides;
-  S* scores;
-
-  const GemmFunctions<T>& gemm = gemm_functions<T>();
-  const AttentionFunctions<T>& loops = attention_functions<T>();
-
-  // With one query each, the query heads that share a key head are rows of one tile.
-  bool stacked() const { return sizes.queries == 1; }
-  int64_t rows() const { return stacked() ? sizes.group() : sizes.queries; }
-  int64_t heads_per_item() const { return stacked() ? 1 : sizes.group(); }
-  // Up to this many rows packing costs more than it saves.
-  static constexpr int64_t direct_rows = 8;
-  bool direct() const { return rows() <= direct_rows && heads_per_item() == 1; }
-
-  static constexpr int64_t most_tile_rows = 64;
-  int64_t tile_rows() const { return std::min({rows(), 4 * gemm.tile_rows, most_tile_rows}); }
-  int64_t tiles() const { return (rows() + tile_rows() - 1) / tile_rows(); }
-  int64_t items() const { return sizes.batch * sizes.kv_heads; }
-  // Not a multiple of the page size, where all rows would share a cache set.
-  int64_t score_stride() const { return round_up(sizes.keys, 16) + 16; }
-
-  // What a head's keys and values take: widened, then packed.
-  int64_t wide_size() const {
-    return narrow ? round_up(sizes.keys * (direct() ? sizes.head + sizes.v_head
-                                                    : std::max(sizes.head, sizes.v_head)),
-                             16)
-                  : 0;
-  }
-  int64_t packed_k_size() const {
-    return direct() ? 0 : packed_size<T>(sizes.head, round_up(sizes.keys, 16));
-  }
-  int64_t packed_v_size() const {
-    return direct() ? 0 : round_up(packed_size<T>(sizes.keys, sizes.v_head), 16);
-  }
-  int64_t head_size() const { return wide_size() + packed_k_size() + packed_v_size(); }
-  int64_t q_tile_size() const { return round_up(tile_rows() * sizes.head, 16); }
-  int64_t y_tile_size() const { return narrow ? round_up(tile_rows() * sizes.v_head, 16) : 0; }
-  int64_t tile_size() const { return q_tile_size() + y_tile_size() + tile_rows() * score_stride(); }
-
-  // Rows of `size` elements as T, one after the other.
-  static void widen_rows(const S* from, int64_t stride, int64_t rows, int64_t size, T* to) {
-    for (int64_t r = 0; r < rows; ++r) {
-      if constexpr (narrow) {
-        widen_row(dtype_of<S>, reinterpret_cast<const std::byte*>(from + r * stride), to + r * size,
-                  size);
-      } else {
-        std::copy_n(from + r * stride, size, to + r * size);
-      }
-    }
-  }
-
-  // The keys and values of one head, as the tiles read them.
-  struct Head {
-    const T* k;
-    int64_t k_stride;
-    const T* v;
-    int64_t v_stride;
-  };
-
-  Head prepare(int64_t item, T* space) const {
-    const int64_t b = item / sizes.kv_heads;
-    const int64_t h = item % sizes.kv_heads;
-    const S* from_k = k + b * k_strides.batch + h * k_strides.head;
-    const S* from_v = v + b * v_strides.batch + h * v_strides.head;
-    T* packed_k = space + wide_size();
-    T* packed_v = packed_k + packed_k_size();
-    Head head;
-    if constexpr (narrow) {
-      widen_rows(from_k, k_strides.row, sizes.keys, sizes.head, space);
-      head = {space, sizes.head, space + sizes.keys * sizes.head, sizes.v_head};
-      if (direct()) {
-        widen_rows(from_v, v_strides.row, sizes.keys, sizes.v_head,
-                   space + sizes.keys * sizes.head);
-        return head;
-      }
-    } else {
-      head = {from_k, k_strides.row, from_v, v_strides.row};
-      if (direct()) return head;
-    }
-    pack_panels<T>(head.k, 1, head.k_stride, sizes.head, sizes.keys, packed_k);
-    if constexpr (narrow) {
-      widen_rows(from_v, v_strides.row, sizes.keys, sizes.v_head, space);
-      head.v = space;
-    }
-    pack_panels<T>(head.v, head.v_stride, 1, sizes.keys, sizes.v_head, packed_v);
-    return {packed_k, 0, packed_v, 0};
-  }
-  // The same for a head that was prepared before.
-  Head prepared(T* space) const {
-    T* packed_k = space + wide_size();
-    return {packed_k, 0, packed_k + packed_k_size(), 0};
-  }
-
-  // Rows [first, first + count) of query head `member` of the item's group.
-  void tile(int64_t item, int64_t member, int64_t first, int64_t count, const Head& head,
-            T* space) const {
-    const int64_t b = item / sizes.kv_heads;
-    const int64_t h = item % sizes.kv_heads * sizes.group() + member;
-    const auto query_of = [&](int64_t r) { return stacked() ? 0 : first + r; };
-    const auto head_of = [&](int64_t r) { return stacked() ? h + first + r : h; };
-    const int64_t q_row = stacked() ? q_strides.head : q_strides.row;
-    const int64_t y_row = stacked() ? y_strides.head : y_strides.row;
-
-    Visibility::Range all{sizes.keys, 0};
-    for (int64_t r = 0; r < count; ++r) {
-      const Visibility::Range range = visible.range(sizes, b, query_of(r));
-      if (range.end == 0) continue;
-      all.begin = std::min(all.begin, range.begin);
-      all.end = std::max(all.end, range.end);
-    }
-    if (shown != Shown::nothing) all = {0, sizes.keys};
-    all.begin = std::min(all.begin, all.end) / gemm.panel_width * gemm.panel_width;
-
-    T* q_tile = space;
-    T* y_tile = q_tile + q_tile_size();
-    T* strip = y_tile + y_tile_size();
-    const int64_t stride = score_stride();
-    const S* q_from = q + b * q_strides.batch + h * q_strides.head + first * q_row;
-    widen_rows(q_from, q_row, count, sizes.head, q_tile);
-    multiply_keys(head, q_tile, count, all, strip);
-
-    T sums[most_tile_rows];
-    for (int64_t r = 0; r < count; ++r) {
-      const Visibility::Range range = visible.range(sizes, b, query_of(r));
-      T* row = strip + r * stride;
-      const T* bias = mask == nullptr
-                          ? nullptr
-                          : mask + b * mask_strides.batch + head_of(r) * mask_strides.head +
-                                query_of(r) * mask_strides.row;
-      if (shown == Shown::nothing) {
-        sums[r] = weigh(row, bias, range, all);
-      } else {
-        S* to =
-            scores + ((b * sizes.q_heads + head_of(r)) * sizes.queries + query_of(r)) * sizes.keys;
-        sums[r] = weigh_and_show(row, bias, range, to);
-      }
-    }
-
-    S* y_to = y + b * y_strides.batch + h * y_strides.head + first * y_row;
-    T* out;
-    int64_t out_stride;
-    if constexpr (narrow) {
-      out = y_tile;
-      out_stride = sizes.v_head;
-    } else {
-      out = y_to;
-      out_stride = y_row;
-    }
-    multiply_values(head, strip, count, all, out, out_stride);
-    for (int64_t r = 0; r < count; ++r) {
-      T* row = out + r * out_stride;
-      if (sums[r] == 0) {
-        std::fill_n(row, sizes.v_head, T(0));
-      } else {
-        loops.scale_row(row, sizes.v_head, 1 / sums[r]);
-      }
-      if constexpr (narrow) {
-        narrow_row(dtype_of<S>, row, reinterpret_cast<std::byte*>(y_to + r * y_row), sizes.v_head);
-      }
-    }
-  }
-
-  void multiply_keys(const Head& head, const T* const q_tile, int64_t count, Visibility::Range all,
-                     T* strip) const {
-    const int64_t columns = all.end - all.begin;
-    if (columns == 0) return;
-    if (direct()) {
-      loops.dot_rows(q_tile, sizes.head, count, head.k + all.begin * head.k_stride, head.k_stride,
-                     columns, sizes.head, scale, strip + all.begin, score_stride());
-      return;
-    }
-    GemmBlock<T> g = matrix_block<T>(&q_tile, count, sizes.head, sizes.head,
-                                     head.k + all.begin * sizes.head, strip + all.begin, columns);
-    g.c_stride = score_stride();
-    g.epilogue.alpha = scale;
-    multiply(g);
-  }
-
-  void multiply_values(const Head& head, const T* strip, int64_t count, Visibility::Range all,
-                       T* out, int64_t out_stride) const {
-    const int64_t keys = all.end - all.begin;
-    const T* weights = strip + all.begin;
-    if (keys == 0) return;
-    if (direct()) {
-      loops.weighted_rows(weights, score_stride(), count, head.v + all.begin * head.v_stride,
-                          head.v_stride, keys, sizes.v_head, out, out_stride);
-      return;
-    }
-    GemmBlock<T> g = matrix_block<T>(&weights, count, keys, score_stride(),
-                                     head.v + all.begin * gemm.panel_width, out, sizes.v_head);
-    g.b_panel_stride = gemm.panel_width * sizes.keys;
-    g.c_stride = out_stride;
-    multiply(g);
-  }
-
-  // Turns scores into weights that are not divided yet, zero where the query sees nothing.
-  T weigh(T* row, const T* bias, Visibility::Range range, Visibility::Range all) const {
-    const int64_t n = range.end - range.begin;
-    if (cap != 0) loops.cap_row(row + range.begin, n, cap);
-    const T sum =
-        loops.exp_row(row + range.begin, bias != nullptr ? bias + range.begin : nullptr, n);
-    if (range.begin > all.begin) std::fill(row + all.begin, row + range.begin, T(0));
-    std::fill(row + std::max(range.end, all.begin), row + all.end, T(0));
-    return sum;
-  }
-
-  // The same over all keys, writing the scores of the stage that is asked for.
-  T weigh_and_show(T* row, const T* bias, Visibility::Range range, S* to) const {
-    const int64_t n = sizes.keys;
-    const auto show = [&](Shown stage, T factor) {
-      if (stage != shown) return;
-      for (int64_t j = 0; j < n; ++j) to[j] = static_cast<S>(row[j] * factor);
-    };
-    show(Shown::raw, 1);
-    if (cap != 0) loops.cap_row(row, n, cap);
-    show(Shown::capped, 1);
-    for (int64_t j = 0; j < n; ++j) {
-      if (j < range.begin || j >= range.end) {
-        row[j] = -std::numeric_limits<T>::infinity();
-      } else if (bias != nullptr) {
-        row[j] += bias[j];
-      }
-    }
-    show(Shown::masked, 1);
-    const T sum = loops.exp_row(row, nullptr, n);
-    show(Shown::weights, sum == 0 ? T(0) : 1 / sum);
-    return sum;
-  }
-
-  void run(RunContext& c) const {
-    const int64_t threads = c.threads();
-    const int64_t per_item = heads_per_item() * tiles();
-    const auto work = [&](int64_t item, int64_t index, const Head& head, T* space) {
-      const int64_t first = index % tiles() * tile_rows();
-      tile(item, index / tiles(), first, std::min(tile_rows(), rows() - first), head, space);
-    };
-    const double cost = static_cast<double>(sizes.group() * sizes.queries) / 8 *
-                        static_cast<double>(sizes.keys) *
-                        static_cast<double>(sizes.head + sizes.v_head + 16);
-    if (items() >= threads || direct()) {
-      const int64_t parts = std::min(threads, items());
-      T* space = c.workspace<T>(parts * (head_size() + tile_size()));
-      c.parallel_for(parts, cost * static_cast<double>(items()) / static_cast<double>(parts),
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t part = begin; part < end; ++part) {
-                         T* own = space + part * (head_size() + tile_size());
-                         for (int64_t i = items() * part / parts; i < items() * (part + 1) / parts;
-                              ++i) {
-                           const Head head = prepare(i, own);
-                           for (int64_t t = 0; t < per_item; ++t)
-                             work(i, t, head, own + head_size());
-                         }
-                       }
-                     });
-      return;
-    }
-    T* heads = c.workspace<T>(items() * head_size());
-    c.parallel_for(items(),
-                   static_cast<double>(sizes.keys) * static_cast<double>(sizes.head + sizes.v_head),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) prepare(i, heads + i * head_size());
-                   });
-    const int64_t total = items() * per_item;
-    const int64_t parts = std::min(threads, total);
-    T* space = c.workspace<T>(parts * tile_size());
-    c.parallel_for(parts, cost * static_cast<double>(items()) / static_cast<double>(parts),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t part = begin; part < end; ++part) {
-                       for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
-                         const int64_t item = i / per_item;
-                         work(item, i % per_item, prepared(heads + item * head_size()),
-                              space + part * tile_size());
-                       }
-                     }
-                   });
-  }
-};
+using namespace attention;
 
 // [batch, heads, past + rows, size] from a past of [batch, heads, past, size] and new rows.
 void join_past(RunContext& c, const Tensor* past, const Tensor& rows, const Strides& strides,
@@ -401,7 +41,7 @@ void join_past(RunContext& c, const Tensor* past, const Tensor& rows, const Stri
 class Attention final : public Kernel {
  public:
   static Capability capability(const NodeSpec& node) {
-    for (size_t i : {1u, 2u, 4u, 5u}) {
+    for (size_t i : {1u, 2u, 4u, 5u, 7u}) {
       if (node.has_input(i) && node.dtype(i) != node.dtype(0)) {
         return reject("input " + std::to_string(i) + " is of another type than Q");
       }
@@ -416,6 +56,7 @@ class Attention final : public Kernel {
         left_(node.get_int("left_window_size", -1)),
         right_(node.get_int("right_window_size", -1)),
         cap_(node.get_float("softcap", 0)),
+        takes_cache_(node.domain == "bascule"),
         mode_(node.get_int("qk_matmul_output_mode", 0)) {
     if (node.has("scale")) scale_ = node.get_float("scale", 1);
     if (mode_ < 0 || mode_ > 3) {
@@ -430,6 +71,7 @@ class Attention final : public Kernel {
     const bool flat = q.rank() == 3;
     Sizes s = find_sizes(q, k, v);
     const auto strides = flat ? strides_3d : strides_4d;
+    const auto key_strides = k.rank() == 3 ? strides_3d : strides_4d;
     const int64_t new_keys = s.keys;
     const bool has_past = c.has_input(4);
     if (has_past != c.has_input(5)) fail("past_key and past_value are used together or not at all");
@@ -440,11 +82,15 @@ class Attention final : public Kernel {
       s.keys += s.past;
     }
 
-    Operands o{k.raw(), v.raw(), strides(s.kv_heads, new_keys, s.head),
-               strides(s.kv_heads, new_keys, s.v_head)};
+    Operands o{k.raw(), v.raw(), key_strides(s.kv_heads, new_keys, s.head),
+               key_strides(s.kv_heads, new_keys, s.v_head)};
     Visibility visible{causal_, left_, right_, has_past, nullptr, s.keys};
     if (c.has_input(6)) visible.lengths = read_lengths(c.input(6), s);
     if (c.has_input(3)) check_mask(c.input(3), s);
+    if (c.has_input(7) && !(c.input(7).shape() == Shape{s.q_heads})) {
+      fail("the sink has shape " + c.input(7).shape().text() + ", expected " +
+           Shape{s.q_heads}.text());
+    }
 
     Tensor& y = c.output(0, q.dtype(),
                          flat ? Shape{s.batch, s.queries, s.q_heads * s.v_head}
@@ -486,6 +132,7 @@ class Attention final : public Kernel {
                  .y_strides = strides(s.q_heads, s.queries, s.v_head),
                  .mask = nullptr,
                  .mask_strides = {},
+                 .sinks = c.has_input(7) ? work_view<T>(c, c.input(7)) : nullptr,
                  .scores = reinterpret_cast<S*>(scores)};
       if (c.has_input(3)) use_mask(c, c.input(3), job);
       job.run(c);
@@ -502,39 +149,35 @@ class Attention final : public Kernel {
 
   Sizes find_sizes(const Tensor& q, const Tensor& k, const Tensor& v) const {
     const int rank = q.rank();
-    if ((rank != 3 && rank != 4) || k.rank() != rank || v.rank() != rank) {
+    const int k_rank = k.rank();
+    const bool fits = rank == k_rank || (takes_cache_ && rank == 3 && k_rank == 4);
+    if ((rank != 3 && rank != 4) || !fits || v.rank() != k_rank) {
       fail("Q, K and V have shapes " + q.shape().text() + ", " + k.shape().text() + " and " +
            v.shape().text() + ", expected all of 3 or all of 4 axes");
     }
     Sizes s{};
     s.batch = q.dim(0);
     s.queries = q.dim(rank - 2);
-    s.keys = k.dim(rank - 2);
-    if (rank == 4) {
-      s.q_heads = q.dim(1);
-      s.kv_heads = k.dim(1);
-      s.head = q.dim(3);
-      s.v_head = v.dim(3);
-    } else {
-      s.q_heads = q_heads_;
-      s.kv_heads = kv_heads_;
-      if (q_heads_ < 1 || kv_heads_ < 1 || q.dim(2) % q_heads_ != 0 || v.dim(2) % kv_heads_ != 0) {
-        fail(
-            "Q, K and V of three axes need attributes 'q_num_heads' and 'kv_num_heads' that "
-            "divide their last axes; got " +
-            std::to_string(q_heads_) + " and " + std::to_string(kv_heads_));
-      }
-      s.head = q.dim(2) / q_heads_;
-      s.v_head = v.dim(2) / kv_heads_;
+    s.keys = k.dim(k_rank - 2);
+    s.q_heads = rank == 4 ? q.dim(1) : q_heads_;
+    s.kv_heads = k_rank == 4 ? k.dim(1) : kv_heads_;
+    if ((rank == 3 && !divides(q_heads_, q.dim(2))) ||
+        (k_rank == 3 && !divides(kv_heads_, v.dim(2)))) {
+      fail(
+          "Q, K and V of three axes need attributes 'q_num_heads' and 'kv_num_heads' that "
+          "divide their last axes; got " +
+          std::to_string(q_heads_) + " and " + std::to_string(kv_heads_));
     }
+    s.head = rank == 4 ? q.dim(3) : q.dim(2) / q_heads_;
+    s.v_head = k_rank == 4 ? v.dim(3) : v.dim(2) / kv_heads_;
     if (s.kv_heads < 1 || s.q_heads % s.kv_heads != 0) {
       fail("the number of query heads (" + std::to_string(s.q_heads) +
            ") is not a multiple of the number of key heads (" + std::to_string(s.kv_heads) + ")");
     }
-    const Shape expected_k = rank == 4 ? Shape{s.batch, s.kv_heads, s.keys, s.head}
-                                       : Shape{s.batch, s.keys, s.kv_heads * s.head};
-    const Shape expected_v = rank == 4 ? Shape{s.batch, s.kv_heads, s.keys, s.v_head}
-                                       : Shape{s.batch, s.keys, s.kv_heads * s.v_head};
+    const Shape expected_k = k_rank == 4 ? Shape{s.batch, s.kv_heads, s.keys, s.head}
+                                         : Shape{s.batch, s.keys, s.kv_heads * s.head};
+    const Shape expected_v = k_rank == 4 ? Shape{s.batch, s.kv_heads, s.keys, s.v_head}
+                                         : Shape{s.batch, s.keys, s.kv_heads * s.v_head};
     if (k.shape() != expected_k) {
       fail("K has shape " + k.shape().text() + ", expected " + expected_k.text());
     }
@@ -543,6 +186,8 @@ class Attention final : public Kernel {
     }
     return s;
   }
+
+  static bool divides(int64_t heads, int64_t size) { return heads >= 1 && size % heads == 0; }
 
   static void check_past(const Tensor& past, const Shape& expected, const char* name) {
     if (past.shape() != expected) {
@@ -618,10 +263,12 @@ class Attention final : public Kernel {
   int64_t left_;
   int64_t right_;
   float cap_;
+  bool takes_cache_;
   int64_t mode_;
   std::optional<float> scale_;
 };
 BASCULE_KERNEL("Attention", Attention);
+BASCULE_KERNEL_IN("bascule", "Attention", Attention);
 
 }  // namespace
 }  // namespace bascule

@@ -128,8 +128,8 @@ void cap_row(float* x, int64_t n, float cap) {
   });
 }
 
-float exp_row(float* x, const float* mask, int64_t n) {
-  F32 top = set(-infinity);
+float exp_row(float* x, const float* mask, int64_t n, float sink) {
+  F32 top = set(sink);
   if (mask != nullptr) {
     for_vectors(n, [&](int64_t i, int64_t count) {
       const F32 v = load(x + i, count, -infinity) + load(mask + i, count, 0);
@@ -151,7 +151,7 @@ float exp_row(float* x, const float* mask, int64_t n) {
     store(x + i, e, count);
     sum += e;
   });
-  return reduce_add(sum);
+  return reduce_add(sum) + exp(set(sink - largest))[0];
 }
 
 void scale_row(float* x, int64_t n, float factor) {
@@ -214,8 +214,8 @@ void cap_row_f64(double* x, int64_t n, double cap) {
   for (int64_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
 }
 
-double exp_row_f64(double* x, const double* mask, int64_t n) {
-  double top = -std::numeric_limits<double>::infinity();
+double exp_row_f64(double* x, const double* mask, int64_t n, double sink) {
+  double top = sink;
   for (int64_t i = 0; i < n; ++i) {
     if (mask != nullptr) x[i] += mask[i];
     if (x[i] > top || x[i] != x[i]) top = x[i];
@@ -224,7 +224,7 @@ double exp_row_f64(double* x, const double* mask, int64_t n) {
     std::fill_n(x, n, 0.0);
     return 0;
   }
-  double sum = 0;
+  double sum = std::exp(sink - top);
   for (int64_t i = 0; i < n; ++i) {
     x[i] = std::exp(x[i] - top);
     sum += x[i];

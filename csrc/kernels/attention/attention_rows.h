@@ -19,8 +19,8 @@ struct AttentionFunctions {
   // x = cap * tanh(x / cap).
   void (*cap_row)(T* x, int64_t n, T cap);
   // x = exp(x + mask - maximum), and the sum of that; all zero when nothing is above -infinity.
-  // `mask` may be null.
-  T (*exp_row)(T* x, const T* mask, int64_t n);
+  // `mask` may be null. The sink, perhaps -infinity, counts like one more element.
+  T (*exp_row)(T* x, const T* mask, int64_t n, T sink);
   void (*scale_row)(T* x, int64_t n, T factor);
 };
 

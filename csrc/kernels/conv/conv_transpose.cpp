@@ -5,6 +5,8 @@
 // taps, and neighbours in a phase read neighbouring input pixels: each phase is a convolution
 // without stride, that is a matrix product over tap pointers, whose results are s pixels apart.
 // Nothing is scattered, and every output is written once.
+#include <numeric>
+
 #include "kernels/activation.h"
 #include "kernels/conv/border.h"
 #include "kernels/conv/layout.h"
@@ -17,20 +19,33 @@ namespace bascule {
 
 namespace {
 
-// Calls body(kd, kh, kw) for the taps of the phase whose outputs are at r - pad modulo the stride:
-// tap k is in it if k * dilation = r modulo the stride.
+// The taps k of one axis whose k * dilation is r modulo the stride: every step-th from the first.
+struct PhaseTaps {
+  int64_t first = 0;
+  int64_t step;
+
+  PhaseTaps(const ConvSizes& s, size_t axis, int64_t r) {
+    const int64_t stride = s.stride[axis];
+    const int64_t dilation = s.dilation[axis] % stride;
+    step = stride / std::gcd(stride, dilation);
+    if (dilation == 1) {
+      first = r;
+      return;
+    }
+    while (first < step && first * dilation % stride != r) ++first;
+    if (first == step) first = s.kernel[axis];  // there is none
+  }
+};
+
+// Calls body(kd, kh, kw) for the taps of the phase whose outputs are at r - pad modulo the stride.
 template <class Body>
 void for_taps(const ConvSizes& s, const Spatial& r, Body&& body) {
-  const auto member = [&](size_t axis, int64_t k) {
-    return k * s.dilation[axis] % s.stride[axis] == r[axis];
-  };
-  for (int64_t d = 0; d < s.kernel[0]; ++d) {
-    if (!member(0, d)) continue;
-    for (int64_t h = 0; h < s.kernel[1]; ++h) {
-      if (!member(1, h)) continue;
-      for (int64_t w = 0; w < s.kernel[2]; ++w) {
-        if (member(2, w)) body(d, h, w);
-      }
+  const PhaseTaps depth(s, 0, r[0]);
+  const PhaseTaps height(s, 1, r[1]);
+  const PhaseTaps across(s, 2, r[2]);
+  for (int64_t d = depth.first; d < s.kernel[0]; d += depth.step) {
+    for (int64_t h = height.first; h < s.kernel[1]; h += height.step) {
+      for (int64_t w = across.first; w < s.kernel[2]; w += across.step) body(d, h, w);
     }
   }
 }

@@ -42,9 +42,10 @@ void power_of_one(const TileOp&, const void* a, const void* b, const void*, void
   loop([=](T v) { return power(v, exponent); });
 }
 
-template <class T>
+// The exponent is an int64, or the bits of a uint64.
+template <class T, bool exponent_is_signed>
 T integer_power(T base, int64_t exponent) {
-  if (exponent < 0) {
+  if (exponent_is_signed && exponent < 0) {
     if (base == 1) return 1;
     if (base == T(-1)) return exponent % 2 == 0 ? T(1) : T(-1);
     return 0;
@@ -58,7 +59,7 @@ T integer_power(T base, int64_t exponent) {
 }
 
 // op.nested converts exponents of other types; their size in bytes is in op.alpha.
-template <class T>
+template <class T, bool exponent_is_signed>
 void power_of_integers(const TileOp& op, const void* a, const void* b, const void*, void* y,
                        int64_t n) {
   const T* x = static_cast<const T*>(a);
@@ -69,7 +70,9 @@ void power_of_integers(const TileOp& op, const void* a, const void* b, const voi
     const int64_t count = n - i < tile_size ? n - i : tile_size;
     const void* from = static_cast<const std::byte*>(b) + i * size;
     op.nested->run(*op.nested, from, nullptr, nullptr, exponent, count);
-    for (int64_t j = 0; j < count; ++j) out[i + j] = integer_power(x[i + j], exponent[j]);
+    for (int64_t j = 0; j < count; ++j) {
+      out[i + j] = integer_power<T, exponent_is_signed>(x[i + j], exponent[j]);
+    }
   }
 }
 
@@ -140,7 +143,8 @@ std::string resolve_power(const NodeSpec& node, ElementwiseOp& op) {
     op.tile.nested = &exponent_cast(exponent, DType::float64);
     if constexpr (std::is_integral_v<T>) {
       if (whole) {
-        op.tile.run = power_of_integers<T>;
+        op.tile.run =
+            exponent == DType::uint64 ? power_of_integers<T, false> : power_of_integers<T, true>;
         op.tile.nested = &exponent_cast(exponent, DType::int64);
       }
     }

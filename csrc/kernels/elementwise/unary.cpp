@@ -93,13 +93,23 @@ const NamedFunction float_functions[] = {
     {"Atanh", on_float<[](float x, P) { return std::atanh(x); }>},
 };
 
+// x + by without its fraction; no float type holds all of x, so whole parts are added as integers.
+template <class T>
+T add_and_truncate(T x, float by) {
+  using U = std::make_unsigned_t<T>;
+  constexpr float limit = 0x1p62f;
+  const float whole = std::trunc(!(by > -limit) ? -limit : by < limit ? by : limit);  // not NaN
+  const float fraction = by - whole;
+  const T sum = static_cast<T>(static_cast<U>(x) + static_cast<U>(static_cast<int64_t>(whole)));
+  if (fraction < 0 && sum > 0) return static_cast<T>(sum - 1);
+  if (fraction > 0 && sum < 0) return static_cast<T>(sum + 1);
+  return sum;
+}
 template <class T>
 T shrink(T x, P p) {
-  const double wide = static_cast<double>(x);
-  if (wide < -static_cast<double>(p.alpha))
-    return static_cast<T>(static_cast<int64_t>(wide + p.beta));
-  if (wide > static_cast<double>(p.alpha))
-    return static_cast<T>(static_cast<int64_t>(wide - p.beta));
+  const double wide = static_cast<double>(x), limit = p.alpha;
+  if (wide < -limit) return add_and_truncate(x, p.beta);
+  if (wide > limit) return add_and_truncate(x, -p.beta);
   return T{0};
 }
 

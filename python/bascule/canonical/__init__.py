@@ -4,15 +4,16 @@
 After `canonicalize`, the rest of bascule meets one form of each operator: the one of the newest
 opset that the installed onnx knows. What that form cannot say becomes a few nodes that can. This
 is the only code that knows about older versions; there is one file per family of operators.
+Operators of domain ``com.microsoft`` (contrib/) become nodes of the standard in the same way.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 
 from bascule.canonical import (  # noqa: F401  (importing a family registers its rewrites)
     constant,
-    contrib,
     control_flow,
     elementwise,
     experimental,
@@ -34,6 +35,7 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
 from bascule.canonical.builder import Builder, invalid_node
 from bascule.canonical.registry import asks_for_types, rewrites
 from bascule.canonical.training import TRAINING_DOMAIN
+from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node
@@ -62,32 +64,28 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
         ONNX_DOMAIN: imports.get(ONNX_DOMAIN, 1),
         ML_DOMAIN: imports.get(ML_DOMAIN, 1),
         TRAINING_DOMAIN: 1,
-        CONTRIB_DOMAIN: 1,
     }
     if opsets[ONNX_DOMAIN] > newest:
         raise InvalidGraph(
             f"the model needs opset {opsets[ONNX_DOMAIN]} of domain 'ai.onnx'; "
             f"the newest that the installed onnx knows is {newest}"
         )
+    if any(node.domain == CONTRIB_DOMAIN for node in model.graph.walk_nodes()):
+        importlib.import_module("bascule.canonical.contrib")
+        opsets[CONTRIB_DOMAIN] = 1
     pending = list(_pending(model, opsets))
     if any(_lacks_types(node, version) for node, version in pending):
         infer_types(model, check=False)
-    waiting = []
+    types = TypeFinder(definitions)
     for node, version in pending:
-        if node.domain == CONTRIB_DOMAIN and _lacks_types(node, version):
-            waiting.append((node, version))
-        else:
-            _rewrite(node, version)
+        if asks_for_types(node.op_type, version, node.domain):
+            for value in node.inputs:
+                if value is not None:
+                    types.find(value)
+        _rewrite(node, version, types)
     imports[ONNX_DOMAIN] = newest
     if ML_DOMAIN in imports:
         imports[ML_DOMAIN] = max(ML_OPSET, imports[ML_DOMAIN])
-    # No schema says what these nodes make: the types behind them are seen once they are rewritten.
-    while waiting:
-        infer_types(model, definitions, check=False)
-        ready = [each for each in waiting if not _lacks_types(*each)] or waiting
-        for node, version in ready:
-            _rewrite(node, version)
-        waiting = [each for each in waiting if each not in ready]
 
 
 def _lacks_types(node: Node, version: int) -> bool:
@@ -97,8 +95,8 @@ def _lacks_types(node: Node, version: int) -> bool:
     )
 
 
-def _rewrite(node: Node, version: int) -> None:
-    build = Builder(node, version)
+def _rewrite(node: Node, version: int, types: TypeFinder) -> None:
+    build = Builder(node, version, types=types)
     op_type = node.op_type
     for step in rewrites(op_type, version, node.domain):
         step(node, build)

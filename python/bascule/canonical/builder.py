@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bascule.canonical.types_on_demand import TypeFinder, fixed_constant
 from bascule.errors import InvalidGraph
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import ONNX_DOMAIN, Attribute, Graph, Node, Value
+from bascule.ir.types import TensorType
 
 INT64_MAX = (1 << 63) - 1
 
@@ -19,11 +21,18 @@ INT64_MAX = (1 << 63) - 1
 class Builder:
     """Inserts nodes and constants for the rewrite of `node`, whose old version is `version`."""
 
-    def __init__(self, node: Node, version: int, graph: Graph | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        version: int,
+        graph: Graph | None = None,
+        types: TypeFinder | None = None,
+    ) -> None:
         """With `graph`, new nodes go to the end of that graph instead of before `node`."""
         assert node.graph is not None
         self.node = node
         self.version = version
+        self.types = types if types is not None else TypeFinder()
         self.graph = graph if graph is not None else node.graph
         self._appends = graph is not None
 
@@ -113,7 +122,11 @@ class Builder:
     # --- types and shapes, as constants where they are known
 
     def cast(self, value: Value, dtype: DataType) -> Value:
-        return value if value.dtype is dtype else self.op("Cast", value, to=int(dtype))
+        if value.dtype is dtype:
+            return value
+        cast = self.op("Cast", value, to=int(dtype))
+        cast.type = TensorType(dtype, value.shape)
+        return cast
 
     def shape(self, value: Value) -> Value:
         """The shape as an int64 vector."""
@@ -145,6 +158,8 @@ class Builder:
 
     def as_vector(self, value: Value) -> Value:
         """A tensor of any shape, brought to rank 1."""
+        if value.rank == 0:
+            return self.op("Unsqueeze", value, self.ints(0))
         return value if value.rank == 1 else self.op("Reshape", value, self.ints(-1))
 
     # --- errors
@@ -162,8 +177,5 @@ def invalid_node(node: Node, version: int, problem: str) -> InvalidGraph:
 
 def known_constant(value: Value | None) -> np.ndarray[Any, Any] | None:
     """The elements of a value that no caller can replace, else None."""
-    if value is None or value.constant is None:
-        return None
-    if value.owner is not None and any(each is value for each in value.owner.inputs):
-        return None
-    return value.constant.numpy()
+    constant = None if value is None else fixed_constant(value)
+    return None if constant is None else constant.numpy()

@@ -263,12 +263,12 @@ class ModelReader:
             return self._tensors.read(proto.t, where)
         if kind == 5:
             return self._graph(proto.g, scope, node)
-        if kind == 6:
-            return list(proto.floats)
-        if kind == 7:
-            return list(proto.ints)
+        if kind in (6, 7):
+            return self._tensors.read_numbers(proto)
         if kind == 8:
-            return [item.decode("utf-8", "surrogateescape") for item in proto.strings]
+            # Long lists repeat a few texts.
+            texts = {item: item.decode("utf-8", "surrogateescape") for item in set(proto.strings)}
+            return [texts[item] for item in proto.strings]
         if kind == 9:
             return [self._tensors.read(item, where) for item in proto.tensors]
         if kind == 10:

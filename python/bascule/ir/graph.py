@@ -41,7 +41,8 @@ class SparseConstant:
 
 Attribute = Any
 """int, float, str, Constant, SparseConstant, Graph, Type, a list of one of these, or an
-AttributeReference. Python's int and float stand for INT and FLOAT: never mix them up."""
+AttributeReference. Python's int and float stand for INT and FLOAT: never mix them up. A long list
+of numbers may come as an array.array of type "q" or "f", which never changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +247,8 @@ class Node:
         for value in self.attributes.values():
             if isinstance(value, Graph):
                 found.append(value)
-            elif isinstance(value, list):
-                found.extend(item for item in value if isinstance(item, Graph))
+            elif isinstance(value, list) and value and isinstance(value[0], Graph):
+                found.extend(value)  # the items of a list are of one kind
         return found
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import onnx
 from onnx.shape_inference import InferenceError, infer_shapes
@@ -12,10 +12,10 @@ from onnx.shape_inference import InferenceError, infer_shapes
 from bascule.errors import Fail
 from bascule.ir.check_types import check_types
 from bascule.ir.deserialize import read_type
-from bascule.ir.graph import Graph, Model, Value
-from bascule.ir.infer_ml import ml_types
+from bascule.ir.graph import Graph, Model, Node, Value
+from bascule.ir.infer_uncovered import uncovered_types
 from bascule.ir.serialize import Definitions
-from bascule.ir.skeleton import SkeletonWriter, restore_sizes
+from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_without_width
 from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
     Dim,
@@ -35,7 +35,7 @@ _MAX_ROUNDS = 6
 
 # Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
 # comes of a message that quotes an attribute that is no text.
-_INFERENCE_ERRORS = (
+INFERENCE_ERRORS = (
     InferenceError,
     ValueError,
     IndexError,
@@ -43,6 +43,8 @@ _INFERENCE_ERRORS = (
     RuntimeError,
     MemoryError,
 )
+
+_NO_TYPE = ("expected to have type but instead is null", "Mismatched type: inferred=0")
 
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
@@ -59,8 +61,7 @@ def infer_types(
     """
     fixed = {id(value) for value in model.graph.inputs}
     values = [v for g in model.graph.walk_graphs() for v in _values(g) if id(v) not in fixed]
-    skeleton = SkeletonWriter(model, definitions, types_known=False)
-    inferred, errors = _run(skeleton)
+    skeleton, inferred, errors = _infer(model, definitions, types_known=False)
     inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
     for value in values:
@@ -69,7 +70,7 @@ def infer_types(
             _check_declared(value, found)
         value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
-    improved = _infer_ml(model, check) or improved
+    improved = _infer_uncovered(model, check) or improved
     if check:
         check_types(model)
         _raise_contradiction(skeleton, errors)
@@ -78,25 +79,24 @@ def infer_types(
     gaps = _count_gaps(values)
     compute_shapes = not (skeleton.hidden or improved)
     for _ in range(_MAX_ROUNDS if gaps else 0):
-        skeleton = SkeletonWriter(
+        skeleton, inferred, _ = _infer(
             model, definitions, types_known=True, compute_shapes=compute_shapes
         )
-        inferred, _ = _run(skeleton)
         inferred = settle_names(inferred, _known(model, skeleton))
         for value in values:
             found = inferred.get(skeleton.name(value))
             value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
-        _infer_ml(model, check)
+        _infer_uncovered(model, check)
         before, gaps = gaps, _count_gaps(values)
         if compute_shapes and (gaps == before or not skeleton.hidden):
             break
         compute_shapes = not compute_shapes or gaps == before
 
 
-def _infer_ml(model: Model, check: bool) -> bool:
+def _infer_uncovered(model: Model, check: bool) -> bool:
     """Add what onnx has no inference for; whether there was anything."""
     improved = False
-    for value, found in ml_types(model):
+    for value, found in uncovered_types(model):
         if check:
             _check_declared(value, found)
         before = value.type
@@ -151,6 +151,40 @@ def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
     return inferred
 
 
+def _infer(
+    model: Model, definitions: Definitions | None, **how: bool
+) -> tuple[SkeletonWriter, dict[str, Type], str]:
+    """The types that onnx infers, by name, and the errors that it found.
+
+    Nodes that it gets wrong are found by their inputs' types, and left out the next time.
+    """
+    results: dict[Node, Type] = {}
+    while True:
+        skeleton = SkeletonWriter(model, definitions, results=results, **how)
+        inferred, errors = _run(skeleton)
+        wrong = _wrong(skeleton, inferred, results)
+        if not wrong:
+            return skeleton, inferred, errors
+        results.update(wrong)
+
+
+def _wrong(
+    skeleton: SkeletonWriter, inferred: dict[str, Type], known: Mapping[Node, Type]
+) -> dict[Node, Type]:
+    """The nodes that were got wrong, beside the known ones, with the types of their results."""
+    found: dict[Node, Type] = {}
+    for node in skeleton.nodes:
+        if node.is_op("Attention") and node not in known:
+            types = [
+                None if value is None else inferred.get(skeleton.name(value), value.type)
+                for value in node.inputs
+            ]
+            type = type_without_width(types)
+            if type is not None:
+                found[node] = type
+    return found
+
+
 def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
     """The types that onnx infers, by name, and the errors that it found."""
     serialized = skeleton.write().SerializeToString()
@@ -158,11 +192,11 @@ def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
     errors = ""
     try:
         result = infer_shapes(serialized, strict_mode=True, data_prop=data_prop)
-    except _INFERENCE_ERRORS as error:
+    except INFERENCE_ERRORS as error:
         errors = str(error)
         try:
             result = infer_shapes(serialized, strict_mode=False, data_prop=data_prop)
-        except _INFERENCE_ERRORS as fatal:
+        except INFERENCE_ERRORS as fatal:
             raise Fail(f"Types cannot be inferred: {fatal}") from None
     found: dict[str, Type] = {}
     _collect(result.graph, found)
@@ -231,7 +265,7 @@ def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:
         node, reason = skeleton.nodes[int(steps[-1][1])], line[steps[-1].end() :]
         if "Inferred shape and existing shape differ" in reason:
             continue
-        if "expected to have type but instead is null" in reason:  # what made it has no inference
+        if any(text in reason for text in _NO_TYPE):  # what made it has no inference
             continue
         shapes = [None if v is None else v.static_shape for v in node.inputs]
         if any(v is not None and shape is None for v, shape in zip(node.inputs, shapes)):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 
 from bascule.ir.constant import Constant
@@ -93,7 +94,7 @@ def _attribute(value: Attribute) -> str:
         return "{...}"
     if isinstance(value, AttributeReference):
         return f"@{value.name}"
-    if isinstance(value, list):
+    if isinstance(value, (list, array)):
         text = ", ".join(_attribute(item) for item in value[: _SHOWN_ELEMENTS * 2])
         return f"[{text}{', ...' if len(value) > _SHOWN_ELEMENTS * 2 else ''}]"
     text = repr(value) if isinstance(value, (str, int, float)) else str(value)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -176,7 +177,12 @@ class ModelWriter:
         found = check.schema(node.op_type, version, node.domain) if version is not None else None
         kinds = found.attributes if found is not None else {}
         for name, attribute in attributes.items():
-            self._attribute(name, attribute, proto.attribute.add(), kinds.get(name, 0))
+            written = self.shown_attribute(node, name, attribute)
+            self._attribute(name, written, proto.attribute.add(), kinds.get(name, 0))
+
+    def shown_attribute(self, node: Node, name: str, value: Attribute) -> Attribute:
+        """What is written for an attribute."""
+        return value
 
     def _define(self, node: Node, proto: onnx.NodeProto) -> dict[str, Attribute]:
         """Write the function behind a fused node; returns the attributes that stay on the node."""
@@ -338,6 +344,8 @@ def node_proto(node: Node) -> onnx.NodeProto:
 
 def _kind(value: Attribute) -> int:
     """The attribute type that a Python value stands for."""
+    if isinstance(value, array):
+        return {"f": 6, "q": 7}[value.typecode]
     if isinstance(value, list):
         # An empty list without a schema has lost its type: integers are by far the commonest.
         return {1: 6, 2: 7, 3: 8, 4: 9, 5: 10, 11: 12, 13: 14}[_kind(value[0])] if value else 7

@@ -9,19 +9,26 @@ written as names, and nodes whose result may turn out one-dimensional wait until
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Mapping, Sequence
+
 import onnx
 
 from bascule.ir import check
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Model, Node, Value
+from bascule.ir.graph import Attribute, Model, Node, Value
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType, Type
 
 _INLINE_BYTES = 1024
 """Constants up to this size take part in inference by their elements: shapes, axes, sizes."""
+
+_TREES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
+_TREE_LISTS = ("nodes_", "class_", "target_")
+"""No type depends on the elements or the length of these, which have millions of elements."""
 
 _LONGEST = 64
 """A longer one-dimensional value is no shape."""
@@ -41,9 +48,12 @@ class SkeletonWriter(ModelWriter):
         *,
         types_known: bool,
         compute_shapes: bool = False,
+        results: Mapping[Node, Type] | None = None,
     ) -> None:
+        """`results` are the types of nodes that inference would get wrong: they are left out."""
         super().__init__(model, _write_small, definitions)
         self.types_known = types_known
+        self._results = results if results is not None else {}
         self.compute_shapes = compute_shapes
         self._inputs = {id(v) for graph in model.graph.walk_graphs() for v in graph.inputs}
         self._stated: dict[int, Type] = {}
@@ -66,20 +76,24 @@ class SkeletonWriter(ModelWriter):
             if self._is_hidden(node):
                 self.hidden += 1
                 for value in node.outputs:
-                    self._state(value, value.type or _element_type_only(node), graph)
+                    self._state(value, value.type or self._stand_in(node, value), graph)
                 return
         number = len(self.nodes)
         self.nodes.append(node)
         super().node(node, graph)
         written = graph.node[-1]
         written.name = str(number)
-        if node.is_op("LayerNormalization") and not self._is_safe_normalization(node):
+        if node.is_op("LayerNormalization") and not (self.types_known and has_safe_axis(node)):
             written.op_type = "Identity"
             del written.attribute[:], written.input[1:], written.output[1:]
         elif node.is_op("RMSNormalization") and len(node.inputs) == 2:
             # By the schema the result has the type of the scale; onnx gives it that of the input.
             written.op_type = "CastLike"
             del written.attribute[:]
+
+    def shown_attribute(self, node: Node, name: str, value: Attribute) -> Attribute:
+        is_tree_list = node.op_type in _TREES and name.startswith(_TREE_LISTS)
+        return value[:1] if is_tree_list and isinstance(value, (list, array)) else value
 
     def declare(self, value: Value, proto: onnx.GraphProto) -> None:
         if self.types_known:
@@ -102,7 +116,15 @@ class SkeletonWriter(ModelWriter):
             self._stated[id(value)] = type
             write_type(_marked(type), info.type)
 
+    def _stand_in(self, node: Node, value: Value) -> Type | None:
+        """What to state of an output of unknown type, whose node is left out."""
+        if node in self._results:
+            return self._results[node] if value is node.outputs[0] else None
+        return _element_type_only(node)
+
     def _is_hidden(self, node: Node) -> bool:
+        if node in self._results:
+            return True
         if node.opset is not None and self._means_another_form(node, node.opset):
             return True
         if node.is_op("ConstantOfShape"):
@@ -120,12 +142,24 @@ class SkeletonWriter(ModelWriter):
         models = check.schema(node.op_type, self._opsets.get(node.domain, opset), node.domain)
         return own != models
 
-    def _is_safe_normalization(self, node: Node) -> bool:
-        """onnx reads past the shape when the axis is out of range."""
-        value = node.input(0)
-        rank = value.rank if value is not None and self.types_known else None
-        axis = node.attribute("axis", -1)
-        return rank is not None and isinstance(axis, int) and -rank <= axis < rank
+
+def has_safe_axis(node: Node) -> bool:
+    """Whether a LayerNormalization's axis is in range: else onnx reads past the shape."""
+    value = node.input(0)
+    rank = None if value is None else value.rank
+    axis = node.attribute("axis", -1)
+    return rank is not None and isinstance(axis, int) and -rank <= axis < rank
+
+
+def type_without_width(types: Sequence[Type | None]) -> TensorType | None:
+    """The type of Attention's result where onnx takes an unknown size of the values for 0."""
+    query, _, value = (*types, None, None, None)[:3]
+    if not isinstance(query, TensorType) or query.shape is None or len(query.shape) != 3:
+        return None
+    shape = value.shape if isinstance(value, TensorType) else None
+    if shape and isinstance(shape[-1], int):
+        return None
+    return TensorType(query.dtype, (*query.shape[:2], None))
 
 
 def restore_sizes(type: onnx.TypeProto) -> None:

@@ -29,7 +29,6 @@ def settle_names(
     `known` gives the types so far: a value's name, its type, and whether its names are facts.
     """
     taken: set[str] = set()
-    stated: set[str] = set()
     pairs: list[tuple[str, str]] = []
     for name, type, is_fact in known:
         before = list(_dims(type))
@@ -41,19 +40,15 @@ def settle_names(
                 for new, old in zip(found, before)
                 if isinstance(new, str) and isinstance(old, str)
             ]
-        elif not is_fact:
-            stated.update(dim for dim in before if isinstance(dim, str))
     names: dict[str, str] = {}
     # What the model itself calls a size is better than a name from an earlier run.
     for new, old in sorted(pairs, key=lambda pair: _INVENTED.fullmatch(pair[1]) is not None):
-        if _INVENTED.fullmatch(new) and new not in stated:
+        if _INVENTED.fullmatch(new):
             names.setdefault(new, old)
     counter = 0
     for type in inferred.values():
         for dim in _dims(type):
-            if not isinstance(dim, str) or dim in names or dim in stated:
-                continue
-            if _INVENTED.fullmatch(dim):
+            if isinstance(dim, str) and _INVENTED.fullmatch(dim) and dim not in names:
                 while f"unk__{counter}" in taken:
                     counter += 1
                 names[dim] = f"unk__{counter}"

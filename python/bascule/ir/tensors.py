@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from bascule.ir.check import require_text
 from bascule.ir.constant import Constant, pack
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import SparseConstant
-from bascule.ir.wire import Payload, decode_varints
+from bascule.ir.wire import LIST_BYTES, Payload, decode_varints, list_mark
 
 if TYPE_CHECKING:
     import onnx
@@ -100,6 +101,18 @@ class TensorReader:
         else:
             array = decode_varints(cut.data).view(np.int64)
         return _from_raw(dtype, shape, _to_raw(array, dtype), where, mapped=False)
+
+    def read_numbers(self, proto: onnx.AttributeProto) -> list[Any] | array[Any]:
+        """The list of an attribute of type FLOATS or INTS."""
+        is_float = proto.type == 6 or (proto.type == 0 and len(proto.floats) > 0)
+        numbers: Any = proto.floats if is_float else proto.ints
+        code = "f" if is_float else "q"
+        mark = list_mark(self._nonce, "")
+        if self._payloads and proto.doc_string.startswith(mark):
+            found = array(code)
+            found.frombytes(self._payloads[int(proto.doc_string[len(mark) :])].data)
+            return found
+        return array(code, numbers) if len(numbers) * 4 > LIST_BYTES else list(numbers)
 
     def _cut_payload(self, proto: onnx.TensorProto, where: str) -> Payload | None:
         if not proto.HasField("segment"):

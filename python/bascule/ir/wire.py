@@ -3,11 +3,13 @@
 
 The result is a skeleton of kilobytes that protobuf parses as usual. A tensor whose payload was cut
 carries `segment {begin: index of the payload, end: nonce}` instead; the standard leaves that field
-unused, and the nonce, new for each file, keeps a file from naming a payload itself.
+unused, and the nonce, new for each file, keeps a file from naming a payload itself. An attribute
+whose list of numbers was cut carries `doc_string: "nonce:index"`.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,6 +21,9 @@ from bascule.errors import InvalidGraph
 CUT_BYTES = 256
 """Payloads of at most this many bytes stay in the skeleton."""
 
+LIST_BYTES = 1 << 12
+"""The same for lists of numbers in attributes."""
+
 MAX_DEPTH = 100
 """Nested messages; protobuf's own limit."""
 
@@ -28,7 +33,7 @@ class WireError(ValueError):
 
 
 class Payload(NamedTuple):
-    """The content of field number `field` of a TensorProto."""
+    """The content of field number `field` of a TensorProto, or the numbers of an AttributeProto."""
 
     field: int
     data: memoryview
@@ -53,7 +58,18 @@ _CHILDREN: dict[int, dict[int, int]] = {
 _PAYLOAD_FIELDS = frozenset((4, 5, 6, 7, 9, 10, 11))
 _STRING_DATA, _RAW_DATA, _SEGMENT, _NAME = 6, 9, 3, 8
 _TRAINING_INFO = 20
+_FLOATS, _INTS, _DOC_STRING = 7, 8, 13
+
+# How an AttributeProto mostly ends, with its type. Lists hold no tensors, and to walk through them
+# element by element would take longer than all the rest.
+_LIST_TYPES = {b"\xa0\x01\x06": _FLOATS, b"\xa0\x01\x07": _INTS, b"\xa0\x01\x08": 0}
+_TYPE_BYTES = 3
 _CHUNK_BYTES = 1 << 20
+
+# Items of AttributeProto's floats (field 7) and ints (field 8): a forest has millions of them.
+_LIST_ITEMS = re.compile(
+    rb"(?:\x3d[\x00-\xff]{4}){1,4096}|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f]){1,4096}"
+)
 
 
 def cut_payloads(data: memoryview) -> Skeleton:
@@ -74,6 +90,10 @@ class _Walker:
         if depth > MAX_DEPTH:
             raise WireError("messages are nested too deep")
         data = self.data
+        if kind == _ATTRIBUTE:
+            list_field = _LIST_TYPES.get(bytes(data[end - _TYPE_BYTES : end]))
+            if list_field is not None:
+                return self._cut_numbers(list_field, start, end) if list_field else None
         children = _CHILDREN[kind]
         parts: list[bytes | memoryview] = []
         position = kept = start
@@ -104,7 +124,8 @@ class _Walker:
                         kept = following
                 position = following
             else:
-                position = _skip(data, wire_type, position, end)
+                items = _LIST_ITEMS.match(data, field_start, end) if kind == _ATTRIBUTE else None
+                position = items.end() if items else _skip(data, wire_type, position, end)
         if not parts:
             return None
         parts.append(data[kept:end])
@@ -154,6 +175,33 @@ class _Walker:
         segment = b"\x08" + varint(len(self.payloads)) + b"\x10" + varint(self.nonce)
         self.payloads.append(Payload(number, data[payload_start:payload_end]))
         return b"".join((data[start:field_start], data[payload_end:end], field(_SEGMENT, segment)))
+
+    def _cut_numbers(self, number: int, start: int, end: int) -> bytes | None:
+        """The attribute without its numbers, if they are many and fill it up to its type."""
+        data = self.data
+        element_tag = number << 3 | (5 if number == _FLOATS else 0)
+        position = start
+        while True:
+            run = position
+            if position >= end:
+                return None
+            tag, position = _varint(data, position, end)
+            if tag == element_tag:
+                break
+            if tag & 7 != 2 or tag >> 3 == number:
+                return None
+            length, position = _varint(data, position, end)
+            position += length
+        content = data[run : end - _TYPE_BYTES]
+        if len(content) <= LIST_BYTES:
+            return None
+        decode = _decode_floats if number == _FLOATS else _decode_ints
+        values = decode(content)
+        if values is None:
+            return None
+        mark = list_mark(self.nonce, len(self.payloads)).encode()
+        self.payloads.append(Payload(number, values))
+        return b"".join((data[start:run], field(_DOC_STRING, mark), data[end - _TYPE_BYTES : end]))
 
     def _tensor_name(self, start: int, end: int) -> str:
         position, name = start, ""
@@ -211,6 +259,31 @@ def field(number: int, content: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
+def list_mark(nonce: int, index: int | str) -> str:
+    """Stands in an attribute's doc_string for the list that was cut."""
+    return f"{nonce}:{index}"
+
+
+def _decode_floats(data: memoryview) -> memoryview | None:
+    """The elements of a repeated field, each with its tag; None where other fields are between."""
+    if len(data) % 5:
+        return None
+    elements = np.frombuffer(data, np.uint8).reshape(-1, 5)
+    if (elements[:, 0] != (_FLOATS << 3 | 5)).any():
+        return None
+    return memoryview(elements[:, 1:].tobytes())
+
+
+def _decode_ints(data: memoryview) -> memoryview | None:
+    try:
+        words = decode_varints(data)
+    except WireError:
+        return None
+    if len(words) % 2 or (words[0::2] != _INTS << 3).any():
+        return None
+    return memoryview(words[1::2].tobytes())
+
+
 def decode_varints(data: memoryview) -> np.ndarray[Any, Any]:
     """All varints of a packed field, as uint64."""
     encoded = np.frombuffer(data, np.uint8)
@@ -234,9 +307,10 @@ def _decode_chunk(
     longest = int(lengths.max())
     if longest > 10:
         raise WireError("a varint is longer than ten bytes")
-    values = np.zeros(len(ends), np.uint64)
-    for index in range(longest):
-        live = lengths > index
+    values = (encoded[starts] & 0x7F).astype(np.uint64)
+    live = np.arange(len(ends))
+    for index in range(1, longest):
+        live = live[lengths[live] > index]
         septet = (encoded[starts[live] + index] & 0x7F).astype(np.uint64)
         values[live] |= septet << np.uint64(7 * index)
     return values

@@ -21,6 +21,7 @@ Keeps:
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable
 from typing import Any
 
@@ -49,7 +50,7 @@ def eliminate_common_subexpressions(graph: Graph, context: Context) -> int:
     return _merge_constants(graph) + _merge_nodes(graph, {})
 
 
-def _merge_nodes(graph: Graph, outer: dict[Hashable, Node]) -> int:
+def _merge_nodes(graph: Graph, outer: dict[Hashable, list[Node]]) -> int:
     """Replace nodes by earlier equal ones, of this graph or of those around it."""
     known = dict(outer)
     count = 0
@@ -59,28 +60,37 @@ def _merge_nodes(graph: Graph, outer: dict[Hashable, Node]) -> int:
         key = _key(node)
         if key is None:
             continue
-        other = known.setdefault(key, node)
-        if other is node or not all(map(may_stand_for, other.outputs, node.outputs)):
-            continue
-        for new, old in zip(other.outputs, node.outputs):
-            old.replace_uses(new)
-        graph.remove(node)
-        count += 1
+        alike = known.get(key, [])
+        other = next((each for each in alike if _has_equal_attributes(each, node)), None)
+        if other is None:
+            known[key] = [*alike, node]
+        elif all(map(may_stand_for, other.outputs, node.outputs)):
+            for new, old in zip(other.outputs, node.outputs):
+                old.replace_uses(new)
+            graph.remove(node)
+            count += 1
     return count
 
 
 def _key(node: Node) -> Hashable | None:
-    """What makes two nodes compute the same; None for a node that is unlike any other."""
+    """What equal nodes share besides attributes; None for a node that is unlike any other."""
     if node.domain not in _PURE or node.op_type in RANDOM or node.subgraphs or not node.outputs:
         return None
     if node.is_op("Dropout") and len(node.inputs) > 2:
         return None
-    attributes = tuple(sorted((name, _frozen(v)) for name, v in node.attributes.items()))
     inputs = tuple(map(id, node.inputs))
-    return (node.op_type, node.domain, node.overload, inputs, attributes, len(node.outputs))
+    return (node.op_type, node.domain, node.overload, inputs, len(node.outputs))
+
+
+def _has_equal_attributes(a: Node, b: Node) -> bool:
+    return a.attributes.keys() == b.attributes.keys() and all(
+        _frozen(value) == _frozen(b.attributes[name]) for name, value in a.attributes.items()
+    )
 
 
 def _frozen(value: Any) -> Hashable:
+    if isinstance(value, array):
+        return value.typecode, value.tobytes()
     if isinstance(value, list):
         return repr([_frozen(item) for item in value])
     if isinstance(value, Constant) and value.strings is None and value.nbytes <= _WHOLE:

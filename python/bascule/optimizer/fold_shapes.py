@@ -52,6 +52,11 @@ Keeps:
         sizes = Concat<axis = 0>(a, b, four)
         y = Reshape(x, sizes)
     }
+Keeps:
+    g (float[N] x, float[M,2] like) => (float[A] y) {
+        sizes = Shape<start = 0, end = 1>(like)
+        y = Expand(x, sizes)
+    }
 """
 
 from __future__ import annotations
@@ -193,13 +198,20 @@ def _fold_expand(node: Node, known: Evaluator) -> int:
     new = (1,) * (rank - len(shape.items)) + shape.items
     y = node.output
     if isinstance(y.type, TensorType) and y.rank in (rank, None):
-        y.type = refined(y.type, [b if a == 1 else a for a, b in zip(old, new)])
+        y.type = refined(y.type, [_expanded(a, b) for a, b in zip(old, new)])
     if rank > len(dims) or not all(b in (1, a) for a, b in zip(old, new)):
         return 0
     if not may_stand_for(x, y):
         return 0
     replace(node, [x], Builder(node))
     return 1
+
+
+def _expanded(old: Element, new: Element) -> Element | None:
+    """The size after an Expand, None where that depends: a size known by name may be 1."""
+    if old == 1:
+        return new
+    return old if isinstance(old, int) or new in (1, old) else None
 
 
 def _fold_slice(node: Node, known: Evaluator) -> int:

@@ -90,6 +90,9 @@ def _scaled(match: Match, node: Node, *, divide: bool) -> Value | None:
         number = 1 / number if number else math.inf
     if not math.isfinite(number):
         return None
+    # Results of 16 bits keep the roundings of the graph; a power of two has none.
+    if factor.dtype.bits < 32 and abs(math.frexp(number)[0]) != 0.5:
+        return None
     alpha = node.attribute("alpha", 1.0) * number
     if not fits_attribute(alpha, match.root.output.dtype):
         return None

@@ -330,12 +330,13 @@ _OPERATORS: dict[str, Callable[[Node, Evaluator], Elements | None]] = {
 }
 
 
-def refined(type: TensorType, dims: Sequence[Element]) -> TensorType:
+def refined(type: TensorType, dims: Sequence[Element | None]) -> TensorType:
     """`type` with the sizes that it does not know and `dims` does."""
     shape = type.shape if type.shape is not None else (None,) * len(dims)
     return TensorType(
         type.dtype,
         tuple(
-            old if isinstance(old, int) else name_of(new) or old for old, new in zip(shape, dims)
+            old if isinstance(old, int) or new is None else name_of(new) or old
+            for old, new in zip(shape, dims)
         ),
     )

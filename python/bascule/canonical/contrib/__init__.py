@@ -1,11 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators of domain ``com.microsoft``, one file per family.
+"""Operators of domain ``com.microsoft``: what runtimes' own optimizers and quantizers leave.
 
-They have one version and no schema here: each rewrite checks what it relies on.
+They become nodes of the newest standard opset, and a few of the fused operators where the standard
+cannot say it. They have one version and no schema here: each rewrite checks what it relies on.
+There is one file per family; importing this package registers them all.
 """
 
-from bascule.canonical.contrib import (  # noqa: F401  (importing a family registers its rewrites)
+from __future__ import annotations
+
+from bascule.canonical.contrib import (  # noqa: F401
+    activations,
+    attention,
+    boxes,
+    complex,
+    convolutions,
+    distances,
+    embedding,
+    experts,
+    group_query_attention,
+    inverse,
     linear_quantization,
+    multi_head_attention,
+    ngrams,
+    normalization,
+    packed_weights,
+    padding,
+    position_bias,
+    products,
     qlinear,
     quantized_products,
+    rotary_embedding,
+    softmax,
+    standard,
 )

@@ -14,6 +14,16 @@ InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output
 GroupNormalization
 SkipLayerNormalization,   ``(X, skip, scale, bias?) -> (Y, sum)``, attribute epsilon: the
 SkipRMSNormalization      normalization over the last axis of ``sum = X + skip``.
+Attention                 The standard operator, where Q may have three axes and K and V four (then
+                          without attribute kv_num_heads), with an eighth input ``sink``, ``[heads
+                          of Q]``: one more score for each head, of a key without a value.
+MatMulNBits               ``(A, B, scales, zero_points?, g_idx?, bias?) -> Y``, attributes K, N,
+                          bits and block_size: a product with weights of 2, 4 or 8 bits that
+                          are packed along K, and have a scale and a zero point for each
+                          block; ``values`` names what the patterns stand for.
+UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
+                          size]``, ``rows``, ``[batch, N, heads * size]``, go to where each
+                          sample starts. Y is ``length`` long if L is less.
 Elementwise               ``(inputs...) -> outputs``, attribute ``body``: a graph of
                           standard elementwise operators, broadcasting as these do.
 ========================  ========================================================================
@@ -27,11 +37,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bascule.ir.graph import FUSED_DOMAIN, Function, Node
+from bascule.optimizer.fused.attention import define_attention, define_update_cache
 from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
 from bascule.optimizer.fused.convolution import define_convolution
 from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul
+from bascule.optimizer.fused.packed_weights import define_matmul_nbits
 from bascule.optimizer.fused.skip_normalization import (
     define_skip_layer_normalization,
     define_skip_rms_normalization,
@@ -49,6 +61,9 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "GroupNormalization": define_channels_last,
     "SkipLayerNormalization": define_skip_layer_normalization,
     "SkipRMSNormalization": define_skip_rms_normalization,
+    "Attention": define_attention,
+    "MatMulNBits": define_matmul_nbits,
+    "UpdateCache": define_update_cache,
     "Elementwise": define_elementwise,
 }
 

@@ -8,18 +8,13 @@ from bascule.optimizer.fused.activation import activate
 from bascule.optimizer.fused.body import Body
 
 
-def define_matmul(node: Node) -> Body | None:
+def define_matmul(node: Node) -> Body:
     """``activation(alpha * A' @ B' + bias + residual)``."""
     body = Body(node, "A", "B", "bias", "residual")
     operands: list[Value] = []
     for name, flag in (("A", "transA"), ("B", "transB")):
         operand = body.input(name)
-        if node.attribute(flag, 0):
-            if operand.rank is None or operand.rank < 2:
-                return None
-            axes = list(range(operand.rank))
-            operand = body.call("Transpose", operand, perm=[*axes[:-2], axes[-1], axes[-2]])
-        operands.append(operand)
+        operands.append(_swapped(body, operand) if node.attribute(flag, 0) else operand)
     y = body.call("MatMul", *operands)
     alpha = float(node.attribute("alpha", 1.0))
     if alpha != 1.0:
@@ -29,3 +24,19 @@ def define_matmul(node: Node) -> Body | None:
         if addend is not None:
             y = body.call("Add", y, addend)
     return body.output(activate(body, node, y))
+
+
+def _swapped(body: Body, x: Value) -> Value:
+    """With the last two axes swapped, of which a vector has only one."""
+    if x.rank is not None:
+        axes = list(range(x.rank))
+        perm = [*axes[:-2], *reversed(axes[-2:])]
+        return body.call("Transpose", x, perm=perm)
+    outer = body.call("Shape", x, end=-2)
+    rows = body.call("Shape", x, start=-2, end=-1)
+    columns = body.call("Shape", x, start=-1)
+    products = [body.call("ReduceProd", sizes) for sizes in (outer, rows)]
+    flat = body.call("Concat", *products, columns, axis=0)
+    stack = body.call("Transpose", body.call("Reshape", x, flat, allowzero=1), perm=[0, 2, 1])
+    swapped = body.call("Concat", outer, columns, rows, axis=0)
+    return body.call("Reshape", stack, swapped, allowzero=1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,8 +126,10 @@ def _attribute(node: Node, key: str, value: Any) -> Any:
         return native_constant(value)
     if isinstance(value, (TensorType, SequenceType, OptionalType, SparseTensorType, MapType)):
         return str(value)
+    if isinstance(value, array):
+        return value
     if isinstance(value, list):
-        if all(isinstance(item, (int, float, str)) for item in value):
+        if not value or isinstance(value[0], (int, float, str)):  # all items are of one kind
             return value
         raise errors.NotImplemented(
             f"{node.op_type} node '{node.name}': attribute '{key}' is a list of "

@@ -4,6 +4,7 @@
 from bascule.providers.cpu.host import (  # noqa: F401  (importing a family registers its operators)
     image_decoder,
     regex,
+    tokenizer,
 )
 from bascule.providers.cpu.host.registry import host_function
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of the operators of domain ai.onnx.ml for which onnx has no inference."""
+"""Types of the operators for which onnx has no inference."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from bascule.ir.types import Dim, Shape, TensorType, Type
 _Rule = Callable[[Node], tuple["Type | None", ...]]
 
 
-def ml_types(model: Model) -> Iterator[tuple[Value, Type]]:
+def uncovered_types(model: Model) -> Iterator[tuple[Value, Type]]:
     """What follows for the outputs of these operators from what is known of their inputs."""
     for node in model.graph.walk_nodes():
-        if node.domain != "ai.onnx.ml" or node.op_type not in _RULES:
-            continue
-        for value, found in zip(node.outputs, _RULES[node.op_type](node)):
+        rule = _RULES.get((node.domain, node.op_type))
+        for value, found in zip(node.outputs, rule(node)) if rule is not None else ():
             if found is not None:
                 yield value, found
 
@@ -71,12 +70,34 @@ def _feature_vectorizer(node: Node) -> tuple[Type | None, ...]:
     return (TensorType(DataType.FLOAT, (_rows(node), sum(widths) if widths else None)),)
 
 
-_RULES: dict[str, _Rule] = {
-    "FeatureVectorizer": _feature_vectorizer,
-    "Imputer": _like_input,
-    "LinearRegressor": _linear_regressor,
-    "Normalizer": _floats_like_input,
-    "SVMClassifier": _svm_classifier,
-    "SVMRegressor": _svm_regressor,
-    "Scaler": _floats_like_input,
+def _tokenizer(node: Node) -> tuple[Type | None, ...]:
+    """A row of tokens for each text. Without any text there is no such axis."""
+    shape = _input_shape(node)
+    empty = shape is None or any(size is None or size == 0 for size in shape)
+    return (TensorType(DataType.STRING, None if empty or shape is None else (*shape, None)),)
+
+
+def _split(node: Node) -> tuple[Type | None, ...]:
+    """The ranks, where the sizes of the parts are computed."""
+    x, axis = node.inputs[0] if node.inputs else None, node.attributes.get("axis", 0)
+    if x is None or x.dtype is None or x.shape is None or not -len(x.shape) <= axis < len(x.shape):
+        return ()
+    shape = list(x.shape)
+    shape[axis] = None
+    return (TensorType(x.dtype, tuple(shape)),) * len(node.outputs)
+
+
+_ML = "ai.onnx.ml"
+_RULES: dict[tuple[str, str], _Rule] = {
+    (_ML, "FeatureVectorizer"): _feature_vectorizer,
+    (_ML, "Imputer"): _like_input,
+    (_ML, "LinearRegressor"): _linear_regressor,
+    (_ML, "Normalizer"): _floats_like_input,
+    (_ML, "SVMClassifier"): _svm_classifier,
+    (_ML, "SVMRegressor"): _svm_regressor,
+    (_ML, "Scaler"): _floats_like_input,
+    ("", "GroupNormalization"): _like_input,
+    ("", "MeanVarianceNormalization"): _like_input,
+    ("", "Split"): _split,
+    ("com.microsoft", "Tokenizer"): _tokenizer,
 }

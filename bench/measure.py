@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: functions that take turns, and tables."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def medians(*functions: Callable[[], Any], repeats: int = 21, pause: float = 0.0) -> list[float]:
+    """Seconds of each, measured in turns with a pause before each."""
+    times: list[list[float]] = [[] for _ in functions]
+    for _ in range(repeats):
+        for function, taken in zip(functions, times):
+            time.sleep(pause)
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return [statistics.median(taken) for taken in times]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown, the first row being the head."""
+    head, *body = rows
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products with, and rows of, weights of 2 to 8 bits, several of which may share a byte."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Value
+from bascule.ir.types import TensorType
+
+
+@operator("MatMulNBits")
+def matmul_nbits(
+    build: ContribBuilder,
+    A: Value,
+    B: Value,
+    scales: Value,
+    zero_points: Value | None,
+    g_idx: Value | None,
+    bias: Value | None,
+    *,
+    K: int,
+    N: int,
+    block_size: int,
+    bits: int = 4,
+    accuracy_level: int = 0,
+    weight_prepacked: int = 0,
+) -> Outputs:
+    """`accuracy_level` allows a product of less precision than A has, which is not made use of."""
+    if weight_prepacked:
+        raise build.not_supported("weights in the layout of another provider")
+    inputs = (A, B, scales, zero_points, g_idx, bias)
+    (y,) = build.fused("MatMulNBits", *inputs, K=K, N=N, block_size=block_size, bits=bits)
+    known = build.typed(A).type
+    if isinstance(known, TensorType):
+        shape = None if known.shape is None else (*known.shape[:-1], N)
+        build.give_type(y, TensorType(known.dtype, shape))
+    return y
+
+
+_GATHERED_AS = {DataType.INT4: DataType.INT8, DataType.UINT4: DataType.UINT8}
+"""Gather takes nothing narrower than a byte."""
+
+
+@operator("GatherBlockQuantized")
+def gather_block_quantized(
+    build: ContribBuilder,
+    data: Value,
+    indices: Value,
+    scales: Value,
+    zero_points: Value | None,
+    *,
+    bits: int = 4,
+    block_size: int = 128,
+    gather_axis: int = 0,
+    quantize_axis: int = 1,
+) -> Outputs:
+    """What is gathered is dequantized, never the whole; an index out of range gives zeros."""
+    rank = build.typed(data).rank
+    if rank is None:
+        raise build.not_supported("data of an unknown rank")
+    gathered, quantized = gather_axis % rank, quantize_axis % rank
+    packed = data.dtype is DataType.UINT8
+    if not packed and data.dtype not in _GATHERED_AS:
+        raise build.not_supported(f"data of type {data.type}")
+    if gathered == quantized:
+        raise build.not_supported("gathering along the axis that is quantized")
+    size = build.as_scalar(build.dim(data, gathered))
+    index = build.int64(indices)
+    below = build.op("Less", index, size)
+    inside = build.op("And", below, build.op("GreaterOrEqual", index, build.op("Neg", size)))
+    safe = build.op("Where", inside, index, build.int_scalar(0))
+
+    def rows(x: Value) -> Value:
+        if x.dtype in _GATHERED_AS:
+            x = build.op("Cast", x, to=int(_GATHERED_AS[x.dtype]))
+        return build.op("Gather", x, safe, axis=gathered)
+
+    parts, factors = rows(data), rows(scales)
+    zeros = None if zero_points is None else rows(zero_points)
+    if packed and bits < 8:
+        parts = _unpacked(build, parts, bits)
+        if zeros is not None:
+            ends = build.dim(factors, -1)
+            zeros = _unpacked(build, zeros, bits)
+            zeros = build.op("Slice", zeros, build.ints(0), ends, build.ints(-1))
+    if packed and zeros is None:
+        middle = build.constant(np.array(1 << (bits - 1), np.uint8))
+        zeros = build.op("Expand", middle, build.op("Shape", factors))
+    # Behind the gathered axis, axes keep their distance from the end.
+    axis = quantized - rank if quantized > gathered else quantized
+    numbers = build.op("DequantizeLinear", parts, factors, zeros, axis=axis, block_size=block_size)
+    trailing = rank - 1 - gathered
+    known = build.op("Unsqueeze", inside, build.ints(*range(-trailing, 0))) if trailing else inside
+    return build.op("Where", known, numbers, build.like(0, scales))
+
+
+def _unpacked(build: ContribBuilder, x: Value, bits: int) -> Value:
+    """The numbers of `bits` bits in the bytes of the last axis, the lowest first."""
+    mask = build.constant(np.array((1 << bits) - 1, np.uint8))
+    pieces = []
+    for shift in range(0, 8, bits):
+        moved = x
+        if shift:
+            by = build.constant(np.array(shift, np.uint8))
+            moved = build.op("BitShift", x, by, direction="RIGHT")
+        pieces.append(build.op("Unsqueeze", build.op("BitwiseAnd", moved, mask), build.ints(-1)))
+    apart = build.op("Concat", *pieces, axis=-1)
+    front = build.op("Shape", x, end=-1)
+    return build.op("Reshape", apart, build.op("Concat", front, build.ints(-1), axis=0))

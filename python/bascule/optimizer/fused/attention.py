@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention over a cache that is kept outside, and the cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bascule.ir.graph import Node, Value
+from bascule.optimizer.fused.body import Body
+
+_MASKED, _WEIGHTS = 2, 3
+"""Stages of the scores that Attention can show."""
+
+
+def define_attention(node: Node) -> Body:
+    """Attention by heads; what the sink takes of the weights is missing in Y.
+
+    What has three axes has its number of heads in an attribute.
+    """
+    names = ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen", "sink")
+    body = Body(node, *names)
+    attributes = dict(node.attributes)
+    q_heads, kv_heads = attributes.pop("q_num_heads", 0), attributes.pop("kv_num_heads", 0)
+    mode = attributes.pop("qk_matmul_output_mode", 0)
+    heads = (q_heads, kv_heads, kv_heads)
+    inputs: list[Value | None] = [
+        _heads_apart(body, body.input(name), count) for name, count in zip(names, heads)
+    ]
+    inputs += [body.optional(name) for name in names[3:7]]
+
+    def attention(mode: int, count: int) -> list[Value]:
+        calls: dict[str, Any] = {**attributes, "qk_matmul_output_mode": mode}
+        return list(body.graph.append(Node("Attention", inputs, count, calls)).outputs)
+
+    found = attention(mode, len(node.outputs))
+    sink = body.optional("sink")
+    if sink is not None:
+        share = _share_beside(body, attention(_MASKED, 4)[3], sink)
+        found[0] = body.call("Mul", found[0], share)
+        if mode == _WEIGHTS and len(found) > 3:
+            found[3] = body.call("Mul", found[3], share)
+    if q_heads:
+        rows = body.call("Transpose", found[0], perm=[0, 2, 1, 3])
+        found[0] = body.call("Reshape", rows, body.constant(np.array([0, 0, -1])))
+    return body.output(*found)
+
+
+def _heads_apart(body: Body, x: Value, heads: int) -> Value:
+    if not heads:
+        return x
+    rows = body.call("Reshape", x, body.constant(np.array([0, 0, heads, -1])))
+    return body.call("Transpose", rows, perm=[0, 2, 1, 3])
+
+
+def _share_beside(body: Body, scores: Value, sink: Value) -> Value:
+    """What is left of the weights beside one more score for each head."""
+    axis = body.constant(np.array([-1]))
+    sink = body.call("Reshape", sink, body.constant(np.array([1, -1, 1, 1])))
+    top = body.call("Max", body.call("ReduceMax", scores, axis), sink)
+    weights = body.call("Exp", body.call("Sub", scores, top))
+    total = body.call("ReduceSum", weights, axis)
+    taken = body.call("Exp", body.call("Sub", sink, top))
+    return body.call("Div", total, body.call("Add", total, taken))
+
+
+def define_update_cache(node: Node) -> Body:
+    """The cache, grown with zeros to the length, with each sample's rows from its start on."""
+    body = Body(node, "cache", "rows", "starts", "length")
+    cache = body.input("cache")
+    size = body.call("Shape", cache, start=3)
+    heads = body.call("Concat", body.constant(np.array([0, 0, -1])), size, axis=0)
+    rows = body.call("Reshape", body.input("rows"), heads)
+    zero = body.constant(np.array([0]))
+    missing = body.call("Sub", body.input("length"), body.call("Shape", cache, start=2, end=3))
+    pads = body.call("Concat", zero, body.call("Max", missing, zero), axis=0)
+    grown = body.call("Pad", cache, pads, None, body.constant(np.array([2])))
+    rows = body.call("Transpose", rows, perm=[0, 2, 1, 3])
+    return body.output(body.call("TensorScatter", grown, rows, body.input("starts"), axis=2))

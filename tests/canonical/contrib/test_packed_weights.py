@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GatherBlockQuantized and MatMulNBits as models have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bascule.errors import InvalidGraph
+from tests.kernels.test_matmul_nbits import Case, pack
+
+from .comparison import Array, model_of, normal, session
+
+
+def run(op_type: str, inputs: list[Array | None], attributes: dict[str, Any]) -> Array:
+    model = model_of(op_type, inputs, attributes)
+    feeds = {f"in{i}": array for i, array in enumerate(inputs) if array is not None}
+    result: Array = session(model).run(None, feeds)[0]
+    return result
+
+
+@pytest.mark.parametrize("zeros", ["none", "packed", "float"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_matmul_nbits(bits: int, zeros: str) -> None:
+    case = Case(96, 40, bits, 32, zeros)
+    a, bias = normal(2, 3, 96), normal(40)
+    y = run("MatMulNBits", case.inputs(a, bias), case.attributes)
+    np.testing.assert_allclose(y, a @ case.weights.T + bias, rtol=1e-4, atol=1e-4)
+
+
+def test_matmul_nbits_refuses() -> None:
+    case = Case(96, 40, 4, 32)
+    inputs = case.inputs(normal(2, 96))
+    with pytest.raises(InvalidGraph, match="required attribute 'K' is missing"):
+        run("MatMulNBits", inputs, {"N": 40, "block_size": 32})
+    with pytest.raises(Exception, match="another provider"):
+        run("MatMulNBits", inputs, {**case.attributes, "weight_prepacked": 1})
+
+
+@pytest.mark.parametrize("with_zeros", [False, True])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("shape", [(5,), (2, 3), ()])
+def test_gather_bytes(shape: tuple[int, ...], bits: int, with_zeros: bool) -> None:
+    rng = np.random.default_rng(bits)
+    numbers = rng.integers(0, 1 << bits, (11, 96))
+    scales = rng.uniform(0.5, 1.5, (11, 3)).astype(np.float32)
+    zeros = rng.integers(0, 1 << bits, (11, 3)) if with_zeros else np.full((11, 3), 1 << (bits - 1))
+    table = (numbers - np.repeat(zeros, 32, 1)) * np.repeat(scales, 32, 1)
+    at = rng.integers(-11, 11, shape)
+    given = pack(zeros, bits) if with_zeros else None
+    attributes = {"bits": bits, "block_size": 32, "gather_axis": 0, "quantize_axis": 1}
+    y = run("GatherBlockQuantized", [pack(numbers, bits), at, scales, given], attributes)
+    np.testing.assert_allclose(y, table[at], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [ml_dtypes.int4, ml_dtypes.uint4])
+@pytest.mark.parametrize("gathered, quantized", [(0, 1), (1, 0), (0, 2), (2, 1), (-1, 0)])
+def test_gather_nibbles(gathered: int, quantized: int, dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    low = -8 if dtype is ml_dtypes.int4 else 0
+    sizes = [4, 6, 5]
+    sizes[quantized] = 32
+    numbers = rng.integers(low, low + 16, sizes)
+    sizes[quantized] = 2
+    scales = rng.uniform(0.5, 1.5, sizes).astype(np.float32)
+    zeros = rng.integers(low, low + 16, sizes)
+    wide = [np.repeat(x, 16, quantized) for x in (zeros, scales)]
+    table = (numbers - wide[0]) * wide[1]
+    at = rng.integers(0, 4, (2, 2))
+    attributes = {"block_size": 16, "gather_axis": gathered, "quantize_axis": quantized}
+    inputs = [numbers.astype(dtype), at, scales, zeros.astype(dtype)]
+    y = run("GatherBlockQuantized", inputs, attributes)
+    np.testing.assert_allclose(y, np.take(table, at, gathered), rtol=1e-6)
+
+
+def test_gather_out_of_range() -> None:
+    data = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    scales = np.ones((2, 2), np.float32)
+    at = np.array([1, 2, -3, -1])
+    attributes = {"bits": 8, "block_size": 16}
+    y = run("GatherBlockQuantized", [data, at, scales, None], attributes)
+    np.testing.assert_array_equal(y[[0, 3]], np.tile(data[1].astype(float) - 128, (2, 1)))
+    np.testing.assert_array_equal(y[1:3], np.zeros((2, 32)))

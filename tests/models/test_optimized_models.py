@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same models, after onnxruntime's own optimizers: with its operators, the same outputs."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+import bascule
+
+from .test_models import DATA, ILL_CONDITIONED, assert_agrees, load_runs
+
+# What each holds afterwards, of domain com.microsoft.
+BY_THE_RUNTIME = {
+    "activations_torchscript": {"FusedGemm", "Gelu", "QuickGelu"},
+    "bert": {"BiasGelu", "FusedGemm", "FusedMatMul", "SkipLayerNormalization"},
+    "clip": {"FusedMatMul", "QuickGelu", "SkipLayerNormalization"},
+    "convnext": {"BiasGelu"},
+    "detr": {"FusedConv", "FusedMatMul", "SkipLayerNormalization"},
+    "distilbert": {"FusedGemm", "FusedMatMul", "SkipLayerNormalization"},
+    "efficientnet": {"FusedConv", "QuickGelu"},
+    "gpt2": {"FastGelu", "FusedMatMul", "SkipLayerNormalization"},
+    "llama": {"FusedMatMul", "QuickGelu"},
+    "mobilenetv3": {"FusedConv", "FusedGemm"},
+    "resnet": {"FusedConv"},
+    "segformer_torchscript": {"FusedConv", "FusedMatMul", "Gelu"},
+    "swin_torchscript": {"BiasGelu", "FusedMatMul"},
+    "t5_decoder": {"FastGelu", "FusedMatMul"},
+    "unet": {"FusedMatMul", "QuickGelu"},
+    "vit": {"BiasGelu", "FusedMatMul", "SkipLayerNormalization"},
+    "wav2vec2": {"FusedMatMul", "SkipLayerNormalization"},
+    "whisper_decoder": {"SkipLayerNormalization"},
+}
+BY_THE_SCRIPT = {
+    "bert": ("bert", {"BiasGelu", "SkipLayerNormalization"}),
+    "clip": ("clip", {"QuickGelu", "SkipLayerNormalization"}),
+    "gpt2": ("gpt2", {"FastGelu", "SkipLayerNormalization"}),
+    "llama": ("gpt2", {"SkipSimplifiedLayerNormalization"}),
+    "swin": ("swin", {"BiasGelu", "SkipLayerNormalization"}),
+    "t5_decoder": ("t5", {"FastGelu", "SkipSimplifiedLayerNormalization"}),
+    "unet": ("unet", {"NhwcConv"}),
+    "vit_float16": ("vit", {"BiasGelu", "SkipLayerNormalization"}),
+}
+
+
+def contrib_operators(model: onnx.ModelProto) -> set[str]:
+    return {node.op_type for node in model.graph.node if node.domain == "com.microsoft"}
+
+
+def assert_same_outputs(model: bytes, name: str) -> Any:
+    session = bascule.InferenceSession(model, providers=["CPUExecutionProvider"])
+    for inputs, expected in load_runs(name):
+        outputs = session.run(list(expected), inputs)
+        for output, actual in zip(expected, outputs, strict=True):
+            assert_agrees(actual, expected[output], output, ILL_CONDITIONED.get(name))
+    return session
+
+
+def operators(session: Any) -> Counter[str]:
+    return Counter(f"{row.domain}.{row.op_type}" for row in session.explain().rows)
+
+
+@pytest.mark.parametrize("name", BY_THE_RUNTIME)
+def test_optimized_by_the_runtime(name: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "model.onnx")
+    runtime.InferenceSession(DATA / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+    model = onnx.load(tmp_path / "model.onnx")
+    if not contrib_operators(model) >= BY_THE_RUNTIME[name]:
+        pytest.skip(f"this version makes {contrib_operators(model)} only")
+    session = assert_same_outputs(model.SerializeToString(), name)
+    if name == "unet":  # there sizes are computed in another way
+        return
+    # Whatever was fused there, it ends in the same attention and the same products.
+    found = operators(session)
+    expected = operators(bascule.InferenceSession(DATA / f"{name}.onnx"))
+    for operator in (".Attention", "bascule.Attention", "bascule.MatMul", ".Transpose"):
+        assert found[operator] == expected[operator], operator
+
+
+@pytest.mark.parametrize("name", BY_THE_SCRIPT)
+def test_optimized_by_the_script(name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    kind, expected = BY_THE_SCRIPT[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnxruntime.transformers import optimizer
+
+        made = optimizer.optimize_model(
+            str(DATA / f"{name}.onnx"), kind, num_heads=0, hidden_size=0, opt_level=0
+        ).model
+    if not contrib_operators(made) >= expected:
+        pytest.skip(f"this version makes {contrib_operators(made)} only")
+    assert_same_outputs(made.SerializeToString(), name)
+
+
+def test_a_fused_model_is_saved_as_plain_onnx(tmp_path: Path) -> None:
+    """The optimized form of one node of the domain runs where the domain is not known."""
+    x, w = (np.random.default_rng(i).normal(size=(8, 8)).astype(np.float32) for i in range(2))
+    node = onnx.helper.make_node(
+        "FusedGemm", ["x", "w"], ["y"], domain="com.microsoft", activation="Relu", transA=1
+    )
+    info = onnx.helper.make_tensor_value_info
+    infos = [info(name, onnx.TensorProto.FLOAT, [8, 8]) for name in "xy"]
+    weights = [onnx.numpy_helper.from_array(w, "w")]
+    graph = onnx.helper.make_graph([node], "g", infos[:1], infos[1:], weights)
+    imports = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    options = bascule.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "saved.onnx")
+    bascule.InferenceSession(model.SerializeToString(), options)
+    saved = onnx.load(tmp_path / "saved.onnx")
+    assert not contrib_operators(saved)
+    (found,) = ReferenceEvaluator(saved).run(None, {"x": x})
+    np.testing.assert_allclose(found, np.maximum(x.T @ w, 0), rtol=1e-5, atol=1e-5)

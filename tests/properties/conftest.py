@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One profile for all properties: the same few examples on every machine and in every run.
+
+`pytest tests/properties --hypothesis-profile=deep` looks for new ones.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_COMMON = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("bascule", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("deep", max_examples=300, print_blob=True, **_COMMON)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("hypothesis_profile", None) is None:
+        settings.load_profile("bascule")
