@@ -42,6 +42,14 @@ DType unpacked_type(DType dtype) {
   return packed ? packed->unpacked : dtype;
 }
 
+// The type that text is read as, before it is converted to `to`.
+DType parsed_type(DType to) {
+  const DType unpacked = unpacked_type(to);
+  const bool as_it_is =
+      to == DType::float32 || to == DType::boolean || (contains(IntegerTypes{}, unpacked));
+  return as_it_is ? unpacked : DType::float64;
+}
+
 void unpack(const Tensor& from, int64_t first, int64_t count, std::byte* to) {
   const Packed packed = *packed_type(from.dtype());
   const int bits = bits_of(from.dtype());
@@ -113,10 +121,10 @@ class Cast final : public Kernel {
   explicit Cast(const NodeSpec& node) : to_(target_of(node)) {
     CastOptions options;
     read_options(node, options);
-    const DType from = node.dtype();
-    if (from != DType::string && to_ != DType::string) {
-      tile_ = cast_tile(unpacked_type(from), unpacked_type(to_), options);
-    }
+    options.rounds_again = is_packed(to_);
+    DType from = unpacked_type(node.dtype());
+    if (from == DType::string) from = parsed_type(to_);
+    if (to_ != DType::string) tile_ = cast_tile(from, unpacked_type(to_), options);
   }
 
   void run(RunContext& c) const override {
@@ -126,6 +134,11 @@ class Cast final : public Kernel {
       return;
     }
     if (x.dtype() == DType::string || to_ == DType::string) return cast_strings(c, x);
+    cast(c, x);
+  }
+
+ private:
+  void cast(RunContext& c, const Tensor& x) const {
     if (is_packed(x.dtype()) || is_packed(to_)) return cast_packed(c, x);
     const std::byte* from = x.raw();
     const int64_t from_size = item_size(x.dtype()), to_size = item_size(to_);
@@ -136,25 +149,20 @@ class Cast final : public Kernel {
     });
   }
 
- private:
   void cast_strings(RunContext& c, const Tensor& x) const {
-    if (is_packed(x.dtype())) {
-      const Shape shape = x.shape();
-      Tensor wide = Tensor::allocate(unpacked_type(x.dtype()), shape);
-      unpack(x, 0, x.size(), wide.raw());
-      return cast_to_strings(wide, c.output(0, to_, shape));
-    }
-    if (is_packed(to_)) {
-      Tensor wide = Tensor::allocate(unpacked_type(to_), x.shape());
-      cast_from_strings(x, wide);
-      return pack(wide.raw(), c.output(0, to_, x.shape()), 0, x.size());
+    if (x.dtype() == DType::string) {
+      const DType parsed = parsed_type(to_);
+      if (parsed == to_) return cast_from_strings(x, c.output(0, to_, x.shape()));
+      Tensor numbers = Tensor::allocate(parsed, x.shape());
+      cast_from_strings(x, numbers);
+      return cast(c, numbers);
     }
     Tensor& y = c.output(0, to_, x.shape());
-    if (to_ == DType::string) {
-      cast_to_strings(x, y);
-    } else {
-      cast_from_strings(x, y);
-    }
+    const auto packed = packed_type(x.dtype());
+    if (!packed) return cast_to_strings(x, nullptr, y);
+    Tensor wide = Tensor::allocate(packed->unpacked, x.shape());
+    unpack(x, 0, x.size(), wide.raw());
+    cast_to_strings(wide, packed->format, y);
   }
 
   // Pieces of tile_size elements are whole bytes in every packed type.

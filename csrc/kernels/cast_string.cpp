@@ -15,6 +15,8 @@ namespace {
 using TextTypes =
     Types<float, double, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t,
           Float16, BFloat16, Float8E4M3FN, Float8E4M3FNUZ, Float8E5M2, Float8E5M2FNUZ, Float8E8M0>;
+using ParsedTypes =
+    Types<float, double, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t>;
 
 template <class T>
 std::string text_of(T value) {
@@ -29,11 +31,10 @@ std::string text_of(T value) {
   return text;
 }
 
-// The fewest digits that tell a 16- or 8-bit float from its neighbours are not more than what a
-// few decimal places give: tried one by one.
-template <class T>
-std::string narrow_text(T value) {
-  const float wide = static_cast<float>(value);
+// The fewest digits that tell a narrow float from its neighbours are not more than what a few
+// decimal places give: tried one by one. is_same(float) says whether a number rounds to the float.
+template <class IsSame>
+std::string narrow_text(float wide, IsSame&& is_same) {
   if (!std::isfinite(wide) || wide == 0) return text_of(wide);
   char buffer[64];
   for (int digits = 0; digits < 9; ++digits) {
@@ -42,9 +43,17 @@ std::string narrow_text(T value) {
             .ptr;
     float back = 0;
     std::from_chars(buffer, end, back);
-    if (T(back).bits == value.bits) return text_of(back);
+    if (is_same(back)) return text_of(back);
   }
   return text_of(wide);
+}
+
+// The number of a packed type that is next to x; x itself beyond the largest.
+float decode_nearest(float x, const NarrowFormat& format) {
+  const float nearest = decode_narrow(encode_narrow(x, format, Overflow::saturate), format);
+  const int total = format.exponent_bits + format.mantissa_bits;
+  const float largest = decode_narrow(static_cast<uint8_t>((1 << total) - 1), format);
+  return std::fabs(x) > largest ? x : nearest;
 }
 
 [[noreturn]] void not_a_number(const std::string& text) {
@@ -87,9 +96,9 @@ T number_of(const std::string& text) {
     if (!parse(view, value) || !(value >= -0x1p63 && value < 0x1p63)) not_a_number(text);
     return static_cast<T>(static_cast<int64_t>(value));
   } else {
-    Compute<T> value;
+    T value;
     if (!parse(view, value)) not_a_number(text);
-    return T(value);
+    return value;
   }
 }
 
@@ -104,7 +113,7 @@ bool truth_of(const std::string& text) {
 
 }  // namespace
 
-void cast_to_strings(const Tensor& from, Tensor& to) {
+void cast_to_strings(const Tensor& from, const NarrowFormat* format, Tensor& to) {
   std::string* out = to.data<std::string>();
   const int64_t count = from.size();
   if (from.dtype() == DType::boolean) {
@@ -118,7 +127,10 @@ void cast_to_strings(const Tensor& from, Tensor& to) {
       if constexpr (std::is_integral_v<T>) {
         out[i] = std::to_string(value);
       } else if constexpr (NarrowFloat<T>) {
-        out[i] = narrow_text(value);
+        out[i] = narrow_text(value, [&](float x) { return T(x).bits == value.bits; });
+      } else if (std::is_same_v<T, float> && format != nullptr) {
+        const float wide = static_cast<float>(value);
+        out[i] = narrow_text(wide, [&](float x) { return decode_nearest(x, *format) == wide; });
       } else {
         out[i] = text_of(value);
       }
@@ -133,7 +145,7 @@ void cast_from_strings(const Tensor& from, Tensor& to) {
     for (int64_t i = 0; i < count; ++i) to.data<bool>()[i] = truth_of(text[i]);
     return;
   }
-  visit(TextTypes{}, to.dtype(), [&](auto tag) {
+  visit(ParsedTypes{}, to.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     for (int64_t i = 0; i < count; ++i) to.data<T>()[i] = number_of<T>(text[i]);
   });

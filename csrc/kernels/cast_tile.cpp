@@ -42,13 +42,34 @@ float round_to_odd(double value) {
   return std::bit_cast<float>(bits | 1);
 }
 
+// Integers lose what a double cannot hold in the same way.
+template <class T>
+  requires(std::is_integral_v<T>)
+float round_to_odd(T value) {
+  const bool negative = value < 0;
+  const auto wide = static_cast<uint64_t>(value);
+  uint64_t magnitude = negative ? 0 - wide : wide;
+  const int excess = std::bit_width(magnitude) - 53;
+  if (excess > 0) {
+    const uint64_t lost = magnitude & ((uint64_t{1} << excess) - 1);
+    magnitude = ((magnitude >> excess) | (lost != 0)) << excess;
+  }
+  const double exact = static_cast<double>(magnitude);
+  return round_to_odd(negative ? -exact : exact);
+}
+
 Float8E8M0 to_power_of_two(float value, bool saturate, RoundMode mode) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   uint32_t exponent = (bits >> 23) & 0xff;
-  const uint32_t fraction = bits & 0x7fffff;
+  uint32_t fraction = bits & 0x7fffff;
   Float8E8M0 result;
   result.bits = 0xff;
   if (exponent == 0xff) return result;
+  if (exponent == 0) {
+    // Subnormal floats: the smallest power has a fraction of one half. What is below becomes it.
+    constexpr uint32_t smallest = 0x400000;
+    fraction = fraction > smallest ? (fraction - smallest) * 2 : 0;
+  }
   bool up = mode == RoundMode::up && fraction != 0;
   if (mode == RoundMode::nearest) {
     up = fraction > 0x400000 || (fraction == 0x400000 && exponent > 0);
@@ -58,20 +79,24 @@ Float8E8M0 to_power_of_two(float value, bool saturate, RoundMode mode) {
   return result;
 }
 
+template <class From>
+float to_be_rounded(From value) {
+  if constexpr (std::is_same_v<From, float>) {
+    return value;
+  } else {
+    return round_to_odd(value);
+  }
+}
+
 template <class To, class From>
 To convert(From value, const TileOp& op) {
   if constexpr (std::is_same_v<To, bool>) {
     return value != 0;
   } else if constexpr (std::is_same_v<To, Float8E8M0>) {
-    return to_power_of_two(static_cast<float>(value), op.alpha == saturating,
+    return to_power_of_two(to_be_rounded(value), op.alpha == saturating,
                            static_cast<RoundMode>(op.beta));
   } else if constexpr (NarrowFloat<To>) {
-    float narrow;
-    if constexpr (std::is_same_v<From, float>) {
-      narrow = value;
-    } else {
-      narrow = round_to_odd(static_cast<double>(value));
-    }
+    const float narrow = to_be_rounded(value);
     if constexpr (requires { To(narrow, Overflow::saturate); }) {
       return To(narrow, op.alpha == saturating ? Overflow::saturate : Overflow::to_special);
     } else {
@@ -212,7 +237,10 @@ TileOp cast_tile(DType from, DType to, CastOptions options) {
       op.run = store_float();
       return op;
     case DType::float64:
-      op.run = store_as<double>(to);
+      op.run =
+          to == DType::float32 && options.rounds_again
+              ? map_unary<double, float, [](double x, const TileOp&) { return round_to_odd(x); }>
+              : store_as<double>(to);
       return op;
     case DType::int64:
       op.run = store_as<int64_t>(to);

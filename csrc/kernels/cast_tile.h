@@ -13,6 +13,7 @@ enum class RoundMode : uint8_t { up, down, nearest };
 struct CastOptions {
   bool saturate = true;
   RoundMode round_mode = RoundMode::up;
+  bool rounds_again = false;  // float32 results are for rounding to a narrower type
 };
 
 // The function that converts runs of `from` to `to`; its `run` is null for strings and for the

@@ -121,9 +121,12 @@ def convert(name: str, value: Any, type_: Type | None) -> Any:
     if isinstance(type_, MapType):
         if not isinstance(value, dict):
             raise RuntimeError(f"Input '{name}' must be one dict, not {type(value).__name__}")
+        element = type_.value
+        if isinstance(element, TensorType):  # one element a key, whatever shape the model declares
+            element = TensorType(element.dtype)
         return {
             _map_key(name, key, type_): convert(
-                f"{name}[{key!r}]", _map_item(item, type_.value), type_.value
+                f"{name}[{key!r}]", _map_item(item, element), element
             )
             for key, item in value.items()
         }

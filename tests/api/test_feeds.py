@@ -206,6 +206,12 @@ def test_maps() -> None:
         convert("x", [{"a": 4.0}], kind)
 
 
+def test_maps_hold_single_elements_whatever_the_model_declares() -> None:
+    kind = MapType(DataType.INT64, TensorType(DataType.FLOAT, (1,)))
+    converted = convert("x", {3: 4.0, 5: np.ones(1, np.float32)}, kind)
+    assert {key: float(np.squeeze(item)) for key, item in converted.items()} == {3: 4.0, 5: 1.0}
+
+
 def test_scalars_stay_arrays() -> None:
     (y,) = identity(FLOAT, []).run(None, {"x": np.array(3.0, np.float32)})
     assert type(y) is np.ndarray and y.shape == ()

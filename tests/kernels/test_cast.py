@@ -64,6 +64,18 @@ def test_float64_is_rounded_once() -> None:
     # Rounding to float32 first would land on the tie and then go down.
     x = np.array([1 + 2.0**-11 + 2.0**-40], np.float64)
     np.testing.assert_array_equal(cast(x, np.float16), np.array([1 + 2.0**-10], np.float16))
+    beside = np.array([1.25 + 2.0**-40], np.float64)
+    np.testing.assert_array_equal(cast(beside, ml_dtypes.float4_e2m1fn).astype(float), [1.5])
+    np.testing.assert_array_equal(cast(beside - 0.25, ml_dtypes.float8_e8m0fnu).astype(float), [2])
+    text = np.array(["1.000488281250001"], object)
+    np.testing.assert_array_equal(cast(text, np.float16), np.array([1 + 2.0**-10], np.float16))
+
+
+@pytest.mark.parametrize("source", [np.int64, np.uint64])
+def test_long_integers_are_rounded_once(source: Any) -> None:
+    # Rounding to float64 first would land on the tie and then go down.
+    x = np.array([2**62 + 2**54 + 1], source)
+    np.testing.assert_array_equal(cast(x, ml_dtypes.bfloat16).astype(float), [2.0**62 + 2.0**55])
 
 
 @pytest.mark.parametrize("target", FLOAT8)
@@ -87,6 +99,12 @@ def test_float8e8m0(mode: str, saturate: int) -> None:
     expected = to_float8e8m0(x, bool(saturate), mode)
     actual = cast(x, ml_dtypes.float8_e8m0fnu, round_mode=mode, saturate=saturate)
     np.testing.assert_array_equal(actual.astype(np.float32), expected.astype(np.float32))
+
+
+def test_the_smallest_float8e8m0() -> None:
+    x = np.array([2.0**-127, 2.0**-127 * 1.5, 2.0**-140, 0], np.float32)
+    up = [2.0**-127, 2.0**-126, 2.0**-127, 2.0**-127]
+    np.testing.assert_array_equal(cast(x, ml_dtypes.float8_e8m0fnu).astype(float), up)
 
 
 @pytest.mark.parametrize("dtype", PACKED)
@@ -120,6 +138,7 @@ def test_numbers_to_text() -> None:
             x = np.array(numbers, dtype)
         assert text(x) == [str(v) for v in x.astype(np.str_)]
     assert text(np.array([-5, 7], np.int8)) == ["-5", "7"]
+    assert text(np.array([2.75, 7.5, -0.5], ml_dtypes.float6_e2m3fn)) == ["2.8", "7.5", "-0.5"]
     assert text(np.array([True, False])) == ["True", "False"]
 
 

@@ -36,17 +36,19 @@ FLAVOURS = ("plain", "whole", "wide", "special", "bits")
 FINITE = ("plain", "whole", "wide")
 TAME = ("plain", "whole")
 """Numbers of ordinary size, whose sums and products stay in range."""
+HOLED = ("plain", "whole", "holed")
+"""These, with some NaN and infinities in their midst."""
 
 
 @st.composite
 def shapes(
     draw: st.DrawFn, least: int = 0, most: int = 6, limit: int = 1100, empty: bool = True
 ) -> Shape:
-    """A shape of `least` to `most` axes and at most `limit` elements."""
+    """A shape of `least` to `most` axes and at most `limit` elements, not counting empty axes."""
     rank = draw(st.integers(least, most))
     shape: list[int] = []
     for _ in range(rank):
-        room = limit // max(math.prod(shape), 1)
+        room = limit // math.prod(max(s, 1) for s in shape)
         sides = [s for s in _SIDES if s <= room and (s or empty)]
         shape.append(draw(st.sampled_from(sides)))
     return tuple(draw(st.permutations(shape))) if rank > 1 else tuple(shape)
@@ -135,6 +137,9 @@ def _floats(
         return plain.astype(dtype)
     if flavour == "whole":
         return np.asarray(np.round(plain)).astype(dtype)
+    if flavour == "holed":
+        hole = generator.choice([np.nan, np.inf, -np.inf, -0.0], size=shape)
+        return np.asarray(np.where(generator.random(shape) < 0.05, hole, plain)).astype(dtype)
     if flavour == "wide":  # subnormal numbers and almost infinite ones too
         low, high = math.log2(float(info.smallest_subnormal)), math.log2(float(info.max)) - 0.01
         sign = np.where(generator.random(shape) < 0.5, -1.0, 1.0)
