@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the standard demands of a node and its attributes, as far as it can be told without types."""
+"""What the standard demands of a node and its attributes, as far as it shows without types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bascule.errors import Fail, InvalidGraph
+from bascule.errors import InvalidGraph
 from bascule.ir import check
 from bascule.ir.check import normal_domain, require_text
 
@@ -42,54 +42,14 @@ class Scope:
 
     imports: Mapping[str, int]
     functions: Set[check.FunctionKey]
-    function: str = ""
-    """The function whose nodes these are."""
+    in_function: bool = False
+    """Attributes may refer to those of a function."""
     untyped_attributes: bool = False
     """Attributes need not say their type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Why there is no operator of a node's name, and the error that is due."""
-
-    error: type[Exception]
-    reason: str
-
-
-def unknown_operator(proto: onnx.NodeProto, name: str, scope: Scope) -> Unknown | None:
-    """Look up a node's operator: in the model's functions, then in the standard."""
-    domain, op_type = normal_domain(proto.domain), proto.op_type
-    if domain in check.UNCHECKED_DOMAINS:
-        return None
-    if domain not in scope.imports:
-        if scope.function:
-            return Unknown(
-                Fail, f"No opset registered for domain '{domain}' in function {scope.function}"
-            )
-        return Unknown(
-            InvalidGraph, _invalid_text(proto, name, f"No opset import for domain '{domain}'")
-        )
-    if (domain, op_type, proto.overload) in scope.functions:
-        return None
-    if domain not in check.newest_opsets():
-        return Unknown(
-            Fail, f"Fatal error: {domain}:{op_type}(-1) is not a registered function/op"
-        )
-    version = scope.imports[domain]
-    if check.schema(op_type, version, domain) is None and (
-        domain or op_type not in check.OUTSIDE_STANDARD
-    ):
-        return Unknown(
-            InvalidGraph,
-            _invalid_text(
-                proto, name, f"No Op registered for {op_type} with domain_version of {version}"
-            ),
-        )
-    return None
-
-
 def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
-    """Check a node of a known operator against its schema, if it has one."""
+    """Check a node against its operator's schema; without one it is left to the compiler."""
     require_text(*proto.input, *proto.output)
     require_text(name, proto.op_type, proto.domain, proto.overload, proto.doc_string)
     if not proto.op_type:
@@ -99,9 +59,12 @@ def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
     if len(set(names)) < len(names):
         raise _invalid(proto, name, "An attribute is given twice.")
     domain = normal_domain(proto.domain)
+    if domain not in scope.imports and domain not in check.UNCHECKED_DOMAINS:
+        raise _invalid(proto, name, f"No opset import for domain '{domain}'")
     is_call = (domain, proto.op_type, proto.overload) in scope.functions
-    version = None if is_call else scope.imports.get(domain)
-    found = None if version is None else check.schema(proto.op_type, version, domain)
+    if is_call or domain not in check.newest_opsets():
+        return
+    found = check.schema(proto.op_type, scope.imports[domain], domain)
     if found is None:
         return
     _check_counts(proto, name, found)
@@ -113,7 +76,7 @@ def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
                 name,
                 f"Unrecognized attribute: {attribute.name} for operator {proto.op_type}",
             )
-        kind = attribute_kind(attribute, node_label(proto, name), scope.untyped_attributes)
+        kind = attribute_kind(attribute, node_label(proto.op_type, name), scope.untyped_attributes)
         if kind not in (expected, 0):
             raise _invalid(
                 proto,
@@ -126,8 +89,8 @@ def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
     _check_values(proto, name)
 
 
-def node_label(proto: onnx.NodeProto, name: str) -> str:
-    return f"{proto.op_type} node '{name}'"
+def node_label(op_type: str, name: str) -> str:
+    return f"{op_type} node '{name}'"
 
 
 def _check_counts(proto: onnx.NodeProto, name: str, found: check.Schema) -> None:
@@ -210,13 +173,9 @@ def attribute_kind(proto: onnx.AttributeProto, holder: str, untyped: bool = Fals
     return kind
 
 
-def _invalid_text(proto: onnx.NodeProto, name: str, reason: str) -> str:
-    return (
+def _invalid(proto: onnx.NodeProto, name: str, reason: str) -> InvalidGraph:
+    return InvalidGraph(
         f"This is an invalid model. In Node, ('{name}', {proto.op_type}, "
         f"'{proto.domain}', -1) : ({', '.join(proto.input)}) -> ({', '.join(proto.output)}) , "
         f"Error {reason}"
     )
-
-
-def _invalid(proto: onnx.NodeProto, name: str, reason: str) -> InvalidGraph:
-    return InvalidGraph(_invalid_text(proto, name, reason))

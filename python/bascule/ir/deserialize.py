@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bascule.errors import Fail, InvalidArgument, InvalidGraph
-from bascule.ir import check
+from bascule.ir import check, check_nodes
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import (
@@ -49,8 +49,8 @@ class ModelReader:
         self._proto = proto
         self._tensors = tensors
         self._functions = check.function_keys(proto)
-        self._opsets: dict[str, int] = {}
-        self._in_function = False
+        self._scope = check_nodes.Scope({}, self._functions)
+        self._untyped = proto.ir_version < 2
 
     def read(self) -> Model:
         proto = self._proto
@@ -63,7 +63,7 @@ class ModelReader:
             function = self.function(function_proto, imports)
             functions[function.domain, function.name, function.overload] = function
         check.call_order(functions)  # refuses recursion
-        self._opsets, self._in_function = imports, False
+        self._scope = check_nodes.Scope(imports, self._functions, False, self._untyped)
         graph = self._graph(proto.graph, {}, None)
         for value in graph.inputs:
             if value.type is None:
@@ -84,8 +84,8 @@ class ModelReader:
     # --- graphs
 
     def function(self, proto: onnx.FunctionProto, imports: dict[str, int]) -> Function:
-        self._opsets = check.function_opset_imports(proto, imports)
-        self._in_function = True
+        opsets = check.function_opset_imports(proto, imports)
+        self._scope = check_nodes.Scope(opsets, self._functions, True, self._untyped)
         body = Graph(proto.name)
         scope: dict[str, Value] = {}
         types = self._value_infos(proto.value_info)
@@ -109,7 +109,7 @@ class ModelReader:
             body=body,
             attributes=list(proto.attribute),
             attribute_defaults=defaults,
-            opset_imports=self._opsets,
+            opset_imports=opsets,
             doc=proto.doc_string,
             metadata=_metadata(proto),
         )
@@ -178,7 +178,7 @@ class ModelReader:
         for proto in protos:
             names = list(proto.output)
             check.require_text(*names)
-            if names and not names[-1] and not check.counts_outputs(proto, self._opsets):
+            if names and not names[-1] and not check.counts_outputs(proto, self._scope.imports):
                 while names and not names[-1]:
                     names.pop()
             values = [_described(name, types) for name in names]
@@ -196,7 +196,7 @@ class ModelReader:
                 while name in used_names:
                     name += "_"
                 used_names.add(name)
-            check.check_node(proto, name, self._opsets, self._functions)
+            check_nodes.check_node(proto, name, self._scope)
             inputs = [self._input(i, visible, name, proto.op_type) for i in proto.input]
             while inputs and inputs[-1] is None:
                 inputs.pop()
@@ -248,9 +248,12 @@ class ModelReader:
         where: str,
         node: Node | None = None,
     ) -> Attribute:
-        kind = check.attribute_kind(proto, where)
+        holder = f"function '{where}'"
+        if node is not None:
+            holder = check_nodes.node_label(node.op_type, node.name)
+        kind = check_nodes.attribute_kind(proto, holder, self._scope.untyped_attributes)
         if proto.ref_attr_name:
-            if not self._in_function:
+            if not self._scope.in_function:
                 raise InvalidGraph(f"Attribute '{where}' refers to one of a function, outside one.")
             return AttributeReference(proto.ref_attr_name, kind)
         if kind == 1:
