@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,15 +140,21 @@ def _unknown_field(proto: Any) -> str:
     """The kind of a message that holds a field that is not known here, or nothing."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
+    for message in submessages(proto):
+        if len(UnknownFieldSet(message)):
+            return str(message.DESCRIPTOR.name)
+    return ""
+
+
+def submessages(proto: Any) -> Iterator[Any]:
+    """The message and all those in it."""
     pending = [proto]
     while pending:
         message = pending.pop()
-        if len(UnknownFieldSet(message)):
-            return str(message.DESCRIPTOR.name)
+        yield message
         for descriptor, value in message.ListFields():
             if descriptor.message_type is not None:
                 pending.extend([value] if hasattr(value, "DESCRIPTOR") else value)
-    return ""
 
 
 def opset_imports(proto: onnx.ModelProto) -> dict[str, int]:

@@ -68,6 +68,8 @@ class ModelReader:
         for value in graph.inputs:
             if value.type is None:
                 raise InvalidGraph(f"Graph input ({value.name}) does not say its type.")
+        for training in proto.training_info:
+            self._tensors.check_unread(training)
         return Model(
             graph,
             opset_imports=imports,
