@@ -186,7 +186,7 @@ class ModelReader:
             values = [_described(name, types) for name in names]
             for value in values:
                 if value.name:
-                    _define(scope, value)
+                    _define(scope, value, node=proto.name, op=proto.op_type)
             produced.append(values)
         visible = {**outer, **scope} if outer else scope
         used_names = {proto.name for proto in protos}
@@ -214,7 +214,7 @@ class ModelReader:
             node.metadata = _metadata(proto)
             node.graph = graph  # nested graphs look for the names of the graphs around them
             for attribute in proto.attribute:
-                where = f"{name}.{attribute.name}"
+                where = f"{name}.{attribute.name} ({proto.op_type})"
                 node.attributes[attribute.name] = self._attribute(attribute, visible, where, node)
             node.graph = None
             graph.append(node)
@@ -331,9 +331,11 @@ def _described(name: str, types: dict[str, Value]) -> Value:
     return value
 
 
-def _define(scope: dict[str, Value], value: Value) -> None:
+def _define(scope: dict[str, Value], value: Value, **by: str) -> None:
     if value.name in scope:
-        raise Fail(f"This is an invalid model. Error: Duplicate definition of name ({value.name}).")
+        raise Fail(
+            f"This is an invalid model. Error: Duplicate definition of name ({value.name}).", **by
+        )
     scope[value.name] = value
 
 
