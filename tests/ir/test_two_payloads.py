@@ -5,6 +5,7 @@ may see two different models."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,12 @@ def function_with_default() -> onnx.FunctionProto:
     return function([node, ADD], attribute_protos=[helper.make_attribute("v", twice("v"))])
 
 
+def training_model() -> onnx.ModelProto:
+    proto = model([NEG])
+    proto.training_info.add().algorithm.initializer.append(twice("w"))
+    return proto
+
+
 CALL = helper.make_node("F", ["x"], ["y"], domain="own")
 SPARSE_VALUES = sparse(twice("w"), PLACES)
 SPARSE_INDICES = sparse(ONCE, twice("places", np.int64))
@@ -98,6 +105,7 @@ MODELS = {
         [NEG], functions=[function([constant(value=twice("w")), ADD])]
     ),
     "default of a function": model([CALL], functions=[function_with_default()]),
+    "training": training_model(),
 }
 
 
@@ -122,3 +130,35 @@ def test_payloads_that_do_not_fit(kept: dict[str, Any], message: str) -> None:
     tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], **kept)
     with pytest.raises(InvalidGraph, match=message):
         load_model(model([ADD], [tensor]).SerializeToString())
+
+
+@pytest.mark.parametrize("size", [2, 4000])
+def test_training_is_looked_through_and_left_alone(size: int) -> None:
+    proto = model([NEG])
+    step = proto.training_info.add().algorithm
+    step.initializer.append(numpy_helper.from_array(np.ones(size, np.float32), "rate"))
+    assert len(load_model(proto.SerializeToString()).graph) == 1
+    step.initializer[0].float_data.extend([1.0] * size)
+    with pytest.raises(InvalidGraph, match="'rate' stores its elements twice"):
+        load_model(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("payload", [{"raw_data": bytes(8)}, {"float_data": [1, 2]}])
+def test_external_data_beside_a_payload(payload: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(bytes(8))
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=1)
+    tensor.external_data.add(key="location", value="data")
+    folder = str(tmp_path)
+    load_model(model([ADD], [tensor]).SerializeToString(), external_folder=folder)
+    tensor.MergeFrom(TensorProto(**payload))
+    with pytest.raises(InvalidGraph, match="'w' stores its elements twice"):
+        load_model(model([ADD], [tensor]).SerializeToString(), external_folder=folder)
+
+
+def test_external_data_described_twice(tmp_path: Path) -> None:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=1)
+    for name in ("data", "other"):
+        (tmp_path / name).write_bytes(bytes(8))
+        tensor.external_data.add(key="location", value=name)
+    with pytest.raises(InvalidGraph, match="'w' is described twice"):
+        load_model(model([ADD], [tensor]).SerializeToString(), external_folder=str(tmp_path))

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,26 +38,6 @@ OUTSIDE_STANDARD = frozenset(
 )
 """Operators of the default domain that may be used in an opset without them: experiments that ONNX
 dropped, and what other runtimes have added. Canonicalizing gives them a standard form."""
-
-_ATTRIBUTE_FIELDS = {
-    "f": 1,
-    "i": 2,
-    "s": 3,
-    "t": 4,
-    "g": 5,
-    "floats": 6,
-    "ints": 7,
-    "strings": 8,
-    "tensors": 9,
-    "graphs": 10,
-    "sparse_tensor": 11,
-    "sparse_tensors": 12,
-    "tp": 13,
-    "type_protos": 14,
-}
-_KIND_NAMES = {number: name for name, number in _ATTRIBUTE_FIELDS.items()}
-_EQUATION = re.compile(rb"[A-Za-z., \->]*")
-_MESSAGE_KINDS = frozenset((4, 5, 11, 13))
 
 _VARIADIC = 2**31 - 1
 """As many outputs as one likes, in a schema."""
@@ -161,15 +140,21 @@ def _unknown_field(proto: Any) -> str:
     """The kind of a message that holds a field that is not known here, or nothing."""
     from google.protobuf.unknown_fields import UnknownFieldSet
 
+    for message in submessages(proto):
+        if len(UnknownFieldSet(message)):
+            return str(message.DESCRIPTOR.name)
+    return ""
+
+
+def submessages(proto: Any) -> Iterator[Any]:
+    """The message and all those in it."""
     pending = [proto]
     while pending:
         message = pending.pop()
-        if len(UnknownFieldSet(message)):
-            return str(message.DESCRIPTOR.name)
+        yield message
         for descriptor, value in message.ListFields():
             if descriptor.message_type is not None:
                 pending.extend([value] if hasattr(value, "DESCRIPTOR") else value)
-    return ""
 
 
 def opset_imports(proto: onnx.ModelProto) -> dict[str, int]:
@@ -255,126 +240,3 @@ def call_order(functions: Mapping[FunctionKey, Function]) -> list[FunctionKey]:
                 active.discard(key)
                 done[key] = None
     return list(done)
-
-
-# --- nodes
-
-
-def attribute_kind(proto: onnx.AttributeProto, where: str) -> int:
-    """The attribute's type; refused when its content says something else."""
-    fields = [descriptor.name for descriptor, _ in proto.ListFields()]
-    filled = [_ATTRIBUTE_FIELDS[name] for name in fields if name in _ATTRIBUTE_FIELDS]
-    kind: int = proto.type
-    require_text(proto.name, proto.ref_attr_name)
-    if not proto.name:
-        raise InvalidGraph(f"Attribute '{where}' has no name.")
-    if kind == 0 and proto.ref_attr_name and not filled:  # so in operator schemas' own functions
-        return kind
-    if kind == 0:  # not demanded by the first versions of the IR
-        if len(filled) != 1:
-            raise InvalidGraph(f"Attribute '{where}' does not say its type.")
-        return filled[0]
-    if kind not in _KIND_NAMES:
-        raise InvalidGraph(f"Attribute '{where}' has the unknown type {kind}.")
-    if proto.ref_attr_name:
-        if filled:
-            raise InvalidGraph(f"Attribute '{where}' is a reference and a value at once.")
-    elif any(each != kind for each in filled) or (kind in _MESSAGE_KINDS and not filled):
-        name = _KIND_NAMES[kind]
-        raise InvalidGraph(f"Attribute '{where}' must keep its value in '{name}' alone.")
-    return kind
-
-
-def check_node(
-    proto: onnx.NodeProto,
-    name: str,
-    imports: dict[str, int],
-    functions: set[FunctionKey],
-) -> None:
-    """Check a node against its operator's schema; without one it is left to the compiler."""
-    require_text(*proto.input, *proto.output)
-    require_text(name, proto.op_type, proto.domain, proto.overload, proto.doc_string)
-    domain, op_type = normal_domain(proto.domain), proto.op_type
-    if not op_type:
-        raise InvalidGraph(f"Node '{name}' has no operator type.")
-    names = [attribute.name for attribute in proto.attribute]
-    require_text(*names)
-    if len(set(names)) < len(names):
-        raise _invalid(proto, name, "An attribute is given twice.")
-    if domain not in imports and domain not in UNCHECKED_DOMAINS:
-        raise _invalid(proto, name, f"No opset import for domain '{domain}'")
-    if (domain, op_type, proto.overload) in functions:
-        return
-    found = schema(op_type, imports[domain], domain) if domain in newest_opsets() else None
-    if found is None:
-        return
-    inputs, outputs = len(proto.input), len(proto.output)
-    while inputs > found.max_inputs and not proto.input[inputs - 1]:
-        inputs -= 1
-    if not found.min_inputs <= inputs <= found.max_inputs:
-        raise _invalid(
-            proto,
-            name,
-            f"Node ({name}) has input size {inputs} not in range "
-            f"[min={found.min_inputs}, max={found.max_inputs}].",
-        )
-    if not found.min_outputs <= outputs <= found.max_outputs:
-        raise _invalid(
-            proto,
-            name,
-            f"Node ({name}) has output size {outputs} not in range "
-            f"[min={found.min_outputs}, max={found.max_outputs}].",
-        )
-    for side, values, single in (
-        ("input", proto.input, found.single_inputs),
-        ("output", proto.output, found.single_outputs),
-    ):
-        for index, value in enumerate(values):
-            if not value and index in single:
-                raise _invalid(
-                    proto,
-                    name,
-                    f"Node ({name})'s {side} {index} is marked single but has an empty string in "
-                    "the graph",
-                )
-    for attribute in proto.attribute:
-        expected = found.attributes.get(attribute.name)
-        if expected is None:
-            raise _invalid(
-                proto, name, f"Unrecognized attribute: {attribute.name} for operator {op_type}"
-            )
-        kind = attribute_kind(attribute, f"{name}.{attribute.name}")
-        if kind not in (expected, 0):
-            raise _invalid(
-                proto,
-                name,
-                f"Attribute '{attribute.name}' is expected to be kept in "
-                f"'{_KIND_NAMES[expected]}', and is in '{_KIND_NAMES[kind]}'.",
-            )
-    for required in found.required.difference(names):
-        raise _invalid(proto, name, f"Required attribute '{required}' is missing.")
-    _check_values(proto, name, outputs)
-
-
-def _check_values(proto: onnx.NodeProto, name: str, outputs: int) -> None:
-    """Attribute values that onnx's own inference would not survive."""
-    for attribute in proto.attribute:
-        if (
-            proto.op_type == "Split"
-            and attribute.name == "num_outputs"
-            and attribute.i != outputs
-            and not attribute.ref_attr_name
-        ):
-            raise _invalid(
-                proto, name, f"num_outputs is {attribute.i}, and the node has {outputs} outputs."
-            )
-        if proto.op_type == "Einsum" and not _EQUATION.fullmatch(attribute.s):
-            raise _invalid(proto, name, f"Invalid equation {attribute.s!r}.")
-
-
-def _invalid(proto: onnx.NodeProto, name: str, reason: str) -> InvalidGraph:
-    return InvalidGraph(
-        f"This is an invalid model. In Node, ('{name}', {proto.op_type}, "
-        f"'{proto.domain}', -1) : ({', '.join(proto.input)}) -> ({', '.join(proto.output)}) , "
-        f"Error {reason}"
-    )

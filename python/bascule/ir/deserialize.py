@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from bascule.errors import Fail, InvalidArgument, InvalidGraph
-from bascule.ir import check
+from bascule.ir import check, check_nodes
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import (
@@ -49,8 +49,8 @@ class ModelReader:
         self._proto = proto
         self._tensors = tensors
         self._functions = check.function_keys(proto)
-        self._opsets: dict[str, int] = {}
-        self._in_function = False
+        self._scope = check_nodes.Scope({}, self._functions)
+        self._untyped = proto.ir_version < 2
 
     def read(self) -> Model:
         proto = self._proto
@@ -63,11 +63,13 @@ class ModelReader:
             function = self.function(function_proto, imports)
             functions[function.domain, function.name, function.overload] = function
         check.call_order(functions)  # refuses recursion
-        self._opsets, self._in_function = imports, False
+        self._scope = check_nodes.Scope(imports, self._functions, False, self._untyped)
         graph = self._graph(proto.graph, {}, None)
         for value in graph.inputs:
             if value.type is None:
                 raise InvalidGraph(f"Graph input ({value.name}) does not say its type.")
+        for training in proto.training_info:
+            self._tensors.check_unread(training)
         return Model(
             graph,
             opset_imports=imports,
@@ -84,8 +86,8 @@ class ModelReader:
     # --- graphs
 
     def function(self, proto: onnx.FunctionProto, imports: dict[str, int]) -> Function:
-        self._opsets = check.function_opset_imports(proto, imports)
-        self._in_function = True
+        opsets = check.function_opset_imports(proto, imports)
+        self._scope = check_nodes.Scope(opsets, self._functions, True, self._untyped)
         body = Graph(proto.name)
         scope: dict[str, Value] = {}
         types = self._value_infos(proto.value_info)
@@ -109,7 +111,7 @@ class ModelReader:
             body=body,
             attributes=list(proto.attribute),
             attribute_defaults=defaults,
-            opset_imports=self._opsets,
+            opset_imports=opsets,
             doc=proto.doc_string,
             metadata=_metadata(proto),
         )
@@ -178,13 +180,13 @@ class ModelReader:
         for proto in protos:
             names = list(proto.output)
             check.require_text(*names)
-            if names and not names[-1] and not check.counts_outputs(proto, self._opsets):
+            if names and not names[-1] and not check.counts_outputs(proto, self._scope.imports):
                 while names and not names[-1]:
                     names.pop()
             values = [_described(name, types) for name in names]
             for value in values:
                 if value.name:
-                    _define(scope, value)
+                    _define(scope, value, node=proto.name, op=proto.op_type)
             produced.append(values)
         visible = {**outer, **scope} if outer else scope
         used_names = {proto.name for proto in protos}
@@ -196,7 +198,7 @@ class ModelReader:
                 while name in used_names:
                     name += "_"
                 used_names.add(name)
-            check.check_node(proto, name, self._opsets, self._functions)
+            check_nodes.check_node(proto, name, self._scope)
             inputs = [self._input(i, visible, name, proto.op_type) for i in proto.input]
             while inputs and inputs[-1] is None:
                 inputs.pop()
@@ -212,7 +214,7 @@ class ModelReader:
             node.metadata = _metadata(proto)
             node.graph = graph  # nested graphs look for the names of the graphs around them
             for attribute in proto.attribute:
-                where = f"{name}.{attribute.name}"
+                where = f"{name}.{attribute.name} ({proto.op_type})"
                 node.attributes[attribute.name] = self._attribute(attribute, visible, where, node)
             node.graph = None
             graph.append(node)
@@ -248,9 +250,12 @@ class ModelReader:
         where: str,
         node: Node | None = None,
     ) -> Attribute:
-        kind = check.attribute_kind(proto, where)
+        holder = f"function '{where}'"
+        if node is not None:
+            holder = check_nodes.node_label(node.op_type, node.name)
+        kind = check_nodes.attribute_kind(proto, holder, self._scope.untyped_attributes)
         if proto.ref_attr_name:
-            if not self._in_function:
+            if not self._scope.in_function:
                 raise InvalidGraph(f"Attribute '{where}' refers to one of a function, outside one.")
             return AttributeReference(proto.ref_attr_name, kind)
         if kind == 1:
@@ -326,9 +331,11 @@ def _described(name: str, types: dict[str, Value]) -> Value:
     return value
 
 
-def _define(scope: dict[str, Value], value: Value) -> None:
+def _define(scope: dict[str, Value], value: Value, **by: str) -> None:
     if value.name in scope:
-        raise Fail(f"This is an invalid model. Error: Duplicate definition of name ({value.name}).")
+        raise Fail(
+            f"This is an invalid model. Error: Duplicate definition of name ({value.name}).", **by
+        )
     scope[value.name] = value
 
 

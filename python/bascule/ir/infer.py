@@ -66,15 +66,18 @@ def infer_types(
     skeleton, inferred, errors = _infer(model, definitions, types_known=False)
     inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
+    wrong: list[Exception] = []
     for value in values:
         found = inferred.get(skeleton.name(value))
-        if check:
-            check_declared(value, found)
+        wrong += declared_wrongly(value, found)
         value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
-    improved = _infer_uncovered(model, check) or improved
+    more, is_improved = _infer_uncovered(model)
+    improved = improved or is_improved
     if check:
-        check_types(model)
+        check_types(model)  # first, as a wrong input makes wrong outputs
+        if wrong or more:
+            raise (wrong + more)[0]
         _raise_contradiction(skeleton, errors)
     # Then with what is known by now, declared types included, and with computed shapes. Each round
     # may show what the one before had to leave out.
@@ -88,23 +91,25 @@ def infer_types(
         for value in values:
             found = inferred.get(skeleton.name(value))
             value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
-        _infer_uncovered(model, check)
+        more, _ = _infer_uncovered(model)
+        if check and more:
+            raise more[0]
         before, gaps = gaps, _count_gaps(values)
         if compute_shapes and (gaps == before or not skeleton.hidden):
             break
         compute_shapes = not compute_shapes or gaps == before
 
 
-def _infer_uncovered(model: Model, check: bool) -> bool:
-    """Add what onnx has no inference for; whether there was anything."""
+def _infer_uncovered(model: Model) -> tuple[list[Exception], bool]:
+    """Add what onnx has no inference for; errors in what is declared, and whether there was any."""
+    wrong: list[Exception] = []
     improved = False
     for value, found in uncovered_types(model):
-        if check:
-            check_declared(value, found)
+        wrong += declared_wrongly(value, found)
         before = value.type
         value.type = merge_types(found, before, keep_names=value.is_graph_output)
         improved = improved or value.type != before
-    return improved
+    return wrong, improved
 
 
 def _known(model: Model, skeleton: SkeletonWriter) -> Iterator[tuple[str, Type | None, bool]]:
@@ -243,21 +248,21 @@ def _count_gaps(values: list[Value]) -> int:
     return count
 
 
-def check_declared(value: Value, found: Type | None) -> None:
-    """Refuse a declared element type, or kind of value, that is not the one that was inferred."""
-    declared, node = value.type, value.producer
-    if found is None or declared is None or node is None or isinstance(declared, OptionalType):
+def declared_wrongly(value: Value, found: Type | None) -> Iterator[Exception]:
+    """The error when the type that the file gives the value is not what its node makes."""
+    node, declared = value.producer, value.type
+    if node is None or found is None or declared is None or isinstance(declared, OptionalType):
         return
     if isinstance(found, TensorType) and isinstance(declared, TensorType):
-        if declared.dtype is found.dtype:
-            return
-    elif type(found) is type(declared):
-        return
-    raise Fail(
-        f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
-        f"does not match expected type ({found}).",
-        op=node.op_type,
-    )
+        is_wrong = declared.dtype is not found.dtype
+    else:
+        is_wrong = type(found) is not type(declared)
+    if is_wrong:
+        yield Fail(
+            f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
+            f"does not match expected type ({found}).",
+            op=node.op_type,
+        )
 
 
 def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:

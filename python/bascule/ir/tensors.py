@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule.errors import Fail, InvalidGraph
-from bascule.ir.check import require_text
+from bascule.ir.check import require_text, submessages
 from bascule.ir.constant import Constant, pack
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import SparseConstant
@@ -27,6 +27,7 @@ MAX_DENSE_BYTES = 64 << 20
 """A sparse initializer may grow to this size when it is made dense."""
 
 _RAW = 9
+_EXTERNAL = 1
 _TYPED_FIELDS: dict[int, tuple[str, Any]] = {
     4: ("float_data", np.float32),
     5: ("int32_data", np.int32),
@@ -63,33 +64,23 @@ class TensorReader:
         """`where` names the tensor in errors."""
         dtype = element_type(proto.data_type, where)
         shape = checked_shape(proto.dims, dtype, where)
-        cut = self._cut_payload(proto, where)
-        inline = [
-            number for number, (name, _) in _TYPED_FIELDS.items() if len(getattr(proto, name))
-        ]
-        raw = proto.raw_data if proto.HasField("raw_data") else b""
-        sources = len(inline) + bool(raw) + bool(len(proto.string_data)) + (cut is not None)
-        if proto.data_location == 1:
-            if sources:
-                raise _two_payloads(where)
+        cut, inline = self._payload(proto, where)
+        if proto.data_location == _EXTERNAL:
             if dtype is DataType.STRING:
                 raise InvalidGraph(
                     f"Tensor '{where}' holds strings, which cannot be external data."
                 )
             nbytes = (math.prod(shape) * dtype.bits + 7) // 8
-            entries = {entry.key: entry.value for entry in proto.external_data}
-            require_text(*entries, *entries.values())
+            entries = _external_entries(proto, where)
             return Constant(dtype, shape, self._external(where, entries, nbytes), mapped=True)
-        if sources > 1:
-            raise _two_payloads(where)
         if dtype is DataType.STRING:
             return Constant(dtype, shape, strings=_strings(proto, shape, where))
         if cut is not None:
             if cut.field == _RAW:
                 return _from_raw(dtype, shape, cut.data, where, mapped=self._mapped)
             inline = [cut.field]
-        elif raw or not inline:
-            return _from_raw(dtype, shape, memoryview(raw), where, mapped=False)
+        elif not inline:
+            return _from_raw(dtype, shape, memoryview(proto.raw_data), where, mapped=False)
         if inline[0] != _FIELD_OF[dtype]:
             name = _TYPED_FIELDS[inline[0]][0]
             raise InvalidGraph(f"Tensor '{where}' keeps {dtype.onnx_name} elements in {name}.")
@@ -101,6 +92,26 @@ class TensorReader:
         else:
             array = decode_varints(cut.data).view(np.int64)
         return _from_raw(dtype, shape, _to_raw(array, dtype), where, mapped=False)
+
+    def _payload(self, proto: onnx.TensorProto, where: str) -> tuple[Payload | None, list[int]]:
+        """What was cut out of the tensor, and the typed fields in it; refused when it has two."""
+        cut = self._cut_payload(proto, where)
+        inline = [
+            number for number, (name, _) in _TYPED_FIELDS.items() if len(getattr(proto, name))
+        ]
+        sources = len(inline) + bool(proto.raw_data) + bool(len(proto.string_data))
+        if sources + (cut is not None) + (proto.data_location == _EXTERNAL) > 1:
+            raise InvalidGraph(
+                f"Tensor '{where}' stores its elements twice; exactly one of raw_data, the typed "
+                "fields and external data may be used."
+            )
+        return cut, inline
+
+    def check_unread(self, message: Any) -> None:
+        """Refuse `message`, which nothing reads, for a tensor in it that has two payloads."""
+        for each in submessages(message):
+            if each.DESCRIPTOR.name == "TensorProto":
+                self._payload(each, each.name)
 
     def read_numbers(self, proto: onnx.AttributeProto) -> list[Any] | array[Any]:
         """The list of an attribute of type FLOATS or INTS."""
@@ -138,9 +149,9 @@ class TensorReader:
         found = indices.numpy().reshape(count, len(bounds))
         if count and ((found < 0).any() or (found >= bounds).any()):
             raise InvalidGraph(f"Sparse tensor '{where}' has an index out of bounds.")
-        flat = np.ravel_multi_index(tuple(found.T), tuple(bounds)) if count else found[:, 0]
-        if (np.diff(flat) <= 0).any():
-            raise InvalidGraph(f"Sparse tensor '{where}' has indices that do not ascend.")
+        steps = np.array([math.prod(bounds[axis + 1 :]) for axis in range(len(bounds))], np.int64)
+        if (np.diff(found @ steps) <= 0).any():
+            raise InvalidGraph(f"Sparse tensor '{where}' has indices not in ascending order.")
         return SparseConstant(values, indices, shape)
 
 
@@ -188,11 +199,12 @@ def checked_shape(dims: Any, dtype: DataType, where: str) -> tuple[int, ...]:
     return shape
 
 
-def _two_payloads(where: str) -> InvalidGraph:
-    return InvalidGraph(
-        f"Tensor '{where}' stores its elements twice; exactly one of raw_data, the typed fields "
-        "and external data may be used."
-    )
+def _external_entries(proto: onnx.TensorProto, where: str) -> dict[str, str]:
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    require_text(*entries, *entries.values())
+    if len(entries) < len(proto.external_data):
+        raise InvalidGraph(f"External data of tensor '{where}' is described twice.")
+    return entries
 
 
 def _from_raw(

@@ -46,9 +46,10 @@ class Skeleton(NamedTuple):
 
 
 # Message kinds, and the fields that lead to tensors, by field number.
-_MODEL, _GRAPH, _FUNCTION, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR = range(7)
+_MODEL, _GRAPH, _FUNCTION, _NODE, _ATTRIBUTE, _SPARSE, _TENSOR, _TRAINING = range(8)
 _CHILDREN: dict[int, dict[int, int]] = {
-    _MODEL: {7: _GRAPH, 25: _FUNCTION},
+    _MODEL: {7: _GRAPH, 20: _TRAINING, 25: _FUNCTION},
+    _TRAINING: {1: _GRAPH, 2: _GRAPH},
     _GRAPH: {1: _NODE, 5: _TENSOR, 15: _SPARSE},
     _FUNCTION: {7: _NODE, 11: _ATTRIBUTE},
     _NODE: {5: _ATTRIBUTE},
@@ -57,7 +58,6 @@ _CHILDREN: dict[int, dict[int, int]] = {
 }
 _PAYLOAD_FIELDS = frozenset((4, 5, 6, 7, 9, 10, 11))
 _STRING_DATA, _RAW_DATA, _SEGMENT, _NAME = 6, 9, 3, 8
-_TRAINING_INFO = 20
 _FLOATS, _INTS, _DOC_STRING = 7, 8, 13
 
 # How an AttributeProto mostly ends, with its type. Lists hold no tensors, and to walk through them
@@ -119,9 +119,6 @@ class _Walker:
                         if new is not None:
                             parts += (data[kept:field_start], field(tag >> 3, new))
                             kept = following
-                    elif kind == _MODEL and tag >> 3 == _TRAINING_INFO:
-                        parts.append(data[kept:field_start])
-                        kept = following
                 position = following
             else:
                 items = _LIST_ITEMS.match(data, field_start, end) if kind == _ATTRIBUTE else None
