@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bascule import errors
-from bascule.canonical.registry import rewrites
 from bascule.ir import check
-from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
+from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node
 from bascule.providers.base import Provider
+from bascule.providers.cpu.host import has_host_function
 from bascule.providers.partition import assign
 
 _LISTED = 40
@@ -54,6 +54,8 @@ def set_unknown_aside(model: Model) -> list[Refused]:
             for node in function.body.walk_nodes()
             if not _is_known(node, function.opset_imports, model)
         ]
+    if found:
+        model.opset_imports[_SET_ASIDE] = 1
     for each in found:
         each.node.domain = _SET_ASIDE
     return found
@@ -69,19 +71,32 @@ def _unknown(node: Node, imports: Mapping[str, int], function: str = "") -> Refu
 def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
     if (node.domain, node.op_type, node.overload) in model.functions:
         return True
-    if node.domain == FUSED_DOMAIN or rewrites(node.op_type, 0, node.domain):
+    if node.domain == ONNX_DOMAIN and node.op_type in check.OUTSIDE_STANDARD:
+        return True
+    if node.domain in check.UNCHECKED_DOMAINS:  # the providers tell
+        return True
+    if has_host_function(node.op_type, node.domain):
         return True
     opset = imports.get(node.domain)
     return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
 
 
 def without_kernel(model: Model, providers: Sequence[Provider]) -> list[Refused]:
-    """The nodes that no provider takes, but for those that were set aside."""
+    """The nodes that no provider takes, but for those that were set aside.
+
+    Nodes are left out whose inputs have no types because of others that cannot run.
+    """
+    found = list(_without_kernel(model.graph, providers))
+    causes = [(node, reason) for node, reason in found if _has_types(node)]
     return [
         Refused(node, node.op_type, node.domain, model.opset_imports.get(node.domain), reason)
-        for node, reason in _without_kernel(model.graph, providers)
+        for node, reason in causes or found
         if node.domain != _SET_ASIDE
     ]
+
+
+def _has_types(node: Node) -> bool:
+    return all(value is None or value.type is not None for value in node.inputs)
 
 
 def _without_kernel(graph: Graph, providers: Sequence[Provider]) -> Iterator[tuple[Node, str]]:
@@ -113,7 +128,7 @@ def refusal(refused: Sequence[Refused]) -> Exception:
 def _head(first: Refused) -> tuple[type[Exception], str]:
     """As onnxruntime begins."""
     node, operator, domain = first.node, first.operator, first.domain
-    if not first.is_unknown or domain in check.UNCHECKED_DOMAINS:
+    if not first.is_unknown:
         text = f"Could not find an implementation for {operator} node with name '{node.name}':"
         return errors.NotImplemented, text
     if domain not in check.newest_opsets():
@@ -142,7 +157,7 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
             lines.append(f"      from {source}")
     if len(nodes) > _LISTED:
         lines.append(f"    and {len(nodes) - _LISTED} more")
-    if first.is_unknown:
+    if first.is_unknown or first.domain in check.UNCHECKED_DOMAINS:
         lines.append(f"    {_advice(first)}")
     return lines
 

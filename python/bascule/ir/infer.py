@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import onnx
+from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from bascule.errors import Fail
@@ -33,10 +34,11 @@ _GRAPH, _GRAPHS = 5, 10
 _MAX_ROUNDS = 6
 """Runs of inference beyond the first."""
 
-# Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
+# Besides its own errors: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
 # comes of a message that quotes an attribute that is no text.
 INFERENCE_ERRORS = (
     InferenceError,
+    ValidationError,
     ValueError,
     IndexError,
     OverflowError,
@@ -246,17 +248,26 @@ def _count_gaps(values: list[Value]) -> int:
     return count
 
 
+def check_declared(value: Value, found: Type | None) -> None:
+    """Refuse a declared element type, or kind of value, that is not the one that was inferred."""
+    for error in _declared_wrongly(value, found):
+        raise error
+
+
 def _declared_wrongly(value: Value, found: Type | None) -> Iterator[Exception]:
-    """The error when the type that the file gives the value is not what its node makes."""
-    node, declared = value.producer, value.type
-    if node is None or not isinstance(found, TensorType) or not isinstance(declared, TensorType):
+    declared, node = value.type, value.producer
+    if found is None or declared is None or node is None or isinstance(declared, OptionalType):
         return
-    if declared.dtype is not found.dtype:
-        yield Fail(
-            f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
-            f"does not match expected type ({found}).",
-            op=node.op_type,
-        )
+    if isinstance(found, TensorType) and isinstance(declared, TensorType):
+        if declared.dtype is found.dtype:
+            return
+    elif type(found) is type(declared):
+        return
+    yield Fail(
+        f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
+        f"does not match expected type ({found}).",
+        op=node.op_type,
+    )
 
 
 def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:

@@ -149,9 +149,9 @@ class TensorReader:
         found = indices.numpy().reshape(count, len(bounds))
         if count and ((found < 0).any() or (found >= bounds).any()):
             raise InvalidGraph(f"Sparse tensor '{where}' has an index out of bounds.")
-        steps = np.array([math.prod(bounds[axis + 1 :]) for axis in range(len(bounds))], np.int64)
-        if (np.diff(found @ steps) <= 0).any():
-            raise InvalidGraph(f"Sparse tensor '{where}' has indices not in ascending order.")
+        flat = np.ravel_multi_index(tuple(found.T), tuple(bounds)) if count else found[:, 0]
+        if (np.diff(flat) <= 0).any():
+            raise InvalidGraph(f"Sparse tensor '{where}' has indices that do not ascend.")
         return SparseConstant(values, indices, shape)
 
 
