@@ -221,11 +221,15 @@ BROKEN: dict[str, tuple[Change, str, str]] = {
         "Constant",
         "index out of bounds",
     ),
-    "sparse order": (constant(sparse_value=sparse([1, 0])), "Constant", "not in ascending order"),
+    "sparse order": (
+        constant(sparse_value=sparse([1, 0])),
+        "Constant",
+        "indices that do not ascend",
+    ),
     "sparse repetition": (
         constant(sparse_value=sparse([1, 1])),
         "Constant",
-        "not in ascending order",
+        "indices that do not ascend",
     ),
     "name made twice": (
         lambda m: node(m, "Softmax").output.__setitem__(0, "t"),

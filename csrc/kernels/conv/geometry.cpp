@@ -32,14 +32,7 @@ ConvAttributes::ConvAttributes(const NodeSpec& node)
   }
 }
 
-ConvSizes ConvAttributes::common(const Shape& x, const Shape& w) const {
-  const int rank = x.rank();
-  if (rank < 3 || rank > 5) {
-    fail("input has shape " + x.text() + ", expected one to three spatial axes");
-  }
-  if (w.rank() != rank) {
-    fail("weights have shape " + w.text() + ", expected " + std::to_string(rank) + " axes");
-  }
+void ConvAttributes::check_counts(int rank) const {
   const auto spatial = static_cast<size_t>(rank - 2);
   for (const auto* values : {&kernel_, &strides_, &dilations_, &output_padding_, &output_shape_}) {
     if (!values->empty() && values->size() != spatial) {
@@ -51,6 +44,17 @@ ConvSizes ConvAttributes::common(const Shape& x, const Shape& w) const {
     fail("pads has " + std::to_string(pads_.size()) + " values for " + std::to_string(spatial) +
          " spatial axes");
   }
+}
+
+ConvSizes ConvAttributes::common(const Shape& x, const Shape& w) const {
+  const int rank = x.rank();
+  if (rank < 3 || rank > 5) {
+    fail("input has shape " + x.text() + ", expected one to three spatial axes");
+  }
+  if (w.rank() != rank) {
+    fail("weights have shape " + w.text() + ", expected " + std::to_string(rank) + " axes");
+  }
+  check_counts(rank);
   ConvSizes s;
   s.batch = x[0];
   s.group = group_;
@@ -138,6 +142,7 @@ ConvSizes ConvAttributes::transposed(const Shape& x, const Shape& w) const {
 }
 
 ConvSizes ConvAttributes::transposed_weights(const Shape& w) const {
+  check_counts(w.rank());
   ConvSizes s;
   s.group = group_;
   s.in_channels = w[0];

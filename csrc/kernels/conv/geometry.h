@@ -54,6 +54,8 @@ class ConvAttributes {
   Shape output_shape(const ConvSizes& sizes, int rank) const;
 
  private:
+  // An error when an attribute has not one value for each spatial axis of an input of this rank.
+  void check_counts(int rank) const;
   ConvSizes common(const Shape& x, const Shape& w) const;
   // The attribute's value for spatial axis i, or the default.
   static int64_t at(const std::vector<int64_t>& values, int i, int64_t fallback) {
