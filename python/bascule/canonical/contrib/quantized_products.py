@@ -22,7 +22,7 @@ from bascule.ir.graph import Node, Value
 def matmul_integer_to_float(node: Node, build: Builder) -> None:
     check(node, build, 0, 1, 2, 3, most=7)
     a, b, a_scale, b_scale = (required(node, build, index) for index in range(4))
-    sums = build.op("MatMulInteger", a, b, *_zeros(build, node.input(4), node.input(5)))
+    sums = build.op("MatMulInteger", a, b, *zero_points(build, node.input(4), node.input(5)))
     _become_scaled(build, sums, build.op("Mul", a_scale, b_scale), node.input(6))
 
 
@@ -31,7 +31,7 @@ def dynamic_quantize_matmul(node: Node, build: Builder) -> None:
     check(node, build, 0, 1, 2, most=5)
     a, b, b_scale = (required(node, build, index) for index in range(3))
     quantized, a_scale, a_zero = dynamically_quantized(build, a)
-    sums = build.op("MatMulInteger", quantized, b, *_zeros(build, a_zero, node.input(3)))
+    sums = build.op("MatMulInteger", quantized, b, *zero_points(build, a_zero, node.input(3)))
     _become_scaled(build, sums, build.op("Mul", a_scale, b_scale), node.input(4))
 
 
@@ -43,7 +43,7 @@ def dynamically_quantized(build: Builder, x: Value) -> tuple[Value, Value, Value
     return y, scale, zero
 
 
-def _zeros(build: Builder, *zeros: Value | None) -> list[Value | None]:
+def zero_points(build: Builder, *zeros: Value | None) -> list[Value | None]:
     """Zero points as MatMulInteger wants them: a vector of one element would be one row's."""
     return [
         scalar(zero, build) if zero is not None and zero.static_shape == (1,) else zero
@@ -52,14 +52,14 @@ def _zeros(build: Builder, *zeros: Value | None) -> list[Value | None]:
 
 
 def _become_scaled(build: Builder, sums: Value, scale: Value, bias: Value | None) -> None:
-    scaled = _scaled(build, sums, scale)
+    real = scaled(build, sums, scale)
     if bias is None:
-        build.become("Identity", scaled)
+        build.become("Identity", real)
     else:
-        build.become("Add", scaled, bias)
+        build.become("Add", real, bias)
 
 
-def _scaled(build: Builder, sums: Value, scale: Value) -> Value:
+def scaled(build: Builder, sums: Value, scale: Value) -> Value:
     """int32 sums as floats of the type of `scale`, times it."""
     return build.op("Mul", build.op("CastLike", sums, scale), scale)
 
@@ -77,7 +77,7 @@ def gemm(node: Node, build: Builder) -> None:
         a = build.op("Transpose", a, perm=[1, 0])
     if integer(node, build, "transB", 0):
         b = build.op("Transpose", b, perm=[1, 0])
-    sums = build.op("MatMulInteger", a, b, *_zeros(build, a_zero, b_zero))
+    sums = build.op("MatMulInteger", a, b, *zero_points(build, a_zero, b_zero))
     if c is not None:
         sums = build.op("Add", sums, c)
     scale = build.op("Mul", a_scale, b_scale)
@@ -86,12 +86,12 @@ def gemm(node: Node, build: Builder) -> None:
         scale = build.op("Mul", scale, build.like(alpha, scale))
     if y_scale is not None:
         scale = build.op("Div", scale, y_scale)
-    scaled = _scaled(build, sums, scale)
+    real = scaled(build, sums, scale)
     if y_zero is None:
-        build.become("Identity", scaled)
+        build.become("Identity", real)
         return
     one = build.like(1, scale)
-    build.become("QuantizeLinear", scaled, one, scalar(y_zero, build))
+    build.become("QuantizeLinear", real, one, scalar(y_zero, build))
 
 
 @rewrite("MatMulInteger16", until=0, domain=CONTRIB_DOMAIN)
