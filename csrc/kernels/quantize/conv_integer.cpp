@@ -2,9 +2,11 @@
 // ConvInteger and QLinearConv: each group is a product of its weights [channels out, taps x
 // channels in] and the pixels under the taps, gathered panel by panel.
 #include <cstring>
+#include <numeric>
 #include <optional>
 
 #include "kernels/conv/geometry.h"
+#include "kernels/quantize/byte_taps.h"
 #include "kernels/quantize/integer_gemm.h"
 #include "kernels/quantize/number.h"
 #include "kernels/quantize/quad_image.h"
@@ -87,7 +89,8 @@ class IntegerConvolution {
       : attributes_(node),
         weights_input_(weights),
         w_sign_(as_unsigned(node.dtype(weights))),
-        x_sign_(as_signed(node.dtype(0))) {
+        x_sign_(as_signed(node.dtype(0))),
+        x_taps_sign_(as_unsigned(node.dtype(0))) {
     const Tensor* constant = node.constant(weights);
     if (constant == nullptr || constant->rank() < 3) return;
     shape_ = constant->shape();
@@ -136,6 +139,13 @@ class IntegerConvolution {
                                 : static_cast<int32_t>(w_zero->data<uint8_t>()[i]);
       return value + w_sign_.shift;
     };
+
+    if (has_few_products(s)) {
+      const auto weights = [&](int64_t row, int32_t* to) {
+        for (int64_t i = 0; i < depth; ++i) to[i] = rows[row * padded + i] - w_zero_at(row);
+      };
+      return run_taps(c, s, x_zero, bias, weights, finish);
+    }
 
     // Pieces of some panels of pixels of one group of one image.
     constexpr int64_t cache_bytes = 128 * 1024;
@@ -206,6 +216,85 @@ class IntegerConvolution {
     return is_copied_ ? shape_ : c.input(static_cast<int>(weights_input_)).shape();
   }
 
+  // Of depthwise convolutions, and the like: panels would be mostly empty.
+  static bool has_few_products(const ConvSizes& s) {
+    return s.group_in() < 3 && s.group_in() * s.group_out() <= 4;
+  }
+
+  // weights(channel, to) gives those of a channel without their zero point.
+  template <class Weights, class Finish>
+  void run_taps(RunContext& c, const ConvSizes& s, int32_t x_zero, const int32_t* bias,
+                Weights&& weights, Finish&& finish) const {
+    const Span span(s);
+    const int64_t channels = s.group_in(), taps = s.taps(), depth = channels * taps;
+    auto* offsets = c.workspace<int64_t>(depth);
+    for (int64_t i = 0; i < depth; ++i) {
+      offsets[i] = i / taps * span.positions() + span.of_tap(i % taps);
+    }
+    // Lines of neighbouring results; short rows are one line, with what lies between them.
+    constexpr int64_t short_row = 64;
+    const bool joined = s.stride[1] == 1 && s.stride[2] == 1 && s.out[2] < short_row;
+    const int64_t rows = joined ? s.out[1] : 1, lines = s.out[0] * s.out[1] / rows;
+    const int64_t results = rows * s.out[2];
+    ByteTaps line{};
+    line.offsets = offsets;
+    line.taps = depth;
+    line.stride = s.stride[2];
+    line.count = (rows - 1) * span.width() + s.out[2];
+    const int64_t items = s.batch * s.group, threads = c.threads();
+    const int64_t plane_room = channels * span.positions() + ByteTaps::slack;
+    const int64_t int_room = depth + line.count + ByteTaps::slack;
+    auto* planes = c.workspace<uint8_t>(threads * plane_room);
+    auto* ints = c.workspace<int32_t>(threads * int_room);
+    const auto* x = c.input(0).data<uint8_t>();
+    const int32_t zero = x_zero + x_taps_sign_.shift;
+    const auto run_item = [&](int64_t item, uint8_t* plane, int32_t* own_weights) {
+      for (int64_t i = 0; i < channels; ++i) {
+        fill_plane(span, x + (item * channels + i) * s.in_pixels(), static_cast<uint8_t>(zero),
+                   plane + i * span.positions());
+      }
+      ByteTaps t = line;
+      t.weights = own_weights;
+      t.sums = own_weights + depth;
+      for (int64_t row = 0; row < s.group_out(); ++row) {
+        const int64_t at = item % s.group * s.group_out() + row;
+        weights(at, own_weights);
+        const int64_t sum = std::accumulate(own_weights, own_weights + depth, int64_t{0});
+        t.start = static_cast<int32_t>((bias != nullptr ? bias[at] : 0) - zero * sum);
+        const int64_t first = (item * s.group_out() + row) * s.out_pixels();
+        for (int64_t i = 0; i < lines; ++i) {
+          const int64_t y = i * rows;
+          t.x = plane + span.of_output(y / s.out[1], y % s.out[1], 0);
+          sum_byte_taps(t);
+          for (int64_t j = 1; j < rows; ++j) {
+            std::copy_n(t.sums + j * span.width(), s.out[2], t.sums + j * s.out[2]);
+          }
+          finish(at, t.sums, results, first + i * results);
+        }
+      }
+    };
+    const double work = static_cast<double>(items * s.group_out() * s.out_pixels() * (depth + 4));
+    c.parallel_for(
+        threads, work / 8 / static_cast<double>(threads), [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i) {
+            for (int64_t item = items * i / threads; item < items * (i + 1) / threads; ++item) {
+              run_item(item, planes + i * plane_room, ints + i * int_room);
+            }
+          }
+        });
+  }
+
+  // One channel, with its border.
+  void fill_plane(const Span& span, const uint8_t* x, uint8_t border, uint8_t* to) const {
+    for (int64_t i = 0; i < span.rows(); ++i, to += span.width()) {
+      const Span::Row row = span.row(i);
+      const uint8_t* from = x + row.pixel - row.begin;
+      std::fill_n(to, row.begin, border);
+      for (int64_t j = row.begin; j < row.end; ++j) to[j] = from[j] ^ x_taps_sign_.flip;
+      std::fill_n(to + row.end, span.width() - row.end, border);
+    }
+  }
+
   // With one tap that moves nothing the rows are there already.
   static bool is_in_place(const ConvSizes& s) {
     const Spatial ones{1, 1, 1}, nothing{0, 0, 0};
@@ -248,7 +337,8 @@ class IntegerConvolution {
   ConvAttributes attributes_;
   size_t weights_input_;
   ByteSign w_sign_;
-  ByteSign x_sign_;
+  ByteSign x_sign_;       // in panels
+  ByteSign x_taps_sign_;  // where there are none
   bool is_copied_ = false;
   Shape shape_;
   Tensor copied_;

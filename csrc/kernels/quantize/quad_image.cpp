@@ -27,55 +27,45 @@ void copy_run(const int8_t* from, int64_t count, int64_t stride, int8_t* to) {
 
 QuadImage::QuadImage(RunContext& c, const ConvSizes& sizes, const uint8_t* x, uint8_t border,
                      ByteSign sign)
-    : sizes_(sizes), quads_(quads_of(sizes.group_in())) {
-  for (size_t i = 0; i < 3; ++i) {
-    span_[i] = (sizes.out[i] - 1) * sizes.stride[i] + (sizes.kernel[i] - 1) * sizes.dilation[i] + 1;
-  }
-  const int64_t items = sizes.batch * sizes.group, rows = span_[0] * span_[1];
-  data_ = c.workspace<int8_t>(items * quads_ * positions() * 4 + slack);
-  sums_ = c.workspace<int32_t>(items * positions());
+    : sizes_(sizes), span_(sizes), quads_(quads_of(sizes.group_in())) {
+  const int64_t items = sizes.batch * sizes.group, rows = span_.rows();
+  data_ = c.workspace<int8_t>(items * quads_ * span_.positions() * 4 + slack);
+  sums_ = c.workspace<int32_t>(items * span_.positions());
   // What stands for channels beyond the last: zero after the flip.
   auto* missing = c.workspace<uint8_t>(sizes.in[2]);
   std::memset(missing, sign.flip, static_cast<size_t>(sizes.in[2]));
-  c.parallel_for(items * rows, static_cast<double>(quads_ * span_[2]) / 4,
+  c.parallel_for(items * rows, static_cast<double>(quads_ * span_.width()) / 4,
                  [&](int64_t begin, int64_t end) {
                    for (int64_t i = begin; i < end; ++i) {
-                     const int64_t row = i % rows;
-                     fill_row(i / rows, row / span_[1], row % span_[1], x, missing, border, sign);
+                     fill_row(i / rows, i % rows, x, missing, border, sign);
                    }
                  });
 }
 
-void QuadImage::fill_row(int64_t item, int64_t z, int64_t y, const uint8_t* x,
-                         const uint8_t* missing, uint8_t border, ByteSign sign) {
+void QuadImage::fill_row(int64_t item, int64_t index, const uint8_t* x, const uint8_t* missing,
+                         uint8_t border, ByteSign sign) {
   const ConvSizes& s = sizes_;
-  const int64_t in_z = z - s.pad[0], in_y = y - s.pad[1];
-  const bool inside = in_z >= 0 && in_z < s.in[0] && in_y >= 0 && in_y < s.in[1];
-  // Positions [begin, end) of the row are pixels of the input.
-  const int64_t begin = inside ? std::clamp<int64_t>(s.pad[2], 0, span_[2]) : span_[2];
-  const int64_t end = inside ? std::clamp(s.pad[2] + s.in[2], begin, span_[2]) : span_[2];
-  const int64_t at = (z * span_[1] + y) * span_[2];
+  const Span::Row row = span_.row(index);
+  const int64_t at = index * span_.width(), count = row.end - row.begin;
   const int64_t channels = s.group_in();
   const auto outside = static_cast<int8_t>(border ^ sign.flip);
-  int32_t* sums = sums_ + item * positions() + at;
-  std::fill_n(sums, begin, static_cast<int32_t>(channels) * outside);
-  std::fill_n(sums + begin, end - begin, 0);
-  std::fill_n(sums + end, span_[2] - end, static_cast<int32_t>(channels) * outside);
-  const uint8_t* pixels =
-      x + ((item * channels * s.in[0] + in_z) * s.in[1] + in_y) * s.in[2] + begin - s.pad[2];
+  int32_t* sums = sums_ + item * span_.positions() + at;
+  std::fill_n(sums, span_.width(), static_cast<int32_t>(channels) * outside);
+  std::fill_n(sums + row.begin, count, 0);
+  const uint8_t* pixels = x + item * channels * s.in_pixels() + row.pixel;
   for (int64_t quad = 0; quad < quads_; ++quad) {
-    int8_t* to = data_ + ((item * quads_ + quad) * positions() + at) * 4;
+    int8_t* to = data_ + ((item * quads_ + quad) * span_.positions() + at) * 4;
     int8_t around[4] = {};
     const uint8_t* rows[4];
     for (int64_t i = 0; i < 4; ++i) {
       const int64_t channel = quad * 4 + i;
       const bool is_there = channel < channels;
       if (is_there) around[i] = outside;
-      rows[i] = is_there && inside ? pixels + channel * s.in_pixels() : missing;
+      rows[i] = is_there ? pixels + channel * s.in_pixels() : missing;
     }
-    for (int64_t i = 0; i < begin; ++i) std::memcpy(to + 4 * i, around, 4);
-    integer_gemm().interleave_line(rows, end - begin, sign.flip, to + 4 * begin, sums + begin);
-    for (int64_t i = end; i < span_[2]; ++i) std::memcpy(to + 4 * i, around, 4);
+    for (int64_t i = 0; i < row.begin; ++i) std::memcpy(to + 4 * i, around, 4);
+    integer_gemm().interleave_line(rows, count, sign.flip, to + 4 * row.begin, sums + row.begin);
+    for (int64_t i = row.end; i < span_.width(); ++i) std::memcpy(to + 4 * i, around, 4);
   }
 }
 
@@ -99,20 +89,16 @@ void QuadImage::pack_panel(int64_t item, int64_t first, int64_t count, int8_t* p
     const int64_t pixel = first + i;
     const int64_t x = pixel % s.out[2], y = pixel / s.out[2] % s.out[1];
     const int64_t z = pixel / s.out[2] / s.out[1];
-    const int64_t at = (z * s.stride[0] * span_[1] + y * s.stride[1]) * span_[2] + x * s.stride[2];
-    runs[run_count] = {at, std::min(count - i, s.out[2] - x)};
+    runs[run_count] = {span_.of_output(z, y, x), std::min(count - i, s.out[2] - x)};
   }
   const int64_t width = integer_gemm().panel_width, stride = s.stride[2];
-  const int8_t* quads = data_ + item * quads_ * positions() * 4;
-  const int32_t* sums = sums_ + item * positions();
+  const int8_t* quads = data_ + item * quads_ * span_.positions() * 4;
+  const int32_t* sums = sums_ + item * span_.positions();
   std::fill_n(column_sums, count, 0);
   for (int64_t tap = 0; tap < s.taps(); ++tap) {
-    const int64_t z = tap / (s.kernel[1] * s.kernel[2]), y = tap / s.kernel[2] % s.kernel[1];
-    const int64_t x = tap % s.kernel[2];
-    const int64_t moved =
-        (z * s.dilation[0] * span_[1] + y * s.dilation[1]) * span_[2] + x * s.dilation[2];
+    const int64_t moved = span_.of_tap(tap);
     for (int64_t quad = 0; quad < quads_; ++quad, panel += width * 4) {
-      const int8_t* from = quads + (quad * positions() + moved) * 4;
+      const int8_t* from = quads + (quad * span_.positions() + moved) * 4;
       int8_t* to = panel;
       for (int64_t i = 0; i < run_count; to += 4 * runs[i++].count) {
         copy_run(from + 4 * runs[i].at, runs[i].count, stride, to);

@@ -3,8 +3,8 @@
 // what one tap reads of some pixels of a row is then one run of memory.
 #pragma once
 
-#include "kernels/conv/geometry.h"
 #include "kernels/quantize/integer_gemm.h"
+#include "kernels/quantize/span.h"
 
 namespace bascule {
 
@@ -21,14 +21,13 @@ class QuadImage {
   void pack(int64_t item, int64_t first, int64_t count, int8_t* panels, int32_t* column_sums) const;
 
  private:
-  void fill_row(int64_t item, int64_t z, int64_t y, const uint8_t* x, const uint8_t* missing,
+  void fill_row(int64_t item, int64_t index, const uint8_t* x, const uint8_t* missing,
                 uint8_t border, ByteSign sign);
   void pack_panel(int64_t item, int64_t first, int64_t count, int8_t* panel,
                   int32_t* column_sums) const;
-  int64_t positions() const { return span_[0] * span_[1] * span_[2]; }
 
   const ConvSizes& sizes_;
-  Spatial span_;   // the positions that taps touch, from -pad on
+  Span span_;
   int64_t quads_;  // of the channels of a group
   int8_t* data_;   // [images and groups][quads][positions][4]
   int32_t* sums_;  // [images and groups][positions]: of the channels
