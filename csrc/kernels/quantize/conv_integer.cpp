@@ -140,7 +140,8 @@ class IntegerConvolution {
       return value + w_sign_.shift;
     };
 
-    if (has_few_products(s)) {
+    const bool dense = Span(s).is_dense();
+    if (dense && has_few_products(s)) {
       const auto weights = [&](int64_t row, int32_t* to) {
         for (int64_t i = 0; i < depth; ++i) to[i] = rows[row * padded + i] - w_zero_at(row);
       };
@@ -167,7 +168,7 @@ class IntegerConvolution {
     const auto* x = c.input(0).data<uint8_t>();
     const int32_t x_shifted = x_zero + x_sign_.shift;
     std::optional<QuadImage> quads;
-    if (is_by_tap(s.group_in(), s.taps())) {
+    if (dense && is_by_tap(s.group_in(), s.taps())) {
       quads.emplace(c, s, x, static_cast<uint8_t>(x_zero), x_sign_);
     }
     const double work = static_cast<double>(items * pixels) *
@@ -305,18 +306,20 @@ class IntegerConvolution {
   void pack_pixels(const ConvSizes& s, const uint8_t* image, int64_t first, int64_t count,
                    uint8_t border, uint8_t* lines, int8_t* packed, int32_t* column_sums) const {
     const IntegerGemmFunctions& functions = integer_gemm();
-    const int64_t width = functions.panel_width, depth = s.group_in() * s.taps();
-    const int64_t bytes = panel_bytes(depth);
-    const bool in_place = is_in_place(s);
+    const int64_t width = functions.panel_width, channels = s.group_in();
+    const int64_t depth = weight_depth(channels, s.taps()), bytes = panel_bytes(depth);
+    const bool in_place = is_in_place(s), by_tap = is_by_tap(channels, s.taps());
+    const int64_t padded = quads_of(channels) * 4;
     std::fill_n(column_sums, count, 0);
     for (int64_t k = 0; k < depth; k += 4) {
       const uint8_t* rows[4];
       for (int64_t i = 0; i < 4; ++i) {
         uint8_t* line = lines + i * count;
         rows[i] = line;
-        const int64_t at = k + i, tap = at % s.taps();
-        const uint8_t* channel = image + at / s.taps() * s.in_pixels();
-        if (at >= depth) {
+        const int64_t at = k + i, tap = by_tap ? at / padded : at % s.taps();
+        const int64_t index = by_tap ? at % padded : at / s.taps();
+        const uint8_t* channel = image + index * s.in_pixels();
+        if (index >= channels) {
           std::memset(line, x_sign_.flip, static_cast<size_t>(count));
         } else if (in_place) {
           rows[i] = channel + first;

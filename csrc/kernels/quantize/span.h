@@ -17,6 +17,13 @@ class Span {
     }
   }
 
+  // False for one that is much larger than the image, by wide steps over padding.
+  bool is_dense() const {
+    double positions = 1;
+    for (const int64_t extent : extent_) positions *= static_cast<double>(extent);
+    return positions <= 4 * static_cast<double>(sizes_.in_pixels()) + 4096;
+  }
+
   int64_t width() const { return extent_[2]; }
   int64_t rows() const { return extent_[0] * extent_[1]; }
   int64_t positions() const { return rows() * width(); }
