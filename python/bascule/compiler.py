@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-from bascule import errors
 from bascule.canonical import canonicalize
 from bascule.compiled import CompiledModel, NodeRow
 from bascule.gradient import bind_gradients, expand_gradients
@@ -22,6 +21,7 @@ from bascule.providers.cpu.provider import fold_node
 from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
 from bascule.providers.widen import NOTE, widen
+from bascule.refusal import refusal, set_unknown_aside, source_of, without_kernel
 
 _LEGALIZE_ROUNDS = 16
 """How deep functions may call functions before the model is refused."""
@@ -114,13 +114,19 @@ def compile_model(
 ) -> CompiledModel:
     """Optimize `model` (in place) and compile it."""
     seconds = {} if seconds is None else seconds
-    report = prepare(model, providers, level, disabled, seconds)
+    unknown = set_unknown_aside(model)
+    try:
+        report = prepare(model, providers, level, disabled, seconds)
+    except Exception:
+        if unknown:  # which may be why
+            raise refusal(unknown) from None
+        raise
     started = time.perf_counter()
+    refused = [*unknown, *without_kernel(model, providers)]
+    if refused:
+        raise refusal(refused)
     graph = model.graph
     assignments = assign(graph, providers)
-    refused = [node for node, a in assignments.items() if a.provider is None]
-    if refused:
-        raise errors.NotImplemented(_refusal(refused, assignments))
     rows = [_row(node, assignments[node]) for node in graph]
     partitions = partition(graph, assignments)
     if len(partitions) > 1:
@@ -130,31 +136,6 @@ def compile_model(
         program = provider.compile(graph)
     seconds["compile"] = time.perf_counter() - started
     return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
-
-
-def _refusal(refused: list[Node], assignments: dict[Node, Assignment]) -> str:
-    """One report of every node that nothing can run."""
-    first = refused[0]
-    lines = [
-        f"Could not find an implementation for {first.op_type} node with name '{first.name}'"
-        + (f" and {len(refused) - 1} more:" if len(refused) > 1 else ":")
-    ]
-    for node in refused:
-        domain = f"{node.domain}." if node.domain else ""
-        types = ", ".join("-" if v is None else str(v.type) for v in node.inputs)
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in assignments[node].reasons)
-        lines.append(f"  {domain}{node.op_type} '{node.name}' ({types}): {reasons}")
-        source = source_of(node)
-        if source:
-            lines.append(f"    from {source}")
-    return "\n".join(lines)
-
-
-def source_of(node: Node) -> str:
-    """The innermost source line that the exporter wrote into the node's metadata, or ''."""
-    trace = node.metadata.get("pkg.torch.onnx.stack_trace", "")
-    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
-    return lines[-1] if lines else ""
 
 
 def _row(node: Node, assignment: Assignment) -> NodeRow:

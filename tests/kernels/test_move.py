@@ -98,13 +98,14 @@ def test_split_refuses_sizes_that_do_not_fit(sizes: list[int]) -> None:
 
 @pytest.mark.parametrize("dtype", [*DTYPES, object])
 def test_slice_as_python_does(dtype: Any) -> None:
+    """But for ends before the front: walking backwards they mean the front, as clamping says."""
     x = data((6, 7, 4), dtype)
     big = 2**63 - 1
     ends = [-big - 1, -9, -3, 0, 2, 5, big]
     for start, end, step in itertools.product(ends, ends, [1, 2, -1, -3, big, -big]):
         expected = x[:, slice(start, end, step)]
-        if step < 0 and end == -big - 1:
-            expected = x[:, slice(start, None, step)]
+        if step < 0 and end < -7:
+            expected = x[:, slice(max(start, -7), None, step)]
         actual = run_node(
             "Slice",
             [x, np.array([start]), np.array([end]), np.array([1]), np.array([step])],

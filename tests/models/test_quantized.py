@@ -14,7 +14,7 @@ import pytest
 import bascule
 from bascule import GraphOptimizationLevel
 from bascule.examples import digits
-from tests.models.zoo import llama_decoder as llama
+from tests.models import llama_decoder as llama
 
 ort = pytest.importorskip("onnxruntime")
 with warnings.catch_warnings():

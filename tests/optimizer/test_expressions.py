@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bascule.optimizer.expressions import (
@@ -42,7 +42,6 @@ def number(element: Element) -> int:
     return total
 
 
-@settings(derandomize=True, deadline=None)
 @given(elements, elements)
 def test_arithmetic(a: Element, b: Element) -> None:
     assert number(add(a, b)) == number(a) + number(b)
@@ -53,7 +52,6 @@ def test_arithmetic(a: Element, b: Element) -> None:
     assert subtract(add(a, b), b) == a
 
 
-@settings(derandomize=True, deadline=None)
 @given(elements, elements)
 def test_division_is_exact(a: Element, b: Element) -> None:
     quotient = divide(a, b)
@@ -61,7 +59,6 @@ def test_division_is_exact(a: Element, b: Element) -> None:
         assert number(quotient) * number(b) == number(a)
 
 
-@settings(derandomize=True, deadline=None)
 @given(elements)
 def test_names_are_read_back(a: Element) -> None:
     name = name_of(a)

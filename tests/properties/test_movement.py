@@ -222,6 +222,12 @@ def test_slice(data: st.DataObject, x: Array) -> None:
     assert_same_bits(y, np.ascontiguousarray(x[tuple(index)]))
 
 
+def test_slice_backwards_from_before_the_front() -> None:
+    """A start before the front means the first element, unlike in Python."""
+    bounds = [ints([v], np.int64) for v in (-(2**63), -(2**63), 0, -1)]
+    assert run("Slice", [np.arange(3.0), *bounds])[0].tolist() == [0.0]
+
+
 @given(data=st.data(), shape=shapes(1, 5))
 def test_split_undoes_concat(data: st.DataObject, shape: Shape) -> None:
     draw = data.draw

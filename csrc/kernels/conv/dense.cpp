@@ -176,6 +176,17 @@ void run_pointwise(RunContext& c, const Convolution<T>& v) {
   multiply(c, g);
 }
 
+// Trailing axes of size 1 moved to the front, as the pixels of the last axis are computed together.
+ConvSizes with_long_rows(ConvSizes s) {
+  for (int i = 0; i < 2; ++i) {
+    if (s.in[2] != 1 || s.kernel[2] != 1 || s.out[2] != 1 || s.pad[2] != 0) break;
+    for (Spatial* sizes : {&s.in, &s.out, &s.kernel, &s.stride, &s.dilation, &s.pad}) {
+      std::rotate(sizes->begin(), sizes->end() - 1, sizes->end());
+    }
+  }
+  return s;
+}
+
 }  // namespace
 
 template <class T>
@@ -220,7 +231,9 @@ void pack_weights(const ConvSizes& s, const T* w, T* packed) {
 }
 
 template <class T>
-void run_convolution(RunContext& c, const Convolution<T>& v) {
+void run_convolution(RunContext& c, const Convolution<T>& convolution) {
+  Convolution<T> v = convolution;
+  v.sizes = with_long_rows(v.sizes);
   if (v.sizes.batch * v.sizes.out_pixels() * v.sizes.out_channels == 0) return;
   if constexpr (std::is_same_v<T, float>) {
     if (v.winograd) return run_winograd(c, v);

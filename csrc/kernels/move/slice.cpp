@@ -10,18 +10,21 @@
 namespace bascule {
 namespace {
 
-// The first index and the number of elements, as in Python.
+// The first index and the number of elements. Unlike in Python, a start before the front of an axis
+// that is walked backwards means its first element.
 struct Range {
   int64_t first;
   int64_t count;
 };
 Range slice_range(int64_t size, int64_t start, int64_t end, int64_t step) {
   if (step == 0) invalid("Slice: a step must not be 0");
-  const int64_t low = step < 0 ? -1 : 0;
+  if (size == 0) return {0, 0};
   const int64_t high = step < 0 ? size - 1 : size;
-  const auto place = [&](int64_t i) { return std::clamp(i < 0 ? i + size : i, low, high); };
-  const int64_t first = place(start);
-  const int64_t last = place(end);
+  const auto place = [&](int64_t i, int64_t low) {
+    return std::clamp(i < 0 ? i + size : i, low, high);
+  };
+  const int64_t first = place(start, 0);
+  const int64_t last = place(end, step < 0 ? -1 : 0);
   // Distances fit: both ends are in [-1, size]. A step of any size takes part unsigned.
   const int64_t distance = step < 0 ? first - last : last - first;
   const uint64_t stride =

@@ -280,7 +280,7 @@ def check_node(
     imports: dict[str, int],
     functions: set[FunctionKey],
 ) -> None:
-    """Check a node against its operator's schema."""
+    """Check a node against its operator's schema; without one it is left to the compiler."""
     require_text(*proto.input, *proto.output)
     require_text(name, proto.op_type, proto.domain, proto.overload, proto.doc_string)
     domain, op_type = normal_domain(proto.domain), proto.op_type
@@ -294,20 +294,9 @@ def check_node(
         raise _invalid(proto, name, f"No opset import for domain '{domain}'")
     if (domain, op_type, proto.overload) in functions:
         return
-    if domain in UNCHECKED_DOMAINS:
-        return
-    if domain not in newest_opsets():
-        raise Fail(
-            f"Fatal error: {domain}:{op_type}(-1) is not a registered function/op", node=name
-        )
-    version = imports[domain]
-    found = schema(op_type, version, domain)
+    found = schema(op_type, imports[domain], domain) if domain in newest_opsets() else None
     if found is None:
-        if not domain and op_type in OUTSIDE_STANDARD:
-            return
-        raise _invalid(
-            proto, name, f"No Op registered for {op_type} with domain_version of {version}"
-        )
+        return
     inputs, outputs = len(proto.input), len(proto.output)
     while inputs > found.max_inputs and not proto.input[inputs - 1]:
         inputs -= 1

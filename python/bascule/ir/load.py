@@ -92,6 +92,11 @@ def _map(path: str) -> memoryview:
 def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) -> Model:
     if not len(data):
         raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
+    if data[4:8].tobytes() == b"ORTM":
+        raise InvalidProtobuf(
+            f"{failure} It is in onnxruntime's own format (.ort), made for one version and kind of "
+            "machine: load the .onnx model that it was made from."
+        )
     try:
         skeleton = wire.cut_payloads(data)
     except wire.WireError as error:

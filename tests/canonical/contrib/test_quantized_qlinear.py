@@ -119,6 +119,19 @@ def test_binary(dtype, op_type, shapes) -> None:
 
 
 @pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("op_type", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("steps", [(0.01, 0.005, 0.01), (0.5, 0.25, 0.25), (0.02, 0.01, 0.03)])
+def test_binary_with_many_ties(dtype, op_type, steps) -> None:
+    a, b = random_bytes(dtype, 40, 50), random_bytes(dtype, 50, seed=1)
+    zeros = [np.array(value, dtype) for value in (3, 100, 17)]
+    inputs = [v for pair in zip((a, b), map(scale, steps), zeros) for v in pair]
+    inputs += [scale(steps[2]), zeros[2]]
+    (y,) = run_bascule(op_type, inputs, output=KINDS[dtype])
+    (theirs,) = run_onnxruntime(op_type, inputs, output=KINDS[dtype])
+    np.testing.assert_array_equal(y, theirs)
+
+
+@pytest.mark.parametrize("dtype", BYTES)
 def test_zero_points_may_be_left_out(dtype) -> None:
     a, b = random_bytes(dtype, 3, 40), random_bytes(dtype, 40, seed=1)
     nothing = np.array(0, dtype)

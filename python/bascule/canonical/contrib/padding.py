@@ -60,7 +60,7 @@ def packed_attention(
     rows = project(build, input, weights, bias, num_heads, qkv_hidden_sizes)
     return _attend(
         build,
-        [_unpacked(build, each, token_offset) for each in rows],
+        rows,
         token_offset,
         cumulative_sequence_length,
         attention_bias,
@@ -97,7 +97,7 @@ def packed_multi_head_attention(
         rows = [build.op("Add", row, each) for row, each in zip(rows, biases)]
     return _attend(
         build,
-        [_unpacked(build, each, token_offset) for each in rows],
+        rows,
         token_offset,
         cumulative_sequence_length,
         attention_bias,
@@ -122,7 +122,7 @@ def _attend(
     zero, one = build.ints(0), build.ints(1)
     begins = build.op("Slice", sums, zero, build.ints(-1))
     ends = build.op("Slice", sums, one, build.op("Shape", sums))
-    query, key, value = rows
+    query, key, value = (_unpacked(build, each, token_offset) for each in rows)
     attended = attend(
         build,
         query,

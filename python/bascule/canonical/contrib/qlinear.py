@@ -7,6 +7,9 @@ products keep their sums in integers.
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
+
 from bascule.canonical.builder import Builder
 from bascule.canonical.contrib.arguments import (
     CONTRIB_DOMAIN,
@@ -15,6 +18,7 @@ from bascule.canonical.contrib.arguments import (
     integers,
     number,
     required,
+    scalar,
 )
 from bascule.canonical.contrib.linear_quantization import become_quantized, dequantize
 from bascule.canonical.registry import rewrite
@@ -24,11 +28,24 @@ from bascule.ir.graph import Node, Value
 
 @rewrite("QLinearAdd", "QLinearMul", until=0, domain=CONTRIB_DOMAIN)
 def binary(node: Node, build: Builder) -> None:
+    """In steps of the result, with scales divided beforehand: where steps are of like size ties are
+    common, and this is how onnxruntime lets them fall."""
     check(node, build, 0, 1, 3, 4, 6, most=8)
-    a = required(node, build, 0)
-    left, right = _dequantized(node, build, 0), _dequantized(node, build, 3)
-    y = build.op(node.op_type.removeprefix("QLinear"), left, right)
-    become_quantized(build, y, required(node, build, 6), node.input(7), a)
+    inputs = [required(node, build, 0), required(node, build, 3)]
+    scales = [scalar(required(node, build, index), build) for index in (1, 4, 6)]
+    zeros = [_number(build, node.input(index)) for index in (2, 5, 7)]
+    a, b = (build.op("Cast", x, to=onnx.TensorProto.FLOAT) for x in inputs)
+    if node.op_type == "QLinearAdd":
+        factors = [build.op("Div", scale, scales[2]) for scale in scales[:2]]
+        moved = [build.op("Mul", *pair) for pair in zip(factors, zeros)]
+        offset = build.op("Sub", zeros[2], build.op("Add", *moved))
+        right = build.op("Add", build.op("Mul", b, factors[1]), offset)
+        y = build.op("Add", build.op("Mul", a, factors[0]), right)
+    else:
+        factor = build.op("Div", build.op("Mul", *scales[:2]), scales[2])
+        product = build.op("Mul", build.op("Sub", a, zeros[0]), build.op("Sub", b, zeros[1]))
+        y = build.op("Add", build.op("Mul", product, factor), zeros[2])
+    become_quantized(build, y, build.floats(1), None, inputs[0])
 
 
 @rewrite("QLinearSigmoid", "QLinearLeakyRelu", until=0, domain=CONTRIB_DOMAIN)
@@ -126,6 +143,13 @@ def convolution(node: Node, build: Builder) -> None:
     build.become("QLinearConv", x, *others, **attributes)
     if last and rank is not None:
         _result_to_channels_last(build, rank)
+
+
+def _number(build: Builder, zero: Value | None) -> Value:
+    """A zero point as float32."""
+    if zero is None:
+        return build.constant(np.float32(0))
+    return build.op("Cast", scalar(zero, build), to=onnx.TensorProto.FLOAT)
 
 
 def _dequantized(node: Node, build: Builder, index: int) -> Value:

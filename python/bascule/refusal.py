@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One report of all nodes that cannot run: which, from where, and what can be done."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bascule import errors
+from bascule.canonical.registry import rewrites
+from bascule.ir import check
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
+from bascule.providers.base import Provider
+from bascule.providers.partition import assign
+
+_LISTED = 40
+"""Nodes that are listed for one operator and reason; of more only the number is told."""
+
+_SET_ASIDE = "bascule.unknown"
+"""The domain of a node whose operator nobody knows, so that all that follows leaves it alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A node that cannot run."""
+
+    node: Node
+    operator: str
+    """As the model names it."""
+    domain: str
+    opset: int | None
+    reason: str
+    function: str = ""
+    """The function that holds the node."""
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.node.domain == _SET_ASIDE
+
+
+def set_unknown_aside(model: Model) -> list[Refused]:
+    """Find the nodes whose operators nobody knows, functions included, and make them opaque."""
+    found = [
+        _unknown(node, model.opset_imports)
+        for node in model.graph.walk_nodes()
+        if not _is_known(node, model.opset_imports, model)
+    ]
+    for function in model.functions.values():
+        name = f"{function.domain}.{function.name}"
+        found += [
+            _unknown(node, function.opset_imports, name)
+            for node in function.body.walk_nodes()
+            if not _is_known(node, function.opset_imports, model)
+        ]
+    for each in found:
+        each.node.domain = _SET_ASIDE
+    return found
+
+
+def _unknown(node: Node, imports: Mapping[str, int], function: str = "") -> Refused:
+    opset = imports.get(node.domain)
+    is_later = (node.domain, node.op_type) in _first_opsets()
+    reason = "this opset has no such operator" if is_later else "no such operator is known"
+    return Refused(node, node.op_type, node.domain, opset, reason, function)
+
+
+def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
+    if (node.domain, node.op_type, node.overload) in model.functions:
+        return True
+    if node.domain == FUSED_DOMAIN or rewrites(node.op_type, 0, node.domain):
+        return True
+    opset = imports.get(node.domain)
+    return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
+
+
+def without_kernel(model: Model, providers: Sequence[Provider]) -> list[Refused]:
+    """The nodes that no provider takes, but for those that were set aside."""
+    return [
+        Refused(node, node.op_type, node.domain, model.opset_imports.get(node.domain), reason)
+        for node, reason in _without_kernel(model.graph, providers)
+        if node.domain != _SET_ASIDE
+    ]
+
+
+def _without_kernel(graph: Graph, providers: Sequence[Provider]) -> Iterator[tuple[Node, str]]:
+    """Of a node with nested graphs those inside that stand in its way, or itself."""
+    for node, assignment in assign(graph, providers).items():
+        if assignment.provider is not None:
+            continue
+        inner = [each for nested in node.subgraphs for each in _without_kernel(nested, providers)]
+        if inner:
+            yield from inner
+        else:
+            yield node, "; ".join(f"{name}: {reason}" for name, reason in assignment.reasons)
+
+
+def refusal(refused: Sequence[Refused]) -> Exception:
+    """The error that reports `refused`, of which there is one at least."""
+    first = refused[0]
+    error, message = _head(first)
+    groups: dict[tuple[str, str, int | None, str], list[Refused]] = {}
+    for each in refused:
+        groups.setdefault((each.domain, each.operator, each.opset, each.reason), []).append(each)
+    count = "1 node" if len(refused) == 1 else f"{len(refused)} nodes"
+    lines = [message, f"{count} cannot run:"]
+    for nodes in groups.values():
+        lines += _group(nodes)
+    return error("\n".join(lines))
+
+
+def _head(first: Refused) -> tuple[type[Exception], str]:
+    """As onnxruntime begins."""
+    node, operator, domain = first.node, first.operator, first.domain
+    if not first.is_unknown or domain in check.UNCHECKED_DOMAINS:
+        text = f"Could not find an implementation for {operator} node with name '{node.name}':"
+        return errors.NotImplemented, text
+    if domain not in check.newest_opsets():
+        return errors.Fail, f"Fatal error: {domain}:{operator}(-1) is not a registered function/op"
+    inputs = ", ".join("" if value is None else value.name for value in node.inputs)
+    outputs = ", ".join(value.name for value in node.outputs)
+    return errors.InvalidGraph, (
+        f"This is an invalid model. In Node, ('{node.name}', {operator}, '{domain}', -1) : "
+        f"({inputs}) -> ({outputs}) , Error No Op registered for {operator} with domain_version "
+        f"of {first.opset}"
+    )
+
+
+def _group(nodes: Sequence[Refused]) -> list[str]:
+    """What is told of the nodes of one operator."""
+    first = nodes[0]
+    name = f"{first.domain}.{first.operator}" if first.domain else first.operator
+    version = "" if first.opset is None else f" of opset {first.opset}"
+    lines = [f"  {name}{version}: {first.reason}"]
+    for each in nodes[:_LISTED]:
+        types = ", ".join("-" if v is None else str(v.type or "?") for v in each.node.inputs)
+        inside = f" in function {each.function}" if each.function else ""
+        lines.append(f"    '{each.node.name}' ({types}){inside}")
+        source = source_of(each.node)
+        if source:
+            lines.append(f"      from {source}")
+    if len(nodes) > _LISTED:
+        lines.append(f"    and {len(nodes) - _LISTED} more")
+    if first.is_unknown:
+        lines.append(f"    {_advice(first)}")
+    return lines
+
+
+def _advice(refused: Refused) -> str:
+    """What can be done about an operator that nobody knows."""
+    known = _first_opsets()
+    operator, domain, opset = refused.operator, refused.domain, refused.opset
+    since = known.get((domain, operator))
+    if since is not None and opset is not None and since > opset:
+        return f"It came with opset {since}: export the model for that opset or a later one."
+    for other in ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"):
+        if other != domain and (other, operator) in known:
+            return f"There is one in domain '{other or 'ai.onnx'}': set the node's domain to that."
+    similar = difflib.get_close_matches(
+        operator, [name for d, name in known if d == domain], 1, 0.8
+    )
+    meant = f"Is {similar[0]} meant? Else a" if similar else "A"
+    return (
+        f"{meant}dd a function of this name, made of standard operators, to the model (its "
+        "decomposition), or export the model without the operator."
+    )
+
+
+@functools.cache
+def _first_opsets() -> Mapping[tuple[str, str], int]:
+    """The first opset of each operator of the standard, by (domain, operator)."""
+    import onnx.defs
+
+    found: dict[tuple[str, str], int] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        key = check.normal_domain(schema.domain), schema.name
+        found[key] = min(schema.since_version, found.get(key, schema.since_version))
+    return found
+
+
+def source_of(node: Node) -> str:
+    """The innermost source line that the exporter wrote into the node's metadata, or ''."""
+    trace = node.metadata.get("pkg.torch.onnx.stack_trace", "")
+    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
+    return lines[-1] if lines else ""
