@@ -159,9 +159,29 @@ def test_gemm(quantizes: bool, transposed: int, bias: bool, by_column: bool) -> 
         scale = np.float32(0.5) * np.asarray(scales, np.float32)
         inputs.append(g.dequantized("c", c, scale, np.zeros(np.shape(scale))))
     g.nodes.append(helper.make_node("Gemm", inputs, ["y"], transB=transposed))
-    after = ["Elementwise", "QuantizeLinear"] if quantizes else ["Elementwise"]
     model = g.model("y", np.uint8, 0.6, 120) if quantizes else g.model("y")
-    check(model, g.feeds, ["MatMulInteger", *after])
+    check(model, g.feeds, ["MatMulInteger", "Elementwise"])
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("op_type", ["Add", "Mul", "Gelu", "Sigmoid"])
+def test_elementwise_operators(op_type: str, dtype: Any) -> None:
+    """One pass over memory, with the same bits as node by node."""
+    g = QuantizedGraph(7)
+    names = "ab" if op_type in ("Add", "Mul") else "a"
+    inputs = [
+        g.dequantized(name, g.integers(dtype, 5, 7, 43), 0.03 + i / 100, 3 - i, feed=True)
+        for i, name in enumerate(names)
+    ]
+    g.nodes.append(helper.make_node(op_type, inputs, ["y"]))
+    model = onnx.load_from_string(g.model("y", dtype, 0.04, 9))
+    model.opset_import[0].version = 20
+    data = model.SerializeToString()
+    ran, y = run(data, g.feeds, Level.ORT_ENABLE_ALL)
+    assert ran == ["Elementwise"]
+    _, expected = run(data, g.feeds, Level.ORT_DISABLE_ALL)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, expected)
 
 
 @pytest.mark.parametrize("level", [Level.ORT_DISABLE_ALL, Level.ORT_ENABLE_BASIC])
