@@ -12,6 +12,7 @@ from bascule.canonical.contrib.attention import (
 from bascule.canonical.contrib.multi_head_attention import Masking
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.canonical.contrib.quantized_products import scaled, zero_points
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 
 
@@ -35,13 +36,16 @@ def quantized_attention(
     scale: float = 0.0,
     unidirectional: int = 0,
 ) -> Outputs:
-    """From the projections on it is Attention, in floats."""
+    """From the projections on it is Attention, in the type of the bias."""
     if past_present_share_buffer:
         raise build.not_supported("attribute 'past_present_share_buffer'")
     check_projection(build, weight, num_heads)
     zeros = zero_points(build, input_zero_point, weight_zero_point)
     sums = build.op("MatMulInteger", input, weight, *zeros)
-    packed = build.op("Add", scaled(build, sums, build.op("Mul", input_scale, weight_scale)), bias)
+    # The sums are beyond the range of float16 more often than not.
+    wide = [build.cast(build.typed(x), DataType.FLOAT) for x in (input_scale, weight_scale, bias)]
+    real = build.op("Add", scaled(build, sums, build.op("Mul", *wide[:2])), wide[2])
+    packed = build.op("CastLike", real, bias)
     return attend_projected(
         build,
         split_projection(build, packed),

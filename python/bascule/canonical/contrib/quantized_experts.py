@@ -11,6 +11,7 @@ from bascule.canonical.builder import Builder
 from bascule.canonical.contrib.experts import Activation, Layer, Router, mix
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.canonical.contrib.packed_weights import unpacked
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 
 
@@ -30,7 +31,8 @@ class _PackedLayer(Layer):
         def own(values: Value) -> Value:
             return build.op("Gather", values, expert, axis=0)
 
-        numbers, scales = self._apart(build, own(self.weights)), own(self.scales)
+        numbers = self._apart(build, own(self.weights))
+        scales = build.op("Cast", own(self.scales), to=int(DataType.FLOAT))
         if self.zeros is not None:
             count = build.op("Shape", scales, start=-1)
             zeros = self._apart(build, own(self.zeros))
