@@ -124,6 +124,16 @@ def test_lp(p: int) -> None:
     np.testing.assert_allclose(run_node("LpPool", [x], {**attributes, "p": p})[0], expected, 1e-5)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("shape, attributes", CASES)
+def test_max_of_bytes(shape: tuple[int, ...], attributes: dict[str, Any], dtype: Any) -> None:
+    info = np.iinfo(dtype)
+    x = np.random.default_rng(list(shape)).integers(info.min, info.max + 1, shape).astype(dtype)
+    for y in run_both("MaxPool", x, attributes):
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, pool(x, largest, attributes))
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16, np.int8, np.uint8])
 def test_types(dtype: Any) -> None:
     x = (normal(2, 3, 9, 9) * 20 + 50).astype(dtype)

@@ -15,7 +15,7 @@ struct ElementwiseOp {
   TileOp tile;
   DType output = DType::undefined;
   double cost = 1;          // of one element, in simple operations
-  bool has_bounds = false;  // operands 1 and 2 are one element each, whatever their shape: Clip
+  bool has_bounds = false;  // operands 1 and 2 are one element each, like the bounds of Clip
 };
 
 // Fills in the operation of a node, from types and attributes. Returns the empty string, or why

@@ -156,8 +156,7 @@ class Compiler {
     step.result = result;
     for (size_t k = 0; k < operands.size(); ++k) {
       step.operands[k] = operands[k];
-      const bool of_first = op.has_bounds || !spec.has_input(k);
-      step.sizes[k] = item_size(spec.dtype(of_first ? 0 : k));
+      step.sizes[k] = item_size(spec.dtype(spec.has_input(k) ? k : 0));
     }
     program_.steps.push_back(step);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // MaxPool, AveragePool and LpPool, channels first or (domain `bascule`) last. Float32 maxima and
-// averages run on vector loops, the rest element by element.
+// averages, and maxima of bytes, run on vector loops, the rest element by element.
 #include <cmath>
 #include <limits>
 
@@ -97,21 +97,13 @@ void for_windows(RunContext& c, const Layout& layout, const T* x, Fold&& fold) {
   });
 }
 
-// Float32, channels first: row by row.
-void run_rows(RunContext& c, const Layout& layout, const float* x, float* y, bool average,
-              bool count_padded) {
+// Channels first: row by row. `counts` is null for a maximum.
+template <class T>
+void run_rows(RunContext& c, const Layout& layout, void (*fold)(const PoolRow<T>&), const T* x,
+              T* y, const float* counts, bool count_padded) {
   const WindowAxes& axes = layout.axes;
   const WindowAxis& width = axes[2];
-  float* counts = nullptr;
-  if (average) {
-    counts = c.workspace<float>(width.output);
-    for (int64_t o = 0; o < width.output; ++o) {
-      const WindowAxis::Range range = width.window(o);
-      counts[o] = static_cast<float>(count_padded ? range.padded : range.count);
-    }
-  }
-  const auto fold = average ? pool_functions().average_row : pool_functions().max_row;
-  PoolRow shape{};
+  PoolRow<T> shape{};
   shape.steps[0] = axes[0].dilation * axes[1].input * width.input;
   shape.steps[1] = axes[1].dilation * width.input;
   shape.input = width.input;
@@ -126,8 +118,8 @@ void run_rows(RunContext& c, const Layout& layout, const float* x, float* y, boo
   const int64_t total = layout.batch * layout.channels * rows;
   const int64_t parts = std::min<int64_t>(c.threads(), total);
   const int64_t buffer_size = pool_row_buffer(shape);
-  float* buffers = c.workspace<float>(parts * buffer_size);
-  const auto run_row = [&](int64_t i, PoolRow row) {
+  T* buffers = c.workspace<T>(parts * buffer_size);
+  const auto run_row = [&](int64_t i, PoolRow<T> row) {
     const int64_t plane = i / rows;
     const WindowAxis::Range depth = axes[0].window(i % rows / axes[1].output);
     const WindowAxis::Range height = axes[1].window(i % axes[1].output);
@@ -145,13 +137,36 @@ void run_rows(RunContext& c, const Layout& layout, const float* x, float* y, boo
   c.parallel_for(parts, cost * static_cast<double>(total) / static_cast<double>(parts),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t part = begin; part < end; ++part) {
-                     PoolRow row = shape;
+                     PoolRow<T> row = shape;
                      row.buffer = buffers + part * buffer_size;
                      for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
                        run_row(i, row);
                      }
                    }
                  });
+}
+
+template <class T>
+void max_rows(RunContext& c, const Layout& layout, const T* x, T* y) {
+  const PoolFunctions& functions = pool_functions();
+  if constexpr (std::is_same_v<T, float>) {
+    run_rows(c, layout, functions.max_row, x, y, nullptr, false);
+  } else if constexpr (std::is_same_v<T, uint8_t>) {
+    run_rows(c, layout, functions.max_row_u8, x, y, nullptr, false);
+  } else {
+    run_rows(c, layout, functions.max_row_s8, x, y, nullptr, false);
+  }
+}
+
+void average_rows(RunContext& c, const Layout& layout, const float* x, float* y,
+                  bool count_padded) {
+  const WindowAxis& width = layout.axes[2];
+  float* counts = c.workspace<float>(width.output);
+  for (int64_t o = 0; o < width.output; ++o) {
+    const WindowAxis::Range range = width.window(o);
+    counts[o] = static_cast<float>(count_padded ? range.padded : range.count);
+  }
+  run_rows(c, layout, pool_functions().average_row, x, y, counts, count_padded);
 }
 
 // Float32, channels last: position by position.
@@ -207,10 +222,7 @@ class MaxPool final : public Pool {
     int64_t* indices = nullptr;
     if (c.wants_output(1)) indices = c.output(1, DType::int64, layout.output).data<int64_t>();
     if (y.size() == 0) return;
-    if (x.dtype() == DType::float32 && indices == nullptr) {
-      const auto run = channels_last_ ? run_pixels : run_rows;
-      return run(c, layout, x.data<float>(), y.data<float>(), false, false);
-    }
+    if (indices == nullptr && run_vectors(c, layout, x, y)) return;
     visit(MaxTypes{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       run_typed<T>(c, layout, x.data<T>(), y.data<T>(), indices);
@@ -218,6 +230,19 @@ class MaxPool final : public Pool {
   }
 
  private:
+  // Whether there is a vector loop for it.
+  bool run_vectors(RunContext& c, const Layout& layout, const Tensor& x, Tensor& y) const {
+    if (x.dtype() == DType::float32 && channels_last_) {
+      run_pixels(c, layout, x.data<float>(), y.data<float>(), false, false);
+      return true;
+    }
+    if (channels_last_) return false;
+    return visit(Types<float, uint8_t, int8_t>{}, x.dtype(), [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      max_rows(c, layout, x.data<T>(), y.data<T>());
+    });
+  }
+
   template <class T>
   void run_typed(RunContext& c, const Layout& layout, const T* x, T* y, int64_t* indices) const {
     using U = Compute<T>;
@@ -272,8 +297,10 @@ class AveragePool final : public Pool {
     Tensor& y = c.output(0, x.dtype(), layout.output);
     if (y.size() == 0) return;
     if (x.dtype() == DType::float32) {
-      const auto run = channels_last_ ? run_pixels : run_rows;
-      return run(c, layout, x.data<float>(), y.data<float>(), true, count_padded_);
+      const auto* from = x.data<float>();
+      auto* to = y.data<float>();
+      if (channels_last_) return run_pixels(c, layout, from, to, true, count_padded_);
+      return average_rows(c, layout, from, to, count_padded_);
     }
     visit(Types<double, Float16, BFloat16>{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // Maximum and average of windows, float32, in vectors over output positions (channels first) or
-// over channels (channels last).
+// over channels (channels last); of bytes the maximum, channels first.
+#include <algorithm>
+#include <limits>
+
 #include "kernels/pool/pool_rows.h"
 #include "simd/vec.h"
 
@@ -40,7 +43,7 @@ BASCULE_INLINE F32 load_every(const float* p, int64_t step) {
 
 // First over the rows into the buffer, which has the padding too, then along the row.
 template <class Fold, int stride>
-void fold_row(const PoolRow& r) {
+void fold_row(const PoolRow<float>& r) {
   const int64_t size = pool_row_buffer(r);
   for_vectors(size,
               [&](int64_t i, int64_t count) { store(r.buffer + i, set(Fold::start), count); });
@@ -65,10 +68,53 @@ void fold_row(const PoolRow& r) {
 }
 
 template <class Fold>
-void fold_any_row(const PoolRow& r) {
+void fold_any_row(const PoolRow<float>& r) {
   if (r.stride == 1) return fold_row<Fold, 1>(r);
   if (r.stride == 2) return fold_row<Fold, 2>(r);
   fold_row<Fold, 0>(r);
+}
+
+// 16 bytes at a time suit the short rows of images.
+constexpr int64_t byte_lanes = 16;
+template <class T>
+struct ByteLanes {
+  typedef T Vector __attribute__((vector_size(byte_lanes)));
+};
+
+// The larger of `x` and the bytes at p.
+template <class T, class Vector = typename ByteLanes<T>::Vector>
+BASCULE_INLINE Vector max_with(Vector x, const T* p) {
+  Vector other;
+  __builtin_memcpy(&other, p, byte_lanes);
+  return x > other ? x : other;
+}
+
+// The same for the maximum of bytes: windows at all positions, in place, of which then every
+// `stride`th is taken.
+template <class T>
+void max_bytes(const PoolRow<T>& r) {
+  using Vector = typename ByteLanes<T>::Vector;
+  const Vector lowest = Vector{} + std::numeric_limits<T>::lowest();
+  std::fill_n(r.buffer, pool_row_buffer(r), std::numeric_limits<T>::lowest());
+  for (int64_t i = 0; i < r.rows[0]; ++i) {
+    for (int64_t j = 0; j < r.rows[1]; ++j) {
+      const T* row = r.x + i * r.steps[0] + j * r.steps[1];
+      T* folded = r.buffer + r.pad;
+      int64_t x = 0;
+      for (; x + byte_lanes <= r.input; x += byte_lanes) {
+        const Vector sum = max_with(max_with(lowest, folded + x), row + x);
+        __builtin_memcpy(folded + x, &sum, byte_lanes);
+      }
+      for (; x < r.input; ++x) folded[x] = std::max(folded[x], row[x]);
+    }
+  }
+  const int64_t positions = (r.output - 1) * r.stride + 1;
+  for (int64_t x = 0; x < positions; x += byte_lanes) {
+    Vector sum = lowest;
+    for (int64_t k = 0; k < r.kernel; ++k) sum = max_with(sum, r.buffer + x + k * r.dilation);
+    __builtin_memcpy(r.buffer + x, &sum, byte_lanes);
+  }
+  for (int64_t o = 0; o < r.output; ++o) r.y[o] = r.buffer[o * r.stride];
 }
 
 // `vectors` whole vectors of channels from channel `at` on.
@@ -111,7 +157,8 @@ void fold_pixel(const PoolPixel& p) {
 }  // namespace
 
 const PoolFunctions& pool_functions() {
-  static constexpr PoolFunctions functions = {fold_any_row<Max>, fold_any_row<Add>,
+  static constexpr PoolFunctions functions = {fold_any_row<Max>,      max_bytes<uint8_t>,
+                                              max_bytes<int8_t>,      fold_any_row<Add>,
                                               fold_pixel<Max, false>, fold_pixel<Add, true>};
   return functions;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the float32 pooling loops are given. Plain data, shared by code of every instruction set.
+// What the vector loops of pooling are given. Plain data, shared by code of every instruction set.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,10 @@
 namespace bascule {
 
 // One output row of one channel: channels-first layout.
+template <class T>
 struct PoolRow {
   // Rows of the input under the window: rows[0] * rows[1] of them, `steps` elements apart.
-  const float* x;
+  const T* x;
   int64_t rows[2];
   int64_t steps[2];
   // Along the row.
@@ -21,12 +22,13 @@ struct PoolRow {
   int64_t pad;
   const float* counts;  // what to divide by along the row, times row_count; null for a maximum
   float row_count;
-  float* y;
-  float* buffer;  // pool_row_buffer() elements
+  T* y;
+  T* buffer;  // pool_row_buffer() elements
 };
 
 // A whole row with its padding, and room for whole vectors behind the last window.
-constexpr int64_t pool_row_buffer(const PoolRow& row) {
+template <class T>
+constexpr int64_t pool_row_buffer(const PoolRow<T>& row) {
   const int64_t windows = (row.output + 15) * row.stride + (row.kernel - 1) * row.dilation + 1;
   const int64_t values = row.pad + row.input;
   return windows > values ? windows : values;
@@ -43,8 +45,10 @@ struct PoolPixel {
 };
 
 struct PoolFunctions {
-  void (*max_row)(const PoolRow& row);
-  void (*average_row)(const PoolRow& row);
+  void (*max_row)(const PoolRow<float>& row);
+  void (*max_row_u8)(const PoolRow<uint8_t>& row);
+  void (*max_row_s8)(const PoolRow<int8_t>& row);
+  void (*average_row)(const PoolRow<float>& row);
   void (*max_pixel)(const PoolPixel& pixel);
   void (*average_pixel)(const PoolPixel& pixel);
 };

@@ -34,7 +34,7 @@ BASCULE_INLINE I32 multiply_add(const Quad& a, const Quad& b, I32 sum) {
   return reinterpret_cast<I32>(
       _mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sum), a.bytes, b.bytes));
 }
-BASCULE_INLINE Quad load_quads(const int8_t* p) { return {_mm512_loadu_si512(p)}; }
+BASCULE_INLINE Quad as_quads(I32 v) { return {reinterpret_cast<__m512i>(v)}; }
 #else
 typedef int16_t I16 __attribute__((vector_size(vector_bytes)));
 typedef uint16_t U16All __attribute__((vector_size(vector_bytes)));
@@ -47,8 +47,8 @@ BASCULE_INLINE Quad broadcast_quad(int32_t quad) {
           reinterpret_cast<I16>(
               set_int(static_cast<int32_t>((static_cast<uint32_t>(quad) >> 8) & 0x00ff00ffu)))};
 }
-BASCULE_INLINE Quad load_quads(const int8_t* p) {
-  const I16 v = reinterpret_cast<I16>(load_int(p));
+BASCULE_INLINE Quad as_quads(I32 quads) {
+  const I16 v = reinterpret_cast<I16>(quads);
   return {reinterpret_cast<I16>(reinterpret_cast<U16All>(v) << 8) >> 8, v >> 8};
 }
 BASCULE_INLINE I32 multiply_pairs(I16 a, I16 b) {
@@ -70,6 +70,8 @@ BASCULE_INLINE I32 multiply_add(const Quad& a, const Quad& b, I32 sum) {
   return sum + multiply_pairs(a.even, b.even) + multiply_pairs(a.odd, b.odd);
 }
 #endif
+
+BASCULE_INLINE Quad load_quads(const int8_t* p) { return as_quads(load_int(p)); }
 
 template <int rows>
 void run_tile(const IntegerBlock& g) {
@@ -145,25 +147,39 @@ void correct_row(int32_t* c, int64_t n, const IntegerCorrection& r) {
   });
 }
 
+// The bytes of column i of four rows.
+BASCULE_INLINE I32 quads_at(const uint8_t* const* rows, int64_t i, int64_t count, uint8_t flip) {
+  const I32 word = load_narrow(rows[0] + i, count) | load_narrow(rows[1] + i, count) << 8 |
+                   load_narrow(rows[2] + i, count) << 16 | load_narrow(rows[3] + i, count) << 24;
+  return word ^ set_int(flip * 0x01010101);
+}
+
+BASCULE_INLINE void add_quads(int32_t* sums, I32 quads, int64_t count) {
+  const Quad ones = broadcast_quad(0x01010101);
+  store_narrow(sums, multiply_add(ones, as_quads(quads), load_narrow(sums, count)), count);
+}
+
 void interleave_rows(const uint8_t* const* rows, int64_t columns, uint8_t flip, int8_t* to,
                      int32_t* column_sums) {
-  const I32 flips = set_int(flip * 0x01010101);
-  const Quad ones = broadcast_quad(0x01010101);
   for (int64_t i = 0; i < panel_width; i += lanes) {
     if (i >= columns) {
       store_int(to + 4 * i, I32{});
       continue;
     }
     const int64_t count = columns - i;
-    const I32 word =
-        (load_narrow(rows[0] + i, count) | load_narrow(rows[1] + i, count) << 8 |
-         load_narrow(rows[2] + i, count) << 16 | load_narrow(rows[3] + i, count) << 24) ^
-        flips;
-    store_int(to + 4 * i, word);
-    store_narrow(column_sums + i,
-                 multiply_add(ones, load_quads(to + 4 * i), load_narrow(column_sums + i, count)),
-                 count);
+    const I32 quads = quads_at(rows, i, count, flip);
+    store_int(to + 4 * i, quads);
+    add_quads(column_sums + i, quads, count);
   }
+}
+
+void interleave_line(const uint8_t* const* rows, int64_t n, uint8_t flip, int8_t* to,
+                     int32_t* column_sums) {
+  for_vectors(n, [&](int64_t i, int64_t count) {
+    const I32 quads = quads_at(rows, i, count, flip);
+    __builtin_memcpy(to + 4 * i, &quads, static_cast<size_t>(4 * count));
+    add_quads(column_sums + i, quads, count);
+  });
 }
 
 int32_t copy_row(const uint8_t* from, int64_t n, int64_t padded, uint8_t flip, uint8_t* to) {
@@ -188,7 +204,8 @@ int32_t copy_row(const uint8_t* from, int64_t n, int64_t padded, uint8_t flip, u
 
 const IntegerGemmFunctions& integer_gemm_functions() {
   static constexpr IntegerGemmFunctions functions = {panel_width, tile_rows,       multiply_block,
-                                                     correct_row, interleave_rows, copy_row};
+                                                     correct_row, interleave_rows, interleave_line,
+                                                     copy_row};
   return functions;
 }
 

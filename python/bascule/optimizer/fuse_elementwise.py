@@ -12,6 +12,24 @@ After:
             (float[2,3] operand, float[3] operand_1, float[2,3] operand_2) => (float[2,3] t)
             { s = Add(operand, operand_1) t = Mul(s, operand_2) }>(a, c, b)
     }
+Before:
+    g (uint8[2,3] a, uint8[2,3] b) => (uint8[2,3] y) <float s = {0.5}, uint8 z = {7}> {
+        f = DequantizeLinear(a, s, z)
+        g = DequantizeLinear(b, s, z)
+        h = Add(f, g)
+        y = QuantizeLinear(h, s, z)
+    }
+After:
+    g (uint8[2,3] a, uint8[2,3] b) => (uint8[2,3] y) {
+        y = bascule.Elementwise<body = body
+            (uint8[2,3] operand, uint8[2,3] operand_2) => (uint8[2,3] t)
+            <float s = {0.5}, uint8 z = {7}> {
+                f = DequantizeLinear(operand, s, z)
+                g = DequantizeLinear(operand_2, s, z)
+                h = Add(f, g)
+                t = QuantizeLinear(h, s, z)
+            }>(a, b)
+    }
 Keeps:
     g (float[2,3] a, float[2,1] b) => (float[2,3] y) { s = Exp(b) y = Mul(a, s) }
 """
@@ -25,6 +43,7 @@ from bascule.optimizer.context import Context
 from bascule.optimizer.dims import same_shape
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.pattern import constant_of
+from bascule.optimizer.quantization import BYTES
 from bascule.optimizer.rewrite import Builder, replace
 
 # fmt: off
@@ -41,6 +60,8 @@ BROADCASTING = frozenset((
     "Min", "Mul", "Or", "Pow", "PRelu", "Sub", "Where", "Xor",
 ))
 # fmt: on
+
+_OF_BYTES = frozenset(("DequantizeLinear", "QuantizeLinear"))
 
 _DTYPES = {DataType.BFLOAT16} | {d for d in DataType if d.bits >= 8 and d.numpy.kind in "fbiu"}
 
@@ -71,10 +92,28 @@ def _fuse_in(graph: Graph) -> int:
 
 
 def _is_elementwise(node: Node) -> bool:
-    if not node.is_op(*UNARY, *BROADCASTING) or len(node.outputs) != 1:
+    if not node.is_op(*UNARY, *BROADCASTING, *_OF_BYTES) or len(node.outputs) != 1:
+        return False
+    if node.op_type in _OF_BYTES and not _has_one_scale(node):
         return False
     values = [value for value in node.inputs if value is not None]
     return all(value.dtype in _DTYPES for value in (*values, node.output))
+
+
+def _has_one_scale(node: Node) -> bool:
+    """True for float32 numbers to bytes or back, with one scale and one zero point for all."""
+    numbers, integers = node.input(0), node.output
+    if node.is_op("DequantizeLinear"):
+        numbers, integers = integers, numbers
+    parameters = [constant_of(value) for value in node.inputs[1:]]
+    return (
+        numbers is not None
+        and integers is not None
+        and (numbers.dtype, integers.dtype in BYTES) == (DataType.FLOAT, True)
+        and len(parameters) == 2
+        and all(constant is not None and constant.shape == () for constant in parameters)
+        and not any(node.attribute(name) for name in ("block_size", "output_dtype", "precision"))
+    )
 
 
 def _is_float(node: Node) -> bool:
@@ -117,7 +156,7 @@ def _is_after(reader: Node, last: Node, position: dict[Node, int]) -> bool:
 
 def _has_shape_of(producer: Node, reader: Node) -> bool:
     """True when the result of `reader` certainly has the shape of what it reads here."""
-    if reader.op_type in UNARY:
+    if reader.op_type in UNARY or reader.op_type in _OF_BYTES:
         return reader.input(0) is producer.output
     return same_shape(producer.output.shape, reader.output.shape)
 

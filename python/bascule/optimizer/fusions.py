@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+from bascule.optimizer.eliminate_quantized_relu import eliminate_quantized_relu
+from bascule.optimizer.eliminate_requantization import (
+    eliminate_concat_requantization,
+    eliminate_quantize,
+    eliminate_requantization,
+)
 from bascule.optimizer.fuse_activation import fuse_activation
 from bascule.optimizer.fuse_attention import fuse_attention, fuse_attention_groups
 from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
@@ -34,6 +40,9 @@ from bascule.optimizer.fuse_matmul_transpose import (
     fuse_matmul_transpose_right,
 )
 from bascule.optimizer.fuse_mish import fuse_mish
+from bascule.optimizer.fuse_quantized_convolution import fuse_quantized_convolution
+from bascule.optimizer.fuse_quantized_gemm import fuse_integer_gemm, fuse_quantized_gemm
+from bascule.optimizer.fuse_quantized_matmul import fuse_integer_matmul, fuse_quantized_matmul
 from bascule.optimizer.fuse_residual_add import fuse_residual_add
 from bascule.optimizer.fuse_rms_normalization import (
     fuse_rms_normalization,
@@ -46,6 +55,19 @@ from bascule.optimizer.fuse_rotary_embedding import (
 )
 from bascule.optimizer.fuse_skip_layer_normalization import fuse_skip_layer_normalization
 from bascule.optimizer.fuse_swish import fuse_swish, fuse_swish_alpha
+
+QUANTIZED = (
+    eliminate_quantize,
+    eliminate_requantization,
+    eliminate_concat_requantization,
+    eliminate_quantized_relu,
+    fuse_quantized_convolution,
+    fuse_quantized_matmul,
+    fuse_integer_matmul,
+    fuse_quantized_gemm,
+    fuse_integer_gemm,
+)
+"""Dequantized operands become integers, as far as what is computed has a form for them."""
 
 FORMULAS = (
     fuse_gelu,

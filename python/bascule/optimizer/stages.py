@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
-from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS
+from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
 from bascule.optimizer.simplify_transpose import simplify_transpose
 
 SIMPLIFY = Stage("simplify", Level.BASIC, SIMPLIFICATIONS)
+FUSE_QUANTIZED = Stage("fuse_quantized", Level.EXTENDED, (*QUANTIZED, *SIMPLIFICATIONS))
 FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, (*FORMULAS, *SIMPLIFICATIONS))
 FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, (*PRODUCTS, *SIMPLIFICATIONS))
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
@@ -25,6 +26,7 @@ FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,)
 
 STAGES = (
     SIMPLIFY,
+    FUSE_QUANTIZED,
     FUSE_FORMULAS,
     FUSE_PRODUCTS,
     FUSE_EPILOGUES,

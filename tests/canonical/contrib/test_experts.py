@@ -56,12 +56,13 @@ def reference(attributes: dict[str, Any]) -> Any:
         b2: Any,
         w3: Any = None,
         b3: Any = None,
+        weights: Any = None,
     ) -> Array:
-        tokens = x.reshape(-1, WIDTH)
+        tokens = x.reshape(-1, x.shape[-1])
         y = np.zeros(tokens.shape)
-        for token, score, result in zip(tokens, scores, y):
+        for index, (token, score, result) in enumerate(zip(tokens, scores, y)):
             shares = np.exp(score - score.max())
-            shares /= shares.sum()
+            shares = shares / shares.sum() if weights is None else weights[index]
             best = np.argsort(-score, kind="stable")[: attributes["k"]]
             scale = shares[best].sum() if attributes.get("normalize_routing_weights") else 1.0
             for e in best:

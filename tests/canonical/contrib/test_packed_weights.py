@@ -12,7 +12,7 @@ import pytest
 from bascule.errors import InvalidGraph
 from tests.kernels.test_matmul_nbits import Case, pack
 
-from .comparison import Array, model_of, normal, session
+from .comparison import Array, check, model_of, normal, session
 
 
 def run(op_type: str, inputs: list[Array | None], attributes: dict[str, Any]) -> Array:
@@ -84,3 +84,53 @@ def test_gather_out_of_range() -> None:
     y = run("GatherBlockQuantized", [data, at, scales, None], attributes)
     np.testing.assert_array_equal(y[[0, 3]], np.tile(data[1].astype(float) - 128, (2, 1)))
     np.testing.assert_array_equal(y[1:3], np.zeros((2, 32)))
+
+
+MEANINGS = np.array(
+    [
+        [sign * size / 12 for sign in (1, -1) for size in (0, 0.0625, 8, 12, 4, 6, 2, 3)],
+        [
+            *(-1.0, -0.6961928, -0.52507305, -0.3949175, -0.28444138, -0.18477343, -0.09105004, 0),
+            *(0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1),
+        ],
+    ]
+)
+
+
+@pytest.mark.parametrize("quant_type", [0, 1])
+@pytest.mark.parametrize(
+    "n, k, block_size, transposed",
+    [(40, 96, 32, 1), (3, 48, 16, 1), (6, 24, 16, 1), (5, 7, 32, 1), (5, 8, 16, 0), (1, 1, 16, 1)],
+)
+def test_matmul_bnb4(n: int, k: int, block_size: int, transposed: int, quant_type: int) -> None:
+    rng = np.random.default_rng([n, k])
+    patterns = rng.integers(0, 16, n * k + n * k % 2).astype(np.uint8)
+    absmax = rng.uniform(0.5, 2, -(-n * k // block_size)).astype(np.float32)
+
+    def reference(a: Array, b: Array, factors: Array) -> Array:
+        weights = MEANINGS[quant_type][patterns[: n * k]] * np.repeat(factors, block_size)[: n * k]
+        weights = weights.reshape(n, k)
+        return a @ (weights.T if transposed else weights)
+
+    inputs = [normal(2, 3, k if transposed else n), patterns[::2] << 4 | patterns[1::2], absmax]
+    attributes = {"K": k, "N": n, "block_size": block_size, "quant_type": quant_type}
+    attributes["transB"] = transposed
+    for constants in ([1, 2], []):
+        # The other runtime's kernel transposes the weights in any case.
+        check(
+            "MatMulBnb4",
+            reference,
+            inputs,
+            attributes,
+            constants=constants,
+            elsewhere=bool(transposed),
+        )
+
+
+def test_matmul_bnb4_refuses() -> None:
+    inputs = [normal(2, 16), np.zeros(8, np.uint8), np.ones(1, np.float32)]
+    attributes = {"K": 16, "N": 1, "block_size": 16, "quant_type": 2}
+    with pytest.raises(InvalidGraph, match="'quant_type' is 2"):
+        run("MatMulBnb4", inputs, attributes)
+    with pytest.raises(InvalidGraph, match="block_size is 24"):
+        run("MatMulBnb4", inputs, {**attributes, "quant_type": 1, "block_size": 24})

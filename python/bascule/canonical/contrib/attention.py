@@ -38,24 +38,39 @@ def attention(
         raise build.invalid(
             "attribute 'past_present_share_buffer' needs input past_sequence_length"
         )
-    query, key, value = project(build, input, weights, bias, num_heads, qkv_hidden_sizes)
-    state = None
-    if past is not None:
-        keys, values = (build.op("Gather", past, build.int_scalar(i), axis=0) for i in range(2))
-        state = Past(keys, values, past_sequence_length if past_present_share_buffer else None)
-    if do_rotary:
-        query, key = _rotated(build, (query, key), num_heads, rotary_embedding_dim, state)
-    attended = attend_over_past(
+    return attend_projected(
         build,
-        query,
-        key,
-        value,
+        project(build, input, weights, bias, num_heads, qkv_hidden_sizes),
         num_heads,
         Masking(mask_index, mask_filter_value, attention_bias, bool(unidirectional)),
-        state,
-        None,
+        stacked_past(build, past, past_sequence_length if past_present_share_buffer else None),
         scale,
+        rotary_embedding_dim if do_rotary else None,
     )
+
+
+def stacked_past(build: ContribBuilder, past: Value | None, length: Value | None) -> Past | None:
+    """Keys and values that lie behind each other in one tensor."""
+    if past is None:
+        return None
+    keys, values = (build.op("Gather", past, build.int_scalar(i), axis=0) for i in range(2))
+    return Past(keys, values, length)
+
+
+def attend_projected(
+    build: ContribBuilder,
+    projected: list[Value],
+    num_heads: int,
+    masking: Masking,
+    past: Past | None,
+    scale: float,
+    rotary_size: int | None,
+) -> Outputs:
+    """The result and the keys and values so far; a `rotary_size` of 0 turns whole heads."""
+    query, key, value = projected
+    if rotary_size is not None:
+        query, key = _rotated(build, (query, key), num_heads, rotary_size, past)
+    attended = attend_over_past(build, query, key, value, num_heads, masking, past, None, scale)
     if attended.present_key is None or attended.present_value is None:
         return attended.y
     presents = (attended.present_key, attended.present_value)
@@ -72,6 +87,15 @@ def project(
     sizes: list[int] | None,
 ) -> list[Value]:
     """Query, key and value, of the same size unless `sizes` says otherwise."""
+    check_projection(build, weights, num_heads, sizes)
+    packed = build.plus(build.op("MatMul", input, weights), bias)
+    return split_projection(build, packed, sizes)
+
+
+def check_projection(
+    build: ContribBuilder, weights: Value, num_heads: int, sizes: list[int] | None = None
+) -> None:
+    """Refuse sizes of query, key and value that are not those of the weights or the heads."""
     columns = build.known_dim(weights, 1)
     if sizes is not None and (len(sizes) != 3 or sizes[0] != sizes[1]):
         raise build.invalid(
@@ -82,7 +106,12 @@ def project(
         raise build.invalid(f"{columns} columns of the weights are not those of Q, K and V")
     if num_heads < 1 or any(size < 1 or size % num_heads for size in sizes or ()):
         raise build.invalid(f"num_heads ({num_heads}) does not divide {sizes}")
-    packed = build.plus(build.op("MatMul", input, weights), bias)
+
+
+def split_projection(
+    build: ContribBuilder, packed: Value, sizes: list[int] | None = None
+) -> list[Value]:
+    """What `project` gives, of the three side by side."""
     if sizes is None:
         return build.ops("Split", packed, outputs=3, axis=-1, num_outputs=3)
     return build.ops("Split", packed, build.ints(*sizes), outputs=3, axis=-1)

@@ -26,7 +26,6 @@ def embed_layer_normalization(
     epsilon: float = 1e-12,
     mask_index_type: int | None = None,
 ) -> Outputs:
-    """The mask index is how many words of each sample are marked by 1; without a mask it is 0."""
     if position_ids is None:
         length = build.dim(input_ids, 1)
         positions = build.op("Slice", position_embedding, build.ints(0), length, build.ints(0))
@@ -38,11 +37,16 @@ def embed_layer_normalization(
             raise build.invalid("input 'segment_ids' needs input 'segment_embedding'")
         total = build.op("Add", total, build.op("Gather", segment_embedding, segment_ids, axis=0))
     y = build.op("LayerNormalization", total, gamma, beta, axis=-1, epsilon=epsilon)
-    count = _marked(build, mask, input_ids) if build.wants(1) else None
-    return y, count, total
+    return y, marked_words(build, mask, input_ids), total
 
 
-def _marked(build: ContribBuilder, mask: Value | None, ids: Value) -> Value:
+def marked_words(build: ContribBuilder, mask: Value | None, ids: Value) -> Value | None:
+    """Output 1, if it is wanted: how many words of each sample the mask marks by 1.
+
+    Without a mask that is 0.
+    """
+    if not build.wants(1):
+        return None
     if mask is None:
         return build.op("Expand", build.constant(np.array(0, dtype=np.int32)), build.dim(ids, 0))
     ones = build.op("Equal", mask, build.like(1, build.typed(mask)))

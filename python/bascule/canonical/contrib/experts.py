@@ -16,7 +16,7 @@ _PLAIN = ("relu", "relu2", "gelu", "silu", "identity")
 
 
 @dataclass
-class _Activation:
+class Activation:
     name: str
     alpha: float
     beta: float
@@ -27,11 +27,27 @@ class _Activation:
 
 
 @dataclass
-class _Layer:
+class Layer:
     """Weights ``[experts, columns, rows]`` and biases ``[experts, columns]``."""
 
     weights: Value
     bias: Value | None
+
+    def of_expert(self, build: Builder, expert: Value, x: Value) -> Value:
+        """The weights of one expert, ``[columns, rows]``, of the type of `x`."""
+        return build.op("Gather", self.weights, expert, axis=0)
+
+
+@dataclass
+class Router:
+    """How many experts see a token, by the `scores` of all, ``[tokens, experts]``."""
+
+    scores: Value
+    count: int
+    normalize: bool
+    sparse_mixer: bool
+    weights: Value | None = None
+    """What the chosen ones weigh, if not their share by the softmax of the scores."""
 
 
 @operator("MoE")
@@ -56,20 +72,10 @@ def mixture_of_experts(
     swiglu_limit_after_activation: int = 0,
     use_sparse_mixer: int = 0,
 ) -> Outputs:
-    if use_sparse_mixer:
-        raise build.not_supported("attribute 'use_sparse_mixer'")
-    if activation_type not in (*_PLAIN, *_GATED):
-        raise build.invalid(f"attribute 'activation_type' is '{activation_type}'")
-    if k < 1:
-        raise build.invalid(f"attribute 'k' is {k}, expected a positive number")
-    if swiglu_fusion not in (0, 1, 2):
-        raise build.invalid(f"attribute 'swiglu_fusion' is {swiglu_fusion}, expected 0, 1 or 2")
     gate = None
     if fc3_experts_weights is not None:
-        gate = _Layer(fc3_experts_weights, fc3_experts_bias)
-    if activation_type in _GATED and (gate is None) != (swiglu_fusion > 0):
-        raise build.invalid("a gated activation needs either fc3 or an fc1 of both halves")
-    activation = _Activation(
+        gate = Layer(fc3_experts_weights, fc3_experts_bias)
+    activation = Activation(
         activation_type,
         activation_alpha,
         activation_beta,
@@ -77,25 +83,60 @@ def mixture_of_experts(
         swiglu_fusion,
         bool(swiglu_limit_after_activation),
     )
+    layers = (Layer(fc1_experts_weights, fc1_experts_bias), gate)
+    last = Layer(fc2_experts_weights, fc2_experts_bias)
+    router = Router(router_probs, k, bool(normalize_routing_weights), bool(use_sparse_mixer))
+    return mix(build, input, router, layers, last, activation)
+
+
+def mix(
+    build: ContribBuilder,
+    input: Value,
+    router: Router,
+    layers: tuple[Layer, Layer | None],
+    last: Layer,
+    activation: Activation,
+) -> Value:
+    """What the experts of each token make of it, by the weights of the router.
+
+    `layers` are the first and, if there is one, its gate.
+    """
+    _check(build, router, activation, layers[1])
     shape, width = build.op("Shape", input), build.dim(input, -1)
     rows = build.op("Concat", build.ints(-1), width, axis=0)
     tokens = build.op("Reshape", input, rows)
-    weights, chosen = _routes(build, router_probs, k, bool(normalize_routing_weights))
+    weights, chosen = _routes(build, router)
     weights = build.op("CastLike", weights, input)
-    layers = (_Layer(fc1_experts_weights, fc1_experts_bias), gate)
-    last = _Layer(fc2_experts_weights, fc2_experts_bias)
     body = _of_one_expert(build, tokens, weights, chosen, layers, last, activation)
     none = build.op("Mul", tokens, build.like(0.0, build.typed(input)))
-    count = build.as_scalar(build.dim(fc1_experts_weights, 0))
+    count = build.as_scalar(build.dim(layers[0].weights, 0))
     return build.op("Reshape", build.op("Loop", count, None, none, body=body), shape, allowzero=1)
 
 
-def _routes(build: ContribBuilder, scores: Value, k: int, normalize: bool) -> tuple[Value, Value]:
+def _check(
+    build: ContribBuilder, router: Router, activation: Activation, gate: Layer | None
+) -> None:
+    if router.sparse_mixer:
+        raise build.not_supported("attribute 'use_sparse_mixer'")
+    if activation.name not in (*_PLAIN, *_GATED):
+        raise build.invalid(f"attribute 'activation_type' is '{activation.name}'")
+    if router.count < 1:
+        raise build.invalid(f"attribute 'k' is {router.count}, expected a positive number")
+    if activation.fusion not in (0, 1, 2):
+        raise build.invalid(f"attribute 'swiglu_fusion' is {activation.fusion}, expected 0, 1 or 2")
+    if activation.name in _GATED and (gate is None) != (activation.fusion > 0):
+        raise build.invalid("a gated activation needs either fc3 or an fc1 of both halves")
+
+
+def _routes(build: ContribBuilder, router: Router) -> tuple[Value, Value]:
     """The weights of the experts of each token, and which these are."""
-    wide = build.op("Cast", scores, to=int(DataType.FLOAT))
+    wide = build.op("Cast", router.scores, to=int(DataType.FLOAT))
     shares = build.op("Softmax", wide, axis=-1)
-    weights, chosen = build.ops("TopK", shares, build.ints(k), outputs=2)
-    if normalize:
+    weights, chosen = build.ops("TopK", shares, build.ints(router.count), outputs=2)
+    if router.weights is not None:
+        given = build.op("Cast", router.weights, to=int(DataType.FLOAT))
+        weights = build.op("GatherElements", given, chosen, axis=-1)
+    if router.normalize:
         total = build.op("ReduceSum", weights, build.ints(-1), keepdims=1)
         weights = build.op("Div", weights, total)
     return weights, chosen
@@ -106,9 +147,9 @@ def _of_one_expert(
     tokens: Value,
     weights: Value,
     chosen: Value,
-    layers: tuple[_Layer, _Layer | None],
-    last: _Layer,
-    activation: _Activation,
+    layers: tuple[Layer, Layer | None],
+    last: Layer,
+    activation: Activation,
 ) -> Graph:
     """The body of the loop: what one expert adds for its tokens; without any, it rests."""
     body = Graph("expert")
@@ -147,13 +188,13 @@ def _of_one_expert(
     return body
 
 
-def _apply(build: Builder, x: Value, layer: _Layer, expert: Value) -> Value:
-    weights = build.op("Gather", layer.weights, expert, axis=0)
+def _apply(build: Builder, x: Value, layer: Layer, expert: Value) -> Value:
+    weights = layer.of_expert(build, expert, x)
     bias = None if layer.bias is None else build.op("Gather", layer.bias, expert, axis=0)
     return build.op("Gemm", x, weights, bias, transB=1)
 
 
-def _activated(build: Builder, x: Value, gate: Value | None, activation: _Activation) -> Value:
+def _activated(build: Builder, x: Value, gate: Value | None, activation: Activation) -> Value:
     if activation.name in _GATED:
         return _gated(build, x, gate, activation)
     y = x
@@ -168,7 +209,7 @@ def _activated(build: Builder, x: Value, gate: Value | None, activation: _Activa
     return y if gate is None else build.op("Mul", y, gate)
 
 
-def _gated(build: Builder, x: Value, other: Value | None, activation: _Activation) -> Value:
+def _gated(build: Builder, x: Value, other: Value | None, activation: Activation) -> Value:
     """One half, activated, times the other."""
     if other is not None:
         gate, linear = x, other

@@ -42,6 +42,7 @@ _KINDS: dict[str, tuple[type, type, str]] = {
     "Graph": (Graph, Graph, "a graph"),
     "list[int]": (list, int, "a list of integers"),
     "list[float]": (list, float, "a list of floats"),
+    "list[str]": (list, str, "a list of strings"),
 }
 """The type of an attribute by its annotation, that of its elements, and both in words."""
 
@@ -51,6 +52,7 @@ _ANNOTATIONS = {
     onnx.defs.OpSchema.AttrType.STRING: "str",
     onnx.defs.OpSchema.AttrType.INTS: "list[int]",
     onnx.defs.OpSchema.AttrType.FLOATS: "list[float]",
+    onnx.defs.OpSchema.AttrType.STRINGS: "list[str]",
 }
 _OPTIONAL = " | None"
 

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from bascule.canonical.builder import Builder
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
@@ -32,12 +35,83 @@ def matmul_nbits(
     if weight_prepacked:
         raise build.not_supported("weights in the layout of another provider")
     inputs = (A, B, scales, zero_points, g_idx, bias)
-    (y,) = build.fused("MatMulNBits", *inputs, K=K, N=N, block_size=block_size, bits=bits)
+    return _product(build, *inputs, K=K, N=N, block_size=block_size, bits=bits)
+
+
+def _product(
+    build: ContribBuilder, A: Value, *inputs: Value | None, N: int, **attributes: Any
+) -> Value:
+    (y,) = build.fused("MatMulNBits", A, *inputs, N=N, **attributes)
     known = build.typed(A).type
     if isinstance(known, TensorType):
         shape = None if known.shape is None else (*known.shape[:-1], N)
         build.give_type(y, TensorType(known.dtype, shape))
     return y
+
+
+_FP4_SIZES = (0.0, 1 / 192, 2 / 3, 1.0, 1 / 3, 1 / 2, 1 / 6, 1 / 4)
+_NF4 = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+)
+_MEANINGS = ((*_FP4_SIZES, *(-each for each in _FP4_SIZES)), _NF4)
+"""What the patterns of 4 bits stand for, by `quant_type`: FP4 or NF4."""
+
+
+@operator("MatMulBnb4")
+def matmul_bnb4(
+    build: ContribBuilder,
+    A: Value,
+    B: Value,
+    absmax: Value,
+    *,
+    K: int,
+    N: int,
+    block_size: int,
+    quant_type: int,
+    training_mode: int = 0,
+    transB: int = 1,
+) -> Outputs:
+    """Of two weights in a byte the first is in the upper bits; rows are not padded to blocks."""
+    if quant_type not in (0, 1):
+        raise build.invalid(f"attribute 'quant_type' is {quant_type}, expected 0 or 1")
+    if K < 1 or N < 1 or block_size < 16 or block_size & (block_size - 1):
+        raise build.invalid(
+            f"K is {K}, N is {N} and block_size is {block_size}, expected positive sizes and a "
+            "power of 2 from 16 up"
+        )
+    four = build.constant(np.array(4, np.uint8))
+    upper, lower = (build.op("BitShift", B, four, direction=to) for to in ("RIGHT", "LEFT"))
+    in_order = build.op("BitwiseOr", upper, lower)
+    if transB and K % block_size == 0:
+        blocks = K // block_size
+        return _product(
+            build,
+            A,
+            build.op("Reshape", in_order, build.ints(N, blocks, block_size // 2)),
+            build.op("Reshape", absmax, build.ints(N, blocks)),
+            K=K,
+            N=N,
+            block_size=block_size,
+            bits=4,
+            values=list(_MEANINGS[quant_type]),
+        )
+    table = build.like(np.array(_MEANINGS[quant_type]), build.typed(absmax))
+    index = build.op("Cast", unpacked(build, in_order, 4), to=int(DataType.INT32))
+    weights = build.op("Gather", table, index, axis=0)
+    count = N * K
+    whole = -(-count // block_size) * block_size
+    missing = build.ints(0, whole - (count + 1) // 2 * 2)
+    rows = build.op("Reshape", build.op("Pad", weights, missing), build.ints(-1, block_size))
+    rows = build.op("Mul", rows, build.op("Unsqueeze", absmax, build.ints(1)))
+    flat = build.op("Reshape", rows, build.ints(-1))
+    flat = build.op("Slice", flat, build.ints(0), build.ints(count), build.ints(0))
+    matrix = build.op("Reshape", flat, build.ints(N, K))
+    if transB:
+        matrix = build.op("Transpose", matrix, perm=[1, 0])
+    return build.op("MatMul", A, matrix)
 
 
 _GATHERED_AS = {DataType.INT4: DataType.INT8, DataType.UINT4: DataType.UINT8}
@@ -81,10 +155,10 @@ def gather_block_quantized(
     parts, factors = rows(data), rows(scales)
     zeros = None if zero_points is None else rows(zero_points)
     if packed and bits < 8:
-        parts = _unpacked(build, parts, bits)
+        parts = unpacked(build, parts, bits)
         if zeros is not None:
             ends = build.dim(factors, -1)
-            zeros = _unpacked(build, zeros, bits)
+            zeros = unpacked(build, zeros, bits)
             zeros = build.op("Slice", zeros, build.ints(0), ends, build.ints(-1))
     if packed and zeros is None:
         middle = build.constant(np.array(1 << (bits - 1), np.uint8))
@@ -97,7 +171,7 @@ def gather_block_quantized(
     return build.op("Where", known, numbers, build.like(0, scales))
 
 
-def _unpacked(build: ContribBuilder, x: Value, bits: int) -> Value:
+def unpacked(build: Builder, x: Value, bits: int) -> Value:
     """The numbers of `bits` bits in the bytes of the last axis, the lowest first."""
     mask = build.constant(np.array((1 << bits) - 1, np.uint8))
     pieces = []

@@ -22,17 +22,17 @@ from bascule.ir.graph import Node, Value
 def matmul_integer_to_float(node: Node, build: Builder) -> None:
     check(node, build, 0, 1, 2, 3, most=7)
     a, b, a_scale, b_scale = (required(node, build, index) for index in range(4))
-    sums = build.op("MatMulInteger", a, b, *_zeros(build, node.input(4), node.input(5)))
+    sums = build.op("MatMulInteger", a, b, *zero_points(build, node.input(4), node.input(5)))
     bias = node.input(6)
     if a_scale.dtype is not DataType.FLOAT16:
         _become_scaled(build, sums, build.op("Mul", a_scale, b_scale), bias)
         return
     # The sums are beyond the range of float16 more often than not.
     wide = build.op("Mul", *(build.cast(each, DataType.FLOAT) for each in (a_scale, b_scale)))
-    scaled = _scaled(build, sums, wide)
+    real = scaled(build, sums, wide)
     if bias is not None:
-        scaled = build.op("Add", scaled, build.cast(bias, DataType.FLOAT))
-    build.become("Cast", scaled, to=int(DataType.FLOAT16))
+        real = build.op("Add", real, build.cast(bias, DataType.FLOAT))
+    build.become("Cast", real, to=int(DataType.FLOAT16))
 
 
 @rewrite("DynamicQuantizeMatMul", until=0, domain=CONTRIB_DOMAIN)
@@ -40,7 +40,7 @@ def dynamic_quantize_matmul(node: Node, build: Builder) -> None:
     check(node, build, 0, 1, 2, most=5)
     a, b, b_scale = (required(node, build, index) for index in range(3))
     quantized, a_scale, a_zero = dynamically_quantized(build, a)
-    sums = build.op("MatMulInteger", quantized, b, *_zeros(build, a_zero, node.input(3)))
+    sums = build.op("MatMulInteger", quantized, b, *zero_points(build, a_zero, node.input(3)))
     _become_scaled(build, sums, build.op("Mul", a_scale, b_scale), node.input(4))
 
 
@@ -52,7 +52,7 @@ def dynamically_quantized(build: Builder, x: Value) -> tuple[Value, Value, Value
     return y, scale, zero
 
 
-def _zeros(build: Builder, *zeros: Value | None) -> list[Value | None]:
+def zero_points(build: Builder, *zeros: Value | None) -> list[Value | None]:
     """Zero points as MatMulInteger wants them: a vector of one element would be one row's."""
     return [
         scalar(zero, build) if zero is not None and zero.static_shape == (1,) else zero
@@ -61,14 +61,14 @@ def _zeros(build: Builder, *zeros: Value | None) -> list[Value | None]:
 
 
 def _become_scaled(build: Builder, sums: Value, scale: Value, bias: Value | None) -> None:
-    scaled = _scaled(build, sums, scale)
+    real = scaled(build, sums, scale)
     if bias is None:
-        build.become("Identity", scaled)
+        build.become("Identity", real)
     else:
-        build.become("Add", scaled, bias)
+        build.become("Add", real, bias)
 
 
-def _scaled(build: Builder, sums: Value, scale: Value) -> Value:
+def scaled(build: Builder, sums: Value, scale: Value) -> Value:
     """int32 sums as floats of the type of `scale`, times it."""
     return build.op("Mul", build.op("CastLike", sums, scale), scale)
 
@@ -86,7 +86,7 @@ def gemm(node: Node, build: Builder) -> None:
         a = build.op("Transpose", a, perm=[1, 0])
     if integer(node, build, "transB", 0):
         b = build.op("Transpose", b, perm=[1, 0])
-    sums = build.op("MatMulInteger", a, b, *_zeros(build, a_zero, b_zero))
+    sums = build.op("MatMulInteger", a, b, *zero_points(build, a_zero, b_zero))
     if c is not None:
         sums = build.op("Add", sums, c)
     scale = build.op("Mul", a_scale, b_scale)
@@ -95,12 +95,12 @@ def gemm(node: Node, build: Builder) -> None:
         scale = build.op("Mul", scale, build.like(alpha, scale))
     if y_scale is not None:
         scale = build.op("Div", scale, y_scale)
-    scaled = _scaled(build, sums, scale)
+    real = scaled(build, sums, scale)
     if y_zero is None:
-        build.become("Identity", scaled)
+        build.become("Identity", real)
         return
     one = build.like(1, scale)
-    build.become("QuantizeLinear", scaled, one, scalar(y_zero, build))
+    build.become("QuantizeLinear", real, one, scalar(y_zero, build))
 
 
 @rewrite("MatMulInteger16", until=0, domain=CONTRIB_DOMAIN)
