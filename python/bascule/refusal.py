@@ -84,10 +84,10 @@ def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
 def without_kernel(model: Model, providers: Sequence[Provider]) -> list[Refused]:
     """The nodes that no provider takes, but for those that were set aside.
 
-    Nodes are left out whose inputs have no types because of others that cannot run.
+    Nodes of known operators are left out whose inputs have no types because of such others.
     """
     found = list(_without_kernel(model.graph, providers))
-    causes = [(node, reason) for node, reason in found if _has_types(node)]
+    causes = [(node, reason) for node, reason in found if _is_cause(node)]
     return [
         Refused(node, node.op_type, node.domain, model.opset_imports.get(node.domain), reason)
         for node, reason in causes or found
@@ -95,7 +95,10 @@ def without_kernel(model: Model, providers: Sequence[Provider]) -> list[Refused]
     ]
 
 
-def _has_types(node: Node) -> bool:
+def _is_cause(node: Node) -> bool:
+    """Whether it is for the node itself, or for its types, that it cannot run."""
+    if node.domain in check.UNCHECKED_DOMAINS:
+        return True
     return all(value is None or value.type is not None for value in node.inputs)
 
 
