@@ -67,6 +67,9 @@ def test_long_names_in_messages(length: int) -> None:
         {"kernel_shape": [3, 3], "pads": [1] * 40},
         {"kernel_shape": [3, 3], "pads": [-9, 0, 0, 0]},
         {"kernel_shape": [2**62, 2**62]},
+        {"strides": [2**62, 2**62], "kernel_shape": [3, 3]},
+        {"dilations": [2**62, 2**62], "kernel_shape": [3, 3]},
+        {"pads": [2**62] * 4, "kernel_shape": [3, 3]},
     ],
     ids=str,
 )
@@ -89,6 +92,23 @@ def test_windows_of_another_rank(
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     with pytest.raises((errors.Fail, errors.InvalidArgument), match="window"):
         run(proto, x=X)
+
+
+def test_strides_far_beyond_the_output() -> None:
+    """No time is spent on places that nothing falls on."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 3, 3], np.arange(9.0))
+    far = 2**31 - 1
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[far, far])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [weight],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (y,) = run(proto, x=X[..., :1, :1])
+    np.testing.assert_array_equal(y.ravel(), np.arange(9))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,10 @@
 // taps, and neighbours in a phase read neighbouring input pixels: each phase is a convolution
 // without stride, that is a matrix product over tap pointers, whose results are s pixels apart.
 // Nothing is scattered, and every output is written once.
+#include <algorithm>
+#include <array>
 #include <numeric>
+#include <vector>
 
 #include "kernels/activation.h"
 #include "kernels/conv/border.h"
@@ -32,8 +35,9 @@ struct PhaseTaps {
       first = r;
       return;
     }
-    while (first < step && first * dilation % stride != r) ++first;
-    if (first == step) first = s.kernel[axis];  // there is none
+    const int64_t end = std::min(step, s.kernel[axis]);
+    while (first < end && first * dilation % stride != r) ++first;
+    if (first == end) first = s.kernel[axis];  // there is none
   }
 };
 
@@ -50,14 +54,35 @@ void for_taps(const ConvSizes& s, const Spatial& r, Body&& body) {
   }
 }
 
-template <class Body>
-void for_phases(const ConvSizes& s, Body&& body) {
-  for (int64_t d = 0; d < s.stride[0]; ++d) {
-    for (int64_t h = 0; h < s.stride[1]; ++h) {
-      for (int64_t w = 0; w < s.stride[2]; ++w) body(Spatial{d, h, w});
+// The phases of each axis that have taps or outputs, in ascending order. A stride may be far
+// greater than their number.
+struct Phases {
+  std::array<std::vector<int64_t>, 3> axes;
+
+  explicit Phases(const ConvSizes& s) {
+    for (size_t axis = 0; axis < 3; ++axis) {
+      const int64_t stride = s.stride[axis];
+      std::vector<int64_t>& found = axes[axis];
+      for (int64_t k = 0; k < std::min(s.kernel[axis], stride); ++k) {
+        found.push_back(k * s.dilation[axis] % stride);
+      }
+      for (int64_t i = 0; i < std::min(s.out[axis], stride); ++i) {
+        found.push_back((i + s.pad[axis]) % stride);
+      }
+      std::sort(found.begin(), found.end());
+      found.erase(std::unique(found.begin(), found.end()), found.end());
     }
   }
-}
+
+  template <class Body>
+  void for_each(Body&& body) const {
+    for (const int64_t d : axes[0]) {
+      for (const int64_t h : axes[1]) {
+        for (const int64_t w : axes[2]) body(Spatial{d, h, w});
+      }
+    }
+  }
+};
 
 int64_t count_taps(const ConvSizes& s, const Spatial& r) {
   int64_t count = 0;
@@ -79,8 +104,9 @@ void pack_transposed(const ConvSizes& s, const T* w, T* packed) {
   const int64_t columns = s.group_out();
   const int64_t rows = s.group_in();
   const int64_t taps = s.taps();
+  const Phases phases(s);
   for (int64_t g = 0; g < s.group; ++g) {
-    for_phases(s, [&](const Spatial& r) {
+    phases.for_each([&](const Spatial& r) {
       for (int64_t j = 0; j < columns; j += width) {
         for_taps(s, r, [&](int64_t kd, int64_t kh, int64_t kw) {
           const int64_t tap = (kd * s.kernel[1] + kh) * s.kernel[2] + kw;
@@ -140,6 +166,7 @@ void run_transposed(RunContext& c, const Convolution<T>& v) {
   T* copy = border.copied ? c.workspace<T>(rows * row) : nullptr;
   const T** taps = c.workspace<const T*>(s.taps());
   const int64_t width = gemm_functions<T>().panel_width;
+  const Phases phases(s);
   for (int64_t n = 0; n < s.batch; ++n) {
     const T* image = v.x + n * s.in_pixels() * channels;
     if (copy != nullptr) {
@@ -150,7 +177,7 @@ void run_transposed(RunContext& c, const Convolution<T>& v) {
     }
     const T* w = v.w;
     for (int64_t group = 0; group < s.group; ++group) {
-      for_phases(s, [&](const Spatial& r) {
+      phases.for_each([&](const Spatial& r) {
         const PhaseAxis depth(s, 0, r[0]);
         const PhaseAxis height(s, 1, r[1]);
         const PhaseAxis across(s, 2, r[2]);

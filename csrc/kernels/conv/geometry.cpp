@@ -2,6 +2,7 @@
 #include "kernels/conv/geometry.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace bascule {
 
@@ -20,14 +21,17 @@ ConvAttributes::ConvAttributes(const NodeSpec& node)
     fail("auto_pad '" + auto_pad_ + "' is not known");
   }
   if (group_ < 1) fail("group is " + std::to_string(group_) + ", expected at least 1");
+  // With sizes that fit in memory no product of these overflows.
+  const int64_t most = std::numeric_limits<int32_t>::max();
   for (const auto* positive : {&strides_, &dilations_}) {
     for (const int64_t value : *positive) {
-      if (value < 1) fail("a stride or dilation is " + std::to_string(value));
+      if (value < 1 || value > most) fail("a stride or dilation is " + std::to_string(value));
     }
   }
   for (const auto* values : {&pads_, &output_padding_}) {
     for (const int64_t value : *values) {
       if (value < 0) fail("padding of " + std::to_string(value) + " is negative");
+      if (value > most) fail("padding of " + std::to_string(value) + " is too large");
     }
   }
 }
