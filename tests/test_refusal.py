@@ -114,11 +114,52 @@ def test_advice_on_an_old_opset_of_another_domain() -> None:
     assert "It came with opset 5" in text
 
 
+def test_domains_that_are_not_imported() -> None:
+    kind, text = report(
+        [
+            node("Mystery", "x", "a", name="first", domain="one"),
+            node("Neg", "a", "b", name="fine"),
+            node("Riddle", "b", "d", name="second", domain="other"),
+            node("Scaler", "x", "e", name="third", domain="ai.onnx.ml"),
+            node("Add", "d e", "y", name="sum"),
+        ],
+        opsets=[("", OPSET)],
+    )
+    assert kind is errors.InvalidGraph
+    assert "('first', Mystery, 'one', -1)" in text.splitlines()[0]
+    assert "No opset import for domain 'one'" in text.splitlines()[0]
+    assert "3 nodes cannot run" in text
+    assert "other.Riddle: the model imports no opset of this domain" in text
+    assert "Import the opset of 'ai.onnx.ml' that the model was made for." in text
+
+
+def test_types_without_a_kernel() -> None:
+    """All are told, with the opset that the model imports and not that of the canonical form."""
+    branch = body([node("RandomUniformLike", "u", "t", name="in_branch")], "t")
+    other = body([node("Identity", "u", "e")], "e")
+    kind, text = report(
+        [
+            node("Cast", "x", "u", to=TensorProto.UINT16),
+            node("RandomUniformLike", "u", "r", name="first"),
+            node("If", "c", "y", then_branch=branch, else_branch=other, name="choice"),
+        ],
+        opsets=[("", 17)],
+    )
+    assert kind is errors.NotImplemented
+    assert "2 nodes cannot run" in text
+    assert "RandomUniformLike of opset 17" in text
+    assert "'first' (tensor(uint16))" in text
+    assert "'in_branch' (tensor(uint16))" in text
+    assert "Cast its inputs to a type that there is a kernel for" in text
+
+
 def test_source_lines_of_the_exporter() -> None:
     mystery = node("Mystery", "x", "y", name="n")
+    mystery.metadata_props.add(key="namespace", value="model.layers.3: Attention")
     trace = 'File "run.py", line 3, in <module>\n  model(x)\nFile "model.py", line 12, in forward\n'
     mystery.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
-    assert 'from File "model.py", line 12, in forward' in report([mystery])[1]
+    origin = 'from File "model.py", line 12, in forward, module model.layers.3: Attention'
+    assert origin in report([mystery])[1]
 
 
 def test_many_nodes_are_counted() -> None:

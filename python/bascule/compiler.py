@@ -114,6 +114,7 @@ def compile_model(
 ) -> CompiledModel:
     """Optimize `model` (in place) and compile it."""
     seconds = {} if seconds is None else seconds
+    imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:
         report = prepare(model, providers, level, disabled, seconds)
@@ -122,7 +123,7 @@ def compile_model(
             raise refusal(unknown) from None
         raise
     started = time.perf_counter()
-    refused = [*unknown, *without_kernel(model, providers)]
+    refused = [*unknown, *without_kernel(model, providers, imports)]
     if refused:
         raise refusal(refused)
     graph = model.graph

@@ -63,12 +63,17 @@ def set_unknown_aside(model: Model) -> list[Refused]:
 
 def _unknown(node: Node, imports: Mapping[str, int], function: str = "") -> Refused:
     opset = imports.get(node.domain)
-    is_later = (node.domain, node.op_type) in _first_opsets()
-    reason = "this opset has no such operator" if is_later else "no such operator is known"
+    reason = "no such operator is known"
+    if opset is None:
+        reason = "the model imports no opset of this domain"
+    elif (node.domain, node.op_type) in _first_opsets():
+        reason = "this opset has no such operator"
     return Refused(node, node.op_type, node.domain, opset, reason, function)
 
 
 def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
+    if node.domain not in imports and node.domain not in check.UNCHECKED_DOMAINS:
+        return False
     if (node.domain, node.op_type, node.overload) in model.functions:
         return True
     if node.domain == ONNX_DOMAIN and node.op_type in check.OUTSIDE_STANDARD:
@@ -81,15 +86,18 @@ def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
     return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
 
 
-def without_kernel(model: Model, providers: Sequence[Provider]) -> list[Refused]:
+def without_kernel(
+    model: Model, providers: Sequence[Provider], imports: Mapping[str, int]
+) -> list[Refused]:
     """The nodes that no provider takes, but for those that were set aside.
 
+    `imports` are the opsets of the model as it was before it was canonicalized.
     Nodes of known operators are left out whose inputs have no types because of such others.
     """
     found = list(_without_kernel(model.graph, providers))
     causes = [(node, reason) for node, reason in found if _is_cause(node)]
     return [
-        Refused(node, node.op_type, node.domain, model.opset_imports.get(node.domain), reason)
+        Refused(node, node.op_type, node.domain, imports.get(node.domain), reason)
         for node, reason in causes or found
         if node.domain != _SET_ASIDE
     ]
@@ -134,14 +142,16 @@ def _head(first: Refused) -> tuple[type[Exception], str]:
     if not first.is_unknown:
         text = f"Could not find an implementation for {operator} node with name '{node.name}':"
         return errors.NotImplemented, text
-    if domain not in check.newest_opsets():
+    if first.opset is not None and domain not in check.newest_opsets():
         return errors.Fail, f"Fatal error: {domain}:{operator}(-1) is not a registered function/op"
     inputs = ", ".join("" if value is None else value.name for value in node.inputs)
     outputs = ", ".join(value.name for value in node.outputs)
+    rule = f"No Op registered for {operator} with domain_version of {first.opset}"
+    if first.opset is None:
+        rule = f"No opset import for domain '{domain}'"
     return errors.InvalidGraph, (
         f"This is an invalid model. In Node, ('{node.name}', {operator}, '{domain}', -1) : "
-        f"({inputs}) -> ({outputs}) , Error No Op registered for {operator} with domain_version "
-        f"of {first.opset}"
+        f"({inputs}) -> ({outputs}) , Error {rule}"
     )
 
 
@@ -155,13 +165,18 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
         types = ", ".join("-" if v is None else str(v.type or "?") for v in each.node.inputs)
         inside = f" in function {each.function}" if each.function else ""
         lines.append(f"    '{each.node.name}' ({types}){inside}")
-        source = source_of(each.node)
-        if source:
-            lines.append(f"      from {source}")
+        origin = ", ".join(filter(None, (source_of(each.node), _module_of(each.node))))
+        if origin:
+            lines.append(f"      from {origin}")
     if len(nodes) > _LISTED:
         lines.append(f"    and {len(nodes) - _LISTED} more")
     if first.is_unknown or first.domain in check.UNCHECKED_DOMAINS:
         lines.append(f"    {_advice(first)}")
+    else:
+        lines.append(
+            "    Cast its inputs to a type that there is a kernel for, or say in the model what it "
+            "does by other operators."
+        )
     return lines
 
 
@@ -170,6 +185,8 @@ def _advice(refused: Refused) -> str:
     known = _first_opsets()
     operator, domain, opset = refused.operator, refused.domain, refused.opset
     since = known.get((domain, operator))
+    if since is not None and opset is None:
+        return f"Import the opset of '{domain or 'ai.onnx'}' that the model was made for."
     if since is not None and opset is not None and since > opset:
         return f"It came with opset {since}: export the model for that opset or a later one."
     for other in ("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"):
@@ -202,3 +219,11 @@ def source_of(node: Node) -> str:
     trace = node.metadata.get("pkg.torch.onnx.stack_trace", "")
     lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
     return lines[-1] if lines else ""
+
+
+def _module_of(node: Node) -> str:
+    """The path of modules that the exporter wrote into the node's metadata, or ''."""
+    for key in ("pkg.torch.onnx.name_scopes", "namespace"):
+        if node.metadata.get(key):
+            return f"module {node.metadata[key]}"
+    return ""

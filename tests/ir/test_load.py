@@ -367,7 +367,6 @@ def test_newer_ir_is_accepted_when_all_of_it_is_known() -> None:
 
 ONE = "g (float[2] x) => (float[2] y) "
 INVALID = {
-    "not imported": (InvalidGraph, ONE + "{ y = my.Op(x) }", "No opset import for domain 'my'"),
     "dangling": (
         InvalidArgument,
         ONE + "{ y = Add(x, Q) }",

@@ -59,12 +59,9 @@ def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
     if len(set(names)) < len(names):
         raise _invalid(proto, name, "An attribute is given twice.")
     domain = normal_domain(proto.domain)
-    if domain not in scope.imports and domain not in check.UNCHECKED_DOMAINS:
-        raise _invalid(proto, name, f"No opset import for domain '{domain}'")
     is_call = (domain, proto.op_type, proto.overload) in scope.functions
-    if is_call or domain not in check.newest_opsets():
-        return
-    found = check.schema(proto.op_type, scope.imports[domain], domain)
+    version = None if is_call else scope.imports.get(domain)
+    found = None if version is None else check.schema(proto.op_type, version, domain)
     if found is None:
         return
     _check_counts(proto, name, found)
