@@ -84,10 +84,12 @@ def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
 def without_kernel(model: Model, providers: Sequence[Provider]) -> list[Refused]:
     """The nodes that no provider takes, but for those that were set aside.
 
-    Nodes are left out whose inputs have no types because of others that cannot run.
+    Standard ones are left out whose inputs have no types because of others that cannot run.
     """
     found = list(_without_kernel(model.graph, providers))
-    causes = [(node, reason) for node, reason in found if _has_types(node)]
+    causes = [
+        (node, reason) for node, reason in found if node.domain != ONNX_DOMAIN or _has_types(node)
+    ]
     return [
         Refused(node, node.op_type, node.domain, model.opset_imports.get(node.domain), reason)
         for node, reason in causes or found
