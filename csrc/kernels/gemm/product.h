@@ -12,8 +12,8 @@
 
 namespace bascule {
 
-// factor * value for integers: modulo 2^bits by a whole factor; by another one in double, cut toward
-// zero and to the range of T.
+// factor * value for integers: modulo 2^bits by a whole factor; by another one in double, cut
+// toward zero and to the range of T.
 template <class T>
 T scaled_integer(float factor, T value) {
   constexpr float beyond = 9223372036854775808.0F;  // 2^63
