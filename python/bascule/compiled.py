@@ -30,6 +30,8 @@ class NodeRow:
     """The exporter's source line, where the model carries it."""
     note: str = ""
     """Why the node computes in another element type than the model asks for, if it does."""
+    inside: str = ""
+    """Of a node in a nested graph: the nodes and attributes that hold it, as ``loop.body/``."""
 
 
 @dataclass(slots=True)

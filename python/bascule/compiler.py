@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from bascule.canonical import canonicalize
 from bascule.compiled import CompiledModel, NodeRow
 from bascule.gradient import bind_gradients, expand_gradients
 from bascule.ir.constant import Constant
-from bascule.ir.graph import FUSED_DOMAIN, Model, Node
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
 from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, inline_functions, schema_function
 from bascule.optimizer import Context, Level, Report, optimize
@@ -127,7 +127,7 @@ def compile_model(
         raise refusal(refused)
     graph = model.graph
     assignments = assign(graph, providers)
-    rows = [_row(node, assignments[node]) for node in graph]
+    rows = list(_rows(graph, assignments))
     partitions = partition(graph, assignments)
     if len(partitions) > 1:
         program: Program = PartitionedProgram(graph, partitions)
@@ -138,18 +138,30 @@ def compile_model(
     return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
 
 
-def _row(node: Node, assignment: Assignment) -> NodeRow:
-    assert assignment.provider is not None
+def _rows(graph: Graph, assignments: dict[Node, Assignment], inside: str = "") -> Iterator[NodeRow]:
+    """A row for each node, those of nested graphs after the node that holds them."""
+    for node in graph:
+        assignment = assignments[node]
+        assert assignment.provider is not None
+        yield _row(node, assignment, assignment.provider, inside)
+        for key, nested in node.attributes.items():
+            if isinstance(nested, Graph) and node.domain != FUSED_DOMAIN:  # which is one kernel
+                found = assign(nested, [assignment.provider])
+                yield from _rows(nested, found, f"{inside}{node.name}.{key}/")
+
+
+def _row(node: Node, assignment: Assignment, provider: Provider, inside: str) -> NodeRow:
     return NodeRow(
         node.name,
         node.op_type,
         node.domain,
         [(v.name, str(v.type), None if v.shape is None else list(v.shape)) for v in node.outputs],
-        assignment.provider.name,
+        provider.name,
         assignment.kernel,
         assignment.reasons,
         source_of(node),
         node.metadata.get(NOTE, ""),
+        inside,
     )
 
 

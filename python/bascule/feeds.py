@@ -166,7 +166,7 @@ def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
         value = _from_protocol(name, value, type_)
     array: np.ndarray[Any, Any] = np.asarray(value)
     if type_.dtype is DataType.STRING:
-        if array.dtype.kind not in "OUSVT":
+        if not _is_text(array.dtype):
             raise _wrong_dtype(name, array, type_)
         return _strings(array)
     try:
@@ -209,6 +209,11 @@ def _from_protocol(name: str, value: Any, type_: TensorType) -> Any:
     )
 
 
+def _is_text(dtype: np.dtype[Any]) -> bool:
+    # The types of ml_dtypes are of kind V too.
+    return dtype.kind in "OUST" or dtype.type is np.void
+
+
 def _strings(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     result = np.empty(array.shape, dtype=object)
     for index, item in np.ndenumerate(array):
@@ -222,13 +227,14 @@ def _strings(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _wrong_dtype(name: str, array: np.ndarray[Any, Any], type_: TensorType) -> InvalidArgument:
+    fix = ""
     try:
-        actual = f"tensor({DataType.from_numpy(array.dtype.newbyteorder('=')).onnx_name})"
+        dtype = DataType.from_numpy(array.dtype.newbyteorder("="))
+        actual = f"tensor({dtype.onnx_name})"
+        if DataType.STRING not in (dtype, type_.dtype):
+            fix = f"feed {name}.astype('{type_.dtype.numpy.name}')"
     except TypeError:
         actual = f"array of {array.dtype}"
-    fix = ""
-    if array.dtype.kind in "biuf" and type_.dtype is not DataType.STRING:
-        fix = f"feed {name}.astype('{type_.dtype.numpy.name}')"
     return InvalidArgument(
         f"Unexpected input data type. Actual: ({actual}) , expected: ({type_})",
         input=name,

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bascule import errors
-from bascule.canonical.registry import rewrites
 from bascule.ir import check
-from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
+from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node
 from bascule.providers.base import Provider
+from bascule.providers.cpu.host import has_host_function
 from bascule.providers.partition import assign
 
 _LISTED = 40
@@ -54,6 +54,8 @@ def set_unknown_aside(model: Model) -> list[Refused]:
             for node in function.body.walk_nodes()
             if not _is_known(node, function.opset_imports, model)
         ]
+    if found:
+        model.opset_imports[_SET_ASIDE] = 1
     for each in found:
         each.node.domain = _SET_ASIDE
     return found
@@ -69,7 +71,11 @@ def _unknown(node: Node, imports: Mapping[str, int], function: str = "") -> Refu
 def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
     if (node.domain, node.op_type, node.overload) in model.functions:
         return True
-    if node.domain == FUSED_DOMAIN or rewrites(node.op_type, 0, node.domain):
+    if node.domain == ONNX_DOMAIN and node.op_type in check.OUTSIDE_STANDARD:
+        return True
+    if node.domain in check.UNCHECKED_DOMAINS:  # the providers tell
+        return True
+    if has_host_function(node.op_type, node.domain):
         return True
     opset = imports.get(node.domain)
     return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
@@ -113,7 +119,7 @@ def refusal(refused: Sequence[Refused]) -> Exception:
 def _head(first: Refused) -> tuple[type[Exception], str]:
     """As onnxruntime begins."""
     node, operator, domain = first.node, first.operator, first.domain
-    if not first.is_unknown or domain in check.UNCHECKED_DOMAINS:
+    if not first.is_unknown:
         text = f"Could not find an implementation for {operator} node with name '{node.name}':"
         return errors.NotImplemented, text
     if domain not in check.newest_opsets():
@@ -142,7 +148,7 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
             lines.append(f"      from {source}")
     if len(nodes) > _LISTED:
         lines.append(f"    and {len(nodes) - _LISTED} more")
-    if first.is_unknown:
+    if first.is_unknown or first.domain in check.UNCHECKED_DOMAINS:
         lines.append(f"    {_advice(first)}")
     return lines
 

@@ -35,11 +35,11 @@ class OrtValue:
     ) -> OrtValue:
         """A value that shares the array's memory; one that is not contiguous is copied."""
         require_cpu(device_type)
-        if not isinstance(array, np.ndarray) or array.dtype.kind in "OUSV":
+        if not isinstance(array, np.ndarray) or not _has_numbers(array):
             raise RuntimeError(
                 "an OrtValue can be made only supported from non-string numpy arrays"
             )
-        return OrtValue(np.asarray(array, order="C"))
+        return OrtValue(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
     @staticmethod
     def ortvalue_from_numpy_with_onnx_type(array: Array, onnx_type: int) -> OrtValue:
@@ -170,6 +170,13 @@ class OrtValue:
             raise RuntimeError(f"{source.nbytes} bytes do not fit a value of {target.nbytes} bytes")
         flat = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
         target.reshape(-1).view(np.uint8)[:] = flat
+
+
+def _has_numbers(array: Array) -> bool:
+    try:
+        return DataType.from_numpy(array.dtype.newbyteorder("=")) is not DataType.STRING
+    except TypeError:
+        return False
 
 
 def _element_type(element_type: Any) -> DataType:

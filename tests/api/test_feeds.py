@@ -17,6 +17,8 @@ from bascule.ir.dtype import DataType
 from bascule.ir.types import MapType, TensorType
 from tests.api.models import FLOAT, identity, linear, model, session, single, tensor
 
+INTEGERS = [dtype for dtype in DataType if dtype.is_integer]
+
 X = np.random.default_rng(7).standard_normal((4, 3)).astype(np.float32)
 
 
@@ -75,26 +77,17 @@ def test_arrays_of_any_layout_and_kind(arrange: Any) -> None:
     np.testing.assert_array_equal(y, X)
 
 
-NUMBERS = [d for d in DataType if d not in (DataType.UNDEFINED, DataType.STRING)]
-
-
-@pytest.mark.parametrize("dtype", NUMBERS, ids=lambda d: d.onnx_name)
-def test_every_element_type_comes_out_as_it_went_in(dtype: DataType) -> None:
-    if dtype.name.startswith("FLOAT6"):
-        pytest.skip("not in the released standard")
-    values = [0, 1] if dtype in (DataType.BOOL, DataType.UINT2, DataType.INT2) else [0, 1, 2, 3]
-    if dtype is DataType.FLOAT8E8M0:
-        values = [1, 2, 4, 8]
-    x = np.array(values).astype(dtype.numpy)
-    node = helper.make_node("Identity", ["x"], ["y"])
-    proto = model([node], [tensor("x", dtype, ["n"])], [tensor("y", dtype, ["n"])], (), 13, 25)
-    made = session(proto)
-    (y,) = made.run(None, {"x": x})
-    assert y.dtype == dtype.numpy
-    assert y.tobytes() == x.tobytes()
-    assert made.get_inputs()[0].type == f"tensor({dtype.onnx_name})"
-    if dtype.is_integer:
-        np.testing.assert_array_equal(made.run(None, {"x": values})[0], x)
+@pytest.mark.parametrize("dtype", INTEGERS, ids=lambda d: d.onnx_name)
+def test_integers_from_a_list(dtype: DataType) -> None:
+    proto = model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [tensor("x", dtype, ["n"])],
+        [tensor("y", dtype, ["n"])],
+        opset=25,
+        ir_version=13,
+    )
+    (y,) = session(proto).run(None, {"x": [0, 1, 0]})
+    assert y.dtype == dtype.numpy and y.tolist() == [0, 1, 0]
 
 
 def test_float16_from_a_list() -> None:

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 
 import bascule
 from bascule.ir.dtype import DataType
-from tests.support.operators import CASES
+from tests.support.operators import CASES, variants
 from tests.support.typed import (
     COMPLEX,
     Binding,
@@ -137,7 +137,7 @@ def test_every_type_has_a_case() -> None:
                 assert key in tried, key
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *variants.CASES], ids=lambda case: case.name)
 def test_every_type(case: Case) -> None:
     model, calls = node_model(case, list(bindings(case)))
     session = bascule.InferenceSession(model.SerializeToString())

@@ -9,7 +9,6 @@ Operators of domain ``com.microsoft`` (contrib/) become nodes of the standard in
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 
 from bascule.canonical import (  # noqa: F401  (importing a family registers its rewrites)
@@ -33,7 +32,7 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     transform,
 )
 from bascule.canonical.builder import Builder, invalid_node
-from bascule.canonical.registry import asks_for_types, rewrites
+from bascule.canonical.registry import CONTRIB_DOMAIN, asks_for_types, rewrites
 from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
@@ -45,7 +44,6 @@ from bascule.ir.serialize import Definitions
 __all__ = ["canonicalize"]
 
 ML_DOMAIN = "ai.onnx.ml"
-CONTRIB_DOMAIN = "com.microsoft"
 
 # Version 5 deprecates the two tree operators for a third that cannot say all they say.
 ML_OPSET = 4
@@ -71,7 +69,6 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
             f"the newest that the installed onnx knows is {newest}"
         )
     if any(node.domain == CONTRIB_DOMAIN for node in model.graph.walk_nodes()):
-        importlib.import_module("bascule.canonical.contrib")
         opsets[CONTRIB_DOMAIN] = 1
     pending = list(_pending(model, opsets))
     if any(_lacks_types(node, version) for node, version in pending):

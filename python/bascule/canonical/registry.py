@@ -14,6 +14,7 @@ until one of them turns the node into another operator.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ from bascule.canonical.builder import Builder
 from bascule.ir.graph import ONNX_DOMAIN, Node
 
 Rewrite = Callable[[Node, Builder], None]
+
+CONTRIB_DOMAIN = "com.microsoft"
 
 EVERY_VERSION = 1 << 30
 
@@ -56,16 +59,33 @@ def rewrite(
     return register
 
 
+def _known(op_type: str, domain: str) -> list[_Step]:
+    _load(domain)
+    return _steps.get((domain, op_type), [])
+
+
+def _load(domain: str) -> None:
+    """Register what most models have no use for: the operators of com.microsoft."""
+    if domain == CONTRIB_DOMAIN:
+        importlib.import_module("bascule.canonical.contrib")
+
+
 def rewrites(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> list[Rewrite]:
     """The rewrites for one version of an operator, in the order in which they run."""
-    steps = _steps.get((domain, op_type), [])
+    steps = _known(op_type, domain)
     return [step.apply for step in steps if step.since <= version <= step.until]
 
 
 def asks_for_types(op_type: str, version: int, domain: str = ONNX_DOMAIN) -> bool:
     """Whether a rewrite for this version of an operator wants to know its inputs' types."""
-    steps = _steps.get((domain, op_type), [])
+    steps = _known(op_type, domain)
     return any(step.types and step.since <= version <= step.until for step in steps)
+
+
+def operators(domain: str) -> set[str]:
+    """Operators of a domain that have rewrites."""
+    _load(domain)
+    return {op_type for known, op_type in _steps if known == domain}
 
 
 def outside_standard() -> set[str]:

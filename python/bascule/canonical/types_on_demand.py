@@ -16,7 +16,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.deserialize import read_type
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Node, Value
-from bascule.ir.infer import INFERENCE_ERRORS, merge_types
+from bascule.ir.infer import INFERENCE_ERRORS, check_declared, merge_types
 from bascule.ir.serialize import Definitions, node_proto, write_inline, write_type
 from bascule.ir.skeleton import has_safe_axis, type_without_width
 from bascule.ir.types import TensorType
@@ -125,6 +125,7 @@ def _infer(node: Node) -> None:
         inferred = found.get(f"output_{index}")
         type = None if inferred is None else read_type(inferred)
         if type is not None:
+            check_declared(value, type)
             value.type = merge_types(type, value.type, keep_names=False)
 
 

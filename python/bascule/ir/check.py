@@ -73,6 +73,9 @@ class Schema:
     max_inputs: int
     min_outputs: int
     max_outputs: int
+    single_inputs: frozenset[int]
+    """Inputs that may not be left out; `single_outputs` likewise."""
+    single_outputs: frozenset[int]
     attributes: Mapping[str, int]
     """The kind of each attribute, as onnx.AttributeProto.AttributeType."""
     required: frozenset[str]
@@ -94,8 +97,16 @@ def schema(op_type: str, version: int, domain: str) -> Schema | None:
         found.max_input,
         found.min_output,
         found.max_output,
+        _single(found.inputs),
+        _single(found.outputs),
         {name: attribute.type.value for name, attribute in attributes.items()},
         frozenset(name for name, attribute in attributes.items() if attribute.required),
+    )
+
+
+def _single(parameters: Iterable[Any]) -> frozenset[int]:
+    return frozenset(
+        index for index, each in enumerate(parameters) if each.option == each.option.Single
     )
 
 
@@ -314,6 +325,18 @@ def check_node(
             f"Node ({name}) has output size {outputs} not in range "
             f"[min={found.min_outputs}, max={found.max_outputs}].",
         )
+    for side, values, single in (
+        ("input", proto.input, found.single_inputs),
+        ("output", proto.output, found.single_outputs),
+    ):
+        for index, value in enumerate(values):
+            if not value and index in single:
+                raise _invalid(
+                    proto,
+                    name,
+                    f"Node ({name})'s {side} {index} is marked single but has an empty string in "
+                    "the graph",
+                )
     for attribute in proto.attribute:
         expected = found.attributes.get(attribute.name)
         if expected is None:

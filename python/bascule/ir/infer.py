@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 import onnx
+from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from bascule.errors import Fail
@@ -33,10 +34,11 @@ _GRAPH, _GRAPHS = 5, 10
 _MAX_ROUNDS = 6
 """Runs of inference beyond the first."""
 
-# Besides its own error: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
+# Besides its own errors: what C++ throws becomes one of these. UnicodeDecodeError, a ValueError,
 # comes of a message that quotes an attribute that is no text.
 INFERENCE_ERRORS = (
     InferenceError,
+    ValidationError,
     ValueError,
     IndexError,
     OverflowError,
@@ -67,7 +69,7 @@ def infer_types(
     for value in values:
         found = inferred.get(skeleton.name(value))
         if check:
-            _check_declared(value, found)
+            check_declared(value, found)
         value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
     improved = _infer_uncovered(model, check) or improved
@@ -98,7 +100,7 @@ def _infer_uncovered(model: Model, check: bool) -> bool:
     improved = False
     for value, found in uncovered_types(model):
         if check:
-            _check_declared(value, found)
+            check_declared(value, found)
         before = value.type
         value.type = merge_types(found, before, keep_names=value.is_graph_output)
         improved = improved or value.type != before
@@ -241,17 +243,21 @@ def _count_gaps(values: list[Value]) -> int:
     return count
 
 
-def _check_declared(value: Value, found: Type | None) -> None:
-    declared = value.dtype
-    if not isinstance(found, TensorType) or not isinstance(value.type, TensorType):
+def check_declared(value: Value, found: Type | None) -> None:
+    """Refuse a declared element type, or kind of value, that is not the one that was inferred."""
+    declared, node = value.type, value.producer
+    if found is None or declared is None or node is None or isinstance(declared, OptionalType):
         return
-    if declared is not found.dtype and value.producer is not None:
-        node = value.producer
-        raise Fail(
-            f"Type Error: Type ({value.type}) of output arg ({value.name}) of node ({node.name}) "
-            f"does not match expected type ({found}).",
-            op=node.op_type,
-        )
+    if isinstance(found, TensorType) and isinstance(declared, TensorType):
+        if declared.dtype is found.dtype:
+            return
+    elif type(found) is type(declared):
+        return
+    raise Fail(
+        f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
+        f"does not match expected type ({found}).",
+        op=node.op_type,
+    )
 
 
 def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:

@@ -138,6 +138,9 @@ class TensorReader:
         found = indices.numpy().reshape(count, len(bounds))
         if count and ((found < 0).any() or (found >= bounds).any()):
             raise InvalidGraph(f"Sparse tensor '{where}' has an index out of bounds.")
+        flat = np.ravel_multi_index(tuple(found.T), tuple(bounds)) if count else found[:, 0]
+        if (np.diff(flat) <= 0).any():
+            raise InvalidGraph(f"Sparse tensor '{where}' has indices that do not ascend.")
         return SparseConstant(values, indices, shape)
 
 

@@ -55,7 +55,7 @@ def _cells(row: NodeRow) -> list[str]:
     reasons = [f"{provider}: {why}" for provider, why in row.reasons]
     reason = "; ".join([row.note, *reasons] if row.note else reasons)
     return [
-        row.name,
+        row.inside + row.name,
         domain + row.op_type,
         ", ".join(shapes),
         ", ".join(dict.fromkeys(types)),

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from .quantized import Array, assert_close_steps, run_bascule, run_onnxruntime
 from .test_quantized_qlinear import BYTES, KINDS, random_bytes, scale
@@ -42,6 +43,18 @@ def test_matmul_integer_to_float(a_type, b_type, columns, has_bias) -> None:
         assert_close(y, expected)
     if a_type is np.uint8:
         assert_close(y, run_onnxruntime("MatMulIntegerToFloat", inputs)[0])
+
+
+def test_matmul_integer_to_float16() -> None:
+    """The sums of the products are beyond float16, the result is not."""
+    a = np.full((2, 20), 255, np.uint8)
+    b = np.full((20, 3), 127, np.int8)
+    factor, bias = np.array(2**-6, np.float16), np.array([1, 2, 3], np.float16)
+    inputs = [a, b, factor, factor, None, None, bias]
+    (y,) = run_bascule("MatMulIntegerToFloat", inputs, output=TensorProto.FLOAT16)
+    assert y.dtype == np.float16
+    exact = 20 * 255 * 127 / 2**12 + bias.astype(np.float64)
+    np.testing.assert_array_equal(y, np.broadcast_to(exact.astype(np.float16), (2, 3)))
 
 
 @pytest.mark.parametrize("b_type", BYTES)

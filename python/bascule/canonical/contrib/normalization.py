@@ -106,16 +106,16 @@ def _group_norm(
     last: int,
     epsilon: float,
 ) -> Value:
-    """In the type of gamma and beta, which may be a wider one."""
+    """In float32, and rounded once: the type of gamma and beta may be narrower than that of x."""
     if activation not in (0, 1):
         raise build.invalid(f"attribute 'activation' is {activation}, expected 0 or 1")
-    wide = build.op("CastLike", channels_first(build, x) if last else x, gamma)
-    y = build.op(
-        "GroupNormalization", wide, gamma, beta, num_groups=groups, epsilon=epsilon, stash_type=1
+    wide, scale, offset = (
+        build.cast(build.typed(each), DataType.FLOAT)
+        for each in (channels_first(build, x) if last else x, gamma, beta)
     )
-    dtype = build.typed(gamma).dtype
-    if dtype is not None:  # not inferred when the rank of x is not known
-        y.type = TensorType(dtype, build.typed(wide).shape)
+    y = build.op("GroupNormalization", wide, scale, offset, num_groups=groups, epsilon=epsilon)
+    # Not inferred when the rank of x is not known.
+    y.type = TensorType(DataType.FLOAT, build.typed(wide).shape)
     if activation:
         y = build.op("Swish", y)
     y = build.op("CastLike", y, x)

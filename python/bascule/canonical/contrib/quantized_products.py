@@ -18,12 +18,21 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 
 
-@rewrite("MatMulIntegerToFloat", until=0, domain=CONTRIB_DOMAIN)
+@rewrite("MatMulIntegerToFloat", until=0, domain=CONTRIB_DOMAIN, types=True)
 def matmul_integer_to_float(node: Node, build: Builder) -> None:
     check(node, build, 0, 1, 2, 3, most=7)
     a, b, a_scale, b_scale = (required(node, build, index) for index in range(4))
     sums = build.op("MatMulInteger", a, b, *_zeros(build, node.input(4), node.input(5)))
-    _become_scaled(build, sums, build.op("Mul", a_scale, b_scale), node.input(6))
+    bias = node.input(6)
+    if a_scale.dtype is not DataType.FLOAT16:
+        _become_scaled(build, sums, build.op("Mul", a_scale, b_scale), bias)
+        return
+    # The sums are beyond the range of float16 more often than not.
+    wide = build.op("Mul", *(build.cast(each, DataType.FLOAT) for each in (a_scale, b_scale)))
+    scaled = _scaled(build, sums, wide)
+    if bias is not None:
+        scaled = build.op("Add", scaled, build.cast(bias, DataType.FLOAT))
+    build.become("Cast", scaled, to=int(DataType.FLOAT16))
 
 
 @rewrite("DynamicQuantizeMatMul", until=0, domain=CONTRIB_DOMAIN)

@@ -6,6 +6,6 @@ from bascule.providers.cpu.host import (  # noqa: F401  (importing a family regi
     regex,
     tokenizer,
 )
-from bascule.providers.cpu.host.registry import host_function
+from bascule.providers.cpu.host.registry import has_host_function, host_function
 
-__all__ = ["host_function"]
+__all__ = ["has_host_function", "host_function"]

@@ -43,6 +43,11 @@ def host_operator(op_type: str, domain: str = ONNX_DOMAIN) -> Callable[[Factory]
     return register
 
 
+def has_host_function(op_type: str, domain: str) -> bool:
+    """Whether there is a factory for the operator."""
+    return (domain, op_type) in _factories
+
+
 def host_function(node: Node) -> HostFunction | str | None:
     """The function that runs `node`, or why there is none, or None for an operator of another kind.
 
