@@ -141,7 +141,8 @@ def test_types_without_a_kernel() -> None:
         [
             node("Cast", "x", "u", to=TensorProto.UINT16),
             node("RandomUniformLike", "u", "r", name="first"),
-            node("If", "c", "y", then_branch=branch, else_branch=other, name="choice"),
+            node("If", "c", "i", then_branch=branch, else_branch=other, name="choice"),
+            node("Equal", "r i", "y"),
         ],
         opsets=[("", 17)],
     )

@@ -103,7 +103,6 @@ class LayerNormalization final : public Kernel {
       if (mean_output != nullptr) means = work_target<T>(c, *mean_output);
       if (factor_output != nullptr) factors = work_target<T>(c, *factor_output);
     }
-    if (n == 0) return;
 
     const NormalizeRows<T> on = normalize_rows_of<T>();
     c.parallel_for(rows, 4.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {

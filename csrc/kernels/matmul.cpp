@@ -125,7 +125,7 @@ void scale_into(RunContext& c, const Tensor& from, float beta, int64_t row_strid
       for (int64_t j = 0; j < n; ++j) {
         const U value = static_cast<U>(data[i * row_stride + j * column_stride]);
         if constexpr (std::is_integral_v<T>) {
-          to[i * n + j] = static_cast<T>(static_cast<double>(beta) * static_cast<double>(value));
+          to[i * n + j] = scaled_integer<T>(beta, value);
         } else {
           to[i * n + j] = static_cast<T>(static_cast<U>(beta) * value);
         }

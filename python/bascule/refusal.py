@@ -91,11 +91,13 @@ def without_kernel(
 ) -> list[Refused]:
     """The nodes that no provider takes, but for those that were set aside.
 
-    `imports` are the opsets of the model as it was before it was canonicalized.
-    Nodes of known operators are left out whose inputs have no types because of such others.
+    `imports` are the opsets of the model as it was before it was canonicalized. Standard nodes are
+    left out whose inputs have no types because of others that cannot run.
     """
     found = list(_without_kernel(model.graph, providers))
-    causes = [(node, reason) for node, reason in found if _is_cause(node)]
+    causes = [
+        (node, reason) for node, reason in found if node.domain != ONNX_DOMAIN or _has_types(node)
+    ]
     return [
         Refused(node, node.op_type, node.domain, imports.get(node.domain), reason)
         for node, reason in causes or found
@@ -103,10 +105,7 @@ def without_kernel(
     ]
 
 
-def _is_cause(node: Node) -> bool:
-    """Whether it is for the node itself, or for its types, that it cannot run."""
-    if node.domain in check.UNCHECKED_DOMAINS:
-        return True
+def _has_types(node: Node) -> bool:
     return all(value is None or value.type is not None for value in node.inputs)
 
 

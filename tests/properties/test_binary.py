@@ -228,7 +228,8 @@ def test_where(data: st.DataObject) -> None:
     if dtype.kind == "c":
         real = np.dtype(f"f{dtype.itemsize // 2}")
         (condition, x, y), setup = operands(data, BOOL, real, real, flavours=FINITE)
-        x, y = x * dtype.type(1 - 2j), y * dtype.type(3j)
+        with np.errstate(all="ignore"):
+            x, y = x * dtype.type(1 - 2j), y * dtype.type(3j)
     else:
         (condition, x, y), setup = operands(data, BOOL, dtype, dtype)
     [z] = run("Where", [condition, x, y], {}, setup)
@@ -250,4 +251,6 @@ def test_clip(data: st.DataObject) -> None:
     bounds = frozenset(i for i in (1, 2) if data.draw(st.booleans()))
     setup = replace(data.draw(setups(1)), constants=bounds)
     [y] = run("Clip", [x, low, high], {}, setup)
-    assert_exact(y, np.asarray(expected).astype(dtype))
+    zero = np.zeros((), dtype)  # of two zeros either may be taken
+    with np.errstate(all="ignore"):
+        assert_exact(y + zero, np.asarray(expected).astype(dtype) + zero)

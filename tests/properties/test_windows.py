@@ -244,6 +244,9 @@ def test_resize(mode: str, data: st.DataObject) -> None:
         ]
         assume(all(int(shape[a] * s) for a, s in zip(changed, inputs[2])))
     y = run("Resize", inputs, attributes, draw(setups(len(inputs))))[0]
+    if attributes["coordinate_transformation_mode"] == "pytorch_half_pixel":
+        # The reference does not take the place 0 for a single element, as the standard does.
+        assume(all(y.shape[axis] > 1 for axis in changed))
     expected = reference("Resize", [x.astype(np.float64), *inputs[1:]], attributes)
     assert_within(y, expected, 60 * epsilon(np.float32) * np.abs(x).max(), np.float32)
 

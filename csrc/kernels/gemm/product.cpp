@@ -241,8 +241,7 @@ void run_integer(RunContext& c, const Product& p) {
                      }
                      if (p.alpha != 1) {
                        for (int64_t j = 0; j < n; ++j) {
-                         to[j] = static_cast<U>(
-                             static_cast<T>(static_cast<double>(p.alpha) * static_cast<T>(to[j])));
+                         to[j] = static_cast<U>(scaled_integer(p.alpha, static_cast<T>(to[j])));
                        }
                      }
                      for (int64_t j = 0; bias != nullptr && j < n; ++j) to[j] += bias[j];

@@ -2,11 +2,31 @@
 // Batches of matrix products of every element type: the common part of MatMul and Gemm.
 #pragma once
 
+#include <cmath>
+#include <limits>
+
 #include "core/tensor.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/wrapping.h"
 #include "runtime/run_context.h"
 
 namespace bascule {
+
+// factor * value for integers: modulo 2^bits by a whole factor; by another one in double, cut
+// toward zero and to the range of T.
+template <class T>
+T scaled_integer(float factor, T value) {
+  constexpr float beyond = 9223372036854775808.0F;  // 2^63
+  if (std::abs(factor) < beyond && std::trunc(factor) == factor) {
+    return wrapping_multiply(static_cast<T>(static_cast<int64_t>(factor)), value);
+  }
+  const double exact = static_cast<double>(factor) * static_cast<double>(value);
+  using Limits = std::numeric_limits<T>;
+  if (std::isnan(exact)) return 0;
+  if (exact <= static_cast<double>(Limits::min())) return Limits::min();
+  if (exact >= static_cast<double>(Limits::max())) return Limits::max();
+  return static_cast<T>(exact);
+}
 
 // A constant operand B, packed once: `count` matrices [k, n], 16-bit floats as float32.
 struct PackedOperand {

@@ -151,7 +151,7 @@ class TensorReader:
             raise InvalidGraph(f"Sparse tensor '{where}' has an index out of bounds.")
         steps = np.array([math.prod(bounds[axis + 1 :]) for axis in range(len(bounds))], np.int64)
         if (np.diff(found @ steps) <= 0).any():
-            raise InvalidGraph(f"Sparse tensor '{where}' has indices not in ascending order.")
+            raise InvalidGraph(f"Sparse tensor '{where}' has indices that do not ascend.")
         return SparseConstant(values, indices, shape)
 
 
