@@ -224,12 +224,12 @@ BROKEN: dict[str, tuple[Change, str, str]] = {
     "sparse order": (
         constant(sparse_value=sparse([1, 0])),
         "Constant",
-        "indices not in ascending order",
+        "indices that do not ascend",
     ),
     "sparse repetition": (
         constant(sparse_value=sparse([1, 1])),
         "Constant",
-        "indices not in ascending order",
+        "indices that do not ascend",
     ),
     "name made twice": (
         lambda m: node(m, "Softmax").output.__setitem__(0, "t"),
