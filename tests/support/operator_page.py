@@ -20,6 +20,7 @@ import onnx.defs
 import bascule
 from bascule.ir.dtype import DataType
 from tests.support.operators import CASES, contrib
+from tests.support.operators.contrib_case import CONTRIB_DOMAIN
 from tests.support.typed import Binding, Case, TypeText, bindings, node_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "operators.md"
@@ -173,7 +174,7 @@ def versions(domain: str, op_type: str) -> str:
         for schema in onnx.defs.get_all_schemas_with_history()
         if (schema.domain, schema.name) == (domain, op_type)
     ]
-    if domain == contrib.DOMAIN:
+    if domain == CONTRIB_DOMAIN:
         return "1"
     return ", ".join(
         f"{schema.since_version} (deprecated)" if schema.deprecated else str(schema.since_version)

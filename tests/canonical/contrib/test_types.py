@@ -21,6 +21,7 @@ import bascule
 from bascule.canonical.registry import operators
 from bascule.ir.dtype import DataType
 from tests.support.operators import contrib
+from tests.support.operators.contrib_case import CONTRIB_DOMAIN, ContribCase
 from tests.support.typed import Binding, TypeText, bindings, node_model
 
 _FLOATS = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE)
@@ -38,14 +39,14 @@ def to_float32(value: Any) -> Any:
     return value.astype(np.float32) if DataType.from_numpy(value.dtype) in _FLOATS else value
 
 
-def run(case: contrib.ContribCase, chosen: list[Binding], feeds: dict[str, Any]) -> list[Any]:
+def run(case: ContribCase, chosen: list[Binding], feeds: dict[str, Any]) -> list[Any]:
     model, _ = node_model(case, chosen)
     return bascule.InferenceSession(model.SerializeToString()).run(None, feeds)
 
 
 def test_every_operator_has_a_case() -> None:
     on_host = {"Tokenizer"}
-    assert operators(contrib.DOMAIN) | on_host == {case.op_type for case in contrib.CASES}
+    assert operators(CONTRIB_DOMAIN) | on_host == {case.op_type for case in contrib.CASES}
 
 
 def test_a_process_may_begin_with_one(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_process_may_begin_with_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", contrib.CASES, ids=lambda case: case.name)
-def test_every_type(case: contrib.ContribCase) -> None:
+def test_every_type(case: ContribCase) -> None:
     chosen = list(bindings(case))
     _, calls = node_model(case, chosen)
     feeds = {name: value for call in calls for name, value in call.feeds.items()}
