@@ -110,6 +110,16 @@ def test_attention_of_unknown_width() -> None:
     assert shapes["y"] == ("B", "S", 6)
 
 
+def test_slice_by_steps_of_unknown_shape() -> None:
+    shapes = inferred(
+        "g (float[1] x, int64[N] s, int64[R] r) => (float[M] y, float[K] z) "
+        "<int64[1] b = {0}, int64[1] e = {-2}, int64[1] a = {0}> "
+        "{ t = Reshape(s, r) y = Slice(x, b, e, a, t) z = Slice(x, b, e, a) }"
+    )
+    assert shapes["y"] == ("M",)
+    assert shapes["z"] == (0,)
+
+
 def test_declared_types_fill_gaps() -> None:
     model = parse_graph(
         "g (float[2,3] a) => (float[M,K] y) <float[2,3] t> "

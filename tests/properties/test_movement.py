@@ -17,7 +17,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.properties.running import OPSET, run
+from bascule import GraphOptimizationLevel
+from tests.properties.running import OPSET, Setup, run
 from tests.properties.running import assert_same_bits as _assert_same_bits
 from tests.properties.strategies import (
     BFLOAT16,
@@ -220,6 +221,18 @@ def test_slice(data: st.DataObject, x: Array) -> None:
     extra = [ints(v, dtype) for v in (starts, stops, axes, steps)]
     y = run("Slice", [x, *extra], setup=draw(setups(5)))[0]
     assert_same_bits(y, np.ascontiguousarray(x[tuple(index)]))
+
+
+@pytest.mark.parametrize("level", list(GraphOptimizationLevel))
+@pytest.mark.parametrize("shapes", ["static", "unknown"])
+def test_slices_at_the_edge(level: GraphOptimizationLevel, shapes: str) -> None:
+    x = ints([4, 5])
+    no_axes = [ints([])] * 4
+    [y] = run("Slice", [x, *no_axes], setup=Setup(level, shapes, staged=True))
+    assert_same_bits(y, x)
+    backward = [ints([v]) for v in (1, -9, 0, -1)]
+    [y] = run("Slice", [x, *backward], setup=Setup(level, shapes, frozenset({0, 1, 2})))
+    assert_same_bits(y, ints([5, 4]))
 
 
 def test_slice_backwards_from_before_the_front() -> None:

@@ -18,7 +18,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Node, Value
 from bascule.ir.infer import INFERENCE_ERRORS, declared_wrongly, merge_types
 from bascule.ir.serialize import Definitions, node_proto, write_inline, write_type
-from bascule.ir.skeleton import has_safe_axis, type_without_width
+from bascule.ir.skeleton import has_safe_axis, type_got_wrong
 from bascule.ir.types import TensorType
 
 _SMALL = 1024
@@ -93,11 +93,10 @@ def _infer(node: Node) -> None:
             return
     if node.is_op("LayerNormalization") and not has_safe_axis(node):
         return
-    if node.is_op("Attention"):
-        result = type_without_width([None if v is None else v.type for v in node.inputs])
-        if result is not None:
-            node.output.type = merge_types(result, node.output.type, keep_names=False)
-            return
+    result = type_got_wrong(node, [None if v is None else v.type for v in node.inputs])
+    if result is not None:
+        node.output.type = merge_types(result, node.output.type, keep_names=False)
+        return
     proto = onnx.NodeProto()
     proto.CopyFrom(node_proto(node))
     del proto.input[:], proto.output[:]

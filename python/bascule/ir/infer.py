@@ -16,7 +16,7 @@ from bascule.ir.deserialize import read_type
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
 from bascule.ir.serialize import Definitions
-from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_without_width
+from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_got_wrong
 from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
     Dim,
@@ -181,12 +181,12 @@ def _wrong(
     """The nodes that were got wrong, beside the known ones, with the types of their results."""
     found: dict[Node, Type] = {}
     for node in skeleton.nodes:
-        if node.is_op("Attention") and node not in known:
+        if node not in known:
             types = [
                 None if value is None else inferred.get(skeleton.name(value), value.type)
                 for value in node.inputs
             ]
-            type = type_without_width(types)
+            type = type_got_wrong(node, types)
             if type is not None:
                 found[node] = type
     return found

@@ -151,7 +151,25 @@ def has_safe_axis(node: Node) -> bool:
     return rank is not None and isinstance(axis, int) and -rank <= axis < rank
 
 
-def type_without_width(types: Sequence[Type | None]) -> TensorType | None:
+def type_got_wrong(node: Node, types: Sequence[Type | None]) -> TensorType | None:
+    """The type of a node's result where onnx would get it wrong, by the types of its inputs."""
+    if node.is_op("Attention"):
+        return _type_without_width(types)
+    return _type_without_sizes(node, types) if node.is_op("Slice") else None
+
+
+def _type_without_sizes(node: Node, types: Sequence[Type | None]) -> TensorType | None:
+    """The type of Slice's result: onnx overlooks axes and steps whose shape is unknown."""
+    cut = [type for value, type in zip(node.inputs[3:], types[3:]) if value is not None]
+    if all(isinstance(type, TensorType) and type.shape is not None for type in cut):
+        return None
+    source = types[0]
+    if not isinstance(source, TensorType):
+        return None
+    return TensorType(source.dtype, None if source.shape is None else (None,) * len(source.shape))
+
+
+def _type_without_width(types: Sequence[Type | None]) -> TensorType | None:
     """The type of Attention's result where onnx takes an unknown size of the values for 0."""
     query, _, value = (*types, None, None, None)[:3]
     if not isinstance(query, TensorType) or query.shape is None or len(query.shape) != 3:

@@ -162,6 +162,8 @@ def _slice(node: Node, known: Evaluator) -> Elements | None:
         return None
     if any(found is None and node.input(i + 1) is not None for i, found in enumerate(bounds)):
         return None
+    if not bounds[0]:
+        return data  # no axis is cut
     step = (bounds[3] or [1])[0]
     start, end = bounds[0][0], bounds[1][0]
     if step < 0:
