@@ -16,7 +16,7 @@ from bascule.providers.cpu.host import has_host_function
 from bascule.providers.partition import assign
 
 _LISTED = 40
-"""Nodes that are listed for one operator and reason; of more only the number is told."""
+"""Nodes that are described for one operator and reason; of more only the names are told."""
 
 _SET_ASIDE = "bascule.unknown"
 """The domain of a node whose operator nobody knows, so that all that follows leaves it alone."""
@@ -168,7 +168,8 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
         if origin:
             lines.append(f"      from {origin}")
     if len(nodes) > _LISTED:
-        lines.append(f"    and {len(nodes) - _LISTED} more")
+        names = ", ".join(f"'{each.node.name}'" for each in nodes[_LISTED:])
+        lines.append(f"    and {len(nodes) - _LISTED} more: {names}")
     if first.is_unknown or first.domain in check.UNCHECKED_DOMAINS:
         lines.append(f"    {_advice(first)}")
     else:
