@@ -94,12 +94,12 @@ def measure_batch_statistics(module: nn.Module, batches: list[Tensor]) -> None:
     module.eval()
 
 
-def _images(shape: tuple[int, ...], seed: int) -> Tensor:
+def images(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _tokens(vocabulary: int, seed: int) -> Tensor:
-    return torch.randint(0, vocabulary, TOKENS, generator=torch.Generator().manual_seed(seed))
+def tokens(shape: tuple[int, ...], vocabulary: int, seed: int) -> Tensor:
+    return torch.randint(0, vocabulary, shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _image_classifier(model: nn.Module, seed: int, *, batch_norm: bool) -> Example:
@@ -107,9 +107,9 @@ def _image_classifier(model: nn.Module, seed: int, *, batch_norm: bool) -> Examp
     set_random_weights(model, seed)
     adapter = Adapter(model, lambda m, image: m(pixel_values=image).logits).eval()
     if batch_norm:
-        batches = [_images((8, *IMAGE[1:]), seed + i) for i in range(1, 4)]
+        batches = [images((8, *IMAGE[1:]), seed + i) for i in range(1, 4)]
         measure_batch_statistics(adapter, batches)
-    return Example(adapter, {"image": _images(IMAGE, seed)}, ("logits",))
+    return Example(adapter, {"image": images(IMAGE, seed)}, ("logits",))
 
 
 def resnet50() -> Example:
@@ -155,7 +155,7 @@ def bert_base() -> Example:
     mask[:, -16:] = 0
     kinds = torch.zeros(TOKENS, dtype=torch.int64)
     kinds[:, 64:] = 1
-    tensors = (_tokens(config.vocab_size, 50), mask, kinds)
+    tensors = (tokens(TOKENS, config.vocab_size, 50), mask, kinds)
     inputs = dict(zip(names, tensors, strict=True))
     return Example(Adapter(model, forward).eval(), inputs, ("last_hidden_state", "pooler_output"))
 
@@ -166,7 +166,7 @@ def gpt2() -> Example:
     model = transformers.GPT2LMHeadModel(config).eval()
     set_random_weights(model, 60)
     adapter = Adapter(model, lambda m, ids: m(input_ids=ids, use_cache=False).logits).eval()
-    return Example(adapter, {"input_ids": _tokens(config.vocab_size, 60)}, ("logits",))
+    return Example(adapter, {"input_ids": tokens(TOKENS, config.vocab_size, 60)}, ("logits",))
 
 
 MODELS: dict[str, Callable[[], Example]] = {
@@ -210,18 +210,18 @@ def check(example: Example, path: Path) -> list[str]:
     return lines
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the full-size benchmark models.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(MODELS))
+def main(models: Mapping[str, Callable[[], Example]] = MODELS) -> None:
+    parser = argparse.ArgumentParser(description="Make full-size benchmark models.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(models))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in MODELS]
+    unknown = [name for name in arguments.names if name not in models]
     if unknown:
-        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(models)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.names or MODELS:
+    for name in arguments.names or models:
         path = arguments.out / f"{name}.onnx"
-        example = MODELS[name]()
+        example = models[name]()
         export(example, path)
         arrays = {key: tensor.numpy() for key, tensor in example.inputs.items()}
         np.savez_compressed(path.with_suffix(".npz"), **arrays)
