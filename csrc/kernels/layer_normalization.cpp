@@ -20,17 +20,19 @@ struct RowOperand {
   int64_t stride = 0;
 };
 
-// `operand` as rows of `n` elements for a tensor of `shape`.
+// `operand` as rows for a tensor of `shape`, whose rows are the axes from `axis` on.
 template <class T>
-RowOperand<T> row_operand(RunContext& c, const Tensor& operand, const Shape& shape, int64_t n) {
+RowOperand<T> row_operand(RunContext& c, const Tensor& operand, const Shape& shape, int axis) {
   const Shape& own = operand.shape();
   const T* data = work_view<T>(c, operand);
+  const int64_t n = shape.product(axis, shape.rank());
   bool is_row = operand.size() == n && own.rank() <= shape.rank();
   for (int i = 1; is_row && i <= own.rank(); ++i) {
-    is_row = own[own.rank() - i] == shape[shape.rank() - i] || own[own.rank() - i] == 1;
+    const int at = shape.rank() - i;
+    is_row = own[own.rank() - i] == (at >= axis ? shape[at] : 1);
   }
   // A tensor of as many elements as a row has, none of them broadcast, is that row.
-  if (is_row && (n > 1 || operand.size() == 1)) return {data, 0};
+  if (is_row) return {data, 0};
   if (!(broadcast(shape, own) == shape)) {
     fail("shape " + own.text() + " of scale or bias does not broadcast to " + shape.text());
   }
@@ -78,11 +80,11 @@ class LayerNormalization final : public Kernel {
     const int64_t rows = shape.product(0, axis), n = shape.product(axis, shape.rank());
     const int first = skips_ ? 2 : 1;
     const DType dtype = skips_ || centered_ ? input.dtype() : c.input(first).dtype();
-    const RowOperand<T> scale = row_operand<T>(c, c.input(first), shape, n);
+    const RowOperand<T> scale = row_operand<T>(c, c.input(first), shape, axis);
     RowOperand<T> bias;
-    if (c.has_input(first + 1)) bias = row_operand<T>(c, c.input(first + 1), shape, n);
+    if (c.has_input(first + 1)) bias = row_operand<T>(c, c.input(first + 1), shape, axis);
     RowOperand<T> skip;
-    if (skips_) skip = row_operand<T>(c, c.input(1), shape, n);
+    if (skips_) skip = row_operand<T>(c, c.input(1), shape, axis);
     const T* x = work_view<T>(c, input);
 
     Tensor& y = c.output(0, dtype, shape);

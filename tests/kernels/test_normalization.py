@@ -61,6 +61,10 @@ def test_layer_normalization_with_a_scale_that_broadcasts() -> None:
         scale = normal(*shape)
         [y] = run_node("LayerNormalization", [x, scale])
         close(y, standardized(x, (2,)) * scale, np.float32)
+    x = normal(2, 3, 3)  # as many numbers as a row has, but one for each row
+    scale = normal(3, 1)
+    [y] = run_node("LayerNormalization", [x, scale])
+    close(y, standardized(x, (2,)) * scale, np.float32)
 
 
 def test_large_mean_does_not_cost_accuracy() -> None:

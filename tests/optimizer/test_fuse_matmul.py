@@ -90,6 +90,11 @@ def test_gemm_scales_a_constant_bias() -> None:
     assert_fused(text.replace(", b)", ", one)"), *PRODUCTS, to=FUSED)
 
 
+def test_gemm_leaves_out_what_zero_scales() -> None:
+    text = graph("y = Gemm<beta = 0.0>(x, w, b)", "5,3", "5,4")
+    assert_fused(text, *PRODUCTS, to={"MatMul": 1})
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -101,6 +106,12 @@ def test_gemm_scales_a_constant_bias() -> None:
 )
 def test_scale(body: str) -> None:
     assert_fused(graph(body), *PRODUCTS, to=FUSED)
+
+
+def test_factors_of_columns_that_leave_the_range_are_kept() -> None:
+    text = graph("t = MatMul(x, w) y = Mul(t, b)")
+    assert_fused(text, *PRODUCTS, to={"MatMul": 1})
+    assert_kept(text.replace("b = {1,", "b = {3e38,").replace("w = {1,", "w = {9,"), *PRODUCTS)
 
 
 def test_scale_by_zero_or_a_quotient_is_kept() -> None:

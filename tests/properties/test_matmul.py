@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bascule import GraphOptimizationLevel
 from tests.properties.bounds import assert_exact, assert_within, epsilon, wide
 from tests.properties.running import Setup, run
 from tests.properties.strategies import (
@@ -103,6 +104,15 @@ def test_gemm(data: st.DataObject) -> None:
             expected = expected + added
             error = error + (float(ml_dtypes.finfo(dtype).eps) / 2 + epsilon(dtype)) * np.abs(added)
     assert_within(y, expected, error, dtype)
+
+
+@pytest.mark.parametrize("level", list(GraphOptimizationLevel))
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+def test_gemm_without_its_addend(level: GraphOptimizationLevel, shape: Shape) -> None:
+    a, b = np.ones((2, 2), np.float32), np.ones((2, 3), np.float32)
+    c = np.full(shape, np.inf, np.float32)
+    [y] = run("Gemm", [a, b, c], {"beta": 0.0}, Setup(level, constants=frozenset({2})))
+    assert_exact(y, a @ b)
 
 
 @given(st.data())

@@ -48,10 +48,10 @@ _GEMM = op.Gemm(a, b, ...)
 @rule(_GEMM)
 def fuse_gemm(match: Match) -> Value | Reject:
     node, y = match.root, match.root.output
-    addend = node.input(2)
+    addend, beta = node.input(2), float(node.attribute("beta", 1.0))
     bias_row = residual = None
-    if addend is not None:
-        scaled = _scaled(match.build, addend, float(node.attribute("beta", 1.0)))
+    if addend is not None and beta:  # as in BLAS, 0 leaves out C, NaN and all
+        scaled = _scaled(match.build, addend, beta)
         if scaled is None:
             return Reject("C is scaled by beta and not constant", addend)
         bias_row = _row(match.build, scaled, y)
@@ -76,7 +76,9 @@ def _scaled(build: Builder, value: Value, beta: float) -> Value | None:
     if constant is None or not constant.dtype.is_float:
         return None
     array = constant.numpy()
-    return build.constant((array * beta).astype(array.dtype), value.name)
+    with np.errstate(all="ignore"):
+        scaled = (array.astype(np.float64) * beta).astype(array.dtype)
+    return build.constant(scaled, value.name)
 
 
 def _row(build: Builder, value: Value, y: Value) -> Value | None:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from bascule.ir.graph import Node, Value
 from bascule.optimizer.attribute_precision import fits_attribute
 from bascule.optimizer.normalization import reshaped
@@ -72,8 +74,11 @@ def fuse_matmul_column_scale(match: Match) -> Value | None:
     if factors is None or (addend is not None and addends is None):
         return None
     scale = factors.numpy()
-    scaled = weight.numpy() * (scale[:, None] if transposed else scale)
-    shift = None if addends is None else addends.numpy() * scale
+    with np.errstate(all="ignore"):
+        scaled = weight.numpy() * (scale[:, None] if transposed else scale)
+        shift = None if addends is None else addends.numpy() * scale
+    if not all(np.isfinite(each).all() for each in (scaled, shift) if each is not None):
+        return None  # 0 times infinity would be NaN sooner than in the graph
     return match.build.node(
         "MatMul", [match[a], scaled, shift], node.attributes, domain=node.domain
     ).output
