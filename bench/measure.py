@@ -8,6 +8,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+SETTLED = 0.2
+"""Seconds after which no thread of the runtime that had its turn before still spins."""
+
 
 def medians(*functions: Callable[[], Any], repeats: int = 21, pause: float = 0.0) -> list[float]:
     """Seconds of each, measured in turns with a pause before each."""

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from measure import medians, table
+from measure import SETTLED, medians, table
 
 import bascule
 
@@ -117,7 +117,7 @@ def main() -> None:
                 lambda run=ours.run, feeds=feeds: run(None, feeds),
                 lambda run=theirs.run, feeds=feeds: run(None, feeds),
                 repeats=7,
-                pause=0.02,
+                pause=SETTLED,
             )
             rows.append(
                 (

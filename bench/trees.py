@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from measure import medians, table
+from measure import SETTLED, medians, table
 from onnx import TensorProto, helper
 
 import bascule
@@ -175,8 +175,7 @@ def measure(ours: Any, theirs: Any, rows: int) -> tuple[float, float, float]:
             session.run(None, feed)
 
     found, expected = (session.run(None, feeds[0])[-1] for session in (ours, theirs))
-    # The threads of a runtime spin for a while after its turn.
-    times = medians(lambda: run_all(ours), lambda: run_all(theirs), repeats=9, pause=0.02)
+    times = medians(lambda: run_all(ours), lambda: run_all(theirs), repeats=9, pause=SETTLED)
     us, them = (1e6 * seconds / calls for seconds in times)
     return us, them, float(np.abs(found - expected).max())
 
