@@ -164,11 +164,24 @@ def test_gemm(quantizes: bool, transposed: int, bias: bool, by_column: bool) -> 
 
 
 @pytest.mark.parametrize("dtype", BYTES)
-@pytest.mark.parametrize("op_type", ["Add", "Mul", "Gelu", "Sigmoid"])
+@pytest.mark.parametrize("steps", [(0.03, 0.04, 0.05), (0.5, 0.25, 0.25)], ids=str)
+def test_add(steps: tuple[float, ...], dtype: Any) -> None:
+    """With steps of like size most sums are ties."""
+    g = QuantizedGraph(8)
+    inputs = [
+        g.dequantized(name, g.integers(dtype, *shape), step, zero, feed=True)
+        for name, shape, step, zero in zip("ab", [(5, 7, 43), (7, 1)], steps, (3, 9))
+    ]
+    g.nodes.append(helper.make_node("Add", inputs, ["y"]))
+    check(g.model("y", dtype, steps[2], 17), g.feeds, ["QLinearAdd"])
+
+
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("op_type", ["Mul", "Gelu", "Sigmoid"])
 def test_elementwise_operators(op_type: str, dtype: Any) -> None:
     """One pass over memory, with the same bits as node by node."""
     g = QuantizedGraph(7)
-    names = "ab" if op_type in ("Add", "Mul") else "a"
+    names = "ab" if op_type == "Mul" else "a"
     inputs = [
         g.dequantized(name, g.integers(dtype, 5, 7, 43), 0.03 + i / 100, 3 - i, feed=True)
         for i, name in enumerate(names)

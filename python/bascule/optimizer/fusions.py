@@ -40,6 +40,7 @@ from bascule.optimizer.fuse_matmul_transpose import (
     fuse_matmul_transpose_right,
 )
 from bascule.optimizer.fuse_mish import fuse_mish
+from bascule.optimizer.fuse_quantized_add import fuse_quantized_add
 from bascule.optimizer.fuse_quantized_convolution import fuse_quantized_convolution
 from bascule.optimizer.fuse_quantized_gemm import fuse_integer_gemm, fuse_quantized_gemm
 from bascule.optimizer.fuse_quantized_matmul import fuse_integer_matmul, fuse_quantized_matmul
@@ -61,6 +62,7 @@ QUANTIZED = (
     eliminate_requantization,
     eliminate_concat_requantization,
     eliminate_quantized_relu,
+    fuse_quantized_add,
     fuse_quantized_convolution,
     fuse_quantized_matmul,
     fuse_integer_matmul,

@@ -23,28 +23,27 @@ from bascule.canonical.contrib.arguments import (
 from bascule.canonical.contrib.linear_quantization import become_quantized, dequantize
 from bascule.canonical.registry import rewrite
 from bascule.canonical.softmax import coerced_to_matrix
-from bascule.ir.graph import Node, Value
+from bascule.ir.graph import FUSED_DOMAIN, Node, Value
 
 
-@rewrite("QLinearAdd", "QLinearMul", until=0, domain=CONTRIB_DOMAIN)
-def binary(node: Node, build: Builder) -> None:
-    """In steps of the result, with scales divided beforehand: where steps are of like size ties are
-    common, and this is how onnxruntime lets them fall."""
+@rewrite("QLinearAdd", until=0, domain=CONTRIB_DOMAIN)
+def add(node: Node, build: Builder) -> None:
+    """Ours is the same, but that it is defined."""
+    check(node, build, 0, 1, 3, 4, 6, most=8)
+    node.domain = FUSED_DOMAIN
+
+
+@rewrite("QLinearMul", until=0, domain=CONTRIB_DOMAIN, types=True)
+def multiply(node: Node, build: Builder) -> None:
+    """In steps of the result, with scales multiplied beforehand: ties fall as in onnxruntime."""
     check(node, build, 0, 1, 3, 4, 6, most=8)
     inputs = [required(node, build, 0), required(node, build, 3)]
     scales = [scalar(required(node, build, index), build) for index in (1, 4, 6)]
     zeros = [_number(build, node.input(index)) for index in (2, 5, 7)]
     a, b = (build.op("Cast", x, to=onnx.TensorProto.FLOAT) for x in inputs)
-    if node.op_type == "QLinearAdd":
-        factors = [build.op("Div", scale, scales[2]) for scale in scales[:2]]
-        moved = [build.op("Mul", *pair) for pair in zip(factors, zeros)]
-        offset = build.op("Sub", zeros[2], build.op("Add", *moved))
-        right = build.op("Add", build.op("Mul", b, factors[1]), offset)
-        y = build.op("Add", build.op("Mul", a, factors[0]), right)
-    else:
-        factor = build.op("Div", build.op("Mul", *scales[:2]), scales[2])
-        product = build.op("Mul", build.op("Sub", a, zeros[0]), build.op("Sub", b, zeros[1]))
-        y = build.op("Add", build.op("Mul", product, factor), zeros[2])
+    factor = build.op("Div", build.op("Mul", *scales[:2]), scales[2])
+    product = build.op("Mul", build.op("Sub", a, zeros[0]), build.op("Sub", b, zeros[1]))
+    y = build.op("Add", build.op("Mul", product, factor), zeros[2])
     become_quantized(build, y, build.floats(1), None, inputs[0])
 
 
