@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure everything that bench/RESULTS.md states, and write that file.
 
-    python bench/models.py      # makes the models, once
-    python bench/run.py         # about ten minutes on two cores
+    python bench/models.py && python bench/workloads.py     # make the models, once
+    python bench/run.py                                     # half an hour on two cores
 
-Each model is measured in a process of its own, bascule and onnxruntime taking turns.
+Each model is measured in a process of its own, bascule, onnxruntime and OpenVINO (those that are
+installed) taking turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -25,6 +27,12 @@ import bascule
 
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
+WORKLOADS = (
+    *(f"{name}_batch8" for name in MODELS),
+    *("gpt2_decode", "whisper_tiny_encoder", "segformer_b0", "swin_t", "efficientnet_b0"),
+    *("unet", "bilstm"),
+)
+PEERS = tuple(name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name))
 
 _CALLS = """
 import json, sys, timeit
@@ -91,11 +99,28 @@ def run_python(*arguments: str) -> Any:
 
 def measure_model(name: str, folder: Path, threads: int, seconds: float) -> list[dict[str, Any]]:
     arguments = ["-m", "bascule.cli", "bench", str(folder / f"{name}.onnx")]
-    arguments += ["-i", str(folder / f"{name}.npz"), "-a", "onnxruntime"]
+    arguments += ["-i", str(folder / f"{name}.npz"), "-a", ",".join(PEERS)]
     records: list[dict[str, Any]] = run_python(
         *arguments, "-t", str(threads), "-s", str(seconds), "--json"
     )
     return records
+
+
+def compare(title: str, names: list[str], folder: Path, threads: int, seconds: float) -> str:
+    """A table of medians, and the geometric mean of the ratios to the best peer."""
+    rows = [(title, "bascule", *PEERS, "ratio to the best", "difference")]
+    product = 1.0
+    for name in names:
+        ours, *others = measure_model(name, folder, threads, seconds)
+        ratio = ours["median_ms"] / min(other["median_ms"] for other in others)
+        product *= ratio
+        times = [f"{record['median_ms']:.2f}" for record in (ours, *others)]
+        difference = max(other["difference"] for other in others)
+        rows.append((name, *times, f"{ratio:.2f}", f"{difference:.1e}"))
+        print(threads, rows[-1], flush=True)
+    mean = f"{product ** (1 / len(names)):.2f}"
+    rows.append(("geometric mean", *[""] * (1 + len(PEERS)), mean, ""))
+    return table(rows)
 
 
 def machine() -> str:
@@ -114,7 +139,7 @@ def machine() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", default=MODELS)
+    parser.add_argument("models", nargs="*", help="all unless some are named")
     parser.add_argument("--folder", type=Path, default=HERE / "models")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
@@ -123,7 +148,7 @@ def main() -> int:
 
     versions = ", ".join(
         [f"bascule {bascule.__version__}"]
-        + [f"{n} {importlib.metadata.version(n)}" for n in ("onnxruntime", "onnx", "numpy")]
+        + [f"{n} {importlib.metadata.version(n)}" for n in (*PEERS, "onnx", "numpy")]
     )
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
@@ -131,29 +156,17 @@ def main() -> int:
     text = [
         "# Results\n",
         f"Machine: {machine()}. Python {platform.python_version()}, {versions}. Commit {commit}.\n",
-        "Made by `python bench/models.py && python bench/run.py`. float32, batch 1, medians in ms, "
-        "both runtimes taking turns in one process. Ratio: bascule / onnxruntime, lower is "
-        "better. Difference: largest of any output, relative to its largest value.\n",
+        "Made by `python bench/models.py && python bench/workloads.py && python bench/run.py`. "
+        "float32, batch 1, medians in ms, the runtimes taking turns in one process. Ratio: bascule "
+        "/ the fastest peer, lower is better. Difference: largest of any output from any peer's, "
+        "relative to its largest value.\n",
     ]
     for threads in options.threads:
-        rows = [("model", "bascule", "onnxruntime", "ratio", "difference")]
-        product = 1.0
-        for name in options.models:
-            ours, theirs = measure_model(name, options.folder, threads, options.seconds)
-            ratio = ours["median_ms"] / theirs["median_ms"]
-            product *= ratio
-            rows.append(
-                (
-                    name,
-                    f"{ours['median_ms']:.2f}",
-                    f"{theirs['median_ms']:.2f}",
-                    f"{ratio:.2f}",
-                    f"{theirs['difference']:.1e}",
-                )
-            )
-            print(threads, rows[-1], flush=True)
-        rows.append(("geometric mean", "", "", f"{product ** (1 / len(options.models)):.2f}", ""))
-        text += [f"## {threads} thread{'s' if threads > 1 else ''}\n", table(rows)]
+        text.append(f"## {threads} thread{'s' if threads > 1 else ''}\n")
+        for title, names in (("the six", MODELS), ("others", WORKLOADS)):
+            chosen = [n for n in names if not options.models or n in options.models]
+            if chosen:
+                text.append(compare(title, chosen, options.folder, threads, options.seconds))
 
     calls = run_python("-c", _CALLS)
     rows = [("fusion off, microseconds a call", "bascule", "onnxruntime")]
