@@ -56,6 +56,7 @@ from bascule.optimizer.fuse_rotary_embedding import (
 )
 from bascule.optimizer.fuse_skip_layer_normalization import fuse_skip_layer_normalization
 from bascule.optimizer.fuse_swish import fuse_swish, fuse_swish_alpha
+from bascule.optimizer.move_convolution_before_resize import move_convolution_before_resize
 
 QUANTIZED = (
     eliminate_quantize,
@@ -110,6 +111,7 @@ PRODUCTS = (
     fuse_matmul_column_scale,
     fuse_gemm,
     fuse_matmul_reshape,
+    move_convolution_before_resize,
 )
 """Products take in what changes their operands and what is added to each row."""
 
