@@ -165,8 +165,11 @@ def main() -> int:
         text.append(f"## {threads} thread{'s' if threads > 1 else ''}\n")
         for title, names in (("the six", MODELS), ("others", WORKLOADS)):
             chosen = [n for n in names if not options.models or n in options.models]
-            if chosen:
-                text.append(compare(title, chosen, options.folder, threads, options.seconds))
+            made = [n for n in chosen if (options.folder / f"{n}.onnx").exists()]
+            if made != chosen:
+                print("not made:", *sorted({*chosen} - {*made}), file=sys.stderr)
+            if made:
+                text.append(compare(title, made, options.folder, threads, options.seconds))
 
     calls = run_python("-c", _CALLS)
     rows = [("fusion off, microseconds a call", "bascule", "onnxruntime")]
