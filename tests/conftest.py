@@ -17,6 +17,7 @@ settings.register_profile("deep", max_examples=300, print_blob=True, **_COMMON)
 
 # Hypothesis takes numbers also from the source of whichever local modules are loaded by then: other
 # ones when other tests ran before, and in an installed package none.
+assert callable(providers._get_local_constants)  # else they are taken in some other way
 providers._get_local_constants = lambda: providers.Constants()
 
 

@@ -123,11 +123,10 @@ def compile_model(
             raise refusal(unknown) from None
         raise
     started = time.perf_counter()
-    refused = [*unknown, *without_kernel(model, providers, imports)]
-    if refused:
-        raise refusal(refused)
     graph = model.graph
     assignments = assign(graph, providers)
+    if unknown or any(each.provider is None for each in assignments.values()):
+        raise refusal([*unknown, *without_kernel(model, providers, imports)])
     rows = list(_rows(graph, assignments))
     partitions = partition(graph, assignments)
     if len(partitions) > 1:

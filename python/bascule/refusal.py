@@ -72,18 +72,17 @@ def _unknown(node: Node, imports: Mapping[str, int], function: str = "") -> Refu
 
 
 def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
-    if node.domain not in imports and node.domain not in check.UNCHECKED_DOMAINS:
+    if node.domain in check.UNCHECKED_DOMAINS:  # the providers tell
+        return True
+    if node.domain not in imports:
         return False
     if (node.domain, node.op_type, node.overload) in model.functions:
         return True
     if node.domain == ONNX_DOMAIN and node.op_type in check.OUTSIDE_STANDARD:
         return True
-    if node.domain in check.UNCHECKED_DOMAINS:  # the providers tell
-        return True
     if has_host_function(node.op_type, node.domain):
         return True
-    opset = imports.get(node.domain)
-    return opset is not None and check.schema(node.op_type, opset, node.domain) is not None
+    return check.schema(node.op_type, imports[node.domain], node.domain) is not None
 
 
 def without_kernel(

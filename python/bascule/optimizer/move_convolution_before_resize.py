@@ -105,7 +105,7 @@ def _is_pointwise(node: Node, shape: tuple[int, ...]) -> bool:
 
 
 def _parts(value: Value, weights: Array) -> list[_Part]:
-    """The images side by side in `value`; those that need no Resize are one."""
+    """The images side by side in `value`; none where several of them are not resized."""
     concat = value.producer
     if concat is None or not concat.is_op("Concat"):
         return [_part(value, weights)]
@@ -145,6 +145,16 @@ def _enlarges(node: Node) -> bool:
         return False
     if attribute_of(node, "coordinate_transformation_mode") == "tf_crop_and_resize":
         return False
+    if attribute_of(node, "keep_aspect_ratio_policy") != "stretch":
+        return False
+    if node.input(3) is None:
+        scales = constant_of(node.input(2))
+        axes = node.attribute("axes", None) or range(len(before))
+        # A scale near 1 keeps the number of channels, and yet mixes them.
+        if scales is None or any(
+            axis % len(before) < 2 and scale != 1 for axis, scale in zip(axes, scales.numpy())
+        ):
+            return False
     return math.prod(after) >= _FEWER * math.prod(before) > 0
 
 
