@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What all kernels share: element types, the type that sums are taken in, reductions over a block.
+//
+// A kernel is a template over the element type, with one extern "C" wrapper per type whose name ends
+// in NumPy's name of the type (softmax_rows_float16), made by the FOR_ macros below. Sums have a
+// fixed order: no atomics on floating-point numbers.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#ifdef __CUDACC_RTC__
+typedef signed char int8_t;
+typedef short int16_t;
+typedef int int32_t;
+typedef long long int64_t;
+typedef unsigned char uint8_t;
+typedef unsigned short uint16_t;
+typedef unsigned int uint32_t;
+typedef unsigned long long uint64_t;
+#else
+#include <stdint.h>
+#endif
+
+using float16 = __half;
+using bfloat16 = __nv_bfloat16;
+
+// X(name, type) for each element type of a group.
+#define FOR_FLOATS(X) X(float32, float) X(float64, double) X(float16, float16) X(bfloat16, bfloat16)
+#define FOR_SIGNED(X) X(int8, int8_t) X(int16, int16_t) X(int32, int32_t) X(int64, int64_t)
+#define FOR_UNSIGNED(X) \
+  X(uint8, uint8_t) X(uint16, uint16_t) X(uint32, uint32_t) X(uint64, uint64_t)
+#define FOR_INTEGERS(X) FOR_SIGNED(X) FOR_UNSIGNED(X)
+#define FOR_NUMBERS(X) FOR_FLOATS(X) FOR_INTEGERS(X)
+// Moving elements needs only their width: X(bytes, type).
+#define FOR_WIDTHS(X) X(1, uint8_t) X(2, uint16_t) X(4, uint32_t) X(8, uint64_t) X(16, ulonglong2)
+
+#ifdef BASCULE_EMULATED
+#define DYNAMIC_SHARED(name) unsigned char* name = bascule_emulator::dynamic_shared()
+#else
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(16) unsigned char name[]
+#endif
+
+// The type in which elements of type T are computed with: float for the narrow ones.
+template <typename T>
+struct Wide {
+  using type = T;
+};
+template <>
+struct Wide<float16> {
+  using type = float;
+};
+template <>
+struct Wide<bfloat16> {
+  using type = float;
+};
+template <typename T>
+using wide_t = typename Wide<T>::type;
+
+__device__ inline float widen(float16 x) { return __half2float(x); }
+__device__ inline float widen(bfloat16 x) { return __bfloat162float(x); }
+template <typename T>
+__device__ inline T widen(T x) {
+  return x;
+}
+
+// To the element type, to nearest even.
+template <typename T, typename W>
+__device__ inline T narrow(W x) {
+  return static_cast<T>(x);
+}
+template <>
+__device__ inline float16 narrow<float16, float>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ inline bfloat16 narrow<bfloat16, float>(float x) {
+  return __float2bfloat16_rn(x);
+}
+template <>
+__device__ inline float16 narrow<float16, double>(double x) {
+  return __double2half(x);
+}
+template <>
+__device__ inline bfloat16 narrow<bfloat16, double>(double x) {
+  return __double2bfloat16(x);
+}
+
+// Number of this thread in the whole grid, and of threads in it, along x.
+__device__ inline int64_t thread_number() {
+  return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+}
+__device__ inline int64_t thread_count() { return static_cast<int64_t>(gridDim.x) * blockDim.x; }
+
+struct Sum {
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+// NaN wins, as in NumPy's maximum.
+struct Largest {
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a != a || a > b ? a : b;
+  }
+};
+
+// `value` of all 32 threads of the warp, joined; every thread gets the result.
+template <typename T, typename Join>
+__device__ inline T warp_reduce(T value, Join join) {
+  for (int step = 16; step > 0; step /= 2) {
+    value = join(value, __shfl_xor_sync(0xffffffffu, value, step));
+  }
+  return value;
+}
+
+// `value` of all threads of a block (a multiple of 32 threads, along x), joined; every thread gets
+// the result. All threads must call it.
+template <typename T, typename Join>
+__device__ inline T block_reduce(T value, T neutral, Join join) {
+  __shared__ T of_warps[32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  value = warp_reduce(value, join);
+  if (lane == 0) of_warps[warp] = value;
+  __syncthreads();
+  value = warp_reduce(lane < warps ? of_warps[lane] : neutral, join);
+  __syncthreads();  // of_warps may be used again
+  return value;
+}

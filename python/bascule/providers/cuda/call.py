@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a kernel function is handed: its node, and the device to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bascule import errors
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Node
+from bascule.providers.cuda.device import Argument, Device
+from bascule.providers.cuda.tensor import Tensor
+
+Allocate = Callable[[int], "tuple[int, object]"]
+
+
+class Call:
+    """One execution of one node. Kernel functions allocate and launch through it."""
+
+    def __init__(
+        self, node: Node, device: Device, allocate: Allocate, prepared: dict[str, Any]
+    ) -> None:
+        self.node = node
+        self.device = device
+        self._allocate = allocate
+        self._prepared = prepared
+
+    # --- the node
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node."""
+        return self.node.attributes.get(name, default)
+
+    def wants(self, output: int) -> bool:
+        """Whether anybody reads output number `output`."""
+        return output < len(self.node.outputs) and not self.node.outputs[output].is_unused
+
+    def dtype(self, output: int = 0) -> DataType:
+        """The element type of an output."""
+        dtype = self.node.outputs[output].dtype
+        assert dtype is not None
+        return dtype
+
+    def is_constant(self, index: int) -> bool:
+        """Whether input number `index` is the same in every run."""
+        value = self.node.input(index)
+        return value is not None and value.constant is not None
+
+    def error(self, message: str) -> errors.Fail:
+        """An error about this node, to be raised."""
+        return errors.Fail(f"{self.node.op_type} node '{self.node.name}': {message}")
+
+    # --- memory
+
+    def empty(self, shape: Sequence[int], dtype: DataType) -> Tensor:
+        """A tensor with whatever was in its memory before."""
+        tensor = Tensor(dtype, tuple(int(size) for size in shape), 0, None)
+        address, owner = self._allocate(max(tensor.nbytes, 1))
+        return Tensor(dtype, tensor.shape, address, owner)
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """An empty tensor of the type and shape of another."""
+        return self.empty(tensor.shape, tensor.dtype)
+
+    def zeros(self, shape: Sequence[int], dtype: DataType) -> Tensor:
+        """A tensor of zeros."""
+        tensor = self.empty(shape, dtype)
+        if tensor.nbytes:
+            self.device.fill(tensor.address, 0, tensor.nbytes)
+        return tensor
+
+    def workspace(self, nbytes: int) -> Tensor:
+        """Bytes to work in; free again when the last reference is dropped."""
+        return self.empty((nbytes,), DataType.UINT8)
+
+    def copied(self, tensor: Tensor) -> Tensor:
+        """The same elements in memory of their own."""
+        result = self.like(tensor)
+        self.copy(result, tensor)
+        return result
+
+    def copy(self, target: Tensor, source: Tensor) -> None:
+        """Copy all bytes of `source` to the start of `target`."""
+        if source.nbytes:
+            self.device.copy(target.address, source.address, source.nbytes)
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """A host array as a tensor. What it holds is fixed when a graph is captured."""
+        return self.prepared_array(np.ascontiguousarray(array).reshape(np.shape(array)))
+
+    def download(self, tensor: Tensor) -> np.ndarray[Any, Any]:
+        """A tensor as a host array; only for kernels that are registered as synchronizing."""
+        array = np.empty(tensor.shape, tensor.dtype.numpy)
+        if array.nbytes:
+            self.device.download(array, tensor.address)
+        return array
+
+    def prepared(self, key: str, make: Callable[[Call], Any]) -> Any:
+        """What `make(call)` returns, made once per node and kept: weights in another layout, plans.
+
+        It may depend only on constant inputs, on attributes, and on what `key` says.
+        """
+        if key not in self._prepared:
+            keeping = Call(self.node, self.device, self.device.allocate, self._prepared)
+            self._prepared[key] = make(keeping)
+        return self._prepared[key]
+
+    def prepared_array(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """A host array as a tensor that is kept with the node."""
+        key = f"array {array.dtype} {array.shape} {array.tobytes().hex()}"
+
+        def make(call: Call) -> Tensor:
+            tensor = call.empty(array.shape, DataType.from_numpy(array.dtype))
+            if array.nbytes:
+                self.device.upload(tensor.address, array)
+            return tensor
+
+        result: Tensor = self.prepared(key, make)
+        return result
+
+    # --- the array module
+
+    def array(self, tensor: Tensor) -> Any:
+        """An array of ``call.device.xp`` (CuPy) over the memory of `tensor`."""
+        return self.device.array(tensor)
+
+    def tensor(self, array: Any) -> Tensor:
+        """An array of ``call.device.xp`` as a tensor; it is made dense."""
+        xp = self.device.xp
+        dense = xp.ascontiguousarray(array).reshape(array.shape)
+        address = dense.data.ptr if hasattr(dense.data, "ptr") else dense.ctypes.data
+        return Tensor(DataType.from_numpy(dense.dtype), dense.shape, int(address), dense)
+
+    # --- launching
+
+    def launch(
+        self,
+        module: str,
+        name: str,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        *arguments: Argument,
+        shared: int = 0,
+    ) -> None:
+        """Start the kernel `name` of ``kernels/<module>.cu``; nothing when the grid is empty."""
+        self._start(self.device.function(module, name), grid, block, arguments, shared)
+
+    def launch_generated(
+        self,
+        source: str,
+        name: str,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        *arguments: Argument,
+        shared: int = 0,
+    ) -> None:
+        """Start the kernel `name` of CUDA C++ code made at run time."""
+        self._start(self.device.generated(source, name), grid, block, arguments, shared)
+
+    def _start(
+        self,
+        function: Any,
+        grid: int | tuple[int, ...],
+        block: int | tuple[int, ...],
+        arguments: Sequence[Argument],
+        shared: int,
+    ) -> None:
+        blocks, threads = _dim3(grid), _dim3(block)
+        if 0 not in blocks:
+            self.device.launch(function, blocks, threads, arguments, shared)
+
+
+def _dim3(sizes: int | tuple[int, ...]) -> tuple[int, int, int]:
+    if isinstance(sizes, int):
+        return sizes, 1, 1
+    x, y, z = (*sizes, 1, 1)[:3]
+    return x, y, z
+
+
+def type_name(dtype: DataType) -> str:
+    """The element type as the names of kernels have it: ``float32``, ``bfloat16``, ``int64``..."""
+    return dtype.numpy.name

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the provider needs of a device. Tests put an emulation in the place of a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Union
+
+import numpy as np
+
+from bascule.providers.cuda.tensor import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Struct:
+    """A kernel argument that is passed by value: the bytes of a C struct."""
+
+    data: bytes
+
+
+Argument = Union[Tensor, None, Struct, np.generic]
+"""A kernel argument: a tensor's address, a null pointer, a struct, or a number of the exact type
+that the kernel declares (``np.int64(n)``, ``np.float32(epsilon)``)."""
+
+Dim3 = tuple[int, int, int]
+
+
+class Device(Protocol):
+    """One GPU, with a stream on which everything happens in order."""
+
+    xp: Any
+    """The array module: CuPy, or NumPy in the emulation."""
+    number: int
+    capability: int
+    """10 * major + minor of the compute capability."""
+    processors: int
+    """How many multiprocessors there are."""
+    shared_memory: int
+    """How many bytes of dynamic shared memory a block can have."""
+    cublas: Any
+    """libraries.cublaslt.CublasLt, or None when the library is missing."""
+    cudnn: Any
+    """libraries.cudnn.Cudnn, or None when the library is missing."""
+    stream: Any
+    """The stream, as the array module knows it."""
+
+    def allocate(self, nbytes: int) -> tuple[int, object]:
+        """(address, owner) of fresh memory, 256-byte aligned."""
+        ...
+
+    def function(self, module: str, name: str) -> Any:
+        """The kernel `name` of ``kernels/<module>.cu``."""
+        ...
+
+    def generated(self, source: str, name: str) -> Any:
+        """The kernel `name` of a CUDA C++ source made at run time."""
+        ...
+
+    def launch(
+        self, function: Any, grid: Dim3, block: Dim3, arguments: Sequence[Argument], shared: int
+    ) -> None:
+        """Start a kernel with `shared` bytes of dynamic shared memory."""
+        ...
+
+    def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
+        """Copy a dense host array to the device; the array may change afterwards."""
+        ...
+
+    def download(self, array: np.ndarray[Any, Any], address: int) -> None:
+        """Copy from the device into a dense host array, and wait for it."""
+        ...
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        """Copy within device memory."""
+        ...
+
+    def fill(self, address: int, byte: int, nbytes: int) -> None:
+        """Set bytes of device memory."""
+        ...
+
+    def array(self, tensor: Tensor) -> Any:
+        """An array of `xp` over the tensor's memory."""
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started is done."""
+        ...
