@@ -16,17 +16,25 @@ import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bascule.providers.cuda import sources
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Model, Node
+from bascule.ir.infer import infer_types
+from bascule.ir.types import SequenceType, TensorType
+from bascule.optimizer.fused import definition
+from bascule.optimizer.fused.body import OPSET
+from bascule.providers.cuda import operators, registry, sources
+from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.compile import include_folders
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
+from tests.support.native import node_graph
 
 _EMULATOR = Path(__file__).parent / "cuda_emulator"
 _COMPILER = shutil.which(os.environ.get("CXX", "g++"))
@@ -154,14 +162,12 @@ def emulated_device() -> EmulatedDevice:
     return EmulatedDevice()
 
 
-_KINDS = {"i": "i", "u": "u", "f": "f", "b": "b"}
-
-
 def _packed(function: Function, arguments: Sequence[Argument]) -> bytes:
     """The arguments as bytes; they have to be of the very types that the kernel declares."""
     parameters = function.parameters
     if len(parameters) != len(arguments):
-        raise TypeError(f"{function.name} takes {parameters}, not {len(arguments)} arguments")
+        counts = f"{len(parameters)} arguments, not {len(arguments)}"
+        raise TypeError(f"{function.name} takes {counts}")
     pieces = []
     for index, (parameter, argument) in enumerate(zip(parameters, arguments)):
         if argument is None or isinstance(argument, Tensor):
@@ -171,9 +177,10 @@ def _packed(function: Function, arguments: Sequence[Argument]) -> bytes:
             found = f"s{len(argument.data)}"
             pieces.append(argument.data)
         else:
-            found = f"{argument.dtype.kind}{argument.dtype.itemsize}"
+            kind = argument.dtype.kind  # V for ml_dtypes' bfloat16
+            found = f"{'f' if kind == 'V' else kind}{argument.dtype.itemsize}"
             pieces.append(argument.tobytes())
-        if found != parameter and (found[0] != "V" or parameter[0] != "s"):
+        if found != parameter:
             raise TypeError(f"argument {index} of {function.name} is {found}, not {parameter}")
     return b"".join(pieces)
 
@@ -236,3 +243,88 @@ def _run(arguments: list[str], label: str) -> None:
 def _version() -> str:
     done = subprocess.run([str(_COMPILER), "--version"], capture_output=True, text=True)
     return done.stdout
+
+
+# --- one operator
+
+
+def run_node(
+    op_type: str,
+    inputs: Sequence[Any],
+    attributes: dict[str, Any] | None = None,
+    outputs: int = 1,
+    domain: str = "",
+    output_dtypes: Sequence[Any] | None = None,
+    device: Any = None,
+    constants: Collection[int] = (),
+) -> list[Any]:
+    """The outputs of one node, in its newest form, by the kernel that takes it.
+
+    An input is an array, None, or a list of arrays for a sequence. Those numbered in `constants`
+    are constants of the graph. Output types are inferred where `output_dtypes` does not give them.
+    """
+    node = _typed_node(op_type, inputs, attributes, outputs, domain, output_dtypes, constants)
+    operators.load_all()
+    kernel, reason = registry.find(node)
+    if kernel is None:
+        raise NotImplementedError(f"{op_type}: {reason}")
+    device = device or emulated_device()
+    call = Call(node, device, device.allocate, {})
+    given = [x if i in kernel.host else _uploaded(device, x) for i, x in enumerate(inputs)]
+    results = kernel.function(call, *given)
+    device.synchronize()
+    for index, (array, tensor) in enumerate(zip(inputs, given)):
+        if isinstance(tensor, Tensor):
+            unchanged = _downloaded(device, tensor).tobytes() == np.asarray(array).tobytes()
+            assert unchanged, f"{kernel.name} wrote into input {index}"
+    results = results if isinstance(results, tuple) else (results,)
+    for value, result in zip(node.outputs, results):
+        if isinstance(result, Tensor) and value.dtype is not None:
+            assert result.dtype is value.dtype, (result.dtype, value.dtype)
+    return [_downloaded(device, result) for result in results]
+
+
+def _typed_node(
+    op_type: str,
+    inputs: Sequence[Any],
+    attributes: dict[str, Any] | None,
+    outputs: int,
+    domain: str,
+    output_dtypes: Sequence[Any] | None,
+    constants: Collection[int],
+) -> Node:
+    first = [x[0] if isinstance(x, list) else x for x in inputs]
+    graph = node_graph(op_type, first, attributes, outputs, domain, constants, static=True)
+    (node,) = graph
+    for given, value in zip(inputs, node.inputs):
+        if isinstance(given, list) and value is not None and isinstance(value.type, TensorType):
+            value.type = SequenceType(TensorType(value.type.dtype, None))
+    for value, dtype in zip(node.outputs, output_dtypes or ()):
+        value.type = TensorType(DataType.from_numpy(np.dtype(dtype)), None)
+    domains = {"": OPSET, domain: OPSET if domain == "" else 1}
+    infer_types(Model(graph, domains), definition, check=False)
+    return node
+
+
+def _uploaded(device: Any, array: Any) -> Any:
+    if array is None:
+        return None
+    if isinstance(array, list):
+        return [_uploaded(device, each) for each in array]
+    array = np.asarray(array)
+    dense = np.ascontiguousarray(array).reshape(array.shape)
+    address, owner = device.allocate(max(dense.nbytes, 1))
+    if dense.nbytes:
+        device.upload(address, dense)
+    return Tensor(DataType.from_numpy(dense.dtype), dense.shape, address, owner)
+
+
+def _downloaded(device: Any, tensor: Any) -> Any:
+    if isinstance(tensor, list):
+        return [_downloaded(device, each) for each in tensor]
+    if not isinstance(tensor, Tensor):
+        return tensor
+    array = np.empty(tensor.shape, tensor.dtype.numpy)
+    if array.nbytes:
+        device.download(array, tensor.address)
+    return array

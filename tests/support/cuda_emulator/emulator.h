@@ -105,20 +105,20 @@ inline T __shfl_down_sync(unsigned mask, T value, unsigned distance, int width =
 
 // --- atomics: threads take turns at barriers only, so plain code is atomic
 
-#define BASCULE_ATOMIC(name, result)                                               \
-  template <typename T, typename V>                                                \
-  inline T name(T* address, V operand) {                                           \
+#define BASCULE_ATOMIC(name, result)                                                \
+  template <typename T, typename V>                                                 \
+  inline T name(T* address, V operand) {                                            \
     static_assert(std::is_integral<T>::value, "floating-point sums have an order"); \
-    const T old = *address, value = static_cast<T>(operand);                       \
-    *address = static_cast<T>(result);                                             \
-    return old;                                                                    \
+    const T old = *address, value = static_cast<T>(operand);                        \
+    *address = static_cast<T>(result);                                              \
+    return old;                                                                     \
   }
 BASCULE_ATOMIC(atomicAdd, old + value)
 BASCULE_ATOMIC(atomicSub, old - value)
 BASCULE_ATOMIC(atomicExch, value)
 BASCULE_ATOMIC(atomicMin, old < value ? old : value)
 BASCULE_ATOMIC(atomicMax, old > value ? old : value)
-BASCULE_ATOMIC(atomicAnd, old & value)
+BASCULE_ATOMIC(atomicAnd, old& value)
 BASCULE_ATOMIC(atomicOr, old | value)
 BASCULE_ATOMIC(atomicXor, old ^ value)
 #undef BASCULE_ATOMIC
@@ -195,8 +195,7 @@ static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shi
   return static_cast<unsigned>(((static_cast<uint64_t>(high) << 32) | low) >> (shift & 31));
 }
 static inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
-  return static_cast<unsigned>(
-      (((static_cast<uint64_t>(high) << 32) | low) << (shift & 31)) >> 32);
+  return static_cast<unsigned>((((static_cast<uint64_t>(high) << 32) | low) << (shift & 31)) >> 32);
 }
 template <typename T>
 inline int __dp4a(T a, T b, int c) {
@@ -218,9 +217,7 @@ inline To same_bits(From value) {
 }  // namespace bascule_emulator
 
 static inline int __float_as_int(float x) { return bascule_emulator::same_bits<int>(x); }
-static inline unsigned __float_as_uint(float x) {
-  return bascule_emulator::same_bits<unsigned>(x);
-}
+static inline unsigned __float_as_uint(float x) { return bascule_emulator::same_bits<unsigned>(x); }
 static inline float __int_as_float(int x) { return bascule_emulator::same_bits<float>(x); }
 static inline float __uint_as_float(unsigned x) { return bascule_emulator::same_bits<float>(x); }
 static inline long long __double_as_longlong(double x) {
@@ -294,18 +291,18 @@ inline To saturated(From x) {
   return static_cast<To>(x);
 }
 }  // namespace bascule_emulator
-#define BASCULE_CONVERSIONS(prefix, from, name, to)                 \
-  static inline to prefix##2##name##_rn(from x) {                   \
-    return bascule_emulator::saturated<to>(std::nearbyint(x));      \
-  }                                                                 \
-  static inline to prefix##2##name##_rz(from x) {                   \
-    return bascule_emulator::saturated<to>(std::trunc(x));          \
-  }                                                                 \
-  static inline to prefix##2##name##_rd(from x) {                   \
-    return bascule_emulator::saturated<to>(std::floor(x));          \
-  }                                                                 \
-  static inline to prefix##2##name##_ru(from x) {                   \
-    return bascule_emulator::saturated<to>(std::ceil(x));           \
+#define BASCULE_CONVERSIONS(prefix, from, name, to)            \
+  static inline to prefix##2##name##_rn(from x) {              \
+    return bascule_emulator::saturated<to>(std::nearbyint(x)); \
+  }                                                            \
+  static inline to prefix##2##name##_rz(from x) {              \
+    return bascule_emulator::saturated<to>(std::trunc(x));     \
+  }                                                            \
+  static inline to prefix##2##name##_rd(from x) {              \
+    return bascule_emulator::saturated<to>(std::floor(x));     \
+  }                                                            \
+  static inline to prefix##2##name##_ru(from x) {              \
+    return bascule_emulator::saturated<to>(std::ceil(x));      \
   }
 BASCULE_CONVERSIONS(__float, float, int, int)
 BASCULE_CONVERSIONS(__float, float, uint, unsigned)

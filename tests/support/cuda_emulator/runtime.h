@@ -5,8 +5,9 @@
 // fiber, and another fiber goes on. So a kernel without barriers costs a plain call per thread.
 #pragma once
 
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <sys/mman.h>
-#include <vector_types.h>
 
 #include <cstdint>
 #include <cstdlib>
@@ -50,10 +51,10 @@ static unsigned char* shared_memory;
 
 static std::vector<Thread> threads;  // of the block
 static std::vector<Warp> warps;
-static Thread* current;                // runs now
-static unsigned started, alive;        // threads of this block
+static Thread* current;          // runs now
+static unsigned started, alive;  // threads of this block
 static std::vector<Thread*> at_barrier, ready;
-static size_t ready_first;             // `ready` is a queue from here on
+static size_t ready_first;  // `ready` is a queue from here on
 static int votes_at_barrier, votes_of_barrier;
 static void (*run_thread)(const void*);
 static const void* run_argument;
@@ -115,8 +116,9 @@ inline void switch_to(Fiber* next) {
 inline void fiber_main();
 
 inline Fiber* make_fiber() {
-  auto* base = static_cast<unsigned char*>(mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE,
-                                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  auto* base =
+      static_cast<unsigned char*>(mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (base == MAP_FAILED) abort();
   mprotect(base + guard_bytes, stack_bytes, PROT_READ | PROT_WRITE);
   auto* fiber = new Fiber;
@@ -324,12 +326,13 @@ struct Launch {
 // A letter for each parameter's kind, and its size.
 template <typename T>
 inline void describe(char** text) {
-  const char kind = std::is_pointer<T>::value          ? 'p'
-                    : std::is_floating_point<T>::value ? 'f'
-                    : std::is_same<T, bool>::value     ? 'b'
-                    : std::is_signed<T>::value         ? 'i'
-                    : std::is_integral<T>::value       ? 'u'
-                                                       : 's';
+  constexpr bool half = std::is_same<T, __half>::value || std::is_same<T, __nv_bfloat16>::value;
+  const char kind = std::is_pointer<T>::value                  ? 'p'
+                    : std::is_floating_point<T>::value || half ? 'f'
+                    : std::is_same<T, bool>::value             ? 'b'
+                    : std::is_signed<T>::value                 ? 'i'
+                    : std::is_integral<T>::value               ? 'u'
+                                                               : 's';
   *text += snprintf(*text, 16, "%c%zu ", kind, sizeof(T));
 }
 
@@ -354,10 +357,8 @@ inline const char* launch(void (*kernel)(A...), const char* packed, const unsign
 }  // namespace bascule_emulator
 
 #define BASCULE_EXPORT extern "C" __attribute__((visibility("default")))
-#define BASCULE_ENTRY(name)                                                               \
-  BASCULE_EXPORT void name##__signature(char* text) {                                     \
-    bascule_emulator::signature(&name, text);                                             \
-  }                                                                                       \
-  BASCULE_EXPORT const char* name##__launch(const char* packed, const unsigned* sizes) {  \
-    return bascule_emulator::launch(&name, packed, sizes);                                \
+#define BASCULE_ENTRY(name)                                                                       \
+  BASCULE_EXPORT void name##__signature(char* text) { bascule_emulator::signature(&name, text); } \
+  BASCULE_EXPORT const char* name##__launch(const char* packed, const unsigned* sizes) {          \
+    return bascule_emulator::launch(&name, packed, sizes);                                        \
   }
