@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 import weakref
 from collections.abc import Collection, Sequence
@@ -31,7 +32,6 @@ from bascule.optimizer.fused import definition
 from bascule.optimizer.fused.body import OPSET
 from bascule.providers.cuda import operators, registry, sources
 from bascule.providers.cuda.call import Call
-from bascule.providers.cuda.compile import include_folders
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.native import node_graph
@@ -56,11 +56,26 @@ _libc.free.argtypes = [ctypes.c_void_p]
 _libc.free.restype = None
 
 
+@functools.cache
+def _include_folders() -> tuple[str, ...]:
+    """The folders of the CUDA toolkit that hold what its headers need on a host, or none."""
+    site = Path(sysconfig.get_path("purelib"), "nvidia")
+    roots = [site / "cu13", *site.glob("*"), Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
+    found = []
+    for header in ("cuda_fp16.h", "crt/host_defines.h", "nv/target"):
+        folders = (root / part for root in roots for part in ("include", "include/cccl"))
+        folder = next((str(f) for f in folders if (f / header).is_file()), None)
+        if folder is None:
+            return ()
+        found.append(folder)
+    return tuple(dict.fromkeys(found))
+
+
 def missing() -> str:
     """Why kernels cannot be emulated here; empty when they can."""
     if os.name != "posix" or _COMPILER is None:
         return "needs g++"
-    if not include_folders("cuda_fp16.h", "crt/host_defines.h", "nv/target"):
+    if not _include_folders():
         return "needs the headers of CUDA"
     return ""
 
@@ -208,8 +223,7 @@ def _library(source: str, label: str) -> ctypes.PyDLL:
 def _compiled(source: str, label: str) -> Path:
     """The shared library of a source, from the cache if it was compiled before."""
     headers = [path.read_text() for path in sorted(_EMULATOR.glob("*.h"))]
-    includes = include_folders("cuda_fp16.h", "crt/host_defines.h", "nv/target")
-    flags = [*_FLAGS, *(f"-isystem{path}" for path in includes)]
+    flags = [*_FLAGS, *(f"-isystem{path}" for path in _include_folders())]
     key = hashlib.sha256("\0".join([source, *headers, _version(), *flags]).encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"bascule-emulator-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

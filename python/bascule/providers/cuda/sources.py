@@ -28,6 +28,13 @@ def modules() -> list[str]:
 
 
 @functools.cache
+def architectures() -> tuple[int, ...]:
+    """The compute capabilities that fat binaries are built for; the last one also as PTX."""
+    text = (folder() / "architectures.txt").read_text(encoding="utf-8")
+    return tuple(int(line) for line in text.split())
+
+
+@functools.cache
 def source(module: str) -> str:
     """The text of a module with the files of the folder that it includes, each once."""
     path = folder() / f"{module}.cu"
