@@ -89,7 +89,7 @@ def legalize(model: Model, providers: Sequence[Provider]) -> None:
             assignments = assign(graph, providers)
             for node, assignment in assignments.items():
                 taken = assignment.provider is not None
-                if taken and assignment.provider in (lead or providers) or node.graph is None:
+                if (taken and assignment.provider in (lead or providers)) or node.graph is None:
                     continue
                 version = model.opset_imports.get(node.domain, 1)
                 if widen(node, version, lead or providers):

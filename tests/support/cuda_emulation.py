@@ -33,6 +33,7 @@ from bascule.optimizer.fused import definition
 from bascule.optimizer.fused.body import OPSET
 from bascule.providers.cuda import operators, registry, sources
 from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.cupy_device import CupyDevice
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.native import node_graph
@@ -201,6 +202,9 @@ class EmulatedDevice:
         view.owner = tensor.owner
         return np.frombuffer(view, tensor.dtype.numpy).reshape(tensor.shape)
 
+    def after_others(self) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 
@@ -219,8 +223,10 @@ class _Replay:
 
 
 @functools.cache
-def emulated_device() -> EmulatedDevice:
-    """The device that tests share."""
+def emulated_device() -> Any:
+    """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
+    if os.environ.get("BASCULE_TEST_GPU") == "1":
+        return CupyDevice()
     return EmulatedDevice()
 
 

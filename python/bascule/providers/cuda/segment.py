@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that depends on the shapes of its inputs alone: run once by hand, then captured, then replayed.
+"""Work that depends on the shapes of its inputs alone: run by hand, then captured and replayed.
 
 A plan is made for each set of shapes (and of values that are needed on the host). The first run
 takes notes of what is allocated when; the second lays that out in the arena and records a CUDA
@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bascule import errors
 from bascule.ir.dtype import DataType
@@ -137,8 +139,6 @@ class ShapeStep:
     dies: list[int] = field(default_factory=list)
 
     def execute(self, values: Values, run: Run) -> None:
-        import numpy as np
-
         shape = np.array(values[self.inputs[0]].shape, np.int64)
         if self.node.op_type == "Size":
             result = np.array(shape.prod(), np.int64)
