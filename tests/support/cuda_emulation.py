@@ -14,9 +14,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
-import weakref
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ from bascule.providers.cuda.tensor import Tensor
 from tests.support.native import node_graph
 
 _EMULATOR = Path(__file__).parent / "cuda_emulator"
-_COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+_COMPILER = shutil.which("g++")
 _SANITIZE = os.environ.get("BASCULE_EMULATOR_SANITIZE") == "1"
 _FLAGS = (
     *("-std=c++17", "-O1", "-g0", "-fPIC", "-w", "-DBASCULE_EMULATED"),
@@ -50,10 +50,14 @@ _FLAGS = (
 _ENTRY = re.compile(r'extern "C" __attribute__\(\(used\)\)\s+void\s+(\w+)\s*\(')
 _LIMITS = (2**31 - 1, 65535, 65535)
 
-_libc = ctypes.CDLL(None)
-_libc.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-_libc.free.argtypes = [ctypes.c_void_p]
-_libc.free.restype = None
+
+@functools.cache
+def _libc() -> Any:
+    library = ctypes.CDLL(None)
+    library.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.free.restype = None
+    return library
 
 
 @functools.cache
@@ -73,8 +77,8 @@ def _include_folders() -> tuple[str, ...]:
 
 def missing() -> str:
     """Why kernels cannot be emulated here; empty when they can."""
-    if os.name != "posix" or _COMPILER is None:
-        return "needs g++"
+    if sys.platform != "linux" or _COMPILER is None:
+        return "needs Linux and g++"
     if not _include_folders():
         return "needs the headers of CUDA"
     return ""
@@ -83,14 +87,17 @@ def missing() -> str:
 class _Memory:
     """Memory of exactly the size asked for, so that AddressSanitizer sees every overrun."""
 
-    __slots__ = ("__weakref__", "address")
+    __slots__ = ("_free", "address")
 
     def __init__(self, nbytes: int) -> None:
         address = ctypes.c_void_p()
-        if _libc.posix_memalign(ctypes.byref(address), 256, max(nbytes, 1)) or not address.value:
+        if _libc().posix_memalign(ctypes.byref(address), 256, max(nbytes, 1)):
             raise MemoryError(f"{nbytes} bytes")
-        self.address = address.value
-        weakref.finalize(self, _libc.free, self.address)
+        self.address: int = address.value or 0
+        self._free = _libc().free
+
+    def __del__(self) -> None:
+        self._free(self.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +130,10 @@ class EmulatedDevice:
         return memory.address, memory
 
     def function(self, module: str, name: str) -> Function:
-        return _functions(sources.source(module), f"{module}.cu", name)
+        return _function(module, name)
 
     def generated(self, source: str, name: str) -> Function:
-        return _functions(sources.inlined(source, "generated.cu"), "generated.cu", name)
+        return _generated(source, name)
 
     def launch(
         self,
@@ -201,7 +208,16 @@ def _packed(function: Function, arguments: Sequence[Argument]) -> bytes:
 
 
 @functools.cache
-def _functions(source: str, label: str, name: str) -> Function:
+def _function(module: str, name: str) -> Function:
+    return _loaded(sources.source(module), f"{module}.cu", name)
+
+
+@functools.cache
+def _generated(source: str, name: str) -> Function:
+    return _loaded(sources.inlined(source, "generated.cu"), "generated.cu", name)
+
+
+def _loaded(source: str, label: str, name: str) -> Function:
     library = _library(source, label)
     try:
         launch = getattr(library, f"{name}__launch")
