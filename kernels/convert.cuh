@@ -7,37 +7,10 @@
 
 #include "common.cuh"
 
-#ifndef __CUDACC_RTC__
-#include <math.h>
-#include <string.h>
-#endif
-
-__device__ inline uint32_t bits_of(float x) {
-#ifdef __CUDA_ARCH__
-  return __float_as_uint(x);
-#else
-  uint32_t bits;
-  memcpy(&bits, &x, sizeof bits);
-  return bits;
-#endif
-}
-__device__ inline float float_of(uint32_t bits) {
-#ifdef __CUDA_ARCH__
-  return __uint_as_float(bits);
-#else
-  float x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-#endif
-}
+__device__ inline uint32_t bits_of(float x) { return __float_as_uint(x); }
+__device__ inline float float_of(uint32_t bits) { return __uint_as_float(bits); }
 __device__ inline double double_of(uint64_t bits) {
-#ifdef __CUDA_ARCH__
   return __longlong_as_double(static_cast<long long>(bits));
-#else
-  double x;
-  memcpy(&x, &bits, sizeof x);
-  return x;
-#endif
 }
 
 // What a format has besides finite numbers: infinities and NaNs as in IEEE 754, one NaN for each

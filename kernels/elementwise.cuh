@@ -32,7 +32,7 @@ struct Layout {
   uint32_t single;     // one element
   uint32_t is_aligned;  // dense operands and results may be accessed in vectors
   uint32_t is_whole;   // the innermost dimension is a whole number of vectors: sizes[0] counts them
-  uint32_t is_long;    // 2^31 elements or more
+  uint32_t is_long;     // 2^31 places or more to find
   uint32_t rank;
   Divisor sizes[most_dimensions];  // the innermost first
   int64_t strides[operands][most_dimensions];  // in elements; of sizes[0] 0 or 1

@@ -32,17 +32,10 @@ using unsigned_t = typename UnsignedOf<sizeof(T)>::type;
 
 // --- sums and products, each rounded for itself: what follows may not be joined into an fma
 
-#if defined(__CUDA_ARCH__)
 __device__ inline float plus(float a, float b) { return __fadd_rn(a, b); }
 __device__ inline double plus(double a, double b) { return __dadd_rn(a, b); }
 __device__ inline float times(float a, float b) { return __fmul_rn(a, b); }
 __device__ inline double times(double a, double b) { return __dmul_rn(a, b); }
-#else
-__device__ inline float plus(float a, float b) { return a + b; }
-__device__ inline double plus(double a, double b) { return a + b; }
-__device__ inline float times(float a, float b) { return a * b; }
-__device__ inline double times(double a, double b) { return a * b; }
-#endif
 
 template <typename T>
 __device__ inline T add(T left, T right) {
