@@ -7,6 +7,7 @@ kernels with AddressSanitizer, whose library then has to be loaded first (see CO
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -17,7 +18,7 @@ import subprocess
 import sysconfig
 import tempfile
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from bascule.optimizer.fused import definition
 from bascule.optimizer.fused.body import OPSET
 from bascule.providers.cuda import operators, registry, sources
 from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.cupy_device import CupyDevice
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.native import node_graph
@@ -116,6 +118,10 @@ class EmulatedDevice:
         self.stream: Any = None
         self.launches: list[str] = []
         """The names of the kernels started so far."""
+        self.replays = 0
+        """How often a captured graph was started."""
+        self._recording: list[Callable[[], None]] | None = None
+        self._is_recordable = True
 
     def allocate(self, nbytes: int) -> tuple[int, object]:
         memory = _Memory(nbytes)
@@ -127,6 +133,13 @@ class EmulatedDevice:
 
     def generated(self, source: str, name: str) -> Function:
         return _functions(sources.inlined(source, "generated.cu"), "generated.cu", name)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Now, or whenever the graph that is being captured is started."""
+        if self._recording is None:
+            work()
+        else:
+            self._recording.append(work)
 
     def launch(
         self,
@@ -142,9 +155,13 @@ class EmulatedDevice:
         assert 0 <= shared <= self.shared_memory, shared
         packed = _packed(function, arguments)
         sizes = (ctypes.c_uint * 7)(*grid, *block, shared)
-        error = function.launch(packed, sizes)
-        if error:
-            raise RuntimeError(f"{function.name}: {error.decode()}")
+
+        def start() -> None:
+            error = function.launch(packed, sizes)
+            if error:
+                raise RuntimeError(f"{function.name}: {error.decode()}")
+
+        self._do(start)
 
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
         assert array.flags.c_contiguous
@@ -152,28 +169,64 @@ class EmulatedDevice:
 
     def download(self, array: np.ndarray[Any, Any], address: int) -> None:
         assert array.flags.c_contiguous
+        assert self._recording is None, "nothing can be read back while a graph is captured"
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        ctypes.memmove(target, source, nbytes)
+        self._do(lambda: ctypes.memmove(target, source, nbytes) and None)
 
     def fill(self, address: int, byte: int, nbytes: int) -> None:
-        ctypes.memset(address, byte, nbytes)
+        self._do(lambda: ctypes.memset(address, byte, nbytes) and None)
+
+    @contextlib.contextmanager
+    def current(self, allocate: Any) -> Iterator[None]:
+        yield
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        """Work with arrays is done by NumPy at once, so it cannot be captured here."""
+        self._recording, self._is_recordable = [], True
+        try:
+            work()
+            recorded = self._recording
+        except Exception:
+            self._is_recordable = False
+        finally:
+            self._recording = None
+        return _Replay(self, recorded) if self._is_recordable else None
 
     def array(self, tensor: Tensor) -> np.ndarray[Any, Any]:
+        self._is_recordable = False
         if tensor.nbytes == 0:
             return np.empty(tensor.shape, tensor.dtype.numpy)
         view = (ctypes.c_ubyte * tensor.nbytes).from_address(tensor.address)
         view.owner = tensor.owner
         return np.frombuffer(view, tensor.dtype.numpy).reshape(tensor.shape)
 
+    def after_others(self) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 
 
+@dataclass(frozen=True)
+class _Replay:
+    """A captured graph."""
+
+    device: EmulatedDevice
+    work: Sequence[Callable[[], None]]
+
+    def launch(self) -> None:
+        self.device.replays += 1
+        for each in self.work:
+            each()
+
+
 @functools.cache
-def emulated_device() -> EmulatedDevice:
-    """The device that tests share."""
+def emulated_device() -> Any:
+    """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
+    if os.environ.get("BASCULE_TEST_GPU") == "1":
+        return CupyDevice()
     return EmulatedDevice()
 
 
@@ -283,7 +336,7 @@ def run_node(
     if kernel is None:
         raise NotImplementedError(f"{op_type}: {reason}")
     device = device or emulated_device()
-    call = Call(node, device, device.allocate, {})
+    call = Call(node, device, device.allocate, {}, {})
     given = [x if i in kernel.host else _uploaded(device, x) for i, x in enumerate(inputs)]
     results = kernel.function(call, *given)
     device.synchronize()

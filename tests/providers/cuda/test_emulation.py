@@ -87,7 +87,7 @@ def launch(
     {how.pop("before", "")}
     extern "C" __global__ void test(int* out{parameters}) {{ {body} }}"""
     device = emulated_device()
-    call = Call(Node("Test", []), device, device.allocate, {})
+    call = Call(Node("Test", []), device, device.allocate, {}, {})
     tensor = call.upload(out)
     call.launch_generated(source, "test", grid, block, tensor, *arguments, **how)
     return call.download(tensor)
