@@ -23,7 +23,7 @@ from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
 from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
-from bascule.providers.names import CPU, resolve_providers
+from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.tools.explain import Explanation
 from bascule.values import IOBinding, OrtValue, run_with_values
 
@@ -73,11 +73,15 @@ class InferenceSession:
         self._providers = resolve_providers(
             providers, provider_options, fallback=bool(kwargs.get("enable_fallback", 1))
         )
+        self._may_use_cpu = _names_cpu(providers)
+        self._cuda: Any = None
         disabled = list(kwargs.get("disabled_optimizers") or ())
         disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
         self._disabled = [name for name in disabled if name]
         if self._config("session.disable_cpu_ep_fallback", "0") == "1":
-            _refuse_cpu(providers)
+            if all(name == CPU for name, _ in self._providers):
+                _refuse_cpu(providers)
+            self._may_use_cpu = False
         self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
         self._compile()
 
@@ -107,9 +111,22 @@ class InferenceSession:
             _forget_names(model)
         self._metadata = ModelMetadata.of(model)
         self._defaults = take_defaults(model)
-        executors: list[Provider] = [CpuProvider(self._options.intra_op_num_threads)]
+        executors = self._executors()
         level = level_of(self._options.graph_optimization_level)
         return compile_model(model, executors, level, self._disabled, seconds), model
+
+    def _executors(self) -> list[Provider]:
+        """The providers that nodes are offered to, in order."""
+        cpu = CpuProvider(self._options.intra_op_num_threads)
+        cuda = dict(self._providers).get(CUDA)
+        if cuda is None:
+            return [cpu]
+        if self._cuda is None:
+            # Imported here: only sessions on a GPU need it.
+            from bascule.providers.cuda.provider import make
+
+            self._cuda = make(cuda, cpu)
+        return [self._cuda, cpu] if self._may_use_cpu else [self._cuda]
 
     def _compile(self) -> None:
         self._general: Any = None
@@ -316,6 +333,8 @@ class InferenceSession:
             RuntimeError: a name is unknown.
         """
         self._providers = resolve_providers(providers, provider_options, fallback=False)
+        self._may_use_cpu = _names_cpu(providers)
+        self._cuda = None
         self._compile()
 
     def enable_fallback(self) -> None:
@@ -356,6 +375,12 @@ def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[N
         for value in overridable:
             value.constant = None
             del model.graph.initializers[value.name]
+
+
+def _names_cpu(providers: Sequence[Any] | None) -> bool:
+    """Whether the caller lets nodes run on the CPU: by naming it, or by naming nothing."""
+    names = [p if isinstance(p, str) else p[0] for p in providers or ()]
+    return not names or CPU in names
 
 
 def _refuse_cpu(providers: Sequence[Any] | None) -> None:
