@@ -21,12 +21,18 @@ class Call:
     """One execution of one node. Kernel functions allocate and launch through it."""
 
     def __init__(
-        self, node: Node, device: Device, allocate: Allocate, prepared: dict[str, Any]
+        self,
+        node: Node,
+        device: Device,
+        allocate: Allocate,
+        prepared: dict[str, Any],
+        kept: dict[str, Tensor],
     ) -> None:
         self.node = node
         self.device = device
         self._allocate = allocate
         self._prepared = prepared
+        self._kept = kept
 
     # --- the node
 
@@ -88,8 +94,16 @@ class Call:
             self.device.copy(target.address, source.address, source.nbytes)
 
     def upload(self, array: np.ndarray[Any, Any]) -> Tensor:
-        """A host array as a tensor. What it holds is fixed when a graph is captured."""
-        return self.prepared_array(np.ascontiguousarray(array).reshape(np.shape(array)))
+        """A host array as a tensor, which lives as long as a captured graph may read it."""
+        array = np.ascontiguousarray(array).reshape(np.shape(array))
+        key = f"{array.dtype} {array.shape} {array.tobytes().hex()}"
+        if key not in self._kept:
+            address, owner = self.device.allocate(max(array.nbytes, 1))
+            tensor = Tensor(DataType.from_numpy(array.dtype), array.shape, address, owner)
+            if array.nbytes:
+                self.device.upload(address, array)
+            self._kept[key] = tensor
+        return self._kept[key]
 
     def download(self, tensor: Tensor) -> np.ndarray[Any, Any]:
         """A tensor as a host array; only for kernels that are registered as synchronizing."""
@@ -104,22 +118,11 @@ class Call:
         It may depend only on constant inputs, on attributes, and on what `key` says.
         """
         if key not in self._prepared:
-            keeping = Call(self.node, self.device, self.device.allocate, self._prepared)
+            keeping = Call(
+                self.node, self.device, self.device.allocate, self._prepared, self._prepared
+            )
             self._prepared[key] = make(keeping)
         return self._prepared[key]
-
-    def prepared_array(self, array: np.ndarray[Any, Any]) -> Tensor:
-        """A host array as a tensor that is kept with the node."""
-        key = f"array {array.dtype} {array.shape} {array.tobytes().hex()}"
-
-        def make(call: Call) -> Tensor:
-            tensor = call.empty(array.shape, DataType.from_numpy(array.dtype))
-            if array.nbytes:
-                self.device.upload(tensor.address, array)
-            return tensor
-
-        result: Tensor = self.prepared(key, make)
-        return result
 
     # --- the array module
 

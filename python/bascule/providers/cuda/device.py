@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, Union
 
@@ -24,6 +25,14 @@ Argument = Union[Tensor, None, Struct, np.generic]
 that the kernel declares (``np.int64(n)``, ``np.float32(epsilon)``)."""
 
 Dim3 = tuple[int, int, int]
+
+
+class CapturedGraph(Protocol):
+    """Work that was recorded once and can be started again at the same addresses."""
+
+    def launch(self) -> None:
+        """Start it on the device's stream."""
+        ...
 
 
 class Device(Protocol):
@@ -81,6 +90,14 @@ class Device(Protocol):
 
     def array(self, tensor: Tensor) -> Any:
         """An array of `xp` over the tensor's memory."""
+        ...
+
+    def current(self, allocate: Callable[[int], tuple[int, object]]) -> AbstractContextManager[Any]:
+        """A block in which this device and its stream are current, and `xp` allocates so."""
+        ...
+
+    def capture(self, work: Callable[[], None]) -> CapturedGraph | None:
+        """Record what `work` starts, instead of starting it; None when it cannot be recorded."""
         ...
 
     def synchronize(self) -> None:
