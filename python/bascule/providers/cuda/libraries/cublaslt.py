@@ -75,6 +75,7 @@ class Problem:
     batch: int = 1
     a_stride: int = 0
     b_stride: int = 0
+    d_stride: int = 0
     alpha: float = 1.0
     beta: float = 0.0
     bias: bool = False
@@ -207,7 +208,7 @@ class MatMulPlan:
         b = (p.k, p.n) if p.transpose_b else (p.n, p.k)
         self._a = self._layout(types.operand, *a, p.a_stride)
         self._b = self._layout(types.operand, *b, p.b_stride)
-        self._d = self._layout(types.result, p.n, p.m, p.m * p.n)
+        self._d = self._layout(types.result, p.n, p.m, p.d_stride)
 
     def __del__(self) -> None:
         for destroy, made in reversed(getattr(self, "_made", [])):
