@@ -20,9 +20,7 @@ struct BestFold {
   bool largest, last;
 
   __device__ Candidate<A> neutral() const { return {0, -1}; }
-  __device__ Candidate<A> join(Candidate<A> a, Candidate<A> b) const {
-    return wins(b, a) ? b : a;
-  }
+  __device__ Candidate<A> join(Candidate<A> a, Candidate<A> b) const { return wins(b, a) ? b : a; }
   __device__ bool wins(Candidate<A> a, Candidate<A> b) const {
     if (a.index < 0 || b.index < 0) return b.index < 0;
     const bool a_is_nan = a.value != a.value, b_is_nan = b.value != b.value;
@@ -44,8 +42,7 @@ template <typename T>
 __device__ void search_rows(const BestFold<total_t<T>>& fold, const T* x, int64_t* indices,
                             int64_t rows, int64_t n, int64_t pieces, int64_t length, int lanes) {
   const int lane = threadIdx.x % lanes;
-  const int64_t id =
-      static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
+  const int64_t id = static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
   const bool is_used = id < rows * pieces;
   const int64_t row = id / pieces, start = id % pieces * length;
   const int64_t end = is_used ? (n - start < length ? n : start + length) : 0;

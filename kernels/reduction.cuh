@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reductions over one axis of a tensor [outer, n, inner]: of rows where inner is 1, else of columns.
-// Other axes are reduced one after the other, and long axes in pieces: then the first kernels write
-// states, and the join_ kernels take these.
+// Reductions over one axis of a tensor [outer, n, inner]: of rows where inner is 1, else of
+// columns. Other axes are reduced one after the other, and long axes in pieces: then the first
+// kernels write states, and the join_ kernels take these.
 //
 // Integers are summed in 64 bits and wrap around.
 #pragma once
@@ -136,7 +136,9 @@ struct LogSumExpFold {
   int kind;
 
   // Of equal infinities the difference is no number.
-  __device__ static A scaled(A sum, A from, A to) { return from == to ? sum : sum * exp(from - to); }
+  __device__ static A scaled(A sum, A from, A to) {
+    return from == to ? sum : sum * exp(from - to);
+  }
   __device__ State neutral() const { return {-static_cast<A>(INFINITY), 0}; }
   __device__ State take(State s, A x) const { return join(s, {x, 1}); }
   __device__ State join(State a, State b) const {
@@ -239,8 +241,7 @@ __device__ void reduce_rows(const Fold& fold, const In* x, const Target<T, Fold>
                             bool aligned) {
   constexpr int width = joins || !IsFloat<total_t<In>>::value ? 1 : 16 / sizeof(In);
   const int lane = threadIdx.x % lanes;
-  const int64_t id =
-      static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
+  const int64_t id = static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
   const bool is_used = id < rows * pieces;
   const int64_t row = pieces == 1 ? id : id / pieces, start = (id - row * pieces) * length;
   const int64_t size = is_used ? (n - start < length ? n - start : length) : 0;
@@ -267,8 +268,8 @@ __device__ void reduce_rows(const Fold& fold, const In* x, const Target<T, Fold>
 
 constexpr int column_threads = 512;
 
-// A block has `lanes` threads for each of its columns, side by side; a thread takes every `lanes`-th
-// element of a piece.
+// A block has `lanes` threads for each of its columns, side by side; a thread takes every
+// `lanes`-th element of a piece.
 template <bool joins, typename T, typename In, typename Fold>
 __device__ void reduce_columns(const Fold& fold, const In* x, const Target<T, Fold>& target,
                                int64_t outer, int64_t n, int64_t inner, int64_t pieces,

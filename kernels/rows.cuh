@@ -113,9 +113,7 @@ struct HeldRow {
       if (first(k) < n) held[k] = source(first(k), fill);
     }
   }
-  __device__ static int first(int k) {
-    return (k * Team::size() + Team::index()) * Pack<T>::width;
-  }
+  __device__ static int first(int k) { return (k * Team::size() + Team::index()) * Pack<T>::width; }
   // f(number of the first element, pack) for each pack, which f may change.
   template <typename F>
   __device__ void each(F f) {
