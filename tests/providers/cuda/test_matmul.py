@@ -102,7 +102,7 @@ def sigmoid(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[[Any], Any]]] = {
     "Relu": ({}, lambda x: np.maximum(x, 0)),
-    "LeakyRelu": ({"alpha": 0.3}, lambda x: np.where(x < 0, 0.3 * x, x)),
+    "LeakyRelu": ({"alpha": 0.25}, lambda x: np.where(x < 0, 0.25 * x, x)),
     "Clip": ({"alpha": -0.5, "beta": 1.5}, lambda x: np.clip(x, -0.5, 1.5)),
     "Gelu": ({}, lambda x: x / 2 * (1 + np.vectorize(erf)(x / 2**0.5))),
     "GeluTanh": (
@@ -113,8 +113,8 @@ ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[[Any], Any]]] = {
     "Tanh": ({}, np.tanh),
     "Swish": ({"alpha": 1.5}, lambda x: x * sigmoid(1.5 * x)),
     "HardSwish": ({}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
-    "HardSigmoid": ({"alpha": 0.25, "beta": 0.4}, lambda x: np.clip(0.25 * x + 0.4, 0, 1)),
-    "Elu": ({"alpha": 0.7}, lambda x: np.where(x < 0, 0.7 * np.expm1(x), x)),
+    "HardSigmoid": ({"alpha": 0.25, "beta": 0.375}, lambda x: np.clip(0.25 * x + 0.375, 0, 1)),
+    "Elu": ({"alpha": 0.75}, lambda x: np.where(x < 0, 0.75 * np.expm1(x), x)),
 }
 
 

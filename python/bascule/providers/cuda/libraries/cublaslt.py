@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Matrix products by cuBLASLt, through its C interface.
 
-The library stores matrices by columns, so a row-major ``Y = A @ B`` is computed as ``Y' = B' @ A'``:
-what it calls A is our B. A plan is made once; running it is one call, which may be captured in a
+The library stores matrices by columns, so a row-major ``Y = A @ B`` is computed as
+``Y' = B' @ A'``: what it calls A is our B. A plan is made once; running it is one call, which may be captured in a
 CUDA graph. The GELU of the library is the approximation with tanh.
 """
 
@@ -30,6 +30,7 @@ _EPILOGUE_BIAS = 4
 _EPILOGUES = {"": 1, "Relu": 2, "GeluTanh": 32}
 _OPERATION_T = 1
 
+_NAMES = ("libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll")
 _CANDIDATES = 8
 _PLACEHOLDER = 4096
 """Any aligned address: the choice of an algorithm asks whether there is a bias, and reads none."""
@@ -214,9 +215,7 @@ class MatMulPlan:
         for destroy, made in reversed(getattr(self, "_made", [])):
             destroy(made)
 
-    def run(
-        self, a: int, b: int, c: int, d: int, bias: int, workspace: int, stream: int
-    ) -> None:
+    def run(self, a: int, b: int, c: int, d: int, bias: int, workspace: int, stream: int) -> None:
         """Start the product on a stream; addresses are those of device memory.
 
         Without a beta C is not read; D is a fine address for it.
@@ -332,7 +331,12 @@ def _find() -> ctypes.CDLL:
         return ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path)
     except (ImportError, RuntimeError, OSError) as error:
         reasons.append(str(error).strip().partition("\n")[0])
-    for name in ("libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll"):
+    for name in (
+        "libcublasLt.so.13",
+        "libcublasLt.so.12",
+        "cublasLt64_13.dll",
+        "cublasLt64_12.dll",
+    ):
         try:
             return ctypes.CDLL(name)
         except OSError as error:

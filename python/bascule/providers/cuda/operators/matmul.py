@@ -145,7 +145,7 @@ def multiply(
     b: Tensor,
     transpose_a: bool = False,
     transpose_b: bool = False,
-    epilogue: Epilogue = Epilogue(),  # noqa: B008
+    epilogue: Epilogue = Epilogue(),
 ) -> Tensor:
     """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix."""
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
