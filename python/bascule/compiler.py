@@ -79,17 +79,20 @@ def legalize(model: Model, providers: Sequence[Provider]) -> None:
     """Widen or inline every node that no provider takes.
 
     A node is widened where a provider takes it in a wider element type, and inlined where it has a
-    definition in simpler operators.
+    definition in simpler operators. Where the first provider hosts the others, so are nodes that it
+    leaves to them: a device that runs the whole graph is worth more than a kernel elsewhere.
     """
+    lead = [provider for provider in providers[:1] if provider.hosts_others]
     for _ in range(_LEGALIZE_ROUNDS):
         changed = False
         for graph in list(model.graph.walk_graphs()):
             assignments = assign(graph, providers)
             for node, assignment in assignments.items():
-                if assignment.provider is not None or node.graph is None:
+                taken = assignment.provider is not None
+                if (taken and assignment.provider in (lead or providers)) or node.graph is None:
                     continue
                 version = model.opset_imports.get(node.domain, 1)
-                if widen(node, version, providers):
+                if widen(node, version, lead or providers):
                     changed = True
                     continue
                 function = (
@@ -127,10 +130,12 @@ def compile_model(
     assignments = assign(graph, providers)
     if unknown or any(each.provider is None for each in assignments.values()):
         raise refusal([*unknown, *without_kernel(model, providers, imports)])
-    rows = list(_rows(graph, assignments))
+    rows = list(_rows(graph, assignments, providers))
     partitions = partition(graph, assignments)
-    if len(partitions) > 1:
-        program: Program = PartitionedProgram(graph, partitions)
+    if providers[0].hosts_others:
+        program: Program = providers[0].compile(graph)
+    elif len(partitions) > 1:
+        program = PartitionedProgram(graph, partitions)
     else:
         provider = partitions[0].provider if partitions else providers[-1]
         program = provider.compile(graph)
@@ -138,7 +143,12 @@ def compile_model(
     return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
 
 
-def _rows(graph: Graph, assignments: dict[Node, Assignment], inside: str = "") -> Iterator[NodeRow]:
+def _rows(
+    graph: Graph,
+    assignments: dict[Node, Assignment],
+    providers: Sequence[Provider],
+    inside: str = "",
+) -> Iterator[NodeRow]:
     """A row for each node, those of nested graphs after the node that holds them."""
     for node in graph:
         assignment = assignments[node]
@@ -146,8 +156,10 @@ def _rows(graph: Graph, assignments: dict[Node, Assignment], inside: str = "") -
         yield _row(node, assignment, assignment.provider, inside)
         for key, nested in node.attributes.items():
             if isinstance(nested, Graph) and node.domain != FUSED_DOMAIN:  # which is one kernel
-                found = assign(nested, [assignment.provider])
-                yield from _rows(nested, found, f"{inside}{node.name}.{key}/")
+                hosts = assignment.provider.hosts_others
+                inner = providers if hosts else [assignment.provider]
+                found = assign(nested, inner)
+                yield from _rows(nested, found, inner, f"{inside}{node.name}.{key}/")
 
 
 def _row(node: Node, assignment: Assignment, provider: Provider, inside: str) -> NodeRow:

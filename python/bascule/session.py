@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bascule.compiled import CompiledModel
+from bascule.device_memory import array_of, is_on_gpu, tensor_of
 from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.feeds import Signature
 from bascule.ir.constant import Constant
@@ -23,9 +24,9 @@ from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
 from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
-from bascule.providers.names import CPU, resolve_providers
+from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.tools.explain import Explanation
-from bascule.values import IOBinding, OrtValue, run_with_values
+from bascule.values import ON_GPU, IOBinding, OrtValue, run_with_values
 
 
 class InferenceSession:
@@ -73,11 +74,15 @@ class InferenceSession:
         self._providers = resolve_providers(
             providers, provider_options, fallback=bool(kwargs.get("enable_fallback", 1))
         )
+        self._may_use_cpu = _names_cpu(providers)
+        self._cuda: Any = None
         disabled = list(kwargs.get("disabled_optimizers") or ())
         disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
         self._disabled = [name for name in disabled if name]
         if self._config("session.disable_cpu_ep_fallback", "0") == "1":
-            _refuse_cpu(providers)
+            if all(name == CPU for name, _ in self._providers):
+                _refuse_cpu(providers)
+            self._may_use_cpu = False
         self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
         self._compile()
 
@@ -107,9 +112,22 @@ class InferenceSession:
             _forget_names(model)
         self._metadata = ModelMetadata.of(model)
         self._defaults = take_defaults(model)
-        executors: list[Provider] = [CpuProvider(self._options.intra_op_num_threads)]
+        executors = self._executors()
         level = level_of(self._options.graph_optimization_level)
         return compile_model(model, executors, level, self._disabled, seconds), model
+
+    def _executors(self) -> list[Provider]:
+        """The providers that nodes are offered to, in order."""
+        cpu = CpuProvider(self._options.intra_op_num_threads)
+        cuda = dict(self._providers).get(CUDA)
+        if cuda is None:
+            return [cpu]
+        if self._cuda is None:
+            # Imported here: only sessions on a GPU need it.
+            from bascule.providers.cuda.provider import make
+
+            self._cuda = make(cuda, cpu)
+        return [self._cuda, cpu] if self._may_use_cpu else [self._cuda]
 
     def _compile(self) -> None:
         self._general: Any = None
@@ -192,12 +210,41 @@ class InferenceSession:
             results = self._program.run_feeds(output_names, input_feed, flag, profiler)
             if results is not NotImplemented:
                 return results  # type: ignore[no-any-return]
-        values = self._signature.values(input_feed)
+        values = self._values(input_feed)
         wanted = self._signature.output_numbers(output_names)
         program = self._program
         if not self._signature.names_hold(values):
             program = self._general_program()
         return program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+
+    def _values(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """One object per input, for this session's program."""
+        values = self._signature.values(feeds)
+        if self._cuda is None and any(hasattr(value, "address") for value in values):
+            raise InvalidArgument(
+                "An input is in GPU memory, but the session has only the CPU provider",
+                fix=f"make the session with providers=['{CUDA}', '{CPU}']",
+            )
+        return values
+
+    def _run_bound(self, feeds: Mapping[str, Any], targets: Mapping[str, Any]) -> list[OrtValue]:
+        """Run with outputs that stay on the GPU: in fresh memory, or in the arrays of `targets`."""
+        if self._cuda is None:
+            raise InvalidArgument(
+                "An output is bound to GPU memory, but the session has only the CPU provider"
+            )
+        values = self._values(feeds)
+        numbers = self._signature.output_numbers(list(targets))
+        program = self._program if self._signature.names_hold(values) else self._general_program()
+        wanted: dict[int, Any] = {}
+        for number, target in zip(numbers, targets.values()):
+            on_gpu = target is ON_GPU or is_on_gpu(target)
+            wanted[number] = tensor_of(target) if is_on_gpu(target) else None
+            if not on_gpu:
+                raise InvalidArgument("Outputs are bound either all to a GPU or all to the CPU")
+        results = program.run_on_device(values, wanted)
+        gpu = self._cuda.device.number
+        return [OrtValue(array_of(r, gpu) if hasattr(r, "address") else r) for r in results]
 
     def _general_program(self) -> Any:
         """The model compiled without trust in the names of sizes.
@@ -316,6 +363,8 @@ class InferenceSession:
             RuntimeError: a name is unknown.
         """
         self._providers = resolve_providers(providers, provider_options, fallback=False)
+        self._may_use_cpu = _names_cpu(providers)
+        self._cuda = None
         self._compile()
 
     def enable_fallback(self) -> None:
@@ -356,6 +405,14 @@ def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[N
         for value in overridable:
             value.constant = None
             del model.graph.initializers[value.name]
+
+
+def _names_cpu(providers: Sequence[Any] | None) -> bool:
+    """Whether the caller lets nodes run on the CPU: by naming it, or by naming nothing."""
+    if not isinstance(providers, Sequence) or not providers:
+        return True
+    names = [entry[0] if isinstance(entry, tuple) and entry else entry for entry in providers]
+    return CPU in names or CUDA not in names
 
 
 def _refuse_cpu(providers: Sequence[Any] | None) -> None:

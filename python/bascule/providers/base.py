@@ -40,6 +40,11 @@ class Provider(Protocol):
         """The public name, such as ``CPUExecutionProvider``."""
         ...
 
+    @property
+    def hosts_others(self) -> bool:
+        """Whether its Programs contain the nodes that providers after it take."""
+        ...
+
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
         """An answer for every node of `graph` itself; nested graphs count to their holder."""
         ...

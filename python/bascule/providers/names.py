@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,7 +36,19 @@ def all_providers() -> list[str]:
 
 def available_providers() -> list[str]:
     """The providers that this installation has, best first, the CPU last."""
-    return [CPU]
+    return [CUDA, CPU] if _has_gpu() else [CPU]
+
+
+def _has_gpu() -> bool:
+    """Whether CuPy is installed and finds a GPU; imports it only then."""
+    if importlib.util.find_spec("cupy") is None:
+        return False
+    try:
+        import cupy
+
+        return bool(cupy.cuda.is_available())
+    except Exception:  # a wheel for another CUDA, a broken driver: a session that asks says which
+        return False
 
 
 def resolve_providers(
@@ -93,7 +106,7 @@ def _parse(
             raise ValueError("'providers' values must be either strings or (string, dict) tuples.")
         if name not in _ALL:
             raise RuntimeError(f"Unknown Provider Type: {name}")
-        if name not in available_providers():
+        if name != CUDA and name not in available_providers():
             warnings.warn(
                 f"Specified provider '{name}' is not in available provider names. "
                 f"Available providers: '{', '.join(available_providers())}'",

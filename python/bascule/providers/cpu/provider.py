@@ -18,6 +18,7 @@ class CpuProvider:
     """Runs graphs through native Programs with up to `threads` threads a loop."""
 
     name = "CPUExecutionProvider"
+    hosts_others = False
 
     def __init__(self, threads: int = 0) -> None:
         self.threads = threads if threads > 0 else default_threads()

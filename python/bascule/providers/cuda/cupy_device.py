@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A GPU through CuPy: memory, streams, launches, graphs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bascule import errors
+from bascule.providers.cuda import compile as kernels
+from bascule.providers.cuda.device import Argument, Dim3, Struct
+from bascule.providers.cuda.tensor import Tensor
+
+_TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
+_USUAL_SHARED = 48 * 1024
+_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_PIP = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of CUDA 12)'
+
+
+class CupyDevice:
+    """GPU number `number`, with a stream and a memory pool of its own.
+
+    Args:
+        number: which GPU.
+        memory_limit: most bytes that the pool takes, 0 for all there are.
+        tf32: whether float32 products may round their factors to 10 bits of mantissa.
+
+    Raises:
+        EngineError: CuPy, the driver or the GPU is missing; the message says what mends it.
+    """
+
+    def __init__(self, number: int = 0, memory_limit: int = 0, tf32: bool = True) -> None:
+        cupy = _cupy()
+        count = _device_count(cupy)
+        if not 0 <= number < count:
+            raise errors.EngineError(f"there is no GPU number {number}: this machine has {count}")
+        self.xp: Any = cupy
+        self.number = number
+        self._device = cupy.cuda.Device(number)
+        self._runtime = cupy.cuda.runtime
+        with self._device:
+            self.capability = int(self._device.compute_capability)
+            attributes = self._device.attributes
+            self.processors = int(attributes["MultiProcessorCount"])
+            self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
+            self.stream: Any = cupy.cuda.Stream(non_blocking=True)
+            self._event = cupy.cuda.Event(disable_timing=True)
+            self._pool = cupy.cuda.MemoryPool()
+            if memory_limit:
+                self._pool.set_limit(size=memory_limit)
+            self.cublas = _cublas(self.capability, tf32)
+            self.cudnn = _cudnn(self.stream.ptr, tf32)
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[tuple[str, str], Any] = {}
+
+    # --- memory
+
+    def allocate(self, nbytes: int) -> tuple[int, object]:
+        with self._device, self.stream:
+            try:
+                memory = self._pool.malloc(max(nbytes, 1))
+            except self.xp.cuda.memory.OutOfMemoryError:
+                self._pool.free_all_blocks()
+                memory = self._pool.malloc(max(nbytes, 1))
+        return int(memory.ptr), memory
+
+    def trim(self) -> None:
+        """Give unused memory back to the driver."""
+        self._pool.free_all_blocks()
+
+    @property
+    def bytes_in_use(self) -> int:
+        """Bytes that tensors take at present."""
+        return int(self._pool.used_bytes())
+
+    def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
+        # Copied to a buffer of the driver's before the call returns: the array may change.
+        self._runtime.memcpyAsync(
+            address, array.ctypes.data, array.nbytes, _TO_DEVICE, self.stream.ptr
+        )
+
+    def download(self, array: np.ndarray[Any, Any], address: int) -> None:
+        self._runtime.memcpyAsync(
+            array.ctypes.data, address, array.nbytes, _TO_HOST, self.stream.ptr
+        )
+        self.stream.synchronize()
+
+    def copy(self, target: int, source: int, nbytes: int) -> None:
+        self._runtime.memcpyAsync(target, source, nbytes, _WITHIN, self.stream.ptr)
+
+    def fill(self, address: int, byte: int, nbytes: int) -> None:
+        self._runtime.memsetAsync(address, byte, nbytes, self.stream.ptr)
+
+    def array(self, tensor: Tensor) -> Any:
+        memory = self.xp.cuda.UnownedMemory(
+            tensor.address, max(tensor.nbytes, 1), tensor.owner, self.number
+        )
+        pointer = self.xp.cuda.MemoryPointer(memory, 0)
+        return self.xp.ndarray(tensor.shape, tensor.dtype.numpy, memptr=pointer)
+
+    # --- kernels
+
+    def function(self, module: str, name: str) -> Any:
+        found = self._functions.get((module, name))
+        if found is None:
+            found = self._load(module, lambda: kernels.binary(module, self.capability), name)
+            self._functions[module, name] = found
+        return found
+
+    def generated(self, source: str, name: str) -> Any:
+        found = self._functions.get((source, name))
+        if found is None:
+            code = lambda: kernels.compile_source(source, self.capability)  # noqa: E731
+            found = self._functions[source, name] = self._load(source, code, name)
+        return found
+
+    def _load(self, key: str, code: Callable[[], bytes], name: str) -> Any:
+        module = self._modules.get(key)
+        if module is None:
+            module = self.xp.cuda.function.Module()
+            module.load(code())
+            self._modules[key] = module
+        return module.get_function(name)
+
+    def launch(
+        self,
+        function: Any,
+        grid: Dim3,
+        block: Dim3,
+        arguments: Sequence[Argument],
+        shared: int,
+    ) -> None:
+        if shared > _USUAL_SHARED:
+            self.xp.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED, shared)
+        function(grid, block, tuple(map(_packed, arguments)), shared, stream=self.stream)
+
+    # --- order
+
+    @contextlib.contextmanager
+    def current(self, allocate: Callable[[int], tuple[int, object]]) -> Iterator[None]:
+        def malloc(nbytes: int) -> Any:
+            address, owner = allocate(max(nbytes, 1))
+            memory = self.xp.cuda.UnownedMemory(address, max(nbytes, 1), owner, self.number)
+            return self.xp.cuda.MemoryPointer(memory, 0)
+
+        with self._device, self.stream, self.xp.cuda.using_allocator(malloc):
+            yield
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        self.stream.begin_capture()
+        failure: Exception | None = None
+        try:
+            work()
+        except Exception as error:
+            failure = error
+        try:
+            graph = self.stream.end_capture()
+        except Exception:
+            return None
+        if failure is not None:
+            return None
+        graph.upload(self.stream)
+        return _Graph(graph, self.stream)
+
+    def after_others(self) -> None:
+        self._event.record(self.xp.cuda.Stream.null)
+        self.stream.wait_event(self._event)
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+
+class _Graph:
+    def __init__(self, graph: Any, stream: Any) -> None:
+        self._graph = graph
+        self._stream = stream
+
+    def launch(self) -> None:
+        self._graph.launch(self._stream)
+
+
+def _packed(argument: Argument) -> Any:
+    if isinstance(argument, Tensor):
+        return argument.address
+    if argument is None:
+        return 0
+    if isinstance(argument, Struct):
+        return np.frombuffer(argument.data, np.dtype([("bytes", "u1", (len(argument.data),))]))
+    return argument
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise errors.EngineError(
+            f"CUDAExecutionProvider needs CuPy, which cannot be imported ({error}); {_PIP}"
+        ) from None
+    return cupy
+
+
+def _device_count(cupy: Any) -> int:
+    try:
+        return int(cupy.cuda.runtime.getDeviceCount())
+    except Exception as error:
+        raise errors.EngineError(
+            f"CUDAExecutionProvider finds no GPU: {error}. It needs an NVIDIA driver (525 or newer "
+            f"for CUDA 12, 580 or newer for CUDA 13) and the libraries of {_PIP}"
+        ) from None
+
+
+def _cublas(capability: int, tf32: bool) -> Any:
+    try:
+        from bascule.providers.cuda.libraries.cublaslt import CublasLt
+
+        return CublasLt(capability, tf32)
+    except (ImportError, OSError, errors.EngineError):
+        return None
+
+
+def _cudnn(stream: int, tf32: bool) -> Any:
+    try:
+        from bascule.providers.cuda.libraries.cudnn import Cudnn
+
+        return Cudnn(stream, tf32)
+    except (ImportError, OSError, errors.EngineError):
+        return None

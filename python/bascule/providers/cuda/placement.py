@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which node of a graph runs where: by a kernel on the device, or on the host, and why.
+
+Arithmetic on sizes stays on the host: it depends on the shapes of the inputs alone, so it is done
+once for each set of shapes, when a plan is made, and what it gives can be used to launch kernels.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.types import TensorType
+from bascule.providers.base import Answer, Provider
+from bascule.providers.cuda import registry
+from bascule.providers.cuda.registry import Kernel
+
+CONTROL = frozenset(("If", "Loop", "Scan"))
+"""Operators whose nested graphs are programs of their own."""
+
+_SIZES = frozenset(("Shape", "Size"))
+# fmt: off
+_UNREPEATABLE = frozenset((
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+))
+
+_ARITHMETIC = frozenset((
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Flatten", "Floor", "Gather",
+    "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
+    "Neg", "Not", "Or", "Pow", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape",
+    "Round", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Unsqueeze", "Where",
+))
+"""Operators that sizes are computed with; others run on the host only where that is asked for."""
+# fmt: on
+
+_MOST_AXES = 1
+"""What has more axes is data rather than sizes."""
+
+
+class Place(enum.Enum):
+    """Where a node runs."""
+
+    DEVICE = "device"
+    HOST = "host"
+    """When a plan is made."""
+    CPU = "cpu"
+    """In every run, because there is no kernel."""
+    CONTROL = "control"
+    """By programs for its nested graphs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a node runs; without a place nowhere. `reason` says why not on the device."""
+
+    place: Place | None
+    kernel: Kernel | None = None
+    reason: str = ""
+
+    @property
+    def answer(self) -> Answer:
+        """What the CUDA provider says of the node."""
+        if self.place is Place.DEVICE:
+            assert self.kernel is not None
+            return Answer(f"cuda.{self.kernel.name}")
+        if self.place is Place.HOST:
+            return Answer("host, once per shape")
+        if self.place is Place.CONTROL:
+            return Answer("control flow")
+        return Answer(None, self.reason)
+
+
+def place(graph: Graph, cpu: Provider, on_host: Iterable[Value] = ()) -> dict[Node, Placed]:
+    """A place for every node of `graph`; the values `on_host` are wanted there by somebody else."""
+    placing = _Placing(graph, cpu)
+    for value in on_host:
+        placing.demand(value)
+    return placing.result()
+
+
+class _Placing:
+    def __init__(self, graph: Graph, cpu: Provider) -> None:
+        self._graph = graph
+        self._cpu = cpu.capabilities(graph)
+        self._kernels = {node: registry.find(node) for node in graph}
+        self._at_hand: set[Value] = set()
+        """Values that follow from sizes."""
+        self._traceable: set[Value] = set()
+        """Values that follow from sizes and from what the graph is fed, without the device."""
+        self._host: set[Node] = set()
+        for node in graph:
+            self._look_at(node)
+        for node in graph:
+            for value in _wanted_on_host(node, self._kernels[node][0]):
+                self.demand(value)
+
+    def _look_at(self, node: Node) -> None:
+        if node.is_op(*_SIZES):
+            self._at_hand.update(node.outputs)
+            self._traceable.update(node.outputs)
+            self._host.add(node)
+            return
+        inputs = [v for v in node.inputs if v is not None and v.constant is None]
+        if not self._cpu[node].accepted or (node.subgraphs and node.domain != FUSED_DOMAIN):
+            return
+        if node.op_type in _UNREPEATABLE:
+            return
+        follows = bool(inputs) and all(v in self._at_hand for v in inputs)
+        small = all(map(_is_small, (*node.inputs, *node.outputs)))
+        if follows and small and node.is_op(*_ARITHMETIC):
+            self._at_hand.update(node.outputs)
+            self._host.add(node)
+        if all(self._is_traceable(v) for v in inputs):
+            self._traceable.update(node.outputs)
+
+    def _is_traceable(self, value: Value) -> bool:
+        return value in self._traceable or value.producer is None or self._is_outside(value)
+
+    def _is_outside(self, value: Value) -> bool:
+        return value.graph is not self._graph
+
+    def demand(self, value: Value) -> None:
+        """Compute a value on the host if that is possible without the device."""
+        pending = [value]
+        while pending:
+            node = pending.pop().producer
+            if node is None or node.graph is not self._graph or node in self._host:
+                continue
+            if all(output in self._traceable for output in node.outputs):
+                self._host.add(node)
+                pending.extend(v for v in node.inputs if v is not None)
+
+    def result(self) -> dict[Node, Placed]:
+        return {node: self._place(node) for node in self._graph}
+
+    def _place(self, node: Node) -> Placed:
+        if node in self._host:
+            return Placed(Place.HOST)
+        kernel, reason = self._kernels[node]
+        if kernel is not None:
+            return Placed(Place.DEVICE, kernel)
+        if node.is_op(*CONTROL):
+            reason = refuses_control(node, self._cpu[node])
+            if not reason:
+                return Placed(Place.CONTROL)
+        return Placed(Place.CPU if self._cpu[node].accepted else None, None, reason)
+
+
+def refuses_control(node: Node, cpu: Answer) -> str:
+    """Why the nested graphs of a node cannot be programs of their own; empty when they can."""
+    if not cpu.accepted:
+        return cpu.reason
+    values = [v for v in node.inputs if v is not None] + node.outputs
+    for nested in node.subgraphs:
+        values += nested.inputs + nested.outputs
+    if not all(isinstance(value.type, TensorType) for value in values):
+        return "it hands on sequences or optional values"
+    if node.is_op("Scan") and any(
+        node.attribute(f"scan_{side}_{what}") and any(node.attribute(f"scan_{side}_{what}"))
+        for side in ("input", "output")
+        for what in ("axes", "directions")
+    ):
+        return "it scans backwards or along other axes than the first"
+    return ""
+
+
+def _wanted_on_host(node: Node, kernel: Kernel | None) -> list[Value]:
+    """The inputs whose numbers are needed to start the node."""
+    numbers: Collection[int] = ()
+    if kernel is not None:
+        numbers = kernel.host
+    elif node.is_op("If"):
+        numbers = (0,)
+    elif node.is_op("Loop"):
+        numbers = (0, 1)
+    inputs = [node.input(number) for number in numbers]
+    return [value for value in inputs if value is not None]
+
+
+def _is_small(value: Value | None) -> bool:
+    return value is None or value.rank is None or value.rank <= _MOST_AXES

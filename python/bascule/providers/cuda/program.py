@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A graph on a device: segments that are captured, and between them what needs the host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bascule import errors
+from bascule.ir.constant import Constant
+from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.types import TensorType
+from bascule.providers.base import Provider
+from bascule.providers.cuda.device import Device
+from bascule.providers.cuda.entry import Entry
+from bascule.providers.cuda.memory import Arena
+from bascule.providers.cuda.placement import Place, Placed, place
+from bascule.providers.cuda.segment import KernelStep, NativeStep, Run, Segment, ShapeStep, Values
+from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.partition import Partition
+from bascule.providers.split import extract
+
+
+@dataclass
+class Shared:
+    """What the programs of a session have in common."""
+
+    device: Device
+    arena: Arena
+    cpu: Provider
+    captures: bool
+    constants: dict[int, tuple[Constant, Entry]]
+    """Constants by identity, copied to the device once."""
+
+
+class ControlStep:
+    """If, Loop or Scan: its nested graphs are programs, and the host decides which of them runs."""
+
+    def __init__(self, node: Node, shared: Shared, numbers: dict[Value, int]) -> None:
+        self.node = node
+        self.inputs = [-1 if v is None else numbers[v] for v in node.inputs]
+        self.outputs = [-1 if v.is_unused else numbers[v] for v in node.outputs]
+        self.dies: list[int] = []
+        self._shared = shared
+        self._programs: dict[str, tuple[DeviceGraph, list[int]]] = {}
+        for key, nested in node.attributes.items():
+            if isinstance(nested, Graph):
+                captures = [v for v in nested.captures() if v.constant is None]
+                wanted = nested.outputs[:1] if node.op_type == "Loop" else []
+                program = DeviceGraph(nested, shared, captures, wanted)
+                self._programs[key] = (program, [numbers[v] for v in captures])
+
+    @property
+    def reads(self) -> list[int]:
+        """The values that the node and its nested graphs read."""
+        captured = [n for _, numbers in self._programs.values() for n in numbers]
+        return [n for n in self.inputs if n >= 0] + captured
+
+    def execute(self, values: Values, run: Run) -> None:
+        results = getattr(self, f"_{self.node.op_type.lower()}")(values, run)
+        for number, result in zip(self.outputs, results):
+            if number >= 0:
+                values[number] = result
+
+    def _call(self, key: str, feeds: list[Entry], values: Values) -> list[Entry]:
+        program, captured = self._programs[key]
+        return program.execute(feeds + [values[n] for n in captured])
+
+    def _if(self, values: Values, run: Run) -> list[Entry]:
+        condition = bool(np.asarray(values[self.inputs[0]].on_host(run.device)).reshape(-1)[0])
+        return self._call("then_branch" if condition else "else_branch", [], values)
+
+    def _loop(self, values: Values, run: Run) -> list[Entry]:
+        def first(index: int) -> Any:
+            number = self.inputs[index] if index < len(self.inputs) else -1
+            if number < 0:
+                return None
+            return np.asarray(values[number].on_host(run.device)).reshape(-1)[0]
+
+        most, condition = first(0), first(1)
+        carried = [values[n] for n in self.inputs[2:]]
+        scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
+        trip = 0
+        while (most is None or trip < most) and (condition is None or condition):
+            feeds = [Entry(host=np.array(trip, np.int64)), Entry(host=np.array(True))]
+            results = self._call("body", feeds + carried, values)
+            condition = np.asarray(results[0].on_host(run.device)).reshape(-1)[0]
+            carried = results[1 : 1 + len(carried)]
+            for items, item in zip(scanned, results[1 + len(carried) :]):
+                items.append(item)
+            trip += 1
+        return carried + [
+            self._stacked(items, value, run)
+            for items, value in zip(scanned, self.node.outputs[len(carried) :])
+        ]
+
+    def _scan(self, values: Values, run: Run) -> list[Entry]:
+        count = int(self.node.attribute("num_scan_inputs"))
+        carried = [values[n] for n in self.inputs[: len(self.inputs) - count]]
+        sources = [
+            values[n].on_device(run.device, run.allocate) for n in self.inputs[len(carried) :]
+        ]
+        scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
+        for trip in range(sources[0].shape[0]):
+            slices = [Entry(device=_row(source, trip)) for source in sources]
+            results = self._call("body", carried + slices, values)
+            carried = results[: len(carried)]
+            for items, item in zip(scanned, results[len(carried) :]):
+                items.append(item)
+        return carried + [
+            self._stacked(items, value, run)
+            for items, value in zip(scanned, self.node.outputs[len(carried) :])
+        ]
+
+    def _stacked(self, items: list[Entry], value: Value, run: Run) -> Entry:
+        """The results of all trips, along a new first axis."""
+        assert isinstance(value.type, TensorType)
+        if not items:
+            sizes = [s if isinstance(s, int) else 0 for s in (value.shape or (0,))[1:]]
+            return Entry(host=np.zeros((0, *sizes), value.type.dtype.numpy))
+        tensors = [item.on_device(run.device, run.allocate) for item in items]
+        if any(each.shape != tensors[0].shape for each in tensors):
+            raise errors.Fail(
+                f"{self.node.op_type} node '{self.node.name}': output '{value.name}' has another "
+                "shape in every trip, so the trips cannot be joined"
+            )
+        shape = (len(tensors), *tensors[0].shape)
+        first = tensors[0]
+        address, owner = run.allocate(max(first.nbytes * len(tensors), 1))
+        for index, each in enumerate(tensors):
+            if each.nbytes:
+                run.device.copy(address + index * each.nbytes, each.address, each.nbytes)
+        return Entry(device=Tensor(first.dtype, shape, address, owner))
+
+
+def _row(tensor: Tensor, index: int) -> Tensor:
+    shape = tensor.shape[1:]
+    count = tensor.size // tensor.shape[0]
+    return tensor.part(index * count, shape)
+
+
+class DeviceGraph:
+    """A graph as it runs on the device; `captures` are further inputs, after the graph's own."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        shared: Shared,
+        captures: Sequence[Value] = (),
+        on_host: Sequence[Value] = (),
+    ) -> None:
+        self._shared = shared
+        self._numbers: dict[Value, int] = {}
+        self._constants: dict[int, Entry] = {}
+        self.inputs = [self._number(v, is_input=True) for v in (*graph.inputs, *captures)]
+        placed = place(graph, shared.cpu, on_host)
+        steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
+        self.outputs = [self._number(v) for v in graph.outputs]
+        self._parts = self._split(steps)
+
+    def _number(self, value: Value, is_input: bool = False) -> int:
+        number = self._numbers.get(value)
+        if number is None:
+            number = self._numbers[value] = len(self._numbers)
+            if value.constant is not None and not is_input:
+                known = self._shared.constants.get(id(value.constant))
+                if known is None:
+                    known = (value.constant, Entry(host=value.constant.numpy(), is_constant=True))
+                    self._shared.constants[id(value.constant)] = known
+                self._constants[number] = known[1]
+        return number
+
+    def _step(self, node: Node, placed: Placed) -> Any:
+        if placed.place is Place.CONTROL:
+            captured = [value for nested in node.subgraphs for value in nested.captures()]
+            for value in (*node.inputs, *node.outputs, *captured):
+                if value is not None:
+                    self._number(value)
+            return ControlStep(node, self._shared, self._numbers)
+        inputs = [-1 if v is None else self._number(v) for v in node.inputs]
+        outputs = [-1 if v.is_unused else self._number(v) for v in node.outputs]
+        if placed.place is Place.DEVICE:
+            assert placed.kernel is not None
+            return KernelStep(node, placed.kernel, inputs, outputs)
+        if node.is_op("Shape", "Size"):
+            return ShapeStep(node, inputs, outputs)
+        assert node.graph is not None
+        part = extract(Partition(self._shared.cpu, [node]), node.graph)
+        by_name = {v.name: n for v, n in self._numbers.items()}
+        for nested in node.subgraphs:
+            by_name.update({v.name: self._number(v) for v in nested.captures()})
+        return NativeStep(
+            node,
+            self._shared.cpu.compile(part),
+            [by_name[v.name] for v in part.inputs],
+            [by_name[v.name] for v in part.outputs],
+        )
+
+    # --- segments
+
+    def _split(self, steps: list[tuple[Node, Placed, Any]]) -> list[Any]:
+        """Steps in groups: segments, and single steps that need the host."""
+        stages: dict[int, tuple[int, bool]] = {}  # of each value: its stage, and if it was captured
+        on_device: set[int] = set()
+        groups: dict[tuple[int, bool], list[Any]] = {}
+        for node, placed, step in steps:
+            reads = _reads(step)
+            host_reads = _host_reads(step)
+            breaks = _breaks(node, placed) or any(n in on_device for n in host_reads)
+            if isinstance(step, ShapeStep):
+                breaks = False
+            stage = 0
+            for number in reads:
+                before, was_break = stages.get(number, (0, breaks))
+                stage = max(stage, before + (was_break != breaks))
+            for number in step.outputs:
+                if number >= 0:
+                    stages[number] = (stage, breaks)
+                    if isinstance(step, KernelStep) and not breaks:
+                        on_device.add(number)
+            groups.setdefault((stage, breaks), []).append(step)
+        ordered: list[tuple[bool, list[Any]]] = []
+        for (_, breaks), group in sorted(groups.items(), key=lambda item: item[0]):
+            ordered += [(True, [step]) for step in group] if breaks else [(False, group)]
+        return self._finish(ordered)
+
+    def _finish(self, ordered: list[tuple[bool, list[Any]]]) -> list[Any]:
+        """Tell each step what dies with it, and each segment what comes in and goes out."""
+        needed = set(self.outputs)
+        parts: list[Any] = []
+        for breaks, group in reversed(ordered):
+            later = set(needed)
+            made = {n for step in group for n in step.outputs if n >= 0}
+            live = set(later)
+            for step in reversed(group):
+                touched = set(_reads(step)) | {n for n in step.outputs if n >= 0}
+                step.dies = [n for n in touched if n not in live and n not in self._constants]
+                live |= set(_reads(step))
+            needed = (needed - made) | {n for step in group for n in _reads(step)} - made
+            needed -= set(self._constants)
+            if breaks:
+                parts.append(group[0])
+                continue
+            inputs = sorted(
+                {n for step in group for n in _reads(step)} - made - set(self._constants)
+            )
+            on_host = {n for step in group for n in _host_reads(step)} & set(inputs)
+            parts.append(
+                Segment(
+                    self._shared.device,
+                    self._shared.arena,
+                    group,
+                    inputs,
+                    sorted(on_host),
+                    sorted(made & later),
+                    self._shared.captures,
+                    self._constants,
+                )
+            )
+        return parts[::-1]
+
+    def execute(
+        self, feeds: list[Entry], is_outermost: bool = False, terminate: Any = None
+    ) -> list[Entry]:
+        """The outputs for one entry per input.
+
+        Those of the outermost graph may lie where the next run overwrites them.
+        """
+        values: Values = dict(self._constants)
+        values.update(zip(self.inputs, feeds))
+        device = self._shared.device
+        for index, part in enumerate(self._parts):
+            if isinstance(part, Segment):
+                part.run(values, is_outermost and index == len(self._parts) - 1)
+                continue
+            with device.current(device.allocate):
+                part.execute(values, Run(device, device.allocate, {}))
+            for number in part.dies:
+                values.pop(number, None)
+        return [values[number] for number in self.outputs]
+
+
+def _reads(step: Any) -> list[int]:
+    if isinstance(step, ControlStep):
+        return step.reads
+    return [n for n in step.inputs if n >= 0]
+
+
+def _host_reads(step: Any) -> list[int]:
+    """The values whose elements a step needs on the host."""
+    if isinstance(step, KernelStep):
+        return [n for i, n in enumerate(step.inputs) if n >= 0 and i in step.kernel.host]
+    return list(step.inputs) if isinstance(step, NativeStep) else []
+
+
+def _breaks(node: Node, placed: Placed) -> bool:
+    """Whether a node cannot be part of a captured graph."""
+    if placed.place in (Place.CPU, Place.CONTROL):
+        return True
+    if placed.kernel is not None and placed.kernel.synchronizes:
+        return True
+    values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+    return not all(isinstance(v.type, TensorType) or v.type is None for v in values)
+
+
+class CudaProgram:
+    """A compiled graph of a session. Runs of one session follow one another."""
+
+    def __init__(self, graph: Graph, shared: Shared) -> None:
+        self._shared = shared
+        self._graph = DeviceGraph(graph, shared)
+        self._lock = threading.Lock()
+
+    def run_feeds(self, *_: Any) -> Any:
+        """There is no short way in: the caller normalizes the feeds and calls run_values."""
+        return NotImplemented
+
+    def run_values(
+        self, feeds: list[Any], wanted: Sequence[int], terminate: Any = None, profiler: Any = None
+    ) -> list[Any]:
+        """Outputs as arrays."""
+        device = self._shared.device
+        with self._lock, device.current(device.allocate):
+            if any(isinstance(feed, Tensor) for feed in feeds):
+                device.after_others()
+            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
+            chosen = [entries[i] for i in wanted] if wanted else entries
+            results = [entry.on_host(device) for entry in chosen]
+            return [_owned(result, feeds) for result in results]
+
+    def run_on_device(self, feeds: list[Any], targets: dict[int, Tensor | None]) -> list[Any]:
+        """Outputs as Tensors: those numbered in `targets`, in the given memory or in fresh one."""
+        device = self._shared.device
+        with self._lock, device.current(device.allocate):
+            device.after_others()
+            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True)
+            results = []
+            for number, target in targets.items():
+                found = entries[number].on_device(device, device.allocate)
+                if not isinstance(found, Tensor):
+                    results.append(found)
+                    continue
+                if target is None:
+                    memory = device.allocate(max(found.nbytes, 1))
+                    target = Tensor(found.dtype, found.shape, *memory)
+                elif target.nbytes < found.nbytes or target.dtype is not found.dtype:
+                    raise errors.Fail(
+                        f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
+                        f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
+                    )
+                if found.nbytes and target.address != found.address:
+                    device.copy(target.address, found.address, found.nbytes)
+                results.append(Tensor(found.dtype, found.shape, target.address, target.owner))
+            device.synchronize()
+            return results
+
+
+def _owned(result: Any, feeds: list[Any]) -> Any:
+    """An output that is a feed or a constant is a copy: the caller owns it."""
+    if isinstance(result, np.ndarray) and (
+        not result.flags.writeable or any(result is feed for feed in feeds)
+    ):
+        return result.copy()
+    return result

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sessions whose CUDA provider has the emulated device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bascule
+from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.cuda.provider import CudaProvider
+from tests.support.cuda_emulation import emulated_device
+
+
+class EmulatedSession(bascule.InferenceSession):
+    """An InferenceSession on the emulated device, with the CPU provider under it."""
+
+    def _executors(self) -> list[Any]:
+        cpu = CpuProvider(self._options.intra_op_num_threads)
+        return [CudaProvider(emulated_device(), cpu), cpu]
