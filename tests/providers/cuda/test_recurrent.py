@@ -90,8 +90,8 @@ def test_activations(name: str) -> None:
         "hidden_size": 5,
     }
     inputs = make_inputs("RNN", np.float32, {}, False)
-    (actual,) = run_node("RNN", inputs, attributes)
-    (expected,) = run_on_cpu("RNN", inputs, attributes, 1)
+    actual = run_node("RNN", inputs, attributes)[0]
+    expected = run_on_cpu("RNN", inputs, attributes, 1)[0]
     np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-6)
 
 

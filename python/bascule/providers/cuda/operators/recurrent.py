@@ -154,7 +154,9 @@ def _begin(call: Call, x: Tensor, w: Tensor, r: Tensor) -> _Walk:
     )
 
 
-def _check(call: Call, walk: _Walk, shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]]) -> None:
+def _check(
+    call: Call, walk: _Walk, shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]]
+) -> None:
     for name, (tensor, expected) in shapes.items():
         if tensor is not None and tensor.shape != expected:
             raise call.error(f"{name} has shape {tensor.shape}, expected {expected}")
