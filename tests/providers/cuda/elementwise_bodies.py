@@ -34,7 +34,9 @@ class Body:
         name = f"number{len(self.graph.initializers)}"
         return self.graph.add_initializer(Value(name, constant=constant))
 
-    def node(self, op_type: str, *inputs: Value | None, dtype: Any = None, **attributes: Any) -> Value:
+    def node(
+        self, op_type: str, *inputs: Value | None, dtype: Any = None, **attributes: Any
+    ) -> Value:
         """A node whose result is of type `dtype`, by default that of its first input."""
         first = inputs[0]
         assert first is not None
@@ -43,7 +45,9 @@ class Body:
         node.output.type = TensorType(result, None)
         return self.graph.append(node).output
 
-    def output(self, op_type: str, *inputs: Value | None, dtype: Any = None, **attributes: Any) -> None:
+    def output(
+        self, op_type: str, *inputs: Value | None, dtype: Any = None, **attributes: Any
+    ) -> None:
         """A node whose result is an output."""
         self.graph.add_output(self.node(op_type, *inputs, dtype=dtype, **attributes))
 

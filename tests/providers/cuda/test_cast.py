@@ -78,9 +78,7 @@ def check(pairs: list[tuple[DataType, DataType, dict[str, Any]]]) -> None:
         [target.numpy for _, target, _ in pairs],
     )
     for (source, target, attributes), actual in zip(pairs, results):
-        (expected,) = native.run_node(
-            "Cast", [fed[source]], {"to": int(target), **attributes}
-        )
+        (expected,) = native.run_node("Cast", [fed[source]], {"to": int(target), **attributes})
         name = f"{source.name} to {target.name} {attributes}"
         np.testing.assert_array_equal(bits(actual, target), bits(expected, target), name)
 
