@@ -115,18 +115,19 @@ class OrtMemoryInfo:
         return _VENDORS.get(self.name.removesuffix("Pinned").lower(), 0)
 
 
-def require_cpu(device_type: str) -> None:
-    """Refuse devices that this installation cannot allocate memory on.
+def is_gpu(device_type: str) -> bool:
+    """Whether memory of a device is an NVIDIA GPU's, and not the CPU's.
 
     Raises:
-        RuntimeError: the device is another than the CPU.
+        RuntimeError: it is a device of another kind, on which nothing can be allocated.
         Exception: there is no such kind of device.
     """
     name = device_type.lower()
     if name not in _DEVICES:
         raise Exception(f"Unsupported device type: {device_type}")
-    if name != "cpu":
+    if name not in ("cpu", "cuda", "gpu"):
         raise RuntimeError(
-            f"Can't allocate memory on the device '{device_type}': this installation has only the "
-            "CPU provider"
+            f"Can't allocate memory on the device '{device_type}': there are only CPU and CUDA "
+            "providers"
         )
+    return name != "cpu"

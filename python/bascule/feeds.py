@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bascule import dlpack
+from bascule.device_memory import gpu_array, is_on_gpu, tensor_of
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.dtype import DataType
 from bascule.ir.types import (
@@ -159,10 +160,12 @@ def _map_item(item: Any, type_: Type) -> Any:
     return np.asarray(item) if isinstance(item, (np.generic, str, float)) else item
 
 
-def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
+def _tensor(name: str, value: Any, type_: TensorType) -> Any:
     if isinstance(value, list):
         value = _from_list(name, value, type_)
     elif not isinstance(value, np.ndarray):
+        if is_on_gpu(value):
+            return _on_gpu(name, value, type_)
         value = _from_protocol(name, value, type_)
     array: np.ndarray[Any, Any] = np.asarray(value)
     if type_.dtype is DataType.STRING:
@@ -178,6 +181,18 @@ def _tensor(name: str, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
     # ascontiguousarray would turn a scalar into a vector.
     array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     return array if array.flags.aligned else array.copy()
+
+
+def _on_gpu(name: str, value: Any, type_: TensorType) -> Any:
+    """A Tensor over the memory of an array on a GPU."""
+    try:
+        array = gpu_array(value)
+    except (RuntimeError, BufferError, TypeError, ValueError) as error:
+        raise RuntimeError(f"Unable to handle the GPU array of input '{name}': {error}") from None
+    tensor = tensor_of(array)
+    if tensor.dtype is not type_.dtype:
+        raise _wrong_dtype(name, array, type_)
+    return tensor
 
 
 def _from_list(name: str, value: list[Any], type_: TensorType) -> np.ndarray[Any, Any]:

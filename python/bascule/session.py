@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bascule.compiled import CompiledModel
+from bascule.device_memory import array_of, is_on_gpu, tensor_of
 from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.feeds import Signature
 from bascule.ir.constant import Constant
@@ -25,7 +26,7 @@ from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.tools.explain import Explanation
-from bascule.values import IOBinding, OrtValue, run_with_values
+from bascule.values import ON_GPU, IOBinding, OrtValue, run_with_values
 
 
 class InferenceSession:
@@ -209,12 +210,41 @@ class InferenceSession:
             results = self._program.run_feeds(output_names, input_feed, flag, profiler)
             if results is not NotImplemented:
                 return results  # type: ignore[no-any-return]
-        values = self._signature.values(input_feed)
+        values = self._values(input_feed)
         wanted = self._signature.output_numbers(output_names)
         program = self._program
         if not self._signature.names_hold(values):
             program = self._general_program()
         return program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+
+    def _values(self, feeds: Mapping[str, Any]) -> list[Any]:
+        """One object per input, for this session's program."""
+        values = self._signature.values(feeds)
+        if self._cuda is None and any(hasattr(value, "address") for value in values):
+            raise InvalidArgument(
+                "An input is in GPU memory, but the session has only the CPU provider",
+                fix=f"make the session with providers=['{CUDA}', '{CPU}']",
+            )
+        return values
+
+    def _run_bound(self, feeds: Mapping[str, Any], targets: Mapping[str, Any]) -> list[OrtValue]:
+        """Run with outputs that stay on the GPU: in fresh memory, or in the arrays of `targets`."""
+        if self._cuda is None:
+            raise InvalidArgument(
+                "An output is bound to GPU memory, but the session has only the CPU provider"
+            )
+        values = self._values(feeds)
+        numbers = self._signature.output_numbers(list(targets))
+        program = self._program if self._signature.names_hold(values) else self._general_program()
+        wanted: dict[int, Any] = {}
+        for number, target in zip(numbers, targets.values()):
+            on_gpu = target is ON_GPU or is_on_gpu(target)
+            wanted[number] = tensor_of(target) if is_on_gpu(target) else None
+            if not on_gpu:
+                raise InvalidArgument("Outputs are bound either all to a GPU or all to the CPU")
+        results = program.run_on_device(values, wanted)
+        gpu = self._cuda.device.number
+        return [OrtValue(array_of(r, gpu) if hasattr(r, "address") else r) for r in results]
 
     def _general_program(self) -> Any:
         """The model compiled without trust in the names of sizes.
@@ -379,8 +409,10 @@ def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[N
 
 def _names_cpu(providers: Sequence[Any] | None) -> bool:
     """Whether the caller lets nodes run on the CPU: by naming it, or by naming nothing."""
-    names = [p if isinstance(p, str) else p[0] for p in providers or ()]
-    return not names or CPU in names
+    if not isinstance(providers, Sequence) or not providers:
+        return True
+    names = [entry[0] if isinstance(entry, tuple) and entry else entry for entry in providers]
+    return CPU in names or CUDA not in names
 
 
 def _refuse_cpu(providers: Sequence[Any] | None) -> None:

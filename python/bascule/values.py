@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule import dlpack
-from bascule.devices import require_cpu
+from bascule.device_memory import array_of, empty_on_gpu, gpu_array, is_on_gpu, to_gpu
+from bascule.devices import is_gpu
 from bascule.ir.dtype import DataType
 
 if TYPE_CHECKING:
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+ON_GPU = object()
+"""A bound output that is to stay on the session's GPU, in fresh memory."""
+
 
 class OrtValue:
     """A tensor (or a list of them) that sessions take and return without conversion."""
 
     def __init__(self, value: Any) -> None:
         if not isinstance(value, (np.ndarray, list, dict)) and value is not None:
+            if is_on_gpu(value):
+                self._array = gpu_array(value)
+                return
             raise ValueError(f"an OrtValue cannot be made from {type(value).__name__}")
         self._array = value
 
@@ -34,11 +41,13 @@ class OrtValue:
         array: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
     ) -> OrtValue:
         """A value that shares the array's memory; one that is not contiguous is copied."""
-        require_cpu(device_type)
+        on_gpu = is_gpu(device_type)
         if not isinstance(array, np.ndarray) or not _has_numbers(array):
             raise RuntimeError(
                 "an OrtValue can be made only supported from non-string numpy arrays"
             )
+        if on_gpu:
+            return OrtValue(to_gpu(array, device_id))
         return OrtValue(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
     @staticmethod
@@ -66,11 +75,13 @@ class OrtValue:
         memory_info: Any = None,
     ) -> OrtValue:
         """Uninitialized memory; `element_type` is a NumPy type or an ONNX type number."""
-        require_cpu(device_type)
+        on_gpu = is_gpu(device_type)
         if any(size < 0 for size in shape):
             raise RuntimeError(f"shape {list(shape)} has a negative size")
-        dtype = _element_type(element_type).numpy
-        return OrtValue(np.empty(tuple(shape), dtype))
+        dtype = _element_type(element_type)
+        if on_gpu:
+            return OrtValue(empty_on_gpu(shape, dtype, device_id))
+        return OrtValue(np.empty(tuple(shape), dtype.numpy))
 
     @classmethod
     def from_dlpack(cls, data: Any) -> OrtValue:
@@ -80,6 +91,8 @@ class OrtValue:
             TypeError: `data` is neither.
             RuntimeError: the memory is not the CPU's or not contiguous, or the type is unknown.
         """
+        if is_on_gpu(data):
+            return cls(gpu_array(data))
         try:
             array = dlpack.import_array(data)
         except BufferError as error:
@@ -92,26 +105,34 @@ class OrtValue:
     # --- reading it
 
     def numpy(self) -> Array:
-        """The tensor as an array over the same memory."""
-        return self._tensor()
+        """The tensor as an array: over the same memory, or a copy of what is on a GPU."""
+        if is_on_gpu(self._array):
+            copied: Array = self._array.get()
+            return copied
+        array: Array = self._tensor()
+        return array
 
-    def _tensor(self) -> Array:
-        if not isinstance(self._array, np.ndarray):
+    def _tensor(self) -> Any:
+        if not isinstance(self._array, np.ndarray) and not is_on_gpu(self._array):
             raise RuntimeError("this OrtValue is not a tensor")
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         """The tensor for ``numpy.asarray``: over the same memory where that is possible."""
         if dtype is None and not copy:
-            return self._tensor()
-        return np.array(self._tensor(), dtype=dtype)
+            return self.numpy()
+        return np.array(self.numpy(), dtype=dtype)
 
     def __dlpack__(self, **arguments: Any) -> Any:
         """A DLPack capsule over the same memory."""
+        if is_on_gpu(self._array):
+            return self._array.__dlpack__(**arguments)
         return dlpack.export_array(self._tensor(), **arguments)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """DLPack's numbers for the device: (1, 0), the CPU."""
+        """DLPack's numbers for the device: (1, 0) is the CPU, (2, n) is GPU n."""
+        if is_on_gpu(self._array):
+            return (2, int(self._array.device.id))
         return (1, 0)
 
     def shape(self) -> list[int]:
@@ -121,7 +142,8 @@ class OrtValue:
     def element_type(self) -> int:
         """The ONNX number of the element type."""
         array = self._array[0] if isinstance(self._array, list) and self._array else self._array
-        return int(DataType.from_numpy(np.asarray(array).dtype))
+        dtype = array.dtype if is_on_gpu(array) else np.asarray(array).dtype
+        return int(DataType.from_numpy(dtype))
 
     def data_type(self) -> str:
         """The type as text, such as ``tensor(float)``."""
@@ -129,12 +151,13 @@ class OrtValue:
         return f"seq({name})" if isinstance(self._array, list) else name
 
     def device_name(self) -> str:
-        """Where the value is: ``cpu``."""
-        return "cpu"
+        """Where the value is: ``cpu`` or ``cuda``."""
+        return "cuda" if is_on_gpu(self._array) else "cpu"
 
     def data_ptr(self) -> int:
         """The address of the first element."""
-        return int(self._tensor().ctypes.data)
+        array = self._tensor()
+        return int(array.data.ptr if is_on_gpu(array) else array.ctypes.data)
 
     def tensor_size_in_bytes(self) -> int:
         """Bytes of the elements as they lie in memory."""
@@ -142,7 +165,7 @@ class OrtValue:
 
     def is_tensor(self) -> bool:
         """Whether this is one dense tensor."""
-        return isinstance(self._array, np.ndarray)
+        return isinstance(self._array, np.ndarray) or is_on_gpu(self._array)
 
     def is_tensor_sequence(self) -> bool:
         """Whether this is a list of tensors."""
@@ -162,12 +185,15 @@ class OrtValue:
         Raises:
             RuntimeError: `data` has another number of bytes.
         """
-        source = data._tensor() if isinstance(data, OrtValue) else data
+        source = data.numpy() if isinstance(data, OrtValue) else data
         if not isinstance(source, np.ndarray):
             raise TypeError(f"update_inplace takes an array, not {type(source).__name__}")
         target = self._tensor()
         if source.nbytes != target.nbytes:
             raise RuntimeError(f"{source.nbytes} bytes do not fit a value of {target.nbytes} bytes")
+        if is_on_gpu(target):
+            target.set(np.ascontiguousarray(source).view(target.dtype).reshape(target.shape))
+            return
         flat = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
         target.reshape(-1).view(np.uint8)[:] = flat
 
@@ -191,7 +217,7 @@ class IOBinding:
     def __init__(self, session: InferenceSession) -> None:
         self._session = session
         self._inputs: dict[str, Any] = {}
-        self._outputs: dict[str, Array | None] = {}
+        self._outputs: dict[str, Any] = {}
         self._results: list[OrtValue] | None = None
 
     def _known_input(self, name: str) -> None:
@@ -222,9 +248,8 @@ class IOBinding:
         buffer_ptr: int,
     ) -> None:
         """Feed foreign memory, which the caller keeps alive."""
-        require_cpu(device_type)
         self._known_input(name)
-        self._inputs[name] = _view(buffer_ptr, element_type, shape)
+        self._inputs[name] = _memory(device_type, device_id, element_type, shape, buffer_ptr)
 
     def bind_output(
         self,
@@ -236,17 +261,17 @@ class IOBinding:
         buffer_ptr: int | None = None,
     ) -> None:
         """Ask for an output: in new memory at each run, or in the memory at `buffer_ptr`."""
-        require_cpu(device_type)
+        on_gpu = is_gpu(device_type)
         if buffer_ptr is None:
-            self._outputs[name] = None
+            self._outputs[name] = ON_GPU if on_gpu else None
             return
         if element_type is None or shape is None:
             raise ValueError("`element_type` and `shape` are to be provided with a buffer pointer")
-        self._outputs[name] = _view(buffer_ptr, element_type, shape)
+        self._outputs[name] = _memory(device_type, device_id, element_type, shape, buffer_ptr)
 
     def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
         """Write an output into the memory of `value`, which must have room for it."""
-        self._outputs[name] = value.numpy()
+        self._outputs[name] = value._tensor()
 
     def clear_binding_inputs(self) -> None:
         """Forget every bound input."""
@@ -276,6 +301,12 @@ class IOBinding:
         if not self._outputs:
             raise RuntimeError("Error in execution: At least one output should be requested.")
         names = list(self._outputs)
+        if any(is_on_gpu(t) or t is ON_GPU for t in self._outputs.values()):
+            try:
+                self._results = self._session._run_bound(self._inputs, self._outputs)
+            except Exception as error:
+                raise RuntimeError(f"Error in execution: {error}") from error
+            return
         try:
             results = self._session.run(names, self._inputs, run_options)
         except Exception as error:
@@ -297,6 +328,17 @@ class IOBinding:
         self._results = values
 
 
+def _memory(
+    device_type: str, device_id: int, element_type: Any, shape: Sequence[int], pointer: int
+) -> Any:
+    """An array over foreign memory, of the host or of a GPU."""
+    if is_gpu(device_type):
+        from bascule.providers.cuda.tensor import Tensor
+
+        return array_of(Tensor(_element_type(element_type), tuple(shape), pointer, None), device_id)
+    return _view(pointer, element_type, shape)
+
+
 def _view(pointer: int, element_type: Any, shape: Sequence[int]) -> Array:
     """An array over foreign memory."""
     dtype = _element_type(element_type).numpy
@@ -313,4 +355,7 @@ def run_with_values(
 ) -> list[OrtValue]:
     """InferenceSession.run_with_ort_values."""
     arrays = {name: value._array for name, value in feeds.items()}
+    if any(is_on_gpu(array) for array in arrays.values()):
+        names = output_names or [arg.name for arg in session.get_outputs()]
+        return session._run_bound(arrays, dict.fromkeys(names, ON_GPU))
     return [OrtValue(result) for result in session.run(output_names, arrays, run_options)]

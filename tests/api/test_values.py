@@ -59,7 +59,7 @@ def test_only_arrays_of_numbers(wrong: Any) -> None:
 
 def test_devices_of_values() -> None:
     with pytest.raises(RuntimeError, match="Can't allocate memory on the device"):
-        Value.ortvalue_from_numpy(X, "cuda", 0)
+        Value.ortvalue_from_numpy(X, "dml", 0)
     with pytest.raises(Exception, match="Unsupported device type"):
         Value.ortvalue_from_numpy(X, "abacus")
     with pytest.raises(ValueError, match="object"):

@@ -42,6 +42,8 @@ class Picky:
         self._op_types = op_types
         self._cpu = CpuProvider(1)
 
+    hosts_others = False
+
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
         return {
             node: Answer("Kernel") if node.op_type in self._op_types else Answer(None, "too plain")

@@ -32,6 +32,8 @@ class WithoutTypes:
         self._dtypes = dtypes
         self._cpu = CpuProvider(1)
 
+    hosts_others = False
+
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
         return {
             node: Answer(None, "no such type") if self._lacks(node) else answer

@@ -10,17 +10,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import hashlib
 import os
-import re
-import shutil
-import subprocess
-import sysconfig
-import tempfile
-import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,76 +23,42 @@ from bascule.ir.infer import infer_types
 from bascule.ir.types import SequenceType, TensorType
 from bascule.optimizer.fused import definition
 from bascule.optimizer.fused.body import OPSET
-from bascule.providers.cuda import operators, registry, sources
+from bascule.providers.cuda import operators, registry
 from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.cupy_device import CupyDevice
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
+from tests.support.cuda_emulator import build
+from tests.support.cuda_emulator.build import Function
+from tests.support.cuda_emulator.build import missing as missing
 from tests.support.native import node_graph
 
-_EMULATOR = Path(__file__).parent / "cuda_emulator"
-_COMPILER = shutil.which(os.environ.get("CXX", "g++"))
-_SANITIZE = os.environ.get("BASCULE_EMULATOR_SANITIZE") == "1"
-_FLAGS = (
-    *("-std=c++17", "-O1", "-g0", "-fPIC", "-w", "-DBASCULE_EMULATED"),
-    *("-ffp-contract=off", "-fno-strict-aliasing", "-fno-math-errno"),
-    # Each module keeps its own copy of the runtime and of its shared memory.
-    *("-fvisibility=hidden", "-fno-gnu-unique"),
-    *(("-fsanitize=address",) if _SANITIZE else ()),
-)
-# The marker that emulator.h puts in the place of __global__.
-_ENTRY = re.compile(r'extern "C" __attribute__\(\(used\)\)\s+void\s+(\w+)\s*\(')
 _LIMITS = (2**31 - 1, 65535, 65535)
-
-_libc = ctypes.CDLL(None)
-_libc.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
-_libc.free.argtypes = [ctypes.c_void_p]
-_libc.free.restype = None
 
 
 @functools.cache
-def _include_folders() -> tuple[str, ...]:
-    """The folders of the CUDA toolkit that hold what its headers need on a host, or none."""
-    site = Path(sysconfig.get_path("purelib"), "nvidia")
-    roots = [site / "cu13", *site.glob("*"), Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))]
-    found = []
-    for header in ("cuda_fp16.h", "crt/host_defines.h", "nv/target"):
-        folders = (root / part for root in roots for part in ("include", "include/cccl"))
-        folder = next((str(f) for f in folders if (f / header).is_file()), None)
-        if folder is None:
-            return ()
-        found.append(folder)
-    return tuple(dict.fromkeys(found))
-
-
-def missing() -> str:
-    """Why kernels cannot be emulated here; empty when they can."""
-    if os.name != "posix" or _COMPILER is None:
-        return "needs g++"
-    if not _include_folders():
-        return "needs the headers of CUDA"
-    return ""
+def _libc() -> Any:
+    library = ctypes.CDLL(None)
+    library.posix_memalign.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.free.restype = None
+    return library
 
 
 class _Memory:
     """Memory of exactly the size asked for, so that AddressSanitizer sees every overrun."""
 
-    __slots__ = ("__weakref__", "address")
+    __slots__ = ("_free", "address")
 
     def __init__(self, nbytes: int) -> None:
         address = ctypes.c_void_p()
-        if _libc.posix_memalign(ctypes.byref(address), 256, max(nbytes, 1)) or not address.value:
+        if _libc().posix_memalign(ctypes.byref(address), 256, max(nbytes, 1)):
             raise MemoryError(f"{nbytes} bytes")
-        self.address = address.value
-        weakref.finalize(self, _libc.free, self.address)
+        self.address: int = address.value or 0
+        self._free = _libc().free
 
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A kernel, and what it takes: a letter and a size for each parameter."""
-
-    name: str
-    launch: Any
-    parameters: tuple[str, ...]
+    def __del__(self) -> None:
+        self._free(self.address)
 
 
 class EmulatedDevice:
@@ -128,10 +86,10 @@ class EmulatedDevice:
         return memory.address, memory
 
     def function(self, module: str, name: str) -> Function:
-        return _functions(sources.source(module), f"{module}.cu", name)
+        return build.function(module, name)
 
     def generated(self, source: str, name: str) -> Function:
-        return _functions(sources.inlined(source, "generated.cu"), "generated.cu", name)
+        return build.generated(source, name)
 
     def _do(self, work: Callable[[], None]) -> None:
         """Now, or whenever the graph that is being captured is started."""
@@ -201,6 +159,9 @@ class EmulatedDevice:
         view.owner = tensor.owner
         return np.frombuffer(view, tensor.dtype.numpy).reshape(tensor.shape)
 
+    def after_others(self) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 
@@ -219,8 +180,10 @@ class _Replay:
 
 
 @functools.cache
-def emulated_device() -> EmulatedDevice:
-    """The device that tests share."""
+def emulated_device() -> Any:
+    """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
+    if os.environ.get("BASCULE_TEST_GPU") == "1":
+        return CupyDevice(tf32=False)
     return EmulatedDevice()
 
 
@@ -247,66 +210,13 @@ def _packed(function: Function, arguments: Sequence[Argument]) -> bytes:
     return b"".join(pieces)
 
 
-@functools.cache
-def _functions(source: str, label: str, name: str) -> Function:
-    library = _library(source, label)
-    try:
-        launch = getattr(library, f"{name}__launch")
-    except AttributeError:
-        raise LookupError(f"there is no kernel {name} in {label}") from None
-    launch.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
-    launch.restype = ctypes.c_char_p
-    text = ctypes.create_string_buffer(1024)
-    getattr(library, f"{name}__signature")(text)
-    return Function(name, launch, tuple(text.value.decode().split()))
-
-
-@functools.cache
-def _library(source: str, label: str) -> ctypes.PyDLL:
-    """The compiled module. Calls keep Python's lock: the runtime holds one grid at a time."""
-    return ctypes.PyDLL(str(_compiled(source, label)))
-
-
-def _compiled(source: str, label: str) -> Path:
-    """The shared library of a source, from the cache if it was compiled before."""
-    headers = [path.read_text() for path in sorted(_EMULATOR.glob("*.h"))]
-    flags = [*_FLAGS, *(f"-isystem{path}" for path in _include_folders())]
-    key = hashlib.sha256("\0".join([source, *headers, _version(), *flags]).encode()).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"bascule-emulator-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    path = folder / f"{label.split('.')[0]}-{key[:32]}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as work:
-            made = _compile(Path(work), source, flags, label)
-            os.replace(made, path)
-    return path
-
-
-def _compile(work: Path, source: str, flags: list[str], label: str) -> Path:
-    """Preprocess to find the kernels, of which macros may have made the names; then compile."""
-    text, expanded, made = work / "source.cpp", work / "expanded.ii", work / "module.so"
-    text.write_text(source)
-    header = str(_EMULATOR / "emulator.h")
-    _run([*flags, "-include", header, "-E", str(text), "-o", str(expanded)], label)
-    names = _ENTRY.findall(expanded.read_text())
-    text.write_text(source + "\n" + "".join(f"BASCULE_ENTRY({name})\n" for name in names))
-    _run([*flags, "-include", header, "-shared", str(text), "-o", str(made)], label)
-    return made
-
-
-def _run(arguments: list[str], label: str) -> None:
-    done = subprocess.run([str(_COMPILER), *arguments], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{label} does not compile for the emulator:\n{done.stderr[:5000]}")
-
-
-@functools.cache
-def _version() -> str:
-    done = subprocess.run([str(_COMPILER), "--version"], capture_output=True, text=True)
-    return done.stdout
-
-
 # --- one operator
+
+
+def blank_call() -> Call:
+    """A call of no operator, to launch kernels of one's own."""
+    device = emulated_device()
+    return Call(Node("Test", []), device, device.allocate, {}, {})
 
 
 def run_node(

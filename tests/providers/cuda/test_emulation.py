@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Node
 from bascule.providers.cuda import registry
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.registry import kernel
 from bascule.providers.cuda.tensor import Tensor
 from tests.support import cuda_emulation
-from tests.support.cuda_emulation import emulated_device, run_node
+from tests.support.cuda_emulation import blank_call, emulated_device, run_node
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -86,8 +85,7 @@ def launch(
     source = f"""#include "common.cuh"
     {how.pop("before", "")}
     extern "C" __global__ void test(int* out{parameters}) {{ {body} }}"""
-    device = emulated_device()
-    call = Call(Node("Test", []), device, device.allocate, {})
+    call = blank_call()
     tensor = call.upload(out)
     call.launch_generated(source, "test", grid, block, tensor, *arguments, **how)
     return call.download(tensor)

@@ -16,7 +16,8 @@
 #include <tuple>
 #include <type_traits>
 #include <vector>
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(BASCULE_UCONTEXT)
+#define BASCULE_UCONTEXT 1
 #include <ucontext.h>
 #endif
 
@@ -65,7 +66,7 @@ inline unsigned char* dynamic_shared() { return shared_memory; }
 // --- fibers
 
 struct Fiber {
-#if defined(__x86_64__)
+#if !defined(BASCULE_UCONTEXT)
   void* stack_pointer = nullptr;
 #else
   ucontext_t context;
@@ -76,7 +77,7 @@ static Fiber main_fiber;
 static Fiber* running = &main_fiber;
 static std::vector<Fiber*> idle;
 
-#if defined(__x86_64__)
+#if !defined(BASCULE_UCONTEXT)
 // Saves the registers that a call preserves and the stack pointer in *from, and takes over `to`.
 extern "C" void bascule_switch(void** from, void* to) __attribute__((visibility("hidden")));
 asm(R"(
@@ -106,7 +107,7 @@ bascule_switch:
 inline void switch_to(Fiber* next) {
   Fiber* const previous = running;
   running = next;
-#if defined(__x86_64__)
+#if !defined(BASCULE_UCONTEXT)
   bascule_switch(&previous->stack_pointer, next->stack_pointer);
 #else
   swapcontext(&previous->context, &next->context);
@@ -122,7 +123,7 @@ inline Fiber* make_fiber() {
   if (base == MAP_FAILED) abort();
   mprotect(base + guard_bytes, stack_bytes, PROT_READ | PROT_WRITE);
   auto* fiber = new Fiber;
-#if defined(__x86_64__)
+#if !defined(BASCULE_UCONTEXT)
   auto* top = reinterpret_cast<void**>(base + guard_bytes + stack_bytes) - 8;
   memset(top, 0, 8 * sizeof(void*));
   top[6] = reinterpret_cast<void*>(&fiber_main);  // where bascule_switch returns to

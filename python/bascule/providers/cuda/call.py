@@ -185,4 +185,4 @@ def _dim3(sizes: int | tuple[int, ...]) -> tuple[int, int, int]:
 
 def type_name(dtype: DataType) -> str:
     """The element type as the names of kernels have it: ``float32``, ``bfloat16``, ``int64``..."""
-    return dtype.numpy.name
+    return str(dtype.numpy.name)

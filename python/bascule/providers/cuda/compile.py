@@ -22,12 +22,12 @@ def binary(module: str, capability: int, *, prebuilt: bool = True) -> bytes:
 def compile_source(source: str, capability: int, name: str = "generated.cu") -> bytes:
     """Code of a CUDA C++ source for a GPU; it may include ``kernels/*.cuh``."""
     text = sources.inlined(source, name)
-    options = _options(capability)
-    key = "\0".join([text, *options, str(nvrtc.version())])
-    return cached("cubin", key, lambda: nvrtc.compile(text, name, options)[0])
+    flags = options(capability)
+    key = "\0".join([text, *flags, str(nvrtc.version())])
+    return cached("cubin", key, lambda: nvrtc.compile_program(text, name, flags)[0])
 
 
-def _options(capability: int) -> list[str]:
+def options(capability: int) -> list[str]:
     """As nvcc builds the fat binaries: no fast math, and denormal numbers stay."""
     known = nvrtc.architectures()
     if capability in known:

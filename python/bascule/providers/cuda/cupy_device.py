@@ -47,6 +47,7 @@ class CupyDevice:
             self.processors = int(attributes["MultiProcessorCount"])
             self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
             self.stream: Any = cupy.cuda.Stream(non_blocking=True)
+            self._event = cupy.cuda.Event(disable_timing=True)
             self._pool = cupy.cuda.MemoryPool()
             if memory_limit:
                 self._pool.set_limit(size=memory_limit)
@@ -163,6 +164,10 @@ class CupyDevice:
             return None
         graph.upload(self.stream)
         return _Graph(graph, self.stream)
+
+    def after_others(self) -> None:
+        self._event.record(self.xp.cuda.Stream.null)
+        self.stream.wait_event(self._event)
 
     def synchronize(self) -> None:
         self.stream.synchronize()

@@ -100,6 +100,10 @@ class Device(Protocol):
         """Record what `work` starts, instead of starting it; None when it cannot be recorded."""
         ...
 
+    def after_others(self) -> None:
+        """Let what is started from now on wait for other libraries' work on the default stream."""
+        ...
+
     def synchronize(self) -> None:
         """Wait until everything that was started is done."""
         ...

@@ -57,7 +57,7 @@ def architectures() -> tuple[int, ...]:
     return tuple(found)
 
 
-def compile(source: str, name: str, options: Sequence[str]) -> tuple[bytes, str]:
+def compile_program(source: str, name: str, options: Sequence[str]) -> tuple[bytes, str]:
     """Device code, or PTX if the architecture is a ``compute_`` one, and the compiler's log."""
     library = _library()
     program = ctypes.c_void_p()

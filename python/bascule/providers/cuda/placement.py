@@ -21,12 +21,12 @@ CONTROL = frozenset(("If", "Loop", "Scan"))
 """Operators whose nested graphs are programs of their own."""
 
 _SIZES = frozenset(("Shape", "Size"))
-_UNREPEATABLE = frozenset(
-    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli")
-    + ("Multinomial", "Dropout")
-)
-
 # fmt: off
+_UNREPEATABLE = frozenset((
+    "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+    "RandomUniformLike",
+))
+
 _ARITHMETIC = frozenset((
     "Abs", "Add", "And", "Cast", "Ceil", "Concat", "Div", "Equal", "Flatten", "Floor", "Gather",
     "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
@@ -104,14 +104,15 @@ class _Placing:
             self._host.add(node)
             return
         inputs = [v for v in node.inputs if v is not None and v.constant is None]
-        if not self._cpu[node].accepted or node.subgraphs and node.domain != FUSED_DOMAIN:
+        if not self._cpu[node].accepted or (node.subgraphs and node.domain != FUSED_DOMAIN):
             return
         if node.op_type in _UNREPEATABLE:
             return
-        if inputs and all(v in self._at_hand for v in inputs):
-            if node.is_op(*_ARITHMETIC) and all(map(_is_small, (*node.inputs, *node.outputs))):
-                self._at_hand.update(node.outputs)
-                self._host.add(node)
+        follows = bool(inputs) and all(v in self._at_hand for v in inputs)
+        small = all(map(_is_small, (*node.inputs, *node.outputs)))
+        if follows and small and node.is_op(*_ARITHMETIC):
+            self._at_hand.update(node.outputs)
+            self._host.add(node)
         if all(self._is_traceable(v) for v in inputs):
             self._traceable.update(node.outputs)
 

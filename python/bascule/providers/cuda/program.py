@@ -176,10 +176,8 @@ class DeviceGraph:
 
     def _step(self, node: Node, placed: Placed) -> Any:
         if placed.place is Place.CONTROL:
-            for nested in node.subgraphs:
-                for value in nested.captures():
-                    self._number(value)
-            for value in (*node.inputs, *node.outputs):
+            captured = [value for nested in node.subgraphs for value in nested.captures()]
+            for value in (*node.inputs, *node.outputs, *captured):
                 if value is not None:
                     self._number(value)
             return ControlStep(node, self._shared, self._numbers)
@@ -327,6 +325,8 @@ class CudaProgram:
         """Outputs as arrays."""
         device = self._shared.device
         with self._lock, device.current(device.allocate):
+            if any(isinstance(feed, Tensor) for feed in feeds):
+                device.after_others()
             entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
             chosen = [entries[i] for i in wanted] if wanted else entries
             results = [entry.on_host(device) for entry in chosen]
@@ -336,6 +336,7 @@ class CudaProgram:
         """Outputs as Tensors: those numbered in `targets`, in the given memory or in fresh one."""
         device = self._shared.device
         with self._lock, device.current(device.allocate):
+            device.after_others()
             entries = self._graph.execute([Entry.of(feed) for feed in feeds], True)
             results = []
             for number, target in targets.items():

@@ -23,12 +23,14 @@ _DEFAULTS = {
 }
 """onnxruntime's names; graphs are on, which onnxruntime has off."""
 
-_IGNORED = frozenset(
-    ("arena_extend_strategy", "cudnn_conv_algo_search", "cudnn_conv_use_max_workspace")
-    + ("do_copy_in_default_stream", "prefer_nhwc", "use_ep_level_unified_stream")
-    + ("cudnn_conv1d_pad_to_nc1d", "enable_skip_layer_norm_strict_mode", "tunable_op_enable")
-    + ("tunable_op_tuning_enable", "tunable_op_max_tuning_duration_ms", "sdpa_kernel")
-)
+# fmt: off
+_IGNORED = frozenset((
+    "arena_extend_strategy", "cudnn_conv1d_pad_to_nc1d", "cudnn_conv_algo_search",
+    "cudnn_conv_use_max_workspace", "do_copy_in_default_stream",
+    "enable_skip_layer_norm_strict_mode", "prefer_nhwc", "sdpa_kernel", "tunable_op_enable",
+    "tunable_op_max_tuning_duration_ms", "tunable_op_tuning_enable", "use_ep_level_unified_stream",
+))
+# fmt: on
 """Options of onnxruntime that have nothing to say here."""
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that depends on the shapes of its inputs alone: run once by hand, then captured, then replayed.
+"""Work that depends on the shapes of its inputs alone: run by hand, then captured and replayed.
 
 A plan is made for each set of shapes (and of values that are needed on the host). The first run
 takes notes of what is allocated when; the second lays that out in the arena and records a CUDA
@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bascule import errors
 from bascule.ir.dtype import DataType
@@ -137,8 +139,6 @@ class ShapeStep:
     dies: list[int] = field(default_factory=list)
 
     def execute(self, values: Values, run: Run) -> None:
-        import numpy as np
-
         shape = np.array(values[self.inputs[0]].shape, np.int64)
         if self.node.op_type == "Size":
             result = np.array(shape.prod(), np.int64)
@@ -195,7 +195,7 @@ class Segment:
         self._feed(plan, values)
         plan.graph.launch()
         for number, entry in plan.outputs.items():
-            values[number] = entry if is_last else self._copied(entry)
+            values[number] = self._result(entry, is_last)
 
     def _key(self, values: Values) -> Any:
         parts: list[Any] = []
@@ -264,10 +264,13 @@ class Segment:
             else:
                 self._device.upload(target.address, entry.on_host(self._device))
 
-    def _copied(self, entry: Entry) -> Entry:
+    def _result(self, entry: Entry, may_share: bool) -> Entry:
+        """An output of a replay: where the graph left it, or a copy."""
         if not entry.is_on_device:
             return entry
         tensor = entry.on_device(self._device, None)
+        if may_share:  # a new entry, since one that was read keeps what it read
+            return Entry(device=tensor)
         memory = self._device.allocate(max(tensor.nbytes, 1))
         if tensor.nbytes:
             self._device.copy(memory[0], tensor.address, tensor.nbytes)

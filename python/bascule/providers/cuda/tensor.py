@@ -53,5 +53,5 @@ class Tensor:
 
     def part(self, start: int, shape: Sequence[int]) -> Tensor:
         """The elements from number `start` on, as a tensor over the same memory."""
-        assert 0 <= start and start + math.prod(shape) <= self.size
+        assert start >= 0 and start + math.prod(shape) <= self.size
         return Tensor(self.dtype, tuple(shape), self.address + start * self.itemsize, self.owner)

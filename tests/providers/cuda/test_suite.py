@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The public ONNX backend suite with the CUDA provider first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bascule import GraphOptimizationLevel, SessionOptions
+from tests.conformance.test_suite import compare_draws
+from tests.support.cuda_emulation import missing
+from tests.support.cuda_session import EmulatedSession
+from tests.support.suite import KINDS, Case, cases, compare
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+_LEVELS = (GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL)
+
+
+def on_cpu(session: Any) -> list[str]:
+    """The operators with floating-point results that run on the CPU, and why."""
+    return [
+        f"{row.op_type}: {'; '.join(reason for _, reason in row.reasons)}"
+        for row in session._compiled.rows
+        if row.provider == "CPUExecutionProvider"
+        and any("float" in kind or "double" in kind for _, kind, _ in row.outputs)
+    ]
+
+
+@pytest.mark.parametrize("case", [c for kind in KINDS for c in cases(kind)], ids=lambda c: c.name)
+def test_case(case: Case, record_property: Any) -> None:
+    if case.kind == "light":
+        pytest.skip("whole networks take too long on the emulated device")
+    data, sets = case.read()
+    for level in _LEVELS:
+        options = SessionOptions()
+        options.graph_optimization_level = level
+        session = EmulatedSession(data, options)
+        record_property("on_cpu", on_cpu(session))
+        names = [arg.name for arg in session.get_inputs()]
+        for inputs, outputs in sets:
+            feeds = {name: value for name, value in zip(names, inputs) if value is not None}
+            for _ in range(3):  # by hand, captured, replayed
+                results = session.run(None, feeds)
+                assert len(results) == len(outputs)
+                for actual, expected in zip(results, outputs):
+                    if case.name.startswith("test_bernoulli"):
+                        compare_draws(actual, expected, inputs[0])
+                    else:
+                        compare(actual, expected, case.rtol, case.atol)
