@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -182,7 +183,7 @@ class _Replay:
 def emulated_device() -> Any:
     """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
     if os.environ.get("BASCULE_TEST_GPU") == "1":
-        return CupyDevice()
+        return CupyDevice(tf32=False)
     return EmulatedDevice()
 
 

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of a few rows x with a matrix of weights, which are read once, 16 bytes at a time. The
+// time is that of reading them.
+#include "gemv.cuh"
+
+namespace {
+
+// Threads of a block, at most.
+constexpr int most_threads = 256;
+
+// Weights [n, k]: a block makes `columns` columns for all rows, its threads share k.
+// k is a multiple of the width of a vector; x and weights are 16-byte aligned.
+template <typename T, int rows, int columns>
+__device__ void multiply_rows(const T* x, const T* weights, T* y, int64_t m, int64_t n, int64_t k,
+                              const Epilogue<T>& epilogue) {
+  constexpr int width = 16 / sizeof(T), count = rows * columns;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * columns;
+  float sums[count] = {};
+#pragma unroll 2
+  for (int64_t at = static_cast<int64_t>(threadIdx.x) * width; at < k; at += blockDim.x * width) {
+    uint4 packed[columns];
+#pragma unroll
+    for (int c = 0; c < columns; ++c) {
+      packed[c] = load_once(weights + min(first + c, n - 1) * k + at);
+    }
+    float numbers[columns][width];
+#pragma unroll
+    for (int c = 0; c < columns; ++c) unpack<T>(packed[c], numbers[c]);
+#pragma unroll
+    for (int r = 0; r < rows; ++r) {
+      float values[width];
+      unpack<T>(*reinterpret_cast<const uint4*>(x + min(static_cast<int64_t>(r), m - 1) * k + at),
+                values);
+#pragma unroll
+      for (int c = 0; c < columns; ++c) {
+#pragma unroll
+        for (int i = 0; i < width; ++i) sums[r * columns + c] += values[i] * numbers[c][i];
+      }
+    }
+  }
+  __shared__ float of_warps[most_threads / 32][count];
+  sum_over_block(sums, of_warps);
+  if (threadIdx.x < count) {
+    const int64_t row = threadIdx.x / columns, column = first + threadIdx.x % columns;
+    if (row < m && column < n) {
+      float sum = of_warps[0][threadIdx.x];
+      for (int warp = 1; warp < blockDim.x / 32; ++warp) sum += of_warps[warp][threadIdx.x];
+      y[row * n + column] = epilogue(sum, row * n + column, column);
+    }
+  }
+}
+
+// Weights [k, n]: a block of 256 threads makes the columns of 8 vectors, 128 bytes of each row of
+// weights, from `slice` of the k rows. Of several slices each leaves its sums in `parts`,
+// [slices, m, n]. n is a multiple of the width of a vector; weights are 16-byte aligned.
+template <typename T, int rows>
+__device__ void multiply_columns(const T* x, const T* weights, T* y, float* parts, int64_t m,
+                                 int64_t n, int64_t k, int64_t slice, const Epilogue<T>& epilogue) {
+  constexpr int width = 16 / sizeof(T), across = 8, step = most_threads / across, unroll = 4;
+  constexpr int columns = across * width;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * columns;
+  const int64_t column = first + threadIdx.x % across * width;
+  const int64_t end = min(k, (blockIdx.y + int64_t{1}) * slice);
+  float sums[rows][width] = {};
+  if (column < n) {
+    for (int64_t at = blockIdx.y * slice + threadIdx.x / across; at < end; at += step * unroll) {
+      uint4 packed[unroll];
+#pragma unroll
+      for (int u = 0; u < unroll; ++u) {
+        packed[u] = make_uint4(0, 0, 0, 0);
+        if (at + u * step < end) packed[u] = load_once(weights + (at + u * step) * n + column);
+      }
+#pragma unroll
+      for (int u = 0; u < unroll; ++u) {
+        if (at + u * step >= end) break;
+        float numbers[width];
+        unpack<T>(packed[u], numbers);
+#pragma unroll
+        for (int r = 0; r < rows; ++r) {
+          const float value = widen(x[min(static_cast<int64_t>(r), m - 1) * k + at + u * step]);
+#pragma unroll
+          for (int i = 0; i < width; ++i) sums[r][i] += value * numbers[i];
+        }
+      }
+    }
+  }
+  // Four threads of a warp have the same columns, and each of the eight warps.
+  __shared__ float of_warps[most_threads / 32][rows][columns];
+#pragma unroll
+  for (int r = 0; r < rows; ++r) {
+#pragma unroll
+    for (int i = 0; i < width; ++i) {
+      float sum = sums[r][i];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 16);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 8);
+      if (threadIdx.x % 32 < across) {
+        of_warps[threadIdx.x / 32][r][threadIdx.x % across * width + i] = sum;
+      }
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < rows * columns; i += most_threads) {
+    const int64_t r = i / columns, c = first + i % columns;
+    if (r >= m || c >= n) continue;
+    float sum = 0;
+    for (int warp = 0; warp < most_threads / 32; ++warp) sum += of_warps[warp][r][i % columns];
+    if (parts != nullptr) {
+      parts[(blockIdx.y * m + r) * n + c] = sum;
+    } else {
+      y[r * n + c] = epilogue(sum, r * n + c, c);
+    }
+  }
+}
+
+}  // namespace
+
+#define ROWS(name, T, rows, columns)                                                             \
+  extern "C" __global__ void __launch_bounds__(256) gemv_rows_##rows##_##columns##_##name(       \
+      const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, int64_t m, int64_t n, \
+      int64_t k, EPILOGUE_PARAMETERS(T)) {                                                       \
+    multiply_rows<T, rows, columns>(x, w, y, m, n, k, EPILOGUE(T));                              \
+  }
+#define COLUMNS(name, T, rows)                                                                    \
+  extern "C" __global__ void __launch_bounds__(256)                                               \
+      gemv_columns_##rows##_##name(const T* __restrict__ x, const T* __restrict__ w,              \
+                                   T* __restrict__ y, float* __restrict__ parts, int64_t m,       \
+                                   int64_t n, int64_t k, int64_t slice, EPILOGUE_PARAMETERS(T)) { \
+    multiply_columns<T, rows>(x, w, y, parts, m, n, k, slice, EPILOGUE(T));                       \
+  }
+#define FOR_ROWS(name, T) \
+  ROWS(name, T, 1, 1)     \
+  ROWS(name, T, 2, 1)     \
+  ROWS(name, T, 4, 1)     \
+  ROWS(name, T, 8, 1)     \
+  ROWS(name, T, 1, 4)     \
+  ROWS(name, T, 2, 4)     \
+  ROWS(name, T, 4, 4)     \
+  ROWS(name, T, 8, 4)     \
+  COLUMNS(name, T, 1)     \
+  COLUMNS(name, T, 2)     \
+  COLUMNS(name, T, 4)     \
+  COLUMNS(name, T, 8)
+
+// The sum of the parts [slices, size], in their order.
+#define COMBINE(name, T)                                                                          \
+  extern "C" __global__ void gemv_combine_##name(const float* __restrict__ parts,                 \
+                                                 T* __restrict__ y, int64_t slices, int64_t size, \
+                                                 int64_t n, EPILOGUE_PARAMETERS(T)) {             \
+    const Epilogue<T> epilogue = EPILOGUE(T);                                                     \
+    for (int64_t i = thread_number(); i < size; i += thread_count()) {                            \
+      float sum = 0;                                                                              \
+      for (int64_t slice = 0; slice < slices; ++slice) sum += parts[slice * size + i];            \
+      y[i] = epilogue(sum, i, i % n);                                                             \
+    }                                                                                             \
+  }
+
+#define FOR_SINGLE(X) X(float32, float) X(float16, float16) X(bfloat16, bfloat16)
+FOR_SINGLE(FOR_ROWS)
+FOR_SINGLE(COMBINE)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Matrix products of the CUDA provider, on the emulated device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import erf
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bascule import errors
+from tests.support import cuda_emulation
+from tests.support.cuda_emulation import EmulatedDevice, run_node
+
+pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
+
+ERRORS = {"float32": 2e-6, "float64": 1e-14, "float16": 1e-3, "bfloat16": 8e-3}
+FLOATS = sorted(ERRORS)
+
+
+def normal(seed: int, dtype: str, *shape: int) -> np.ndarray[Any, Any]:
+    """Random numbers of a type."""
+    x = np.random.default_rng(seed).normal(size=shape)
+    return x.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+def wide(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x.astype("float64")
+
+
+def check(
+    y: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], dtype: str, inside: int = 1
+) -> None:
+    """Right up to rounding: of the result, and of a sum of `inside` products."""
+    assert y.dtype.name == dtype and y.shape == expected.shape
+    error = ERRORS[dtype]
+    sums = max(ERRORS["float32"] if dtype != "float64" else error, 0) * max(inside, 1) ** 0.5
+    np.testing.assert_allclose(wide(y), expected, rtol=error, atol=error * 0.1 + sums)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    "a,b",
+    [
+        ((65, 33), (33, 70)),
+        ((3, 9, 5), (5, 4)),
+        ((2, 3, 9, 17), (2, 3, 17, 10)),
+        ((2, 1, 9, 17), (3, 17, 10)),
+        ((4, 7), (3, 7, 6)),
+        ((7,), (7,)),
+        ((7,), (2, 7, 3)),
+        ((2, 3, 7), (7,)),
+        ((1, 64), (64, 136)),
+        ((0, 4), (4, 3)),
+        ((3, 0), (0, 4)),
+    ],
+)
+def test_matmul(dtype: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    left, right = normal(1, dtype, *a), normal(2, dtype, *b)
+    (y,) = run_node("MatMul", [left, right])
+    check(y, np.matmul(wide(left), wide(right)), dtype, a[-1])
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+def test_integer_sums_wrap(dtype: str) -> None:
+    rng = np.random.default_rng(3)
+    limits = np.iinfo(dtype)
+    a, b = (
+        rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+        for shape in ((2, 5, 40), (40, 66))
+    )
+    (y,) = run_node("MatMul", [a, b])
+    np.testing.assert_array_equal(y, np.matmul(a, b))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 8])
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("k,n", [(264, 72), (24, 1064), (1200, 8)])
+def test_few_rows_are_streamed(dtype: str, rows: int, transposed: int, k: int, n: int) -> None:
+    a, b = normal(4, dtype, rows, k), normal(5, dtype, *((n, k) if transposed else (k, n)))
+    bias, residual = normal(6, dtype, n), normal(7, dtype, rows, n)
+    device = EmulatedDevice()
+    (y,) = run_node(
+        "MatMul",
+        [a, b, bias, residual],
+        {"transB": transposed, "alpha": 0.5, "activation": "Relu"},
+        domain="bascule",
+        device=device,
+    )
+    assert all(name.startswith("gemv") for name in device.launches)
+    product = wide(a) @ (wide(b).T if transposed else wide(b))
+    check(y, np.maximum(0.5 * product + wide(bias) + wide(residual), 0), dtype, k)
+
+
+def sigmoid(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return 1 / (1 + np.exp(-x))
+
+
+ACTIVATIONS: dict[str, tuple[dict[str, float], Callable[[Any], Any]]] = {
+    "Relu": ({}, lambda x: np.maximum(x, 0)),
+    "LeakyRelu": ({"alpha": 0.25}, lambda x: np.where(x < 0, 0.25 * x, x)),
+    "Clip": ({"alpha": -0.5, "beta": 1.5}, lambda x: np.clip(x, -0.5, 1.5)),
+    "Gelu": ({}, lambda x: x / 2 * (1 + np.vectorize(erf)(x / 2**0.5))),
+    "GeluTanh": (
+        {},
+        lambda x: x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    ),
+    "Sigmoid": ({}, sigmoid),
+    "Tanh": ({}, np.tanh),
+    "Swish": ({"alpha": 1.5}, lambda x: x * sigmoid(1.5 * x)),
+    "HardSwish": ({}, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    "HardSigmoid": ({"alpha": 0.25, "beta": 0.375}, lambda x: np.clip(0.25 * x + 0.375, 0, 1)),
+    "Elu": ({"alpha": 0.75}, lambda x: np.where(x < 0, 0.75 * np.expm1(x), x)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("rows", [2, 19])
+def test_activations(name: str, dtype: str, rows: int) -> None:
+    parameters, function = ACTIVATIONS[name]
+    attributes = {f"activation_{key}": value for key, value in parameters.items()}
+    a, b, bias = normal(8, dtype, rows, 16), normal(9, dtype, 16, 24), normal(10, dtype, 24)
+    (y,) = run_node("MatMul", [a, b, bias], {"activation": name, **attributes}, domain="bascule")
+    check(y, function(wide(a) @ wide(b) + wide(bias)), dtype, 160)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("transpose_a", [0, 1])
+@pytest.mark.parametrize("transpose_b", [0, 1])
+def test_fused_matmul_swaps_the_last_axes(dtype: str, transpose_a: int, transpose_b: int) -> None:
+    a = normal(11, dtype, *((3, 20, 66) if transpose_a else (3, 66, 20)))
+    b = normal(12, dtype, *((30, 20) if transpose_b else (20, 30)))
+    residual = normal(13, dtype, 3, 66, 30)
+    attributes = {"transA": transpose_a, "transB": transpose_b, "alpha": -2.0}
+    (y,) = run_node("MatMul", [a, b, None, residual], attributes, domain="bascule")
+    left = wide(a).swapaxes(1, 2) if transpose_a else wide(a)
+    right = wide(b).T if transpose_b else wide(b)
+    check(y, -2.0 * (left @ right) + wide(residual), dtype, 80)
+
+
+@pytest.mark.parametrize("c", [None, (), (1,), (9,), (1, 9), (12, 1), (12, 9), (1, 1)])
+@pytest.mark.parametrize("beta", [1.0, 0.25, 0.0])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+def test_gemm(c: tuple[int, ...] | None, beta: float, dtype: str) -> None:
+    a, b = normal(14, dtype, 7, 12), normal(15, dtype, 9, 7)
+    inputs = [a, b] if c is None else [a, b, normal(16, dtype, *c)]
+    attributes = {"transA": 1, "transB": 1, "alpha": 0.5, "beta": beta}
+    (y,) = run_node("Gemm", inputs, attributes, constants=(1, 2))
+    expected = 0.5 * (wide(a).T @ wide(b).T)
+    if c is not None:
+        expected = expected + beta * wide(inputs[2])
+    check(y, expected, dtype, 7)
+
+
+def test_gemm_of_integers_is_scaled_like_on_the_cpu() -> None:
+    a = np.array([[3, -7]], np.int32)
+    b = np.array([[5, 2], [1, -4]], np.int32)
+    c = np.array([[10, 11]], np.int32)
+    (y,) = run_node("Gemm", [a, b, c], {"alpha": 0.5, "beta": 2.0})
+    np.testing.assert_array_equal(y, np.trunc((a @ b) * 0.5).astype(np.int32) + 2 * c)
+
+
+@pytest.mark.parametrize(
+    "inputs,message",
+    [
+        ([(3, 4), (5, 6)], "matrix sizes do not fit"),
+        ([(2, 3, 4), (3, 4, 5)], "do not broadcast"),
+    ],
+)
+def test_wrong_shapes_are_refused(inputs: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(errors.Fail, match=message):
+        run_node("MatMul", [normal(1, "float32", *shape) for shape in inputs])
