@@ -75,7 +75,7 @@ def test_sizes(dtype: Any, queries: int, keys: int, heads: tuple[int, int]) -> N
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    "sizes", [(8, 8), (24, 40), (40, 16), (96, 96), (128, 72), (192, 128), (256, 256), (33, 7)]
+    "sizes", [(8, 8), (24, 40), (40, 16), (96, 96), (128, 72), (200, 128), (256, 256), (33, 7)]
 )
 @pytest.mark.parametrize("queries", [1, 20])
 def test_head_sizes(dtype: Any, sizes: tuple[int, int], queries: int) -> None:

@@ -25,7 +25,7 @@ from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
 _NARROW = (DataType.FLOAT16, DataType.BFLOAT16)
-_FLASH_SIZES = (32, 64, 96, 128, 192, 256)
+_FLASH_SIZES = (32, 64, 96, 128, 256)
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
@@ -174,12 +174,12 @@ def _attend_tiles(call: Call, case: Case) -> None:
     size = _fitting(_TILE_SIZES[case.dtype], case)
     grid = s.batch * s.q_heads * -(-s.queries // _TILE_ROWS)
     name = f"tiles_{type_name(case.dtype)}_{size}"
-    call.launch("attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
+    call.launch("tiled_attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
 
 
 def _attend_decode(call: Call, case: Case) -> None:
     s, name = case.sizes, type_name(case.dtype)
-    rows = next(n for n in (1, 2, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
+    rows = next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
     blocks = s.batch * s.kv_heads * -(-s.group * s.queries // rows)
     # Two blocks each processor, unless there are too few keys for them.
     splits = min(-(-2 * call.device.processors // blocks), -(-s.keys // _DECODE_KEYS))

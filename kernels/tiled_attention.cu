@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of many queries in float32, without the scores in memory.
+//
+// A block takes a tile of 64 query rows of one head and goes through the keys and values it sees, a
+// tile of 64 at a time; what comes next is copied meanwhile. A thread has 8 rows and 4 keys of the
+// scores, and of the result 8 rows and a 16th of the columns. The 16 threads of a row are
+// neighbours, half a warp. Sums have float32's precision throughout.
+#include "asynchronous_copy.cuh"
+#include "attention.cuh"
+
+constexpr int tile_rows = 64, tile_keys = 64, tile_threads = 128, own_rows = 8;
+
+// SIZE holds a row of a head, and one of the result.
+template <typename T, int SIZE>
+struct Tiles {
+  static constexpr int stride = SIZE + 4;  // neighbouring rows lie in different banks
+  static constexpr int weight_stride = tile_keys + 4;
+  // A thread's columns are `parts` vectors of `width`, 16 * width apart.
+  static constexpr int width = SIZE % 64 == 0 ? 4 : 2, parts = SIZE / 16 / width;
+
+  const Attention& a;
+  float* q_tile;
+  float* k_tile;
+  float* v_tile;
+  float* weights;
+  int column, row;  // of the thread among the 16, and of its rows: row + 8 * r
+
+  float scores[own_rows][4];
+  float result[own_rows][parts * width];
+  RunningSoftmax<false> softmax[own_rows];
+
+  __device__ Tiles(const Attention& a, unsigned char* shared)
+      : a(a),
+        q_tile(reinterpret_cast<float*>(shared)),
+        k_tile(q_tile + tile_rows * stride),
+        v_tile(k_tile + tile_keys * stride),
+        weights(v_tile + tile_keys * SIZE),
+        column(threadIdx.x % 16),
+        row(threadIdx.x / 16) {}
+
+  template <int to_stride>
+  __device__ void load(float* to, const T* from, int64_t from_stride, int count, int size) const {
+    if constexpr (sizeof(T) == 4) {
+      copy_rows<T, tile_keys, SIZE, to_stride, tile_threads>(to, from, from_stride, count, size);
+    } else {
+      for (int i = threadIdx.x; i < tile_keys * SIZE; i += tile_threads) {
+        const int r = i / SIZE, c = i % SIZE;
+        to[r * to_stride + c] = r < count && c < size ? widen(from[r * from_stride + c]) : 0.0f;
+      }
+    }
+  }
+
+  __device__ void start(const T* sinks, int head) {
+    const float sink = sinks == nullptr ? negative_infinity() : widen(sinks[head]);
+    const float sum = column == 0 && sink != negative_infinity() ? 1.0f : 0.0f;
+#pragma unroll
+    for (int r = 0; r < own_rows; ++r) {
+      softmax[r] = {sink, sum};
+#pragma unroll
+      for (int i = 0; i < parts * width; ++i) result[r][i] = 0;
+    }
+  }
+
+  __device__ void multiply_keys() {
+#pragma unroll
+    for (int r = 0; r < own_rows; ++r) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) scores[r][j] = 0;
+    }
+#pragma unroll 2
+    for (int i = 0; i < SIZE; i += 4) {
+      float4 keys[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        keys[j] = *reinterpret_cast<const float4*>(k_tile + (column + 16 * j) * stride + i);
+      }
+#pragma unroll
+      for (int r = 0; r < own_rows; ++r) {
+        const float4 q = *reinterpret_cast<const float4*>(q_tile + (row + 8 * r) * stride + i);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          float& sum = scores[r][j];
+          sum = fmaf(q.x, keys[j].x, sum);
+          sum = fmaf(q.y, keys[j].y, sum);
+          sum = fmaf(q.z, keys[j].z, sum);
+          sum = fmaf(q.w, keys[j].w, sum);
+        }
+      }
+    }
+  }
+
+  // Scale, cap, mask, and what a query does not see.
+  __device__ void finish_scores(const void* mask, int item, int head, int length, int first,
+                                int begin) {
+    const float scale = static_cast<float>(a.scale), cap = static_cast<float>(a.cap);
+#pragma unroll
+    for (int r = 0; r < own_rows; ++r) {
+      const int query = first + row + 8 * r;
+      const Range seen = visible_keys(a, length, query);
+      const int64_t start = mask_start(a, item, head, query < a.queries ? query : 0);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int key = begin + column + 16 * j;
+        float score = scores[r][j] * scale;
+        if (a.cap != 0) score = cap * tanhf(score / cap);
+        if (key < seen.begin || key >= seen.end) {
+          score = negative_infinity();
+        } else if (mask != nullptr) {
+          score += mask_value<T>(a, mask, start + key);
+        }
+        scores[r][j] = score;
+      }
+    }
+  }
+
+  __device__ void weigh() {
+    __syncwarp();  // the weights before these have been read
+#pragma unroll
+    for (int r = 0; r < own_rows; ++r) {
+      float largest = fmaxf(fmaxf(scores[r][0], scores[r][1]), fmaxf(scores[r][2], scores[r][3]));
+#pragma unroll
+      for (int step = 8; step > 0; step /= 2) {
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
+      }
+      const float factor = softmax[r].raise(largest, 1);
+#pragma unroll
+      for (int i = 0; i < parts * width; ++i) result[r][i] *= factor;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float weight = softmax[r].weight(scores[r][j], 1);
+        softmax[r].sum += weight;
+        weights[(row + 8 * r) * weight_stride + column + 16 * j] = weight;
+      }
+    }
+    __syncwarp();
+  }
+
+  __device__ void multiply_values() {
+#pragma unroll 1
+    for (int key = 0; key < tile_keys; key += 4) {
+      float w[own_rows][4];
+#pragma unroll
+      for (int r = 0; r < own_rows; ++r) {
+        *reinterpret_cast<float4*>(w[r]) =
+            *reinterpret_cast<const float4*>(weights + (row + 8 * r) * weight_stride + key);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int part = 0; part < parts; ++part) {
+          float value[width];
+          load_columns(value, v_tile + (key + i) * SIZE + (part * 16 + column) * width);
+#pragma unroll
+          for (int r = 0; r < own_rows; ++r) {
+#pragma unroll
+            for (int c = 0; c < width; ++c) {
+              float& sum = result[r][part * width + c];
+              sum = fmaf(w[r][i], value[c], sum);
+            }
+          }
+        }
+      }
+    }
+  }
+
+  __device__ static void load_columns(float (&to)[width], const float* from) {
+    if constexpr (width == 4) {
+      *reinterpret_cast<float4*>(to) = *reinterpret_cast<const float4*>(from);
+    } else {
+      *reinterpret_cast<float2*>(to) = *reinterpret_cast<const float2*>(from);
+    }
+  }
+
+  __device__ void store(T* y, int count) {
+#pragma unroll
+    for (int r = 0; r < own_rows; ++r) {
+      float sum = softmax[r].sum;
+#pragma unroll
+      for (int step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+      const float factor = sum == 0 ? 0.0f : 1 / sum;
+      const int at = row + 8 * r;
+      if (at >= count) continue;
+#pragma unroll
+      for (int part = 0; part < parts; ++part) {
+        const int c = (part * 16 + column) * width;
+        if (c >= a.v_size) continue;
+        T out[width];
+#pragma unroll
+        for (int i = 0; i < width; ++i) out[i] = narrow<T>(result[r][part * width + i] * factor);
+        T* to = y + at * a.y_row + c;
+        if constexpr (sizeof(T) * width == 16) {
+          *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(out);
+        } else if constexpr (sizeof(T) * width == 8) {
+          *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(out);
+        } else {
+          *reinterpret_cast<uint32_t*>(to) = *reinterpret_cast<const uint32_t*>(out);
+        }
+      }
+    }
+  }
+
+  __device__ void run(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
+                      const T* sinks, T* y) {
+    const int tiles = (a.queries + tile_rows - 1) / tile_rows;
+    const int number = blockIdx.x / tiles, item = number / a.q_heads, head = number % a.q_heads;
+    // The last rows see the most keys when they are causal: they start first.
+    const int first = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * tile_rows;
+    const int count = a.queries - first < tile_rows ? a.queries - first : tile_rows;
+    q += item * a.q_batch + head * a.q_head + first * a.q_row;
+    k += item * a.k_batch + head / a.group() * a.k_head;
+    v += item * a.v_batch + head / a.group() * a.v_head;
+    y += item * a.y_batch + head * a.y_head + first * a.y_row;
+    const int length = valid_keys(a, lengths, item);
+    const int end = visible_keys(a, length, first + count - 1).end;
+    int begin = visible_keys(a, length, first).begin;
+
+    start(sinks, head);
+    load<stride>(q_tile, q, a.q_row, count, a.size);
+    if (begin < end) load<stride>(k_tile, k + begin * a.k_row, a.k_row, end - begin, a.size);
+    for (; begin < end; begin += tile_keys) {
+      wait_for_copies();
+      __syncthreads();
+      load<SIZE>(v_tile, v + begin * a.v_row, a.v_row, end - begin, a.v_size);
+      multiply_keys();
+      wait_for_copies();
+      __syncthreads();
+      const int next = begin + tile_keys;
+      if (next < end) load<stride>(k_tile, k + next * a.k_row, a.k_row, end - next, a.size);
+      finish_scores(mask, item, head, length, first, begin);
+      weigh();
+      multiply_values();
+    }
+    wait_for_copies();
+    store(y, count);
+  }
+};
+
+#define RUN(T, SIZE)      \
+  DYNAMIC_SHARED(shared); \
+  Tiles<T, SIZE>(a, shared).run(q, k, v, mask, lengths, sinks, y);
+#define ENTRY(name, T, SIZE)                                                                   \
+  extern "C" __global__ void __launch_bounds__(tile_threads)                                   \
+      tiles_##name##_##SIZE(const T* q, const T* k, const T* v, const void* mask,              \
+                            const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
+    RUN(T, SIZE)                                                                               \
+  }
+ENTRY(float32, float, 32)
+ENTRY(float32, float, 64)
+ENTRY(float32, float, 96)
+ENTRY(float32, float, 128)
+ENTRY(float32, float, 256)
+
+// Later devices have the tensor cores that flash_attention.cu needs.
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+#undef RUN
+#define RUN(T, SIZE)
+#endif
+ENTRY(float16, float16, 32)
+ENTRY(float16, float16, 64)
+ENTRY(float16, float16, 128)
