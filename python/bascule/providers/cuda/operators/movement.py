@@ -83,7 +83,7 @@ def space_to_depth(call: Call, x: Tensor) -> Tensor:
 
 
 def _is_aligned(x: Tensor, start: int) -> bool:
-    """Whether other kernels can take the elements from `start` on: they use accesses of 16 bytes."""
+    """Whether accesses of 16 bytes, as other kernels use, are possible from `start` on."""
     return (x.address + start * x.itemsize) % 16 == 0
 
 
