@@ -87,6 +87,16 @@ def body_program(body: Graph, inputs: Sequence[Value | None]) -> Program:
     return _program(body.nodes, body.inputs, body.outputs, passed)
 
 
+def written_program(
+    operands: Sequence[DataType], results: Sequence[DataType], statements: Sequence[str]
+) -> Program:
+    """The kernel of statements that make ``b0.at[i]`` ... of ``a0.at[i]`` ..."""
+    width = _width([*operands, *results])
+    source = _text(operands, results, statements, _Constants(), width)
+    numbers = tuple(range(len(operands)))
+    return Program(source, numbers, frozenset(), (), tuple(results), b"", width)
+
+
 def _program(
     nodes: Sequence[Node],
     inputs: Sequence[Value | None],
