@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random numbers from a counter: Philox 4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as
-// 1, 2, 3", 2011). Number i of a run depends on the key, the run and i only. The number of the run
-// lies in device memory and a kernel advances it, so that a replayed graph draws new numbers.
+// Random numbers from a counter: Philox 4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy
+// as 1, 2, 3", 2011). Number i of a run depends on the key, the run and i only. The number of the
+// run lies in device memory and a kernel advances it, so that a replayed graph draws new numbers.
 #include "operators.cuh"
 
 struct RandomBlock {
@@ -50,14 +50,14 @@ __device__ inline W normal_number(uint64_t key, uint64_t run, int64_t i) {
 }
 
 // y = shift + scale * number
-#define DRAW(kind, name, T)                                                                \
+#define DRAW(kind, name, T)                                                                 \
   extern "C" __global__ void kind##_##name(T* y, int64_t count, double scale, double shift, \
-                                           uint64_t key, const uint64_t* run) {            \
-    using W = wide_t<T>;                                                                   \
-    for (int64_t i = thread_number(); i < count; i += thread_count()) {                    \
-      const W number = kind##_number<W>(key, *run, i);                                     \
-      y[i] = narrow<T>(op::plus(W(shift), op::times(W(scale), number)));                   \
-    }                                                                                      \
+                                           uint64_t key, const uint64_t* run) {             \
+    using W = wide_t<T>;                                                                    \
+    for (int64_t i = thread_number(); i < count; i += thread_count()) {                     \
+      const W number = kind##_number<W>(key, *run, i);                                      \
+      y[i] = narrow<T>(op::plus(W(shift), op::times(W(scale), number)));                    \
+    }                                                                                       \
   }
 #define UNIFORM(name, T) DRAW(uniform, name, T)
 #define NORMAL(name, T) DRAW(normal, name, T)
@@ -104,11 +104,11 @@ __device__ void draw_classes(const double* sums, const double* numbers, int64_t 
     y[i] = static_cast<T>(low);
   }
 }
-#define DRAW_CLASSES(name, T)                                                              \
-  extern "C" __global__ void draw_classes_##name(const double* sums, const double* numbers, \
-                                                 int64_t rows, int64_t classes,            \
-                                                 int64_t samples, T* y) {                  \
-    draw_classes(sums, numbers, rows, classes, samples, y);                                \
+#define DRAW_CLASSES(name, T)                                                                    \
+  extern "C" __global__ void draw_classes_##name(const double* sums, const double* numbers,      \
+                                                 int64_t rows, int64_t classes, int64_t samples, \
+                                                 T* y) {                                         \
+    draw_classes(sums, numbers, rows, classes, samples, y);                                      \
   }
 DRAW_CLASSES(int32, int32_t)
 DRAW_CLASSES(int64, int64_t)

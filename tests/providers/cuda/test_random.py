@@ -20,9 +20,13 @@ FLOATS = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
 TRAINING = np.array(True)
 
 
-def check_seeded(op_type: str, inputs: list[Any], attributes: dict[str, Any], outputs: int = 1) -> None:
+def check_seeded(
+    op_type: str, inputs: list[Any], attributes: dict[str, Any], outputs: int = 1
+) -> None:
     expected = native.run_node(op_type, inputs, attributes, outputs)
-    actual = run_node(op_type, inputs, attributes, outputs, output_dtypes=[e.dtype for e in expected])
+    actual = run_node(
+        op_type, inputs, attributes, outputs, output_dtypes=[e.dtype for e in expected]
+    )
     for a, e in zip(actual, expected):
         assert a.dtype == e.dtype and a.shape == e.shape
         np.testing.assert_allclose(a.astype(np.float64), e.astype(np.float64), 1e-6)

@@ -157,7 +157,7 @@ def _dtype(value: Value) -> DataType:
 
 def _part_of_shape(nodes: Sequence[Node]) -> set[Value]:
     """The values that say something about the shape of the result: not the bounds of Clip."""
-    found = set()
+    found: set[Value] = set()
     for node in nodes:
         scalars = SCALARS.get(node.op_type, ())
         found.update(v for i, v in enumerate(node.inputs) if v is not None and i not in scalars)
@@ -184,7 +184,7 @@ def _exponents(nodes: Sequence[Node]) -> dict[Value, str]:
 
 
 def _statements(nodes: Sequence[Node], names: dict[Value, str]) -> list[str]:
-    statements = []
+    statements: list[str] = []
     for node in nodes:
         if len(node.outputs) != 1:
             raise Refused(f"{node.op_type} has not one output")

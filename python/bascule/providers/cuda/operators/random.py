@@ -93,9 +93,11 @@ def _output_is_float(node: Node) -> str:
 
 
 def _sized(call: Call, kind: str, shape: tuple[int, ...]) -> Tensor:
-    names = ("scale", 1.0, "mean", 0.0) if kind == "normal" else ("high", 1.0, "low", 0.0)
-    first, shift = (float(np.float32(call.attribute(*names[i : i + 2]))) for i in (0, 2))
-    scale = first if kind == "normal" else first - shift
+    if kind == "normal":
+        scale, shift = (_attribute(call, "scale", 1.0), _attribute(call, "mean", 0.0))
+    else:
+        shift = _attribute(call, "low", 0.0)
+        scale = _attribute(call, "high", 1.0) - shift
     dtype, seed = call.dtype(), _seed(call.node)
     if seed is None:
         return _drawn(call, kind, shape, dtype, scale, shift)
@@ -109,6 +111,10 @@ def _sized(call: Call, kind: str, shape: tuple[int, ...]) -> Tensor:
 
     result: Tensor = call.prepared(f"{kind} {shape}", make)
     return result
+
+
+def _attribute(call: Call, name: str, default: float) -> float:
+    return float(np.float32(call.attribute(name, default)))
 
 
 @kernel("RandomNormal", accepts=_output_is_float)
