@@ -5,8 +5,8 @@
 
 #include "common.cuh"
 
-// Numbered as in python/bascule/providers/cuda/operators/activation.py.
-enum Activation : int {
+// Numbered as in python/bascule/providers/cuda/activation.py.
+enum ActivationKind : int {
   activation_none,
   activation_relu,
   activation_leaky_relu,  // alpha: slope below zero
@@ -58,6 +58,18 @@ __device__ inline W activate(int kind, W x, float alpha, float beta) {
     default:
       return x;
   }
+}
+
+// An activation as one kernel argument.
+struct Activation {
+  int kind;
+  float alpha;
+  float beta;
+};
+
+template <typename W>
+__device__ inline W activate(const Activation& a, W x) {
+  return activate<W>(a.kind, x, a.alpha, a.beta);
 }
 
 // What follows the sum of a product: activation(alpha * sum + bias[column] + residual[index]).

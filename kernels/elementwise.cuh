@@ -12,13 +12,18 @@ struct alignas(sizeof(T) * width < 16 ? sizeof(T) * width : 16) Elements {
   T at[width];
 };
 
-// Division by `size` of numbers below 2^31 (Granlund and Montgomery, 1994).
+// Division by `size` (Granlund and Montgomery, 1994).
 struct Divisor {
-  uint32_t size, multiplier, shift;
+  uint64_t reciprocal;  // 2^64 / size, rounded up; only if size > 1
+  uint32_t size, multiplier, shift, unused;
 };
+// Of numbers below 2^31.
 __device__ inline uint32_t divide(uint32_t x, const Divisor& by) {
-  const uint64_t product = static_cast<uint64_t>(x) * by.multiplier;
-  return (static_cast<uint32_t>(product >> 32) + x) >> by.shift;
+  return (__umulhi(x, by.multiplier) + x) >> by.shift;
+}
+// Of numbers with x * size < 2^64.
+__device__ inline int64_t divide_long(int64_t x, const Divisor& by) {
+  return static_cast<int64_t>(__umul64hi(static_cast<uint64_t>(x), by.reciprocal));
 }
 
 constexpr int most_dimensions = 10;
@@ -32,8 +37,7 @@ struct Layout {
   uint32_t single;     // one element
   uint32_t is_aligned;  // dense operands and results may be accessed in vectors
   uint32_t is_whole;   // the innermost dimension is a whole number of vectors: sizes[0] counts them
-  uint32_t is_long;     // 2^31 places or more to find
-  uint32_t rank;
+  uint32_t rank, unused;
   Divisor sizes[most_dimensions];  // the innermost first
   int64_t strides[operands][most_dimensions];  // in elements; of sizes[0] 0 or 1
 };
@@ -51,20 +55,16 @@ struct Vectors {
   __device__ void next() { number += thread_count(); }
   __device__ bool is_full() const { return layout.is_aligned && first() + width <= layout.count; }
 
-  // The offset of operand k at a place of the result; `inner` becomes its innermost coordinate.
-  __device__ int64_t offset(int k, int64_t place, uint32_t* inner) const {
+  // The offset of operand k at a vector of the result, if dimensions are whole.
+  __device__ int64_t offset(int k) const {
     int64_t offset = 0;
+    uint32_t place = static_cast<uint32_t>(number);
     const uint32_t last = layout.rank - 1;
     for (uint32_t d = 0; d < last; ++d) {
-      const Divisor& by = layout.sizes[d];
-      const int64_t rest = layout.is_long ? place / by.size
-                                          : divide(static_cast<uint32_t>(place), by);
-      const uint32_t coordinate = static_cast<uint32_t>(place - rest * by.size);
-      if (d == 0) *inner = coordinate;
-      offset += coordinate * layout.strides[k][d];
+      const uint32_t rest = divide(place, layout.sizes[d]);
+      offset += (place - rest * layout.sizes[d].size) * layout.strides[k][d];
       place = rest;
     }
-    if (last == 0) *inner = static_cast<uint32_t>(place);
     return offset + place * layout.strides[k][last];
   }
 
@@ -83,8 +83,7 @@ struct Vectors {
 #pragma unroll
       for (int i = 0; i < width; ++i) result.at[i] = element;
     } else if (layout.is_whole) {
-      uint32_t inner;
-      x += offset(k, number, &inner);
+      x += offset(k);
       if (layout.strides[k][0] != 0) {
         // The innermost stride is that of a vector.
         return *reinterpret_cast<const Elements<T, width>*>(x);
@@ -111,22 +110,33 @@ struct Vectors {
   }
 
  private:
-  // Element by element; a carry into the second dimension needs a division.
+  // Element by element; a carry into the second dimension needs divisions. Not unrolled: kernels are
+  // compiled at run time, and few ever get here.
   template <typename T>
   __device__ void walk(const T* x, int k, Elements<T, width>& result) const {
+    T found[width];
     uint32_t inner = 0;
     int64_t from = 0;
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < width; ++i) {
-      const int64_t place = first() + i;
-      if (place < layout.count) {
-        if (i == 0 || ++inner == layout.sizes[0].size) {
-          from = offset(k, place, &inner);
-        } else {
-          from += layout.strides[k][0];
+      const int64_t at = first() + i;
+      if (i == 0 || ++inner == layout.sizes[0].size) {
+        int64_t place = at < layout.count ? at : first();
+        from = 0;
+#pragma unroll 1
+        for (uint32_t d = 0; d < layout.rank; ++d) {
+          const int64_t rest = divide_long(place, layout.sizes[d]);
+          const auto coordinate = static_cast<uint32_t>(place - rest * layout.sizes[d].size);
+          if (d == 0) inner = coordinate;
+          from += coordinate * layout.strides[k][d];
+          place = rest;
         }
+      } else if (at < layout.count) {
+        from += layout.strides[k][0];
       }
-      result.at[i] = x[from];
+      found[i] = x[from];
     }
+#pragma unroll
+    for (int i = 0; i < width; ++i) result.at[i] = found[i];
   }
 };

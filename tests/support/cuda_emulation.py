@@ -183,7 +183,7 @@ class _Replay:
 def emulated_device() -> Any:
     """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
     if os.environ.get("BASCULE_TEST_GPU") == "1":
-        return CupyDevice()
+        return CupyDevice(tf32=False)
     return EmulatedDevice()
 
 

@@ -55,7 +55,8 @@ def layout(
     sizes, walked_strides = collapsed(shape, [tensor.shape for tensor in walked])
     if not walked:
         sizes = []
-    if len(sizes) > MOST_DIMENSIONS or max(sizes, default=0) >= _LONG:
+    longest = max(sizes, default=0)
+    if len(sizes) > MOST_DIMENSIONS or longest >= _LONG or count * longest >= 1 << 64:
         return None
     is_aligned = all(
         _is_aligned(tensor, width)
@@ -65,6 +66,7 @@ def layout(
         bool(walked)
         and is_aligned
         and sizes[0] % width == 0
+        and count // width < _LONG
         and all(own[0] == 0 or _is_aligned(t, width) for t, own in zip(walked, walked_strides))
     )
     remaining = iter(walked_strides)
@@ -72,14 +74,13 @@ def layout(
     if is_whole:
         sizes = [sizes[0] // width, *sizes[1:]]
         strides = [[own[0] * width, *own[1:]] if own else own for own in strides]
-    is_long = (count // width if is_whole else count) >= _LONG
     packed = struct.pack(
         "<q6I",
         count,
-        *(_mask(dense), _mask(single), is_aligned, is_whole, is_long, len(sizes)),
+        *(_mask(dense), _mask(single), is_aligned, is_whole, len(sizes), 0),
     )
-    divisors = [number for size in sizes for number in _divisor(size)]
-    packed += struct.pack(f"<{3 * MOST_DIMENSIONS}I", *_padded(divisors, 3 * MOST_DIMENSIONS))
+    for size in _padded(sizes, MOST_DIMENSIONS):
+        packed += _divisor(size)
     for own in strides or [[]]:
         packed += struct.pack(f"<{MOST_DIMENSIONS}q", *_padded(own, MOST_DIMENSIONS))
     return packed
@@ -97,7 +98,11 @@ def _padded(numbers: Sequence[int], length: int) -> list[int]:
     return [*numbers, *[0] * (length - len(numbers))]
 
 
-def _divisor(size: int) -> tuple[int, int, int]:
-    """size, multiplier and shift: x // size is (high half of x * multiplier + x) >> shift."""
+def _divisor(size: int) -> bytes:
+    """The struct Divisor: x // size is (high half of x * multiplier + x) >> shift."""
+    if size == 0:
+        return bytes(24)
     shift = (size - 1).bit_length()
-    return size, ((1 << 32) * ((1 << shift) - size) // size + 1) & 0xFFFFFFFF, shift
+    multiplier = (1 << 32) * ((1 << shift) - size) // size + 1
+    reciprocal = -(-(1 << 64) // size) if size > 1 else 0
+    return struct.pack("<Q4I", reciprocal, size, multiplier, shift, 0)

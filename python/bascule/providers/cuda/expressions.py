@@ -25,7 +25,7 @@ from bascule.providers.cuda.elementwise_functions import (
 NAME = "elementwise"
 """Of every generated kernel."""
 _MOST_OPERANDS = 32  # a bit of Layout's masks each
-_MOST_RESULTS = 16
+_MOST_RESULTS = 64
 
 
 @dataclass(frozen=True, slots=True)

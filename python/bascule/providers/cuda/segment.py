@@ -195,7 +195,7 @@ class Segment:
         self._feed(plan, values)
         plan.graph.launch()
         for number, entry in plan.outputs.items():
-            values[number] = entry if is_last else self._copied(entry)
+            values[number] = self._result(entry, is_last)
 
     def _key(self, values: Values) -> Any:
         parts: list[Any] = []
@@ -264,10 +264,13 @@ class Segment:
             else:
                 self._device.upload(target.address, entry.on_host(self._device))
 
-    def _copied(self, entry: Entry) -> Entry:
+    def _result(self, entry: Entry, may_share: bool) -> Entry:
+        """An output of a replay: where the graph left it, or a copy."""
         if not entry.is_on_device:
             return entry
         tensor = entry.on_device(self._device, None)
+        if may_share:  # a new entry, since one that was read keeps what it read
+            return Entry(device=tensor)
         memory = self._device.allocate(max(tensor.nbytes, 1))
         if tensor.nbytes:
             self._device.copy(memory[0], tensor.address, tensor.nbytes)

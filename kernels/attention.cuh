@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernels of attention share: a case, which keys a query sees, scores, a softmax that takes
+// its scores in a part at a time.
+#pragma once
+
+#include "common.cuh"
+
+// A case, in elements: tensors [batch, head, row, size], whose last axis is dense.
+struct Attention {
+  int64_t q_batch, q_head, q_row;
+  int64_t k_batch, k_head, k_row;
+  int64_t v_batch, v_head, v_row;
+  int64_t y_batch, y_head, y_row;
+  int64_t mask_batch, mask_head, mask_row;  // 0 along axes that it broadcasts
+  double scale;
+  double cap;  // 0: none
+  int32_t batch, q_heads, kv_heads, queries;
+  int32_t keys;  // past ones included
+  int32_t past;
+  int32_t mask_keys;  // how many keys the mask covers; the others are hidden
+  int32_t size, v_size;
+  int32_t left, right;  // how far a query sees; -1: as far as it goes
+  int32_t causal;
+  int32_t has_past;
+  int32_t mask_kind;
+
+  __device__ int group() const { return q_heads / kv_heads; }
+};
+
+constexpr int mask_none = 0, mask_boolean = 1, mask_narrow = 2, mask_wide = 3;
+
+constexpr float log2_of_e = 1.4426950408889634f;
+
+__device__ inline float negative_infinity() { return __int_as_float(0xff800000); }
+
+struct Range {
+  int begin, end;
+};
+
+// How many keys of a batch item are valid; -1 when nobody says. `lengths` lie on the device, so
+// that a captured graph goes on to serve a cache that fills.
+__device__ inline int valid_keys(const Attention& a, const int64_t* lengths, int item) {
+  if (lengths == nullptr) return -1;
+  const int64_t length = lengths[item];
+  return static_cast<int>(length < 0 ? 0 : length > a.keys ? a.keys : length);
+}
+
+// The keys that a query sees; begin and end never fall from one query to the next.
+__device__ inline Range visible_keys(const Attention& a, int length, int query) {
+  int offset = a.past;
+  int end = a.keys < a.mask_keys ? a.keys : a.mask_keys;
+  if (length >= 0) {
+    end = length < end ? length : end;
+    if (!a.has_past) offset = length - a.queries;
+  }
+  const int position = query + offset;
+  if (a.causal && position + 1 < end) end = position + 1;
+  if (a.right >= 0 && position + a.right + 1 < end) end = position + a.right + 1;
+  if (end < 0) end = 0;
+  const int begin = a.left >= 0 && position > a.left ? position - a.left : 0;
+  return {begin < end ? begin : end, end};
+}
+
+// What the mask adds to a score.
+template <typename T>
+__device__ inline wide_t<T> mask_value(const Attention& a, const void* mask, int64_t at) {
+  if (a.mask_kind == mask_boolean) {
+    return static_cast<const uint8_t*>(mask)[at] != 0 ? 0.0f : negative_infinity();
+  }
+  if (a.mask_kind == mask_narrow) return widen(static_cast<const T*>(mask)[at]);
+  return static_cast<const wide_t<T>*>(mask)[at];
+}
+
+__device__ inline int64_t mask_start(const Attention& a, int item, int head, int query) {
+  return item * a.mask_batch + head * a.mask_head + query * a.mask_row;
+}
+
+__device__ inline float fast_exp2(float x) {
+#ifdef BASCULE_EMULATED
+  return exp2f(x);
+#else
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#endif
+}
+
+// The largest score of a row so far, and the sum of the weights as they are beside that one.
+// `fast` takes 2^(score * unit), else e^score.
+template <bool fast>
+struct RunningSoftmax {
+  float top;
+  float sum;
+
+  // A score too large for the others leaves NaN, one of -infinity a weight of 0.
+  __device__ float reference() const { return top == negative_infinity() ? 0.0f : top; }
+  __device__ float weight(float score, float unit) const {
+    if constexpr (fast) {
+      return fast_exp2(fmaf(score, unit, -reference() * unit));
+    } else {
+      return expf(score - reference());
+    }
+  }
+  // Takes in the largest of new scores. What was summed before is to be multiplied by the result.
+  __device__ float raise(float largest, float unit) {
+    const float before = top;
+    top = fmaxf(top, largest);
+    const float factor = weight(before, unit);
+    sum *= factor;
+    return factor;
+  }
+};
+
+// 16 bytes from global to shared memory, zeros where there is nothing to copy. They are there when
+// wait_for_copies() and a barrier have been passed.
+__device__ inline void copy_16_bytes(void* to, const void* from, bool exists) {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  const int bytes = exists ? 16 : 0;
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
+               : "memory");
+#else
+  *static_cast<uint4*>(to) =
+      exists ? *static_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
+#endif
+}
+
+__device__ inline void wait_for_copies() {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_all;" ::: "memory");
+#endif
+}
+
+// The first `count` of `rows` rows, of `size` elements each, to shared rows of `width` elements
+// that lie `stride` apart; zeros in all other places. Everything is a multiple of 16 bytes.
+template <typename T, int rows, int width, int stride, int threads>
+__device__ inline void copy_rows(T* to, const T* from, int64_t from_stride, int count, int size) {
+  constexpr int elements = 16 / sizeof(T), vectors = width / elements;
+#pragma unroll
+  for (int i = threadIdx.x; i < rows * vectors; i += threads) {
+    const int row = i / vectors, column = i % vectors * elements;
+    const bool exists = row < count && column < size;
+    copy_16_bytes(to + row * stride + column, exists ? from + row * from_stride + column : from,
+                  exists);
+  }
+}

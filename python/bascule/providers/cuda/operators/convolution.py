@@ -1,0 +1,464 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conv, ConvTranspose, DeformConv and the integer convolutions."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+
+from bascule.ir.dtype import DataType
+from bascule.providers.cuda.activation import Activation, accepts_activation, activation_of
+from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.device import Struct
+from bascule.providers.cuda.operators import matmul
+from bascule.providers.cuda.registry import FLOATS, kernel
+from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.cuda.windows import Convolution, convolution_of
+
+_THREADS = 256
+_NONE = Activation()
+_BYTES = (DataType.INT8, DataType.UINT8)
+_INDEX_LIMIT = 1 << 31
+"""How many elements 32-bit indices reach."""
+
+
+@kernel("Conv", dtypes=FLOATS)
+@kernel("Conv", domain="bascule", dtypes=FLOATS, accepts=accepts_activation)
+def convolution(
+    call: Call, x: Tensor, w: Tensor, bias: Tensor | None = None, residual: Tensor | None = None
+) -> Tensor:
+    """activation(X * W + B + residual)"""
+    sizes = convolution_of(call.node, x.shape, w.shape)
+    return _convolve(call, sizes, x, w, bias, residual)
+
+
+@kernel("ConvTranspose", dtypes=FLOATS)
+@kernel("ConvTranspose", domain="bascule", dtypes=FLOATS, accepts=accepts_activation)
+def transposed_convolution(call: Call, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    """activation(transposed convolution of X with W, + B)"""
+    sizes = convolution_of(call.node, x.shape, w.shape, transposed=True)
+    return _convolve(call, sizes, x, w, bias, None)
+
+
+def _convolve(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+) -> Tensor:
+    _check_shape(call, "bias", bias, (sizes.out_channels,))
+    _check_shape(call, "residual", residual, sizes.output_shape)
+    y = call.empty(sizes.output_shape, x.dtype)
+    if y.size == 0:
+        return y
+    activation = activation_of(call.node)
+    if _is_product(sizes):
+        return _multiplied(call, sizes, x, w, bias, residual, activation)
+    for way in (_by_channels, _by_library, _by_element):
+        if way(call, sizes, x, w, bias, residual, y, activation):
+            break
+    return y
+
+
+def _check_shape(call: Call, name: str, given: Tensor | None, expected: tuple[int, ...]) -> None:
+    if given is not None and given.shape != expected:
+        raise call.error(f"{name} has shape {given.shape}, expected {expected}")
+
+
+def _is_product(sizes: Convolution) -> bool:
+    """Whether pixels are rows of a matrix, each multiplied with the weights."""
+    ones = (1, 1, 1)
+    return (
+        sizes.channels_last
+        and not sizes.transposed
+        and sizes.groups == 1
+        and sizes.kernel == sizes.stride == ones
+        and sizes.in_ == sizes.out
+        and sizes.pad == (0, 0, 0)
+    )
+
+
+def _multiplied(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    activation: Activation,
+) -> Tensor:
+    rows = sizes.batch * sizes.out_pixels
+    epilogue = matmul.Epilogue(
+        bias=bias,
+        residual=None if residual is None else residual.reshaped((rows, sizes.out_channels)),
+        activation=matmul.Activation(activation.name, activation.alpha, activation.beta),
+    )
+    y = matmul.multiply(
+        call,
+        x.reshaped((rows, sizes.in_channels)),
+        w.reshaped((sizes.out_channels, sizes.in_channels)),
+        transpose_b=True,
+        epilogue=epilogue,
+        constant=call.is_constant(1),
+    )
+    return y.reshaped(sizes.output_shape)
+
+
+# --- the ways to compute it, each of which may find that it does not fit
+
+
+def _by_channels(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    y: Tensor,
+    activation: Activation,
+) -> bool:
+    """Depthwise with channels last: limited by memory, so each thread moves 16 bytes at a time."""
+    side, stride = sizes.kernel[2], sizes.stride[2]
+    lanes = 16 // x.itemsize
+    if (
+        not sizes.channels_last
+        or sizes.transposed
+        or not sizes.is_depthwise
+        or x.dtype is DataType.DOUBLE
+        or sizes.in_channels % lanes
+        or sizes.kernel != (1, side, side)
+        or side not in (3, 5, 7)
+        or sizes.stride[1:] != (stride, stride)
+        or stride not in (1, 2)
+        or sizes.dilation[1:] != (1, 1)
+        or sizes.in_[0] != 1
+        or sizes.pad[0]
+        or sizes.out[0] != 1
+        or max(x.size, y.size) >= _INDEX_LIMIT
+    ):
+        return False
+    weights = _weights(call, w, "taps first", _taps_first)
+    rows = sizes.batch * sizes.out[1] * (sizes.in_channels // lanes)
+    tile = 4
+    if rows * -(-sizes.out[2] // tile) < 128 * call.device.processors:
+        tile = 1  # rather more threads than work shared in one
+    threads = rows * -(-sizes.out[2] // tile)
+    if threads >= _INDEX_LIMIT - 128:
+        return False
+    numbers = (sizes.batch, sizes.in_channels, *sizes.in_[1:], *sizes.out[1:], *sizes.pad[1:])
+    call.launch(
+        "depthwise",
+        f"depthwise_{side}_{stride}_{tile}_{type_name(x.dtype)}",
+        -(-threads // 128),
+        128,
+        x,
+        weights,
+        bias,
+        residual,
+        y,
+        Struct(struct.pack("<8i", *numbers)),
+        activation.argument,
+    )
+    return True
+
+
+def _by_library(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    y: Tensor,
+    activation: Activation,
+) -> bool:
+    """cuDNN, with the bias, the residual and Relu in its own kernel where it has one."""
+    cudnn = call.device.cudnn
+    if cudnn is None or x.size == 0 or w.size == 0:
+        return False
+    fused = not sizes.transposed
+    relu = fused and activation.name == "Relu"
+    plan = cudnn.convolution(
+        sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu
+    )
+    if plan is None:
+        return False
+    weights = _weights(call, w, "channels last", _channels_last) if sizes.channels_last else w
+    operands = [x, weights, bias, residual, y] if fused else [x, weights, y]
+    workspace = call.workspace(plan.workspace)
+    plan.run([t.address for t in operands if t is not None], workspace.address)
+    if not fused:
+        _finish(call, sizes, y, bias, residual, activation)
+    elif not relu and activation.name:
+        _finish(call, sizes, y, None, None, activation)
+    return True
+
+
+def _by_element(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    y: Tensor,
+    activation: Activation,
+) -> bool:
+    """A thread for each output element."""
+    weights, strides = _strided_weights(call, sizes, w)
+    name = "transposed_convolution" if sizes.transposed else "convolution"
+    call.launch(
+        "convolution",
+        f"{name}_{type_name(x.dtype)}",
+        _blocks(y.size),
+        _THREADS,
+        x,
+        weights,
+        bias,
+        residual,
+        y,
+        sizes.argument(strides),
+        activation.argument,
+    )
+    return True
+
+
+def _finish(
+    call: Call,
+    sizes: Convolution,
+    y: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    activation: Activation,
+) -> None:
+    """What a library's convolution leaves to do, in place."""
+    if bias is None and residual is None and not activation.name:
+        return
+    call.launch(
+        "convolution",
+        f"finish_{type_name(y.dtype)}",
+        _blocks(-(-y.nbytes // 16)),
+        _THREADS,
+        y,
+        bias,
+        residual,
+        np.int64(y.size),
+        np.int64(sizes.out_channels),
+        np.int64(1 if sizes.channels_last else sizes.out_pixels),
+        activation.argument,
+    )
+
+
+def _blocks(threads: int) -> int:
+    """A grid whose threads take turns when there is more to do."""
+    return min(-(-threads // _THREADS), 1 << 20)
+
+
+# --- weights in other layouts, made once when they are constant
+
+
+def _weights(call: Call, w: Tensor, key: str, make: Callable[[Call, Tensor], Tensor]) -> Tensor:
+    if call.is_constant(1):
+        kept: Tensor = call.prepared(key, lambda keeping: make(keeping, w))
+        return kept
+    return make(call, w)
+
+
+def _swapped(call: Call, w: Tensor, outer: int, rows: int, columns: int) -> Tensor:
+    """W as [outer, rows, columns] in the order [outer, columns, rows]."""
+    if rows == 1 or columns == 1:
+        return w
+    y = call.like(w)
+    name = f"swap_weights_{w.itemsize}"
+    sizes = np.int64(outer), np.int64(rows), np.int64(columns)
+    call.launch("convolution", name, _blocks(w.size), _THREADS, w, y, *sizes)
+    return y
+
+
+def _channels_last(call: Call, w: Tensor) -> Tensor:
+    """[K, taps, C]"""
+    return _swapped(call, w, w.shape[0], w.shape[1], w.size // (w.shape[0] * w.shape[1]))
+
+
+def _taps_first(call: Call, w: Tensor) -> Tensor:
+    """[taps, K] of the weights [K, 1, taps]"""
+    return _swapped(call, w, 1, w.shape[0], w.size // w.shape[0])
+
+
+def _outputs_last(call: Call, w: Tensor) -> Tensor:
+    """[C, taps, K]: threads that are neighbours read neighbouring weights."""
+    return _swapped(call, w, 1, w.shape[0], w.size // w.shape[0])
+
+
+def _strided_weights(
+    call: Call, sizes: Convolution, w: Tensor
+) -> tuple[Tensor, tuple[int, int, int, int]]:
+    """Weights for the kernels, and their strides: out, in, tap, and from group to group."""
+    taps = sizes.taps
+    if sizes.transposed:  # [C, K / groups, taps]
+        return w, (taps, sizes.group_out * taps, 1, sizes.group_in * sizes.group_out * taps)
+    if sizes.channels_last:
+        weights = _weights(call, w, "outputs last", _outputs_last)
+        channels = sizes.out_channels
+        return weights, (1, taps * channels, channels, sizes.group_out)
+    return w, (sizes.group_in * taps, taps, 1, sizes.group_out * sizes.group_in * taps)
+
+
+# --- DeformConv
+
+
+@kernel("DeformConv", dtypes=FLOATS)
+def deformed_convolution(
+    call: Call,
+    x: Tensor,
+    w: Tensor,
+    offset: Tensor,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """What each tap sees is gathered first, then multiplied with the weights."""
+    sizes = convolution_of(call.node, x.shape, w.shape)
+    groups = int(call.attribute("offset_group", 1))
+    if groups < 1 or sizes.in_channels % groups:
+        raise call.error(f"{sizes.in_channels} channels do not fit offset_group {groups}")
+    axes, spatial = x.rank - 2, sizes.output_shape[2:]
+    planes = groups * sizes.taps
+    _check_shape(call, "offset", offset, (sizes.batch, planes * axes, *spatial))
+    _check_shape(call, "mask", mask, (sizes.batch, planes, *spatial))
+    _check_shape(call, "B", bias, (sizes.out_channels,))
+    y = call.empty(sizes.output_shape, x.dtype)
+    wide = DataType.DOUBLE if x.dtype is DataType.DOUBLE else DataType.FLOAT
+    depth = sizes.in_channels * sizes.taps
+    columns = call.empty((sizes.batch, depth, sizes.out_pixels), wide)
+    name = type_name(x.dtype)
+    call.launch(
+        "convolution",
+        f"deformed_columns_{name}",
+        _blocks(columns.size),
+        _THREADS,
+        x,
+        offset,
+        mask,
+        columns,
+        sizes.argument((0, 0, 0, 0)),
+        np.int64(groups),
+        np.int32(axes),
+    )
+    pixels, one, none = (1, 1, sizes.out_pixels), (1, 1, 1), (0, 0, 0)
+    product = Convolution(
+        transposed=False,
+        channels_last=False,
+        rank=3,
+        batch=sizes.batch,
+        groups=sizes.groups,
+        in_channels=depth,
+        out_channels=sizes.out_channels,
+        in_=pixels,
+        out=pixels,
+        kernel=one,
+        stride=one,
+        dilation=one,
+        pad=none,
+    )
+    group_depth = product.group_in
+    strides = (group_depth, 1, 1, group_depth * product.group_out)
+    call.launch(
+        "convolution",
+        f"columns_convolution_{name}",
+        _blocks(y.size),
+        _THREADS,
+        columns,
+        w,
+        bias,
+        y,
+        product.argument(strides),
+    )
+    return y
+
+
+# --- integers
+
+
+@kernel("ConvInteger", dtypes=_BYTES)
+def integer_convolution(
+    call: Call,
+    x: Tensor,
+    w: Tensor,
+    x_zero: Tensor | None = None,
+    w_zero: Tensor | None = None,
+) -> Tensor:
+    """The int32 sums of (X - x_zero) * (W - w_zero)"""
+    return _integer_sums(call, convolution_of(call.node, x.shape, w.shape), x, w, x_zero, w_zero)
+
+
+@kernel("QLinearConv", dtypes=_BYTES)
+def quantized_convolution(
+    call: Call,
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero: Tensor | None,
+    w: Tensor,
+    w_scale: Tensor,
+    w_zero: Tensor | None,
+    y_scale: Tensor,
+    y_zero: Tensor | None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Sums of integers, scaled to bytes."""
+    sizes = convolution_of(call.node, x.shape, w.shape)
+    if w_scale.size not in (1, sizes.out_channels):
+        raise call.error(f"w_scale has shape {w_scale.shape}, expected ({sizes.out_channels},)")
+    _check_shape(call, "bias", bias, (sizes.out_channels,))
+    sums = _integer_sums(call, sizes, x, w, x_zero, w_zero)
+    y = call.empty(sums.shape, call.dtype())
+    call.launch(
+        "convolution",
+        f"requantize_{type_name(y.dtype)}",
+        _blocks(y.size),
+        _THREADS,
+        sums,
+        bias,
+        x_scale,
+        w_scale,
+        np.int64(w_scale.size),
+        y_scale,
+        y_zero,
+        y,
+        np.int64(y.size),
+        np.int64(sizes.out_channels),
+        np.int64(sizes.out_pixels),
+    )
+    return y
+
+
+def _integer_sums(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    x_zero: Tensor | None,
+    w_zero: Tensor | None,
+) -> Tensor:
+    if w_zero is not None and w_zero.size not in (1, sizes.out_channels):
+        raise call.error(f"w_zero_point has shape {w_zero.shape}, expected ({sizes.out_channels},)")
+    sums = call.empty(sizes.output_shape, DataType.INT32)
+    taps = sizes.taps
+    strides = (sizes.group_in * taps, taps, 1, sizes.group_out * sizes.group_in * taps)
+    call.launch(
+        "convolution",
+        f"integer_convolution_{type_name(x.dtype)}_{type_name(w.dtype)}",
+        _blocks(sums.size),
+        _THREADS,
+        x,
+        w,
+        x_zero,
+        w_zero,
+        np.int64(1 if w_zero is None else w_zero.size),
+        sums,
+        sizes.argument(strides),
+    )
+    return sums
