@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What all kernels share: element types, the type that sums are taken in, reductions over a block.
 //
-// A kernel is a template over the element type, with one extern "C" wrapper per type whose name ends
-// in NumPy's name of the type (softmax_rows_float16), made by the FOR_ macros below. Sums have a
-// fixed order: no atomics on floating-point numbers.
+// A kernel is a template over the element type, with one extern "C" wrapper per type whose name
+// ends in NumPy's name of the type (softmax_rows_float16), made by the FOR_ macros below. Sums have
+// a fixed order: no atomics on floating-point numbers.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,11 +13,16 @@
 typedef signed char int8_t;
 typedef short int16_t;
 typedef int int32_t;
-typedef long long int64_t;
 typedef unsigned char uint8_t;
 typedef unsigned short uint16_t;
 typedef unsigned int uint32_t;
+#ifdef _WIN32
+typedef long long int64_t;
 typedef unsigned long long uint64_t;
+#else  // as in the system's headers, so that NVRTC takes what nvcc takes
+typedef long int64_t;
+typedef unsigned long uint64_t;
+#endif
 #define INT8_MIN (-128)
 #define INT16_MIN (-32768)
 #define INT32_MIN (-2147483647 - 1)

@@ -53,7 +53,7 @@ if(build_fatbins)
       OUTPUT ${fatbin}
       COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/kernels
       COMMAND ${NVCC} -std=c++17 -O3 -Werror all-warnings -allow-unsupported-compiler
-              -Xfatbin=-compress-all ${cuda_targets} -fatbin -o ${fatbin} ${source}
+              --compress-mode=size ${cuda_targets} -fatbin -o ${fatbin} ${source}
       DEPENDS ${source} ${cuda_headers} ${cuda_list}
       VERBATIM)
     list(APPEND fatbins ${fatbin})

@@ -64,7 +64,7 @@ def prepare(
     phase("legalize")
     report = optimize(model, level, disabled=disabled, context=Context(fold_node, definition))
     phase("optimize")
-    legalize(model, providers)
+    legalize(model, providers, prefer_lead=True)
     phase("legalize")
     return report
 
@@ -75,14 +75,15 @@ def settle(model: Model) -> None:
     infer_types(model, definition)
 
 
-def legalize(model: Model, providers: Sequence[Provider]) -> None:
+def legalize(model: Model, providers: Sequence[Provider], prefer_lead: bool = False) -> None:
     """Widen or inline every node that no provider takes.
 
     A node is widened where a provider takes it in a wider element type, and inlined where it has a
-    definition in simpler operators. Where the first provider hosts the others, so are nodes that it
-    leaves to them: a device that runs the whole graph is worth more than a kernel elsewhere.
+    definition in simpler operators. With `prefer_lead`, and where the first provider hosts the
+    others, so are nodes that it leaves to them: a device that runs the whole graph is worth more
+    than a kernel elsewhere.
     """
-    lead = [provider for provider in providers[:1] if provider.hosts_others]
+    lead = [p for p in providers[:1] if p.hosts_others and prefer_lead]
     for _ in range(_LEGALIZE_ROUNDS):
         changed = False
         for graph in list(model.graph.walk_graphs()):

@@ -42,7 +42,7 @@ def assert_agrees(
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float | None = None) -> None:
-    """Of the same type and shape, the same NaN and infinities, and close by the type's precision."""
+    """Of the same type and shape, NaN and infinite in the same places, and close elsewhere."""
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     if actual.dtype not in TOLERANCES:
         np.testing.assert_array_equal(actual, expected)

@@ -45,8 +45,7 @@ print("done")
     [
         ("if (threadIdx.x < n) out[threadIdx.x] = dynamic[4 - threadIdx.x];", ""),
         ("if (threadIdx.x <= n) out[threadIdx.x] = 1;", "heap-buffer-overflow"),
-        ("if (threadIdx.x == 0) out[0] = out[-1];", "heap-buffer-overflow"),
-        ("if (threadIdx.x == 0) out[0] = dynamic[n];", "heap-buffer-overflow"),
+        ("if (threadIdx.x == 0) out[0] = dynamic[-1];", "heap-buffer-overflow"),
         ("if (threadIdx.x == 0) out[0] = fixed[n - 1];", "global-buffer-overflow"),
     ],
 )

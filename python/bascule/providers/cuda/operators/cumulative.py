@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bascule.providers.cuda.call import Call, type_name
-from bascule.providers.cuda.operators.reduction import lines_along
+from bascule.providers.cuda.operators.rows import lines_along
 from bascule.providers.cuda.registry import NUMBERS, kernel
 from bascule.providers.cuda.tensor import Tensor
 

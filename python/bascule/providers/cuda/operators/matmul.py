@@ -36,6 +36,7 @@ MOST_STREAMED_ROWS = 8
 _MOST_CALLS = 64
 """Products of a batch that the library is called for one by one, at most."""
 _MOST_AXES = 8
+_WORTH_TRANSPOSING = 1 << 16
 _TILE = 64
 _VECTOR = 16
 
@@ -146,8 +147,14 @@ def multiply(
     transpose_a: bool = False,
     transpose_b: bool = False,
     epilogue: Epilogue = Epilogue(),
+    constant: bool = False,
 ) -> Tensor:
-    """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix."""
+    """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix.
+
+    With `constant` B is an input of the node that is the same in every run.
+    """
+    if constant and not transpose_b and _lies_badly(b):
+        b, transpose_b = _transposed(call, b), True
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
     y = call.empty(product.shape, a.dtype)
     if y.size:
@@ -159,6 +166,41 @@ def run(call: Call, product: Product, y: Tensor) -> None:
     """Compute a product into `y`, in the fastest way there is."""
     if not _stream(call, product, y) and not _by_library(call, product, y):
         _by_tiles(call, product, y)
+
+
+def _lies_badly(b: Tensor) -> bool:
+    """Whether rows of a large matrix are no multiples of 16 bytes, but its columns would be."""
+    if b.rank != 2 or b.dtype not in _STREAMED or b.size < _WORTH_TRANSPOSING:
+        return False
+    k, n = (size * b.itemsize % _VECTOR for size in b.shape)
+    return n != 0 and k == 0
+
+
+def _transposed(call: Call, b: Tensor) -> Tensor:
+    """A constant matrix by columns, which costs its memory once more."""
+    k, n = b.shape
+
+    def make(keeping: Call) -> Tensor:
+        result = keeping.empty((n, k), b.dtype)
+        _spread(keeping, b, result, (1, n), 1.0)
+        return result
+
+    kept: Tensor = call.prepared("B by columns", make)
+    return kept
+
+
+def _spread(call: Call, x: Tensor, y: Tensor, strides: tuple[int, int], factor: float) -> None:
+    """y, a matrix or row, becomes factor * x, which is read with these strides."""
+    rows, columns = (1, *y.shape)[-2:]
+    call.launch(
+        "matmul",
+        f"matmul_addend_{type_name(y.dtype)}",
+        min(-(-y.size // 256), 1 << 20),
+        256,
+        *(x, y, np.int64(rows), np.int64(columns)),
+        *(np.int64(stride) for stride in strides),
+        np.float32(factor),
+    )
 
 
 # --- shapes
@@ -435,7 +477,7 @@ def _batch_struct(axes: Sequence[Axis]) -> Struct:
 @kernel("MatMul", dtypes=TYPES)
 def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """The product of matrices, vectors and stacks of matrices."""
-    return multiply(call, a, b)
+    return multiply(call, a, b, constant=call.is_constant(1))
 
 
 @kernel("MatMul", domain=FUSED_DOMAIN, dtypes=TYPES)
@@ -452,7 +494,7 @@ def fused_matmul(
         raise call.error(f"activation '{activation.name}' is not for integers")
     epilogue = Epilogue(float(call.attribute("alpha", 1.0)), bias, residual, activation)
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
-    return multiply(call, a, b, transpose_a, transpose_b, epilogue)
+    return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
 
 
 @kernel("Gemm", dtypes=TYPES)
@@ -467,7 +509,7 @@ def gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
         addend = _addend(call, c, m, n)
         bias, residual = (addend, None) if addend.rank == 1 else (None, addend)
     epilogue = Epilogue(float(call.attribute("alpha", 1.0)), bias, residual)
-    return multiply(call, a, b, transpose_a, transpose_b, epilogue)
+    return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
 
 
 def _addend(call: Call, c: Tensor, m: int, n: int) -> Tensor:
@@ -483,15 +525,8 @@ def _addend(call: Call, c: Tensor, m: int, n: int) -> Tensor:
 
     def make(keeping: Call) -> Tensor:
         scaled = keeping.empty(shape, c.dtype)
-        keeping.launch(
-            "matmul",
-            f"matmul_addend_{type_name(c.dtype)}",
-            min(-(-scaled.size // 256), 1 << 20),
-            256,
-            *(c, scaled, np.int64(scaled.size // n if n else 0), np.int64(n)),
-            *(np.int64(0 if is_row else columns), np.int64(0 if columns == 1 else 1)),
-            np.float32(beta),
-        )
+        strides = (0 if is_row else columns, 0 if columns == 1 else 1)
+        _spread(keeping, c, scaled, strides, beta)
         return scaled
 
     if is_row and call.is_constant(2):

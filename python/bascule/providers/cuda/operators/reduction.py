@@ -12,6 +12,14 @@ import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.operators.rows import (
+    axis_of,
+    is_aligned,
+    power_of_two,
+    row_lanes,
+    size_of,
+    team_grid,
+)
 from bascule.providers.cuda.registry import FLOATS, NUMBERS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -20,9 +28,6 @@ from bascule.providers.cuda.tensor import Tensor
 ROW_PIECE = 8192
 COLUMN_PIECE = 256
 _WHOLE_COLUMN = 512
-_TEAM = 256
-"""Threads for a row that is too long for a warp."""
-_WARP_ROW = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +83,6 @@ def _reduced_axes(call: Call, rank: int, axes: np.ndarray[Any, Any] | None) -> l
     for axis in axes.reshape(-1).tolist():
         reduced[axis_of(call, axis, rank)] = True
     return reduced
-
-
-def axis_of(call: Call, axis: int, rank: int) -> int:
-    """An axis, counted from the front."""
-    if not -rank <= axis < rank:
-        raise call.error(f"axis {axis} is out of range for rank {rank}")
-    return axis % rank
-
-
-def lines_along(call: Call, shape: Sequence[int], axis: int) -> tuple[int, int, int]:
-    """(outer, n, inner): the sizes before, at and behind an axis."""
-    axis = axis_of(call, axis, len(shape))
-    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
 
 
 def _count(shape: Sequence[int], reduced: Sequence[bool]) -> int:
@@ -154,7 +146,7 @@ class _Launch:
         self._fold = fold
         self._dtype = dtype
         self._count = count
-        self.state_bytes = fold.numbers * (8 if dtype not in FLOATS else max(4, _size(dtype)))
+        self.state_bytes = fold.numbers * (8 if dtype not in FLOATS else max(4, size_of(dtype)))
 
     def start(
         self,
@@ -168,14 +160,14 @@ class _Launch:
         fold = self._fold
         last = (np.int32(fold.kind), np.int32(fold.finish), self._count)
         if inner == 1:
-            width = 1 if joins or self._dtype not in FLOATS else 16 // _size(self._dtype)
+            width = 1 if joins or self._dtype not in FLOATS else 16 // size_of(self._dtype)
             lanes = row_lanes(min(n, length), width)
             grid, block = team_grid(self._call, outer * pieces, lanes)
             aligned = not joins and is_aligned(x, n)
             numbers = (np.int64(v) for v in (outer, n, pieces, length))
             arguments = (*numbers, np.int32(lanes), np.int32(aligned))
         else:
-            lanes = min(16, _power_of_two(min(n, length)))
+            lanes = min(16, power_of_two(min(n, length)))
             grid, block = _column_grid(self._call, outer * pieces * inner, lanes)
             arguments = (*(np.int64(v) for v in sizes), np.int32(lanes))
         name = f"{'join' if joins else 'reduce'}_{'rows' if inner == 1 else 'columns'}"
@@ -188,35 +180,8 @@ class _Launch:
         return "reduction" if self._dtype in FLOATS else "reduction_integers"
 
 
-def _size(dtype: DataType) -> int:
-    return dtype.numpy.itemsize
-
-
-def _power_of_two(n: int) -> int:
-    """The smallest that is not below `n`."""
-    return 1 << max(n - 1, 0).bit_length()
-
-
-def row_lanes(n: int, width: int) -> int:
-    """How many threads work on a row of `n` elements that are taken `width` at a time."""
-    return _TEAM if n > _WARP_ROW else min(32, _power_of_two(-(-n // width)))
-
-
-def team_grid(call: Call, teams: int, lanes: int) -> tuple[int, int]:
-    """(blocks, threads of each) for teams of `lanes` threads: small blocks where teams are few."""
-    block = 256
-    while block > max(32, lanes) and teams * lanes < 2 * call.device.processors * block:
-        block //= 2
-    return -(-teams // (block // lanes)), block
-
-
 def _column_grid(call: Call, columns: int, lanes: int) -> tuple[int, int]:
     block = 512
     while block > 32 * lanes and columns * lanes < call.device.processors * block:
         block //= 2
     return -(-columns // (block // lanes)), block
-
-
-def is_aligned(x: Tensor, n: int) -> bool:
-    """Whether every row of `n` elements starts at a multiple of 16 bytes."""
-    return x.address % 16 == 0 and n * x.itemsize % 16 == 0

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions and attention by cuDNN, through its Python frontend.
+
+A graph that cuDNN does not plan is answered with None: the provider has kernels of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import struct
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bascule import errors
+from bascule.ir.dtype import DataType
+from bascule.providers.cuda.cache import cached
+from bascule.providers.cuda.windows import Convolution
+
+_WORKSPACE_LIMIT = 1 << 30
+"""Bytes that a plan may work in."""
+_UID_LIMIT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shape and the strides, in elements, of an operand."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class Plan:
+    """A graph that is ready to run."""
+
+    def __init__(self, graph: Any, handle: int, count: int) -> None:
+        self._graph = graph
+        self._handle = handle
+        self.workspace = int(graph.get_workspace_size())
+        """Bytes of device memory that `run` needs to work in."""
+        self._uids = list(range(1, count + 1))
+        self._order: list[int] | None = None
+        # The short way takes pointers in an order that the graph tells; not every version has it.
+        if hasattr(graph, "_execute_with_ptrs") and handle:
+            graph._prepare_variant_pack_template()
+            order = [int(uid) for uid in graph._get_variant_pack_uids_sorted()]
+            self._order = order if sorted(order) == self._uids else None
+
+    def run(self, pointers: Sequence[int], workspace: int) -> None:
+        """Start it; `pointers` in the order in which the plan's operands were named."""
+        assert len(pointers) == len(self._uids)
+        if self._order is not None:
+            in_order = [int(pointers[uid - 1]) for uid in self._order]
+            self._graph._execute_with_ptrs(in_order, int(workspace), self._handle)
+        else:
+            pack = {uid: int(pointer) for uid, pointer in zip(self._uids, pointers)}
+            self._graph.execute(pack, int(workspace), handle=self._handle)
+
+
+class Cudnn:
+    """cuDNN on one stream.
+
+    Args:
+        stream: the stream's address.
+        tf32: float32 convolutions may round their operands to 10 bits of mantissa.
+        described: the properties of a GPU, as JSON, to plan for without one.
+
+    Raises:
+        EngineError: the library is missing or does not work.
+    """
+
+    def __init__(self, stream: int, tf32: bool, *, described: str = "") -> None:
+        self._library: Any = _library()
+        self._tf32 = tf32
+        self._plans: dict[Hashable, Plan | None] = {}
+        self._handle = 0
+        try:
+            if described:
+                self._properties = json.loads(described)
+                self._device = self._library.create_device_properties(described)
+            else:
+                self._handle = self._library.create_handle()
+                self._library.set_stream(handle=self._handle, stream=int(stream))
+                self._properties = _properties(self._library)
+            self.version = int(self._library.backend_version())
+        except Exception as error:
+            raise errors.EngineError(f"cuDNN does not work: {error}") from error
+
+    # --- convolutions
+
+    def convolution(
+        self, sizes: Convolution, dtype: DataType, bias: bool, residual: bool, relu: bool
+    ) -> Plan | None:
+        """The plan of a convolution of these sizes, or None.
+
+        Its operands are X, W (with channels last: [K, taps, C]), the bias and the residual if
+        there are any, and Y. ConvTranspose has no bias, residual and Relu here.
+        """
+        if dtype not in _TYPES:
+            return None
+        key = (sizes, dtype, bias, residual, relu, self._tf32)
+        if key not in self._plans:
+            self._plans[key] = self._planned(
+                repr(("convolution", *key)),
+                3 + bias + residual,
+                dtype is DataType.FLOAT and not self._tf32,
+                False,
+                lambda graph: self._convolve(graph, sizes, dtype, bias, residual, relu),
+            )
+        return self._plans[key]
+
+    def _convolve(
+        self,
+        graph: Any,
+        sizes: Convolution,
+        dtype: DataType,
+        bias: bool,
+        residual: bool,
+        relu: bool,
+    ) -> None:
+        first = 1 if sizes.in_[0] == sizes.kernel[0] == sizes.out[0] == 1 else 0
+        last = sizes.channels_last
+        element = getattr(self._library.data_type, _TYPES[dtype])
+
+        def layout(count: int, channels: int, spatial: Sequence[int]) -> Layout:
+            return _image((count, channels, *spatial[first:]), last)
+
+        x = layout(sizes.batch, sizes.in_channels, sizes.in_)
+        y = layout(sizes.batch, sizes.out_channels, sizes.out)
+        out, into = sizes.out_channels, sizes.group_in
+        if sizes.transposed:
+            out, into = sizes.in_channels, sizes.group_out
+        w = layout(out, into, sizes.kernel)
+        places = {
+            "pre_padding": list(sizes.pad[first:]),
+            "post_padding": _after(sizes)[first:],
+            "stride": list(sizes.stride[first:]),
+            "dilation": list(sizes.dilation[first:]),
+        }
+        names = iter(range(1, _UID_LIMIT))
+        image = _tensor(graph, x, element, next(names))
+        weight = _tensor(graph, w, element, next(names))
+        if sizes.transposed:
+            result = graph.conv_dgrad(loss=image, filter=weight, **places)
+        else:
+            result = graph.conv_fprop(image=image, weight=weight, **places)
+        # The residual first: for this order there are engines that need no compiling.
+        operands = {}
+        if bias:
+            ones = (1,) * (len(y.shape) - 2)
+            shape = _image((1, sizes.out_channels, *ones), True)
+            operands["bias"] = _tensor(graph, shape, element, next(names))
+        if residual:
+            operands["residual"] = _tensor(graph, y, element, next(names))
+            result = graph.add(a=result, b=operands["residual"])
+        if bias:
+            result = graph.add(a=result, b=operands["bias"])
+        if relu:
+            result = graph.relu(input=result)
+        result.set_output(True).set_data_type(element).set_uid(next(names))
+        result.set_dim(list(y.shape)).set_stride(list(y.strides))
+
+    # --- attention
+
+    def attention_plan(
+        self,
+        dtype: DataType,
+        q: Layout,
+        k: Layout,
+        v: Layout,
+        o: Layout,
+        *,
+        scale: float,
+        causal: bool = False,
+        causal_at_end: bool = False,
+        bias: Layout | None = None,
+    ) -> Plan | None:
+        """softmax(scale * Q K' + bias) V, or None. Operands: Q, K, V, the bias if any, O.
+
+        Layouts are [batch, heads, length, size] with any strides whose last one is 1; K and V may
+        have fewer heads. `causal` masks keys behind a query's own number; `causal_at_end` aligns
+        the last query with the last key.
+        """
+        if dtype not in (DataType.FLOAT16, DataType.BFLOAT16):
+            return None
+        key = ("attention", dtype, q, k, v, o, scale, causal, causal_at_end, bias)
+        if key not in self._plans:
+
+            def build(graph: Any) -> None:
+                self._attend(graph, dtype, (q, k, v, o, bias), scale, causal, causal_at_end)
+
+            self._plans[key] = self._planned(repr(key), 4 + (bias is not None), False, True, build)
+        return self._plans[key]
+
+    def _attend(
+        self,
+        graph: Any,
+        dtype: DataType,
+        layouts: tuple[Layout, Layout, Layout, Layout, Layout | None],
+        scale: float,
+        causal: bool,
+        causal_at_end: bool,
+    ) -> None:
+        q, k, v, o, bias = layouts
+        element = getattr(self._library.data_type, _TYPES[dtype])
+        operands = [_tensor(graph, x, element, uid) for uid, x in enumerate((q, k, v), 1)]
+        options: dict[str, Any] = {}
+        if bias is not None:
+            options["bias"] = _tensor(graph, bias, element, 4)
+        if causal or causal_at_end:
+            alignment = self._library.diagonal_alignment
+            options["diagonal_alignment"] = (
+                alignment.BOTTOM_RIGHT if causal_at_end else alignment.TOP_LEFT
+            )
+            options["diagonal_band_right_bound"] = 0
+        result, _ = graph.sdpa(
+            q=operands[0],
+            k=operands[1],
+            v=operands[2],
+            attn_scale=scale,
+            generate_stats=False,
+            **options,
+        )
+        result.set_output(True).set_data_type(element).set_uid(4 + (bias is not None))
+        result.set_dim(list(o.shape)).set_stride(list(o.strides))
+
+    # --- planning
+
+    def _planned(
+        self, name: str, count: int, strict: bool, slow: bool, build: Callable[[Any], None]
+    ) -> Plan | None:
+        """A new plan, or, where planning is slow, one from the cache; None when cuDNN has none."""
+        fields = ("deviceName", "deviceVer", "multiProcessorCount", "driverVer")
+        gpu = [str(self._properties.get(field)) for field in fields]
+        key = "\0".join([name, str(strict), str(self.version), _version(self._library), *gpu])
+
+        def make() -> bytes:
+            graph = self._graph()
+            build(graph)
+            self._plan(graph, strict)
+            return _packed(graph.serialize())
+
+        # What refuses a graph raises errors of several types.
+        try:
+            if self._handle and slow:
+                loaded = self._loaded(cached("cudnn", key, make))
+                if loaded is not None:
+                    return Plan(loaded, self._handle, count)
+            graph = self._graph()
+            build(graph)
+            self._plan(graph, strict)
+            return Plan(graph, self._handle, count)
+        except Exception:
+            return None
+
+    def _loaded(self, data: bytes) -> Any:
+        """A plan that was kept; None when this library does not take it."""
+        try:
+            graph = self._library.pygraph(handle=self._handle)
+            graph.deserialize(_unpacked(data))
+        except Exception:
+            return None
+        return graph
+
+    def _graph(self) -> Any:
+        types = self._library.data_type
+        options: dict[str, Any] = {"handle": self._handle}
+        if not self._handle:
+            options = {
+                "device_property": self._device,
+                "sm_version": int(self._properties["deviceVer"]) // 10,
+                "sm_count": int(self._properties["multiProcessorCount"]),
+            }
+        return self._library.pygraph(
+            intermediate_data_type=types.FLOAT, compute_data_type=types.FLOAT, **options
+        )
+
+    def _plan(self, graph: Any, strict: bool) -> None:
+        """Choose by heuristics alone, and nothing whose bits differ from run to run."""
+        library = self._library
+        graph.validate()
+        graph.build_operation_graph()
+        graph.create_execution_plans([library.heur_mode.A, library.heur_mode.FALLBACK])
+        # Notes only count for plans that exist.
+        notes = [library.numerical_note.NONDETERMINISTIC]
+        if strict:
+            notes += [library.numerical_note.TENSOR_CORE]
+        graph.deselect_numeric_notes(notes)
+        graph.deselect_workspace_greater_than(_WORKSPACE_LIMIT)
+        graph.check_support()
+        graph.build_plans(library.build_plan_policy.HEURISTICS_CHOICE)
+
+
+_TYPES = {DataType.FLOAT: "FLOAT", DataType.FLOAT16: "HALF", DataType.BFLOAT16: "BFLOAT16"}
+
+
+def _library() -> Any:
+    try:
+        return importlib.import_module("cudnn")
+    except ImportError as error:
+        message = "cuDNN is missing: pip install nvidia-cudnn-cu13 'nvidia-cudnn-frontend<1.27'"
+        raise errors.EngineError(message) from error
+
+
+def _version(library: Any) -> str:
+    return str(getattr(library, "__version__", ""))
+
+
+def _properties(library: Any) -> dict[str, Any]:
+    """What the library says of the current GPU; nothing where it cannot."""
+    text = library.create_device_properties(0).serialize()
+    if not isinstance(text, (str, bytes)):
+        text = bytes(text)
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _packed(numbers: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(numbers)}q", *numbers)
+
+
+def _unpacked(data: bytes) -> list[int]:
+    return list(struct.unpack(f"<{len(data) // 8}q", data))
+
+
+def _image(shape: tuple[int, ...], channels_last: bool) -> Layout:
+    """Sizes are always [N, C, spatial...]; strides tell where the channels are."""
+    order = (0, *range(2, len(shape)), 1) if channels_last else tuple(range(len(shape)))
+    strides, stride = [0] * len(shape), 1
+    for axis in reversed(order):
+        strides[axis] = stride
+        stride *= shape[axis]
+    return Layout(shape, tuple(strides))
+
+
+def _tensor(graph: Any, layout: Layout, element: Any, uid: int) -> Any:
+    return graph.tensor(
+        dim=list(layout.shape), stride=list(layout.strides), data_type=element, uid=uid
+    )
+
+
+def _after(sizes: Convolution) -> list[int]:
+    """Padding behind the image that is read, with which its sizes come out."""
+    image, windows = (sizes.out, sizes.in_) if sizes.transposed else (sizes.in_, sizes.out)
+    after = []
+    for axis in range(3):
+        reach = (sizes.kernel[axis] - 1) * sizes.dilation[axis] + 1
+        last = (windows[axis] - 1) * sizes.stride[axis] + reach
+        # Not all of the image need be under a window.
+        after.append(max(0, last - image[axis] - sizes.pad[axis]))
+    return after

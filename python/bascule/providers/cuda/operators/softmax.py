@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax, LogSoftmax and Hardmax along one axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.operators.rows import (
+    HELD_ROW,
+    WARP_ROW,
+    held_threads,
+    is_aligned,
+    lines_along,
+    power_of_two,
+    team_grid,
+)
+from bascule.providers.cuda.registry import FLOATS, kernel
+from bascule.providers.cuda.tensor import Tensor
+
+_NARROW_ROW = 256
+_COLUMN_THREADS = 256
+
+
+@kernel("Softmax", "LogSoftmax", dtypes=FLOATS)
+def softmax(call: Call, x: Tensor) -> Tensor:
+    outer, n, inner = lines_along(call, x.shape, call.attribute("axis", -1))
+    y = call.like(x)
+    if x.size == 0:
+        return y
+    logarithm = np.int32(call.node.op_type == "LogSoftmax")
+    name = type_name(x.dtype)
+    if inner == 1:
+        kind, grid, block = _of_rows(call, outer, n)
+        sizes = (np.int64(outer), np.int64(n), np.int32(is_aligned(x, n)))
+        call.launch("softmax", f"softmax_{kind}_{name}", grid, block, x, y, *sizes, logarithm)
+        return y
+    lanes = min(16, power_of_two(-(-n // 2)))
+    grid = -(-outer * inner // (_COLUMN_THREADS // lanes))
+    sizes = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes))
+    kind = f"softmax_columns_{name}"
+    call.launch("softmax", kind, grid, _COLUMN_THREADS, x, y, *sizes, logarithm)
+    return y
+
+
+def _of_rows(call: Call, rows: int, n: int) -> tuple[str, int, int]:
+    """The kernel for rows of `n` elements, its blocks and their threads."""
+    if n <= WARP_ROW:
+        return ("warp_8" if n <= _NARROW_ROW else "warp_32", *team_grid(call, rows, 32))
+    return "block" if n <= HELD_ROW else "long", rows, held_threads(n)
+
+
+@kernel("Hardmax", dtypes=FLOATS)
+def hardmax(call: Call, x: Tensor) -> Tensor:
+    outer, n, inner = lines_along(call, x.shape, call.attribute("axis", -1))
+    y = call.like(x)
+    if x.size > 0:
+        grid, block = team_grid(call, outer * inner, 32)
+        sizes = (np.int64(outer * inner), np.int64(n), np.int64(inner))
+        call.launch("softmax", f"hardmax_{type_name(x.dtype)}", grid, block, x, y, *sizes)
+    return y

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products by cuBLASLt: how its interface is used, with a library on the host in its place."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from math import erf
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bascule import errors
+from bascule.ir.dtype import DataType
+from bascule.providers.cuda.libraries import cublaslt
+from bascule.providers.cuda.libraries.cublaslt import CublasLt, Problem
+from tests.support import cuda_emulation
+from tests.support.cuda_emulation import EmulatedDevice, run_node
+
+pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
+
+SOURCE = Path(__file__).parents[2] / "support" / "cuda_libraries" / "cublaslt.cpp"
+ERRORS = {"float32": 1e-6, "float64": 1e-14, "float16": 1e-3, "bfloat16": 8e-3}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> CublasLt:
+    made = tmp_path_factory.mktemp("cublaslt") / "library.so"
+    compiler = shutil.which("g++")
+    assert compiler is not None and sys.platform == "linux"
+    flags = ["-std=c++20", "-O1", "-fPIC", "-shared"]
+    subprocess.run([compiler, *flags, str(SOURCE), "-o", str(made)], check=True)
+    return CublasLt(90, library=str(made))
+
+
+@pytest.fixture
+def device(library: CublasLt) -> EmulatedDevice:
+    device = EmulatedDevice()
+    device.cublas = library
+    device.stream = SimpleNamespace(ptr=0)
+    return device
+
+
+def normal(seed: int, dtype: str, *shape: int) -> np.ndarray[Any, Any]:
+    x = np.random.default_rng(seed).normal(size=shape)
+    return x.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+def wide(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x.astype("float64")
+
+
+def check(y: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], dtype: str) -> None:
+    assert y.dtype.name == dtype and y.shape == expected.shape
+    np.testing.assert_allclose(wide(y), expected, rtol=ERRORS[dtype], atol=ERRORS[dtype])
+
+
+@pytest.mark.parametrize("dtype", sorted(ERRORS))
+@pytest.mark.parametrize("transpose_a", [0, 1])
+@pytest.mark.parametrize("transpose_b", [0, 1])
+@pytest.mark.parametrize(
+    "a,b",
+    [
+        ((), ()),
+        ((4,), ()),
+        ((), (3,)),
+        ((2, 3), (2, 3)),
+        ((2, 1), (3,)),
+        ((2, 3), (2, 1)),
+        ((5, 1, 2), (3, 2)),
+    ],
+)
+def test_batches_and_transposes(
+    device: EmulatedDevice,
+    dtype: str,
+    transpose_a: int,
+    transpose_b: int,
+    a: tuple[int, ...],
+    b: tuple[int, ...],
+) -> None:
+    left = normal(1, dtype, *a, *((5, 11) if transpose_a else (11, 5)))
+    right = normal(2, dtype, *b, *((7, 5) if transpose_b else (5, 7)))
+    attributes = {"transA": transpose_a, "transB": transpose_b, "alpha": 0.5}
+    (y,) = run_node("MatMul", [left, right], attributes, domain="bascule", device=device)
+    x = wide(left).swapaxes(-1, -2) if transpose_a else wide(left)
+    w = wide(right).swapaxes(-1, -2) if transpose_b else wide(right)
+    check(y, 0.5 * np.matmul(x, w), dtype)
+    assert not device.launches
+
+
+GELU: Callable[[Any], Any] = np.vectorize(lambda x: x / 2 * (1 + erf(x / 2**0.5)))
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "": lambda x: x,
+    "Relu": lambda x: np.maximum(x, 0),
+    "GeluTanh": lambda x: x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "Gelu": GELU,
+    "Swish": lambda x: x / (1 + np.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("has_residual", [False, True])
+def test_epilogues(
+    device: EmulatedDevice, name: str, dtype: str, has_bias: bool, has_residual: bool
+) -> None:
+    a, b = normal(3, dtype, 2, 9, 6), normal(4, dtype, 6, 24)
+    bias = normal(5, dtype, 24) if has_bias else None
+    residual = normal(6, dtype, 2, 9, 24) if has_residual else None
+    inputs = [a, b, bias, residual]
+    (y,) = run_node("MatMul", inputs, {"activation": name}, domain="bascule", device=device)
+    sums = wide(a) @ wide(b)
+    for addend in (bias, residual):
+        sums = sums if addend is None else sums + wide(addend)
+    check(y, ACTIVATIONS[name](sums), dtype)
+    in_the_library = dtype != "float64" and name in cublaslt.ACTIVATIONS
+    only_sums = dtype == "float64" and not has_bias and not name
+    swish_or_gelu = not in_the_library and not only_sums
+    assert len(device.launches) == int(swish_or_gelu)
+
+
+@pytest.mark.parametrize("c", [(), (7,), (1, 7), (9, 1), (9, 7)])
+def test_gemm(device: EmulatedDevice, c: tuple[int, ...]) -> None:
+    a, b, addend = (normal(i, "float32", *s) for i, s in enumerate([(9, 5), (7, 5), c]))
+    attributes = {"transB": 1, "alpha": 2.0, "beta": 0.5}
+    (y,) = run_node("Gemm", [a, b, addend], attributes, device=device)
+    check(y, 2 * (wide(a) @ wide(b).T) + 0.5 * wide(addend), "float32")
+
+
+def test_bytes(library: CublasLt) -> None:
+    rng = np.random.default_rng(7)
+    a, b = (rng.integers(-128, 128, shape, np.int8) for shape in ((9, 20), (6, 20)))
+    plan = library.plan(
+        Problem(DataType.INT8, 9, 6, 20, transpose_b=True, d_stride=54, alignment=1)
+    )
+    assert plan is not None
+    y, space = np.empty((9, 6), np.int32), np.empty(plan.workspace, np.uint8)
+    addresses = [x.ctypes.data for x in (a, b, y, y)]
+    plan.run(*addresses, 0, space.ctypes.data, 0)
+    np.testing.assert_array_equal(y, a.astype(np.int32) @ b.astype(np.int32).T)
+
+
+def test_what_the_library_cannot_do_has_no_plan(library: CublasLt) -> None:
+    assert library.plan(Problem(DataType.FLOAT, 0, 4, 4)) is None
+    assert library.plan(Problem(DataType.INT32, 4, 4, 4)) is None
+    assert library.plan(Problem(DataType.FLOAT, 4, 4, 4, activation="Tanh")) is None
+    assert library.plan(Problem(DataType.DOUBLE, 4, 4, 4, bias=True)) is None
+
+
+def test_an_error_names_the_function_and_the_status(library: CublasLt) -> None:
+    plan = library.plan(Problem(DataType.FLOAT, 4, 4, 4))
+    assert plan is not None
+    with pytest.raises(errors.EngineError, match=r"cublasLtMatmul .*CUBLAS_STATUS_INVALID_VALUE"):
+        plan.run(0, 0, 0, 0, 0, 0, 1)  # the host has no streams
+
+
+def test_a_missing_library_is_an_error_that_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: not there")
+
+    monkeypatch.setitem(sys.modules, "cuda.pathfinder", None)
+    monkeypatch.setattr(cublaslt.ctypes, "CDLL", missing)
+    with pytest.raises(errors.EngineError, match=r'pip install "bascule\[cuda13\]"'):
+        CublasLt(90)
