@@ -72,7 +72,8 @@ def identity(call: Call, x: Tensor) -> Tensor:
 def cast(call: Call, x: Tensor) -> Tensor:
     if x.dtype is call.dtype():
         return x
-    return launch(call, program_of(call), x.shape, [x])[0]
+    program = program_of(call)  # which has a constant of one element inside
+    return launch(call, program, x.shape, [x] if program.operands else [])[0]
 
 
 def _bit_cast_refusal(node: Node) -> str:
