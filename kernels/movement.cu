@@ -100,12 +100,12 @@ __device__ inline Place find_place(const SideBySide& s, int64_t number) {
     row = number / s.width;
     column = number % s.width;
   }
-  int part = 0;
-  int64_t start = 0, end = s.ends[0];
-  while (column >= end) {
-    start = end;
-    end = s.ends[++part];
-  }
+  const int part = (column >= s.ends[0]) + (column >= s.ends[1]) + (column >= s.ends[2]);
+  const int64_t start = part == 0 ? 0 : part == 1 ? s.ends[0] : part == 2 ? s.ends[1] : s.ends[2];
+  const int64_t end = part == 0   ? s.ends[0]
+                      : part == 1 ? s.ends[1]
+                      : part == 2 ? s.ends[2]
+                                  : s.ends[3];
   return {part, row * (end - start) + column - start, row * s.row + s.first + column};
 }
 

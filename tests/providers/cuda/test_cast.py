@@ -55,7 +55,8 @@ def bits(array: np.ndarray, dtype: DataType) -> np.ndarray:
     """The bits of the elements; NaN in one form."""
     raw = array.reshape(-1).view(np.uint8)
     if dtype.is_float and dtype.bits >= 8:
-        is_nan = np.isnan(array.astype(np.float64)).repeat(array.itemsize)
+        with np.errstate(invalid="ignore"):
+            is_nan = np.isnan(array.astype(np.float64)).repeat(array.itemsize)
         return np.where(is_nan, 0xFF, raw)
     return raw & ((1 << dtype.bits) - 1) if dtype.bits < 8 else raw
 

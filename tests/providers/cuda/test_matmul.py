@@ -165,6 +165,16 @@ def test_gemm_of_integers_is_scaled_like_on_the_cpu() -> None:
     np.testing.assert_array_equal(y, np.trunc((a @ b) * 0.5).astype(np.int32) + 2 * c)
 
 
+@pytest.mark.parametrize("rows", [1, 9])
+def test_constant_weights_with_odd_rows_are_transposed(rows: int) -> None:
+    a, b = normal(17, "float16", rows, 64), normal(18, "float16", 64, 1025)
+    device = EmulatedDevice()
+    (y,) = run_node("MatMul", [a, b], device=device, constants=(1,))
+    check(y, wide(a) @ wide(b), "float16", 64)
+    ways = ["gemv_rows_1_1_float16" if rows == 1 else "matmul_tiled_float16"]
+    assert device.launches == ["matmul_addend_float16", *ways]
+
+
 @pytest.mark.parametrize(
     "inputs,message",
     [

@@ -12,6 +12,7 @@ from bascule.ir.dtype import DataType
 from bascule.providers.cuda.activation import Activation, accepts_activation, activation_of
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
+from bascule.providers.cuda.operators import matmul
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.cuda.windows import Convolution, convolution_of
@@ -55,6 +56,8 @@ def _convolve(
     if y.size == 0:
         return y
     activation = activation_of(call.node)
+    if _is_product(sizes):
+        return _multiplied(call, sizes, x, w, bias, residual, activation)
     for way in (_by_channels, _by_library, _by_element):
         if way(call, sizes, x, w, bias, residual, y, activation):
             break
@@ -64,6 +67,45 @@ def _convolve(
 def _check_shape(call: Call, name: str, given: Tensor | None, expected: tuple[int, ...]) -> None:
     if given is not None and given.shape != expected:
         raise call.error(f"{name} has shape {given.shape}, expected {expected}")
+
+
+def _is_product(sizes: Convolution) -> bool:
+    """Whether pixels are rows of a matrix, each multiplied with the weights."""
+    ones = (1, 1, 1)
+    return (
+        sizes.channels_last
+        and not sizes.transposed
+        and sizes.groups == 1
+        and sizes.kernel == sizes.stride == ones
+        and sizes.in_ == sizes.out
+        and sizes.pad == (0, 0, 0)
+    )
+
+
+def _multiplied(
+    call: Call,
+    sizes: Convolution,
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    activation: Activation,
+) -> Tensor:
+    rows = sizes.batch * sizes.out_pixels
+    epilogue = matmul.Epilogue(
+        bias=bias,
+        residual=None if residual is None else residual.reshaped((rows, sizes.out_channels)),
+        activation=matmul.Activation(activation.name, activation.alpha, activation.beta),
+    )
+    y = matmul.multiply(
+        call,
+        x.reshaped((rows, sizes.in_channels)),
+        w.reshaped((sizes.out_channels, sizes.in_channels)),
+        transpose_b=True,
+        epilogue=epilogue,
+        constant=call.is_constant(1),
+    )
+    return y.reshaped(sizes.output_shape)
 
 
 # --- the ways to compute it, each of which may find that it does not fit

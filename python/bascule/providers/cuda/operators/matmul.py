@@ -36,6 +36,7 @@ MOST_STREAMED_ROWS = 8
 _MOST_CALLS = 64
 """Products of a batch that the library is called for one by one, at most."""
 _MOST_AXES = 8
+_WORTH_TRANSPOSING = 1 << 16
 _TILE = 64
 _VECTOR = 16
 
@@ -146,8 +147,14 @@ def multiply(
     transpose_a: bool = False,
     transpose_b: bool = False,
     epilogue: Epilogue = Epilogue(),
+    constant: bool = False,
 ) -> Tensor:
-    """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix."""
+    """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix.
+
+    With `constant` B is an input of the node that is the same in every run.
+    """
+    if constant and not transpose_b and _lies_badly(b):
+        b, transpose_b = _transposed(call, b), True
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
     y = call.empty(product.shape, a.dtype)
     if y.size:
@@ -159,6 +166,41 @@ def run(call: Call, product: Product, y: Tensor) -> None:
     """Compute a product into `y`, in the fastest way there is."""
     if not _stream(call, product, y) and not _by_library(call, product, y):
         _by_tiles(call, product, y)
+
+
+def _lies_badly(b: Tensor) -> bool:
+    """Whether rows of a large matrix are no multiples of 16 bytes, but its columns would be."""
+    if b.rank != 2 or b.dtype not in _STREAMED or b.size < _WORTH_TRANSPOSING:
+        return False
+    k, n = (size * b.itemsize % _VECTOR for size in b.shape)
+    return n != 0 and k == 0
+
+
+def _transposed(call: Call, b: Tensor) -> Tensor:
+    """A constant matrix by columns, which costs its memory once more."""
+    k, n = b.shape
+
+    def make(keeping: Call) -> Tensor:
+        result = keeping.empty((n, k), b.dtype)
+        _spread(keeping, b, result, (1, n), 1.0)
+        return result
+
+    kept: Tensor = call.prepared("B by columns", make)
+    return kept
+
+
+def _spread(call: Call, x: Tensor, y: Tensor, strides: tuple[int, int], factor: float) -> None:
+    """y, a matrix or row, becomes factor * x, which is read with these strides."""
+    rows, columns = (1, *y.shape)[-2:]
+    call.launch(
+        "matmul",
+        f"matmul_addend_{type_name(y.dtype)}",
+        min(-(-y.size // 256), 1 << 20),
+        256,
+        *(x, y, np.int64(rows), np.int64(columns)),
+        *(np.int64(stride) for stride in strides),
+        np.float32(factor),
+    )
 
 
 # --- shapes
@@ -188,13 +230,13 @@ def _product(
         raise call.error(f"bias has shape {epilogue.bias.shape}, expected {(n,)}")
     if epilogue.residual is not None and epilogue.residual.shape != shape:
         raise call.error(f"residual has shape {epilogue.residual.shape}, expected {shape}")
-    axes = _batch_axes(batch, a_shape, b_shape, m * n)
+    axes = batch_axes(batch, a_shape, b_shape, m * n)
     if len(axes) == 1 and axes[0].b == 0 and axes[0].a and not transpose_a:
         m, axes = m * axes[0].size, ()  # one B for all: the batch is more rows
     return Product(a, b, m, n, k, transpose_a, transpose_b, axes, shape, epilogue)
 
 
-def _batch_axes(
+def batch_axes(
     batch: Sequence[int], a_shape: Sequence[int], b_shape: Sequence[int], y_size: int
 ) -> tuple[Axis, ...]:
     """The axes of a batch, as few as there can be."""
@@ -406,8 +448,6 @@ def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
 
 
 def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
-    if len(p.batch) > _MOST_AXES:
-        raise call.error(f"the batch has {len(p.batch)} axes that cannot be joined")
     tiles = -(-p.m // _TILE) * -(-p.n // _TILE) * p.matrices
     a_strides = (1, p.m) if p.transpose_a else (p.k, 1)
     b_strides = (1, p.k) if p.transpose_b else (p.n, 1)
@@ -418,12 +458,15 @@ def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
         256,
         *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k)),
         *(np.int64(stride) for stride in (*a_strides, *b_strides)),
-        _batch_struct(p.batch),
+        batch_struct(call, p.batch),
         *p.epilogue.arguments,
     )
 
 
-def _batch_struct(axes: Sequence[Axis]) -> Struct:
+def batch_struct(call: Call, axes: Sequence[Axis]) -> Struct:
+    """The axes as kernels take them."""
+    if len(axes) > _MOST_AXES:
+        raise call.error(f"the batch has {len(axes)} axes that cannot be joined")
     columns = [[getattr(axis, name) for axis in axes] for name in ("size", "a", "b")]
     padded = [number for column in columns for number in column + [0] * (_MOST_AXES - len(column))]
     return Struct(struct.pack(f"<{1 + 3 * _MOST_AXES}q", len(axes), *padded))
@@ -435,7 +478,7 @@ def _batch_struct(axes: Sequence[Axis]) -> Struct:
 @kernel("MatMul", dtypes=TYPES)
 def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     """The product of matrices, vectors and stacks of matrices."""
-    return multiply(call, a, b)
+    return multiply(call, a, b, constant=call.is_constant(1))
 
 
 @kernel("MatMul", domain=FUSED_DOMAIN, dtypes=TYPES)
@@ -452,7 +495,7 @@ def fused_matmul(
         raise call.error(f"activation '{activation.name}' is not for integers")
     epilogue = Epilogue(float(call.attribute("alpha", 1.0)), bias, residual, activation)
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
-    return multiply(call, a, b, transpose_a, transpose_b, epilogue)
+    return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
 
 
 @kernel("Gemm", dtypes=TYPES)
@@ -467,7 +510,7 @@ def gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
         addend = _addend(call, c, m, n)
         bias, residual = (addend, None) if addend.rank == 1 else (None, addend)
     epilogue = Epilogue(float(call.attribute("alpha", 1.0)), bias, residual)
-    return multiply(call, a, b, transpose_a, transpose_b, epilogue)
+    return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
 
 
 def _addend(call: Call, c: Tensor, m: int, n: int) -> Tensor:
@@ -483,15 +526,8 @@ def _addend(call: Call, c: Tensor, m: int, n: int) -> Tensor:
 
     def make(keeping: Call) -> Tensor:
         scaled = keeping.empty(shape, c.dtype)
-        keeping.launch(
-            "matmul",
-            f"matmul_addend_{type_name(c.dtype)}",
-            min(-(-scaled.size // 256), 1 << 20),
-            256,
-            *(c, scaled, np.int64(scaled.size // n if n else 0), np.int64(n)),
-            *(np.int64(0 if is_row else columns), np.int64(0 if columns == 1 else 1)),
-            np.float32(beta),
-        )
+        strides = (0 if is_row else columns, 0 if columns == 1 else 1)
+        _spread(keeping, c, scaled, strides, beta)
         return scaled
 
     if is_row and call.is_constant(2):

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole graphs on the emulated device: plans, replays, sizes on the host, control flow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx.parser
+import pytest
+
+import bascule
+from bascule.providers.cuda.memory import Record, lay_out
+from tests.support.cuda_emulation import EmulatedDevice, emulated_device, missing
+from tests.support.cuda_session import EmulatedSession
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+def session(text: str) -> EmulatedSession:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {text}')
+    return EmulatedSession(model.SerializeToString())
+
+
+def normal(seed: int, *shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def replays() -> int:
+    device = emulated_device()
+    return device.replays if isinstance(device, EmulatedDevice) else 0
+
+
+def test_shapes_that_come_back_are_replayed() -> None:
+    model = session(
+        """g (float[N,4] x, float[4] z) => (float[N,4] y) {
+        a = Add(x, z) m = MatMul(a, a1) y = Exp(m) } """.replace("a1", "w").replace(
+            "=> (float[N,4] y) {",
+            "=> (float[N,4] y) <float[4,4] w = {" + ",".join(["0.25"] * 16) + "}> {",
+        )
+    )
+    before = replays()
+    for run in range(9):
+        rows = 2 + run % 3
+        x, z = normal(run, rows, 4), normal(run + 100, 4)
+        expected = np.exp((x + z) @ np.full((4, 4), 0.25, np.float32))
+        np.testing.assert_allclose(model.run(None, {"x": x, "z": z})[0], expected, 1e-5)
+    assert replays() - before in (0, 6)
+
+
+def test_results_of_a_run_outlive_the_next() -> None:
+    model = session("g (float[3] x) => (float[3] y) { y = Exp(x) }")
+    runs = [model.run(None, {"x": normal(seed, 3)})[0] for seed in range(4)]
+    for seed, result in enumerate(runs):
+        np.testing.assert_allclose(result, np.exp(normal(seed, 3)), 1e-6)
+
+
+def test_sizes_are_computed_on_the_host() -> None:
+    model = session(
+        """g (float[N,M] x) => (float[K] y) <int64[1] minus = {-1}, int64 one = {1}> {
+        s = Shape(x) n = Gather(s, one) k = Unsqueeze(n, minus1) t = Concat<axis = 0>(minus, k)
+        r = Reshape(x, t) f = Reshape(r, minus) y = Neg(f) }""".replace("minus1", "zero").replace(
+            "int64 one = {1}>", "int64 one = {1}, int64[1] zero = {0}>"
+        )
+    )
+    kernels = {row.op_type: row.kernel for row in model.explain().rows}
+    assert all(k.startswith(("host", "cuda")) for k in kernels.values()), kernels
+    for run in range(4):
+        x = normal(run, 2, 3 + run % 2)
+        np.testing.assert_array_equal(model.run(None, {"x": x})[0], -x.reshape(-1))
+
+
+def test_a_value_that_is_needed_on_the_host_makes_a_plan_of_its_own() -> None:
+    model = session(
+        "g (float[6] x, int64[K] shape) => (float y) { r = Reshape(x, shape) y = Neg(r) }"
+    )
+    x = normal(3, 6)
+    for shape in ([2, 3], [3, 2], [2, 3], [6], [3, 2], [2, 3]):
+        result = model.run(None, {"x": x, "shape": np.array(shape)})[0]
+        np.testing.assert_array_equal(result, -x.reshape(shape))
+
+
+def test_what_has_no_kernel_runs_on_the_cpu_and_says_why() -> None:
+    model = session(
+        """g (float[N,4] x) => (float[N,4] y, string[K] w) {
+        a = Exp(x) f = Flatten<axis = 0>(a) s = Cast<to = 8>(f) v = Reshape(s, m) w = StringNormalizer(v)
+        y = Neg(a) }""".replace(
+            "(float[N,4] y, string[K] w) {", "(float[N,4] y, string[K] w) <int64[1] m = {-1}> {"
+        )
+    )
+    rows = {row.op_type: row for row in model.explain().rows}
+    assert rows["StringNormalizer"].provider == "CPUExecutionProvider"
+    assert "no kernel" in rows["StringNormalizer"].reasons[0][1]
+    for run in range(3):
+        x = normal(run, 2, 4)
+        y, words = model.run(None, {"x": x})
+        np.testing.assert_allclose(y, -np.exp(x), 1e-6)
+        np.testing.assert_allclose(words.astype(np.float32), np.exp(x).reshape(-1), 1e-5)
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_if(condition: bool) -> None:
+    model = session("""g (bool c, float[3] x) => (float[3] y) {
+        y = If <then_branch = a () => (float[3] t) { t = Exp(x) },
+                else_branch = b () => (float[3] e) { e = Neg(x) }> (c) }""")
+    for run in range(3):
+        x = normal(run, 3)
+        expected = np.exp(x) if condition else -x
+        result = model.run(None, {"c": np.array(condition), "x": x})[0]
+        np.testing.assert_allclose(result, expected, 1e-6)
+
+
+def test_loop_and_scan() -> None:
+    model = session("""g (int64 n, float[4] x, float[3,4] rows) => (float[4] y, float[M,4] all,
+            float[4] last, float[3,4] sums) <bool t = {1}> {
+        y, all = Loop <body = b (int64 i, bool c, float[4] v) => (bool d, float[4] w, float[4] o)
+            { d = Identity(c) w = Mul(v, x) o = Exp(w) }> (n, t, x)
+        last, sums = Scan <num_scan_inputs = 1, body = s (float[4] v, float[4] row)
+            => (float[4] w, float[4] o) { w = Add(v, row) o = Neg(w) }> (x, rows) }""")
+    plain = bascule.InferenceSession(model._model_bytes, providers=["CPUExecutionProvider"])
+    for run in range(4):
+        feeds = {"n": np.array(run), "x": normal(run, 4), "rows": normal(run + 9, 3, 4)}
+        for one, other in zip(model.run(None, feeds), plain.run(None, feeds)):
+            np.testing.assert_allclose(one, other, 1e-6)
+
+
+def test_memory_that_was_given_back_is_used_again() -> None:
+    record = Record(events=[0, 1, ~0, 2, ~1, 3, ~2, ~3], sizes=[1000, 500, 900, 300])
+    layout = lay_out(record)
+    assert layout.total == 1024 + 512
+    assert layout.offsets[2] == layout.offsets[0] and layout.offsets[3] == layout.offsets[1]
