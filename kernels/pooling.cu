@@ -161,6 +161,56 @@ __device__ inline void lp_pool(const T* x, T* y, const Pool& p, double power) {
   }
 FOR_NUMBERS(MAX_POOL)
 
+// Images with channels last: a thread has 16 bytes of channels of one output. Indices fit 32 bits.
+struct ImagePool {
+  int batch, channels, height, width, out_height, out_width;
+  int kernel[2], stride[2], dilation[2], pad[2];
+};
+
+template <typename T>
+__device__ inline void max_pool_image(const T* x, T* y, const ImagePool& s) {
+  constexpr int lanes = 16 / sizeof(T);
+  struct alignas(16) Vector {
+    T items[lanes];
+  };
+  const int vectors = s.channels / lanes;
+  int rest = static_cast<int>(thread_number());
+  const int channel = rest % vectors * lanes;
+  rest /= vectors;
+  const int column = rest % s.out_width;
+  rest /= s.out_width;
+  const int row = rest % s.out_height, image = rest / s.out_height;
+  if (image >= s.batch) return;
+  float best[lanes];
+  for (int i = 0; i < lanes; ++i) best[i] = -INFINITY;
+  for (int ky = 0; ky < s.kernel[0]; ++ky) {
+    const int from = row * s.stride[0] - s.pad[0] + ky * s.dilation[0];
+    if (from < 0 || from >= s.height) continue;
+    for (int kx = 0; kx < s.kernel[1]; ++kx) {
+      const int at = column * s.stride[1] - s.pad[1] + kx * s.dilation[1];
+      if (at < 0 || at >= s.width) continue;
+      const Vector v = *reinterpret_cast<const Vector*>(
+          x + ((image * s.height + from) * s.width + at) * s.channels + channel);
+#pragma unroll
+      for (int i = 0; i < lanes; ++i) best[i] = Largest()(best[i], widen(v.items[i]));
+    }
+  }
+  Vector v;
+#pragma unroll
+  for (int i = 0; i < lanes; ++i) v.items[i] = narrow<T>(best[i]);
+  *reinterpret_cast<Vector*>(
+      y + ((image * s.out_height + row) * s.out_width + column) * s.channels + channel) = v;
+}
+
+#define MAX_POOL_IMAGE(name, T)                                                  \
+  extern "C" __global__ void __launch_bounds__(128)                              \
+      max_pool_image_##name(const T* x, T* y, ImagePool s) {                     \
+    max_pool_image(x, y, s);                                                     \
+  }
+MAX_POOL_IMAGE(float32, float)
+MAX_POOL_IMAGE(float16, float16)
+MAX_POOL_IMAGE(bfloat16, bfloat16)
+
 #define POOLS(name, T)                                                                           \
   extern "C" __global__ void average_pool_##name(const T* x, T* y, Pool p, int count_padded) {   \
     average_pool(x, y, p, count_padded);                                                         \
