@@ -112,15 +112,15 @@ __device__ inline void grid_sample(const T* x, const G* grid, T* y, const GridSa
   }
 }
 
-#define GRID_SAMPLE(name, T, grid_name, G)                                            \
+#define GRID_SAMPLE(name, T, grid_name, G)                                                     \
   extern "C" __global__ void grid_sample_##name##_##grid_name(const T* x, const G* grid, T* y, \
-                                                              GridSample s) {         \
-    grid_sample(x, grid, y, s);                                                       \
+                                                              GridSample s) {                  \
+    grid_sample(x, grid, y, s);                                                                \
   }
-#define GRID_SAMPLES(name, T)               \
-  GRID_SAMPLE(name, T, float32, float)      \
-  GRID_SAMPLE(name, T, float64, double)     \
-  GRID_SAMPLE(name, T, float16, float16)    \
+#define GRID_SAMPLES(name, T)            \
+  GRID_SAMPLE(name, T, float32, float)   \
+  GRID_SAMPLE(name, T, float64, double)  \
+  GRID_SAMPLE(name, T, float16, float16) \
   GRID_SAMPLE(name, T, bfloat16, bfloat16)
 FOR_FLOATS(GRID_SAMPLES)
 
@@ -153,9 +153,9 @@ __device__ inline void affine_grid(const T* theta, T* y, const AffineGrid& s) {
   }
 }
 
-#define AFFINE_GRID(name, T)                                                             \
-  extern "C" __global__ void affine_grid_##name(const T* theta, T* y, AffineGrid s) {    \
-    affine_grid(theta, y, s);                                                            \
+#define AFFINE_GRID(name, T)                                                          \
+  extern "C" __global__ void affine_grid_##name(const T* theta, T* y, AffineGrid s) { \
+    affine_grid(theta, y, s);                                                         \
   }
 FOR_FLOATS(AFFINE_GRID)
 
@@ -179,8 +179,7 @@ __device__ inline double roi_bin(const T* x, const RoiAlign& s, double top, doub
   bool first = true;
   for (int64_t i = 0; i < grid_h * grid_w; ++i) {
     double v = top + (static_cast<double>(i / grid_w) + 0.5) / static_cast<double>(grid_h) * bin_h;
-    double u =
-        left + (static_cast<double>(i % grid_w) + 0.5) / static_cast<double>(grid_w) * bin_w;
+    double u = left + (static_cast<double>(i % grid_w) + 0.5) / static_cast<double>(grid_w) * bin_w;
     int64_t offset[4] = {};
     double weight[4] = {};
     const double last_v = static_cast<double>(s.height), last_u = static_cast<double>(s.width);
@@ -244,10 +243,10 @@ __device__ inline void roi_align(const T* x, const T* rois, const int64_t* image
   }
 }
 
-#define ROI_ALIGN(name, T)                                                                     \
+#define ROI_ALIGN(name, T)                                                                      \
   extern "C" __global__ void roi_align_##name(const T* x, const T* rois, const int64_t* images, \
-                                              T* y, RoiAlign s) {                              \
-    roi_align(x, rois, images, y, s);                                                          \
+                                              T* y, RoiAlign s) {                               \
+    roi_align(x, rois, images, y, s);                                                           \
   }
 FOR_FLOATS(ROI_ALIGN)
 
@@ -282,10 +281,8 @@ __device__ inline void max_roi_pool(const T* x, const T* rois, T* y, const MaxRo
       const int64_t y0 = cut(edge[1] + row * height / s.rows, s.height);
       const int64_t y1 = cut(edge[1] + ((row + 1) * height + s.rows - 1) / s.rows, s.height);
       const int64_t x0 = cut(edge[0] + column * width / s.columns, s.width);
-      const int64_t x1 =
-          cut(edge[0] + ((column + 1) * width + s.columns - 1) / s.columns, s.width);
-      const T* from =
-          x + (static_cast<int64_t>(image) * s.channels + channel) * s.height * s.width;
+      const int64_t x1 = cut(edge[0] + ((column + 1) * width + s.columns - 1) / s.columns, s.width);
+      const T* from = x + (static_cast<int64_t>(image) * s.channels + channel) * s.height * s.width;
       bool first = true;
       top = 0;
       for (int64_t v = y0; v < y1; ++v) {
@@ -300,10 +297,9 @@ __device__ inline void max_roi_pool(const T* x, const T* rois, T* y, const MaxRo
   }
 }
 
-#define MAX_ROI_POOL(name, T)                                                             \
-  extern "C" __global__ void max_roi_pool_##name(const T* x, const T* rois, T* y,         \
-                                                 MaxRoiPool s) {                          \
-    max_roi_pool(x, rois, y, s);                                                          \
+#define MAX_ROI_POOL(name, T)                                                                     \
+  extern "C" __global__ void max_roi_pool_##name(const T* x, const T* rois, T* y, MaxRoiPool s) { \
+    max_roi_pool(x, rois, y, s);                                                                  \
   }
 FOR_FLOATS(MAX_ROI_POOL)
 
@@ -314,18 +310,18 @@ struct Unpool {
   int64_t pooled[8], strides[8];
 };
 
-#define UNPOOL(bytes, T)                                                                         \
-  extern "C" __global__ void max_unpool_##bytes(const T* x, const int64_t* indices, T* y,        \
-                                                Unpool s, int64_t n, int64_t limit) {            \
-    for (int64_t i = thread_number(); i < n; i += thread_count()) {                              \
-      int64_t rest = indices[i], offset = 0;                                                     \
-      if (rest < 0 || rest >= limit) continue;                                                   \
-      for (int axis = static_cast<int>(s.rank) - 1; axis >= 0; --axis) {                         \
-        offset += rest % s.pooled[axis] * s.strides[axis];                                       \
-        rest /= s.pooled[axis];                                                                  \
-      }                                                                                          \
-      y[offset] = x[i];                                                                          \
-    }                                                                                            \
+#define UNPOOL(bytes, T)                                                                  \
+  extern "C" __global__ void max_unpool_##bytes(const T* x, const int64_t* indices, T* y, \
+                                                Unpool s, int64_t n, int64_t limit) {     \
+    for (int64_t i = thread_number(); i < n; i += thread_count()) {                       \
+      int64_t rest = indices[i], offset = 0;                                              \
+      if (rest < 0 || rest >= limit) continue;                                            \
+      for (int axis = static_cast<int>(s.rank) - 1; axis >= 0; --axis) {                  \
+        offset += rest % s.pooled[axis] * s.strides[axis];                                \
+        rest /= s.pooled[axis];                                                           \
+      }                                                                                   \
+      y[offset] = x[i];                                                                   \
+    }                                                                                     \
   }
 FOR_WIDTHS(UNPOOL)
 
@@ -366,10 +362,8 @@ __device__ inline void col2im(const T* x, T* y, const Columns& s) {
   }
 }
 
-#define COL2IM(name, T)                                                        \
-  extern "C" __global__ void col2im_##name(const T* x, T* y, Columns s) {      \
-    col2im(x, y, s);                                                           \
-  }
+#define COL2IM(name, T) \
+  extern "C" __global__ void col2im_##name(const T* x, T* y, Columns s) { col2im(x, y, s); }
 FOR_FLOATS(COL2IM)
 // Sums of integers wrap around: those of signed ones are the same bits.
 FOR_UNSIGNED(COL2IM)
