@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node
 from bascule.providers.cuda import broadcasting, expressions
 from bascule.providers.cuda.call import Call
@@ -108,7 +107,8 @@ def _launch(
 ) -> None:
     layout = broadcasting.layout(shape, operands, results, program.width)
     if layout is None:
-        return _launch_parts(call, program, shape, operands, results)
+        _launch_parts(call, program, shape, operands, results)
+        return
     arguments: list[Argument] = [*operands, *results, Struct(layout)]
     if program.constants:
         arguments.append(Struct(program.constants))

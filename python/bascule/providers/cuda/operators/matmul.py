@@ -230,13 +230,13 @@ def _product(
         raise call.error(f"bias has shape {epilogue.bias.shape}, expected {(n,)}")
     if epilogue.residual is not None and epilogue.residual.shape != shape:
         raise call.error(f"residual has shape {epilogue.residual.shape}, expected {shape}")
-    axes = _batch_axes(batch, a_shape, b_shape, m * n)
+    axes = batch_axes(batch, a_shape, b_shape, m * n)
     if len(axes) == 1 and axes[0].b == 0 and axes[0].a and not transpose_a:
         m, axes = m * axes[0].size, ()  # one B for all: the batch is more rows
     return Product(a, b, m, n, k, transpose_a, transpose_b, axes, shape, epilogue)
 
 
-def _batch_axes(
+def batch_axes(
     batch: Sequence[int], a_shape: Sequence[int], b_shape: Sequence[int], y_size: int
 ) -> tuple[Axis, ...]:
     """The axes of a batch, as few as there can be."""
@@ -448,8 +448,6 @@ def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
 
 
 def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
-    if len(p.batch) > _MOST_AXES:
-        raise call.error(f"the batch has {len(p.batch)} axes that cannot be joined")
     tiles = -(-p.m // _TILE) * -(-p.n // _TILE) * p.matrices
     a_strides = (1, p.m) if p.transpose_a else (p.k, 1)
     b_strides = (1, p.k) if p.transpose_b else (p.n, 1)
@@ -460,12 +458,15 @@ def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
         256,
         *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k)),
         *(np.int64(stride) for stride in (*a_strides, *b_strides)),
-        _batch_struct(p.batch),
+        batch_struct(call, p.batch),
         *p.epilogue.arguments,
     )
 
 
-def _batch_struct(axes: Sequence[Axis]) -> Struct:
+def batch_struct(call: Call, axes: Sequence[Axis]) -> Struct:
+    """The axes as kernels take them."""
+    if len(axes) > _MOST_AXES:
+        raise call.error(f"the batch has {len(axes)} axes that cannot be joined")
     columns = [[getattr(axis, name) for axis in axes] for name in ("size", "a", "b")]
     padded = [number for column in columns for number in column + [0] * (_MOST_AXES - len(column))]
     return Struct(struct.pack(f"<{1 + 3 * _MOST_AXES}q", len(axes), *padded))

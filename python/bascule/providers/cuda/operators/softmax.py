@@ -37,9 +37,8 @@ def softmax(call: Call, x: Tensor) -> Tensor:
         return y
     lanes = min(16, power_of_two(-(-n // 2)))
     grid = -(-outer * inner // (_COLUMN_THREADS // lanes))
-    sizes = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes))
-    kind = f"softmax_columns_{name}"
-    call.launch("softmax", kind, grid, _COLUMN_THREADS, x, y, *sizes, logarithm)
+    columns = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes), logarithm)
+    call.launch("softmax", f"softmax_columns_{name}", grid, _COLUMN_THREADS, x, y, *columns)
     return y
 
 
