@@ -40,9 +40,7 @@ def check(
     before = len(launches)
     actual = run_node("Attention", inputs, attributes, outputs, domain, device=device)
     # 16-bit inputs are exact in float32, where the reference rounds nothing.
-    wide = [
-        x.astype(np.float32) if x is not None and x.dtype.itemsize == 2 else x for x in inputs
-    ]
+    wide = [x.astype(np.float32) if x is not None and x.dtype.itemsize == 2 else x for x in inputs]
     expected = native.run_node("Attention", wide, attributes, outputs, domain)
     tolerance = TOLERANCE[inputs[0].dtype.name]
     for found, wanted in zip(actual, expected):
@@ -118,7 +116,10 @@ def test_older_devices() -> None:
 @pytest.mark.parametrize("past", [0, 1, 70])
 def test_cache(dtype: Any, queries: int, past: int) -> None:
     q, k, v = inputs_of(dtype, 2, (4, 2), (queries, queries), (16, 24))
-    pk, pv = normal(2, 2, past, 16, seed=3, dtype=dtype), normal(2, 2, past, 24, seed=4, dtype=dtype)
+    pk, pv = (
+        normal(2, 2, past, 16, seed=3, dtype=dtype),
+        normal(2, 2, past, 24, seed=4, dtype=dtype),
+    )
     check([q, k, v, None, pk, pv], {"is_causal": 1}, 3)
     attributes = {"is_causal": 1, "q_num_heads": 4, "kv_num_heads": 2}
     check([flat(q), flat(k), flat(v), None, pk, pv], attributes, 3)
@@ -164,9 +165,7 @@ def test_rows_that_see_nothing_are_zero(dtype: Any, queries: int) -> None:
 @pytest.mark.parametrize("left, right, causal", [(3, -1, 0), (-1, 2, 0), (70, 0, 1), (0, 0, 0)])
 def test_windows(dtype: Any, queries: int, left: int, right: int, causal: int) -> None:
     inputs = inputs_of(dtype, 1, (1, 1), (queries, 150), (32, 32))
-    check(
-        list(inputs), {"left_window_size": left, "right_window_size": right, "is_causal": causal}
-    )
+    check(list(inputs), {"left_window_size": left, "right_window_size": right, "is_causal": causal})
 
 
 @pytest.mark.parametrize("dtype", TYPES)
