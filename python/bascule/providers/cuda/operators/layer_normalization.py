@@ -15,12 +15,13 @@ from bascule.providers.cuda.operators.conversion import converted, work_type
 from bascule.providers.cuda.operators.rows import (
     HELD_ROW,
     WARP_ROW,
-    axis_of,
     held_lanes,
     held_threads,
     is_aligned,
     team_grid,
 )
+from bascule.providers.cuda.operators.shape import axis_of
+from bascule.providers.cuda.operators.strided import copy_strided, strides_of
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -109,17 +110,16 @@ def _row_operand(
         return operand, 0
     if operand.shape == tuple(shape):
         return operand, n
-    full = call.empty(shape, dtype)
-    bits = _BITS[operand.itemsize]
-    try:
-        call.device.xp.copyto(call.array(full.viewed(bits)), call.array(operand.viewed(bits)))
-    except ValueError:
+    if operand.rank > len(shape) or any(
+        size not in (1, whole) for size, whole in zip(operand.shape[::-1], shape[::-1])
+    ):
         shapes = f"{operand.shape} of scale or bias does not broadcast to {tuple(shape)}"
-        raise call.error(f"shape {shapes}") from None
+        raise call.error(f"shape {shapes}")
+    full = call.empty(shape, dtype)
+    sizes = [1] * (len(shape) - operand.rank) + list(operand.shape)
+    steps = [0 if size == 1 else step for size, step in zip(sizes, strides_of(sizes))]
+    copy_strided(call, operand, full, shape, steps, strides_of(shape))
     return full, n
-
-
-_BITS = {2: DataType.UINT16, 4: DataType.UINT32, 8: DataType.UINT64}
 
 
 def _launch(

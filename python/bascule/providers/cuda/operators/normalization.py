@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +16,12 @@ from bascule.providers.cuda.operators.conversion import converted, grid_of, work
 from bascule.providers.cuda.operators.reduction import MOMENTS, fold_axes
 from bascule.providers.cuda.operators.rows import (
     HELD_ROW,
-    axis_of,
     held_threads,
     is_aligned,
     lines_along,
 )
+from bascule.providers.cuda.operators.shape import axis_of
+from bascule.providers.cuda.operators.strided import pack
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -228,8 +228,7 @@ def mean_variance_normalization(call: Call, x: Tensor) -> Tensor:
     for axis in reversed(range(x.rank)):
         if not averaged[axis]:
             steps[axis], step = step, step * x.shape[axis]
-    padding = [0] * (16 - x.rank)
-    axes = Struct(struct.pack("33q", x.rank, *x.shape, *padding, *steps, *padding))
+    axes = Struct(pack([x.rank], x.shape, steps))
     name = f"mean_variance_{type_name(x.dtype)}"
     call.launch(_MODULE, name, grid_of(x.size), _THREADS, x, moments, y, np.int64(x.size), axes)
     return y

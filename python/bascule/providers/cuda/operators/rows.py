@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.operators.shape import axis_of
 from bascule.providers.cuda.tensor import Tensor
 
 WARP_ROW = 1024
@@ -17,13 +18,6 @@ HELD_ROW = 8192
 _TEAM = 256
 _HELD = 8
 """How many elements of a row a thread of a block holds."""
-
-
-def axis_of(call: Call, axis: int, rank: int) -> int:
-    """An axis, counted from the front."""
-    if not -rank <= axis < rank:
-        raise call.error(f"axis {axis} is out of range for rank {rank}")
-    return axis % rank
 
 
 def lines_along(call: Call, shape: Sequence[int], axis: int) -> tuple[int, int, int]:
