@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attention: softmax(scale * Q K' + mask) V for every head, in the form that suits the shapes."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import FUSED_DOMAIN, Node
+from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.device import Struct
+from bascule.providers.cuda.libraries.cudnn import Layout, Plan
+from bascule.providers.cuda.operators.attention_case import (
+    Case,
+    Sizes,
+    Strides,
+    case_of,
+    check_inputs,
+    sizes_of,
+    strides_of,
+)
+from bascule.providers.cuda.registry import FLOATS, kernel
+from bascule.providers.cuda.tensor import Tensor
+
+_NARROW = (DataType.FLOAT16, DataType.BFLOAT16)
+_FLASH_SIZES = (32, 64, 96, 128, 192, 256)
+_TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
+_TILE_ROWS = 64
+_DECODE_SIZES = (64, 128, 256)
+_DECODE_ROWS = 8
+"""So many rows of queries share the keys and values that a block of decoding reads."""
+_DECODE_KEYS = 128
+"""A block of decoding takes 32 keys with each of its 4 warps at once."""
+_THREADS = 256
+
+
+def _accepts(node: Node) -> str:
+    dtypes = [None if value is None else value.dtype for value in node.inputs]
+    for index in (1, 2, 4, 5, 7):
+        if index < len(dtypes) and dtypes[index] not in (None, dtypes[0]):
+            return f"input {index} is of another type than Q"
+    return ""
+
+
+@kernel("Attention", dtypes=FLOATS, accepts=_accepts)
+@kernel("Attention", domain=FUSED_DOMAIN, dtypes=FLOATS, accepts=_accepts)
+def attention(
+    call: Call,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    lengths: Tensor | None = None,
+    sinks: Tensor | None = None,
+) -> tuple[Tensor | None, ...]:
+    mode = call.attribute("qk_matmul_output_mode", 0)
+    if not 0 <= mode <= 3:
+        raise call.error(f"attribute 'qk_matmul_output_mode' is {mode}")
+    s = sizes_of(call, q, k, v, past_key)
+    check_inputs(call, s, mask, past_key, past_value, lengths, sinks)
+    flat = (s.batch, s.queries, s.q_heads * s.v_size)
+    y = call.empty(flat if q.rank == 3 else (s.batch, s.q_heads, s.queries, s.v_size), q.dtype)
+    keys, values = _presents(call, s, k, v, past_key, past_value)
+    scores = None
+    if call.wants(3):
+        scores = call.empty((s.batch, s.q_heads, s.queries, s.keys), q.dtype)
+    operands = (q, k if keys is None else keys, v if values is None else values, y)
+    readable = None if mask is None else _readable(call, mask, q.dtype)
+    case = case_of(call, s, operands, readable, lengths, sinks, past_key is not None)
+    if s.rows:
+        _attend(call, case, scores, mode)
+    return y, keys, values, scores
+
+
+# --- which kernel
+
+
+def _attend(call: Call, case: Case, scores: Tensor | None, mode: int) -> None:
+    if scores is not None:
+        _attend_rows(call, case, scores, mode)
+    else:
+        _FORMS[choose_form(call, case)](call, case)
+
+
+def choose_form(call: Call, case: Case) -> str:
+    """The kernel for an attention that does not show its scores: a key of _FORMS."""
+    sizes = case.sizes
+    largest = max(sizes.size, sizes.v_size)
+    if case.dtype is DataType.DOUBLE or largest > 256 or not case.reads_vectors():
+        return "rows"
+    if sizes.queries == 1 or sizes.queries * sizes.group <= _DECODE_ROWS:
+        return "decode"
+    if _cudnn_plan(call, case) is not None:
+        return "cudnn"
+    if case.dtype in _NARROW and call.device.capability >= 80:
+        return "flash"
+    fitting = [size for size in _TILE_SIZES.get(case.dtype, ()) if size >= largest]
+    if fitting and _tile_bytes(fitting[0]) <= call.device.shared_memory:
+        return "tiles"
+    return "rows"
+
+
+def _arguments(case: Case) -> tuple[Tensor | Struct | None, ...]:
+    tensors = (case.q, case.k, case.v, case.mask, case.lengths, case.sinks, case.y)
+    return (*tensors, case.packed())
+
+
+def _fitting(sizes: tuple[int, ...], case: Case) -> int:
+    """The smallest of the sizes that holds a row of a head, and of the result."""
+    return next(size for size in sizes if size >= max(case.sizes.size, case.sizes.v_size))
+
+
+def _cudnn_plan(call: Call, case: Case) -> Plan | None:
+    """cuDNN's plan, for what it does as we do.
+
+    A row that a mask hides altogether is zero here, not there, and what masks hold is not known.
+    """
+    s, cudnn = case.sizes, call.device.cudnn
+    extras = (case.mask, case.lengths, case.sinks)
+    if cudnn is None or case.dtype not in _NARROW or any(x is not None for x in extras):
+        return None
+    if case.causal and case.has_past and s.queries != s.new_keys:
+        return None
+    if case.cap or case.left >= 0 or case.right >= 0 or max(s.size, s.v_size) > 128 or s.keys == 0:
+        return None
+
+    def layout(heads: int, rows: int, size: int, strides: Strides) -> Layout:
+        return Layout((s.batch, heads, rows, size), (*strides.values(), 1))
+
+    found: Plan | None = cudnn.attention_plan(
+        case.dtype,
+        layout(s.q_heads, s.queries, s.size, case.q_strides),
+        layout(s.kv_heads, s.keys, s.size, case.k_strides),
+        layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
+        layout(s.q_heads, s.queries, s.v_size, case.y_strides),
+        scale=case.scale,
+        causal=case.causal and not case.has_past,
+        causal_at_end=case.causal and case.has_past,
+    )
+    return found
+
+
+def _attend_cudnn(call: Call, case: Case) -> None:
+    plan = _cudnn_plan(call, case)
+    assert plan is not None
+    workspace = call.workspace(plan.workspace)
+    plan.run([x.address for x in (case.q, case.k, case.v, case.y)], workspace.address)
+
+
+def _attend_flash(call: Call, case: Case) -> None:
+    s = case.sizes
+    size = _fitting(_FLASH_SIZES, case)
+    # Two tiles a warp read keys and values half as often, and need as many blocks all the same.
+    blocks = s.batch * s.q_heads * -(-s.queries // 128)
+    tiles = 2 if size == 64 and blocks >= 2 * call.device.processors else 1
+    rows, keys, padded = 64 * tiles, 64, size + 8
+    grid = s.batch * s.q_heads * -(-s.queries // rows)
+    name = f"flash_{type_name(case.dtype)}_{size}_{tiles}"
+    shared = 2 * padded * (rows + 2 * keys)
+    call.launch("flash_attention", name, grid, 128, *_arguments(case), shared=shared)
+
+
+def _tile_bytes(size: int) -> int:
+    """Queries and keys with rows that are padded, values, and padded rows of weights."""
+    return 4 * _TILE_ROWS * (2 * (size + 4) + size + _TILE_ROWS + 4)
+
+
+def _attend_tiles(call: Call, case: Case) -> None:
+    s = case.sizes
+    size = _fitting(_TILE_SIZES[case.dtype], case)
+    grid = s.batch * s.q_heads * -(-s.queries // _TILE_ROWS)
+    name = f"tiles_{type_name(case.dtype)}_{size}"
+    call.launch("attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
+
+
+def _attend_decode(call: Call, case: Case) -> None:
+    s, name = case.sizes, type_name(case.dtype)
+    rows = next(n for n in (1, 2, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
+    blocks = s.batch * s.kv_heads * -(-s.group * s.queries // rows)
+    # Two blocks each processor, unless there are too few keys for them.
+    splits = min(-(-2 * call.device.processors // blocks), -(-s.keys // _DECODE_KEYS))
+    splits = max(splits, 1)
+    parts = states = None
+    if splits > 1:
+        parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
+        states = call.empty((s.rows, splits, 2), DataType.FLOAT)
+    kernel_name = f"decode_{name}_{_fitting(_DECODE_SIZES, case)}_{rows}"
+    count = np.int32(splits)
+    arguments = (*_arguments(case), parts, states, count)
+    call.launch("decode_attention", kernel_name, (blocks, splits), 128, *arguments)
+    if splits > 1:
+        threads = min(-(-s.v_size // 32) * 32, _THREADS)
+        joined = (parts, states, case.y, case.packed(), count)
+        call.launch("decode_attention", f"join_splits_{name}", s.rows, threads, *joined)
+
+
+def _attend_rows(call: Call, case: Case, scores: Tensor | None = None, mode: int = 0) -> None:
+    blocks = min(case.sizes.rows, 8 * call.device.processors)
+    strips = call.empty((blocks, case.sizes.keys), _wide(case.dtype))
+    name = f"rows_{type_name(case.dtype)}"
+    arguments = (*_arguments(case), strips, scores, np.int32(mode))
+    call.launch("attention", name, blocks, 128, *arguments)
+
+
+_FORMS = {
+    "cudnn": _attend_cudnn,
+    "flash": _attend_flash,
+    "tiles": _attend_tiles,
+    "decode": _attend_decode,
+    "rows": _attend_rows,
+}
+
+
+# --- what goes before
+
+
+def _wide(dtype: DataType) -> DataType:
+    return DataType.DOUBLE if dtype is DataType.DOUBLE else DataType.FLOAT
+
+
+def _readable(call: Call, mask: Tensor, dtype: DataType) -> Tensor:
+    """The mask in a type that the kernels read."""
+    wide = _wide(dtype)
+    if mask.dtype in (DataType.BOOL, dtype, wide):
+        return mask
+    result = call.empty(mask.shape, wide)
+    name = f"mask_{type_name(mask.dtype)}_{type_name(wide)}"
+    grid = min(-(-mask.size // _THREADS), 65535)
+    call.launch("attention", name, grid, _THREADS, mask, result, np.int64(mask.size))
+    return result
+
+
+def _presents(
+    call: Call,
+    sizes: Sizes,
+    k: Tensor,
+    v: Tensor,
+    past_key: Tensor | None,
+    past_value: Tensor | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Keys and values by heads, where there is a past or someone reads them."""
+    wanted = [past_key is not None or call.wants(output) for output in (1, 2)]
+    if past_key is None and k.rank == 4:
+        return k if wanted[0] else None, v if wanted[1] else None
+    if not any(wanted):
+        return None, None
+    past, new = (past_key, past_value), (k, v)
+    widths = (sizes.size, sizes.v_size)
+    presents = [
+        call.empty((sizes.batch, sizes.kv_heads, sizes.keys, width), k.dtype) if wants else None
+        for width, wants in zip(widths, wanted)
+    ]
+    moved = [x for x in (*past, *new, *presents) if x is not None]
+    bits = k.itemsize * sizes.size | k.itemsize * sizes.v_size | 16
+    for x in moved:
+        bits |= x.address
+    unit = bits & -bits  # of a power of 2 bytes, which divides all of them
+    joins = [
+        _join(sizes, x.rank, width * k.itemsize // unit, present is not None)
+        for x, width, present in zip(new, widths, presents)
+    ]
+    units = max(x.nbytes for x in presents if x is not None) // unit
+    grid = (min(-(-units // _THREADS), 32 * call.device.processors), 2)
+    arguments = (past[0], k, presents[0], past[1], v, presents[1], *joins)
+    call.launch("attention", f"join_{unit}", grid, _THREADS, *arguments)
+    return presents[0], presents[1]
+
+
+def _join(sizes: Sizes, rank: int, width: int, wanted: bool) -> Struct:
+    """``struct Join`` of attention.cu."""
+    strides = strides_of(rank, sizes.kv_heads, sizes.new_keys, width)
+    items = sizes.batch * sizes.kv_heads if wanted else 0
+    numbers = (sizes.kv_heads, sizes.past, sizes.new_keys, width)
+    return Struct(struct.pack("<4q4i", *strides.values(), items, *numbers))
