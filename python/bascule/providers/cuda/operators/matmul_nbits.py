@@ -96,7 +96,7 @@ def matmul_nbits(
         return y
     expanded = call.empty((w.n, w.k), a.dtype)
     call.launch(
-        "matmul_nbits",
+        f"matmul_nbits_{w.bits}",
         f"expand_nbits_{w.bits}_{type_name(a.dtype)}",
         min(-(-expanded.size // 256), 1 << 20),
         256,
@@ -128,7 +128,7 @@ def _stream(call: Call, a: Tensor, w: Packed, bias: Tensor | None, y: Tensor, ro
         slices //= 2
         share = stage = slices * width
     call.launch(
-        "matmul_nbits",
+        f"matmul_nbits_{w.bits}",
         f"matmul_nbits_{w.bits}_{at_once}_{columns}_{type_name(a.dtype)}",
         (-(-w.n // (_WARPS // slices * columns)), -(-rows // at_once)),
         _WARPS * 32,

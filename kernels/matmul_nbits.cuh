@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products with weights of 2, 4 or 8 bits, [n, k] packed along k, with a scale and a zero point for
 // each block of k. A few rows of x stream the packed weights; for more, weights are made floats.
+#pragma once
+
 #include "gemv.cuh"
 
 namespace {
@@ -262,8 +264,3 @@ __device__ void expand_all(const Weights& w, T* to) {
   STREAMED(name, T, bits, 4, 4) \
   STREAMED(name, T, bits, 8, 2) \
   EXPANDED(name, T, bits)
-#define FOR_BITS(name, T) FOR_ROWS(name, T, 2) FOR_ROWS(name, T, 4) FOR_ROWS(name, T, 8)
-
-FOR_BITS(float32, float)
-FOR_BITS(float16, float16)
-FOR_BITS(bfloat16, bfloat16)
