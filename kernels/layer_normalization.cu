@@ -139,23 +139,28 @@ __device__ void normalize_group(const T* x, const wide_t<T>* scale, const wide_t
       const T* x, const T* skip, const T* scale, const T* bias, T* y, T* sums, float* means, \
       float* factors, int64_t rows, int64_t n, int64_t skip_stride, int64_t scale_stride,    \
       int64_t bias_stride, float epsilon, int32_t centered, int32_t aligned) {               \
-    normalize_row<T, Team, __VA_ARGS__>({x,                                                  \
-                                         {skip, skip_stride},                                \
-                                         {scale, scale_stride},                              \
-                                         {bias, bias_stride},                                \
-                                         y,                                                  \
-                                         sums,                                               \
-                                         means,                                              \
-                                         factors,                                            \
-                                         rows,                                               \
-                                         n,                                                  \
-                                         epsilon,                                            \
-                                         centered != 0,                                      \
-                                         aligned != 0});                                     \
+    const Layer<T> layer{x,                                                                  \
+                         {skip, skip_stride},                                                \
+                         {scale, scale_stride},                                              \
+                         {bias, bias_stride},                                                \
+                         y,                                                                  \
+                         sums,                                                               \
+                         means,                                                              \
+                         factors,                                                            \
+                         rows,                                                               \
+                         n,                                                                  \
+                         epsilon,                                                            \
+                         centered != 0,                                                      \
+                         aligned != 0};                                                      \
+    normalize_row<T, Team, __VA_ARGS__>(layer);                                              \
   }
+#define HELD(kind, bound, name, T, elements, Team) \
+  LAYER(kind, bound, name, T, Team, HeldRow<T, elements / Pack<T>::width, Team, LoadSum<T>>)
 #define KERNELS(name, T)                                                                           \
-  LAYER(warp, 256, name, T, WarpTeam, HeldRow<T, 32 / Pack<T>::width, WarpTeam, LoadSum<T>>)       \
-  LAYER(block, 1024, name, T, BlockTeam, HeldRow<T, 8 / Pack<T>::width, BlockTeam, LoadSum<T>>)    \
+  HELD(warp_8, 256, name, T, 32, WarpTeam<8>)                                                      \
+  HELD(warp_16, 256, name, T, 32, WarpTeam<16>)                                                    \
+  HELD(warp_32, 256, name, T, 32, WarpTeam<32>)                                                    \
+  HELD(block, 1024, name, T, 8, BlockTeam)                                                         \
   LAYER(long, 1024, name, T, BlockTeam, StreamedRow<T, BlockTeam, LoadSum<T>>)                     \
   extern "C" __global__ void __launch_bounds__(1024)                                               \
       group_block_##name(const T* x, const void* scale, const void* bias, T* y, int32_t groups,    \

@@ -76,3 +76,24 @@ def test_mel_weights(bands: int) -> None:
     (y,) = run_node("MelWeightMatrix", inputs)
     (expected,) = run_on_cpu("MelWeightMatrix", inputs)
     np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes"),
+    [
+        ("Scaler", {"offset": [1.0, 2.0, 3.0], "scale": [0.5]}),
+        ("Imputer", {"imputed_value_floats": [7.0], "replaced_value_float": float("nan")}),
+        ("Imputer", {"imputed_value_floats": [7.0, 8.0, 9.0], "replaced_value_float": 0.0}),
+        ("Normalizer", {"norm": "MAX"}),
+        ("Normalizer", {"norm": "L1"}),
+        ("Normalizer", {"norm": "L2"}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features(op_type: str, attributes: dict[str, Any], dtype: Any) -> None:
+    x = np.random.default_rng(1).standard_normal((5, 3)).astype(dtype)
+    x[1], x[2, 1] = 0, np.nan
+    kind = dtype if op_type == "Imputer" else np.float32
+    (y,) = run_node(op_type, [x], attributes, domain="ai.onnx.ml", output_dtypes=[kind])
+    (expected,) = run_on_cpu(op_type, [x], attributes, domain="ai.onnx.ml")
+    np.testing.assert_allclose(y, expected, rtol=1e-6)

@@ -11,9 +11,11 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
+from bascule.providers.cuda.libraries.cudnn import Layout, Plan
 from bascule.providers.cuda.operators.attention_case import (
     Case,
     Sizes,
+    Strides,
     case_of,
     check_inputs,
     sizes_of,
@@ -92,6 +94,8 @@ def choose_form(call: Call, case: Case) -> str:
         return "rows"
     if sizes.queries == 1 or sizes.queries * sizes.group <= _DECODE_ROWS:
         return "decode"
+    if _cudnn_plan(call, case) is not None:
+        return "cudnn"
     if case.dtype in _NARROW and call.device.capability >= 80:
         return "flash"
     fitting = [size for size in _TILE_SIZES.get(case.dtype, ()) if size >= largest]
@@ -108,6 +112,43 @@ def _arguments(case: Case) -> tuple[Tensor | Struct | None, ...]:
 def _fitting(sizes: tuple[int, ...], case: Case) -> int:
     """The smallest of the sizes that holds a row of a head, and of the result."""
     return next(size for size in sizes if size >= max(case.sizes.size, case.sizes.v_size))
+
+
+def _cudnn_plan(call: Call, case: Case) -> Plan | None:
+    """cuDNN's plan, for what it does as we do.
+
+    A row that a mask hides altogether is zero here, not there, and what masks hold is not known.
+    """
+    s, cudnn = case.sizes, call.device.cudnn
+    extras = (case.mask, case.lengths, case.sinks)
+    if cudnn is None or case.dtype not in _NARROW or any(x is not None for x in extras):
+        return None
+    if case.causal and case.has_past and s.queries != s.new_keys:
+        return None
+    if case.cap or case.left >= 0 or case.right >= 0 or max(s.size, s.v_size) > 128 or s.keys == 0:
+        return None
+
+    def layout(heads: int, rows: int, size: int, strides: Strides) -> Layout:
+        return Layout((s.batch, heads, rows, size), (*strides.values(), 1))
+
+    found: Plan | None = cudnn.attention_plan(
+        case.dtype,
+        layout(s.q_heads, s.queries, s.size, case.q_strides),
+        layout(s.kv_heads, s.keys, s.size, case.k_strides),
+        layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
+        layout(s.q_heads, s.queries, s.v_size, case.y_strides),
+        scale=case.scale,
+        causal=case.causal and not case.has_past,
+        causal_at_end=case.causal and case.has_past,
+    )
+    return found
+
+
+def _attend_cudnn(call: Call, case: Case) -> None:
+    plan = _cudnn_plan(call, case)
+    assert plan is not None
+    workspace = call.workspace(plan.workspace)
+    plan.run([x.address for x in (case.q, case.k, case.v, case.y)], workspace.address)
 
 
 def _attend_flash(call: Call, case: Case) -> None:
@@ -166,6 +207,7 @@ def _attend_rows(call: Call, case: Case, scores: Tensor | None = None, mode: int
 
 
 _FORMS = {
+    "cudnn": _attend_cudnn,
     "flash": _attend_flash,
     "tiles": _attend_tiles,
     "decode": _attend_decode,

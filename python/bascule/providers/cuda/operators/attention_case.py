@@ -7,6 +7,8 @@ import math
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.device import Struct
@@ -221,6 +223,7 @@ def case_of(
     """A case of `operands` Q, K, V and Y with the options of the node."""
     q, k, v, y = operands
     s, scale = sizes, call.attribute("scale")
+    scale = 1 / math.sqrt(max(s.size, 1)) if scale is None else float(np.float32(scale))
     return Case(
         *(s, q, k, v, y, mask, lengths, sinks),
         q_strides=strides_of(q.rank, s.q_heads, s.queries, s.size),
@@ -231,6 +234,6 @@ def case_of(
         causal=bool(call.attribute("is_causal", 0)),
         left=call.attribute("left_window_size", -1),
         right=call.attribute("right_window_size", -1),
-        scale=1 / math.sqrt(max(s.size, 1)) if scale is None else scale,
-        cap=call.attribute("softcap", 0.0),
+        scale=scale,
+        cap=float(np.float32(call.attribute("softcap", 0.0))),
     )

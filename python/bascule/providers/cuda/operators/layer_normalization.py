@@ -16,6 +16,7 @@ from bascule.providers.cuda.operators.rows import (
     HELD_ROW,
     WARP_ROW,
     axis_of,
+    held_lanes,
     held_threads,
     is_aligned,
     team_grid,
@@ -137,7 +138,8 @@ def _launch(
     flags = (np.int32("RMS" not in call.node.op_type), np.int32(aligned))
     epsilon = np.float32(call.attribute("epsilon", 1e-5))
     if n <= WARP_ROW:
-        kind, (grid, block) = "warp", team_grid(call, rows, 32)
+        lanes = held_lanes(n)
+        kind, (grid, block) = f"warp_{lanes}", team_grid(call, rows, lanes)
     else:
         kind = "block" if n <= HELD_ROW else "long"
         grid, block = rows, held_threads(n)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import FUSED_DOMAIN
+from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument, Struct
 from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
@@ -76,8 +76,6 @@ class Activation:
 def activation_of(call: Call) -> Activation:
     """The activation that a node of domain bascule asks for."""
     name = call.attribute("activation", "")
-    if name not in _ACTIVATIONS:
-        raise call.error(f"activation '{name}' is not known")
     _, alpha, beta = _ACTIVATIONS[name]
     return Activation(
         name,
@@ -481,7 +479,17 @@ def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     return multiply(call, a, b, constant=call.is_constant(1))
 
 
-@kernel("MatMul", domain=FUSED_DOMAIN, dtypes=TYPES)
+def _accepts(node: Node) -> str:
+    name = node.attributes.get("activation", "")
+    if name not in _ACTIVATIONS:
+        return f"activation '{name}' is not known"
+    first = node.input(0)
+    if name and first is not None and first.dtype in INTEGERS:
+        return f"activation '{name}' is not for integers"
+    return ""
+
+
+@kernel("MatMul", domain=FUSED_DOMAIN, dtypes=TYPES, accepts=_accepts)
 def fused_matmul(
     call: Call,
     a: Tensor,
@@ -490,10 +498,8 @@ def fused_matmul(
     residual: Tensor | None = None,
 ) -> Tensor:
     """The product with scale, bias, residual and activation."""
-    activation = activation_of(call)
-    if activation.name and a.dtype in INTEGERS:
-        raise call.error(f"activation '{activation.name}' is not for integers")
-    epilogue = Epilogue(float(call.attribute("alpha", 1.0)), bias, residual, activation)
+    alpha = float(call.attribute("alpha", 1.0))
+    epilogue = Epilogue(alpha, bias, residual, activation_of(call))
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
     return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
 

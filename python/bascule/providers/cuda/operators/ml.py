@@ -152,6 +152,11 @@ def tree_ensemble(call: Call, x: Tensor) -> Tensor:
     return y
 
 
+def _has_features(node: Node) -> str:
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    return "" if shape is not None and len(shape) in (1, 2) else "not one or two axes"
+
+
 @kernel("Binarizer", domain=_DOMAIN, dtypes=_FLOAT)
 def binarizer(call: Call, x: Tensor) -> Tensor:
     """1 above the threshold, else 0."""
@@ -189,3 +194,50 @@ def mel_weight_matrix(
         falling = (at >= top) & (at < right)
         matrix[falling, band] = (right - at[falling]) / max(right - top, 1)
     return call.upload(matrix.astype(call.dtype().numpy))
+
+
+def _row(call: Call, values: Any, neutral: float, columns: int, wide: Any) -> Any:
+    """An attribute with a number for each feature, or one for all, on the device."""
+    row = np.asarray(values or [neutral], np.float32)
+    if len(row) not in (1, columns):
+        raise call.error(f"an attribute has {len(row)} elements for {columns} features")
+    return call.array(call.upload(row.astype(wide)))
+
+
+@kernel("Scaler", domain=_DOMAIN, dtypes=_FLOAT, accepts=_has_features)
+def scaler(call: Call, x: Tensor) -> Tensor:
+    """(x - offset) * scale, rounded to float32 at the end."""
+    array, columns = call.array(x), x.shape[-1]
+    offset = _row(call, call.attribute("offset"), 0.0, columns, array.dtype)
+    scale = _row(call, call.attribute("scale"), 1.0, columns, array.dtype)
+    return call.tensor(((array - offset) * scale).astype(np.float32))
+
+
+@kernel("Imputer", domain=_DOMAIN, dtypes=_FLOAT, accepts=_has_features)
+def imputer(call: Call, x: Tensor) -> Tensor:
+    """Other values in the place of one that stands for what is missing."""
+    array, xp = call.array(x), call.device.xp
+    values = call.attribute("imputed_value_floats")
+    if not values:
+        raise call.error("imputed_value_floats is needed")
+    row = _row(call, values, 0.0, x.shape[-1], array.dtype)
+    replaced = np.float32(call.attribute("replaced_value_float", 0.0))
+    hit = xp.isnan(array) if np.isnan(replaced) else array == replaced.astype(array.dtype)
+    return call.tensor(xp.where(hit, row, array))
+
+
+@kernel("Normalizer", domain=_DOMAIN, dtypes=_FLOAT, accepts=_has_features)
+def normalizer(call: Call, x: Tensor) -> Tensor:
+    """Rows divided by their largest magnitude, their sum of magnitudes, or their length."""
+    xp, norm = call.device.xp, call.attribute("norm", "MAX")
+    array = call.array(x).astype(np.float64)
+    if 0 in x.shape:
+        return call.empty(x.shape, DataType.FLOAT)
+    axis = None if x.rank == 1 else -1
+    if norm == "L2":
+        divisor = xp.sqrt((array * array).sum(axis=axis, keepdims=True))
+    else:
+        magnitudes = xp.abs(array)
+        function = magnitudes.sum if norm == "L1" else magnitudes.max
+        divisor = function(axis=axis, keepdims=True)
+    return call.tensor((array / xp.where(divisor == 0, 1.0, divisor)).astype(np.float32))
