@@ -45,8 +45,7 @@ struct Tiles {
     } else {
       for (int i = threadIdx.x; i < tile_keys * SIZE; i += tile_threads) {
         const int r = i / SIZE, c = i % SIZE;
-        to[r * to_stride + c] =
-            r < count && c < size ? widen(from[r * from_stride + c]) : 0.0f;
+        to[r * to_stride + c] = r < count && c < size ? widen(from[r * from_stride + c]) : 0.0f;
       }
     }
   }
@@ -236,12 +235,12 @@ struct Tiles {
   }
 };
 
-#define TILES(name, T, SIZE)                                                             \
-  extern "C" __global__ void __launch_bounds__(tile_threads) tiles_##name##_##SIZE(      \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,      \
-      const T* sinks, T* y, const Attention a) {                                         \
-    DYNAMIC_SHARED(shared);                                                              \
-    Tiles<T, SIZE>(a, shared).run(q, k, v, mask, lengths, sinks, y);                     \
+#define TILES(name, T, SIZE)                                                                   \
+  extern "C" __global__ void __launch_bounds__(tile_threads)                                   \
+      tiles_##name##_##SIZE(const T* q, const T* k, const T* v, const void* mask,              \
+                            const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
+    DYNAMIC_SHARED(shared);                                                                    \
+    Tiles<T, SIZE>(a, shared).run(q, k, v, mask, lengths, sinks, y);                           \
   }
 #define TILE_SIZES(name, T) TILES(name, T, 32) TILES(name, T, 64) TILES(name, T, 128)
 TILE_SIZES(float32, float)
@@ -328,8 +327,7 @@ __device__ void attend_rows(const T* q, const T* k, const T* v, const void* mask
     const int query = static_cast<int>(i % a.queries);
     const int number = static_cast<int>(i / a.queries);
     const int item = number / a.q_heads, head = number % a.q_heads, kv_head = head / a.group();
-    attend_row<T>(a, item, head, query,
-                  q + item * a.q_batch + head * a.q_head + query * a.q_row,
+    attend_row<T>(a, item, head, query, q + item * a.q_batch + head * a.q_head + query * a.q_row,
                   k + item * a.k_batch + kv_head * a.k_head,
                   v + item * a.v_batch + kv_head * a.v_head, mask, lengths, sinks,
                   y + item * a.y_batch + head * a.y_head + query * a.y_row, strip, shown,
@@ -337,11 +335,11 @@ __device__ void attend_rows(const T* q, const T* k, const T* v, const void* mask
   }
 }
 
-#define ROWS(name, T)                                                                          \
-  extern "C" __global__ void rows_##name(                                                      \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,            \
-      const T* sinks, T* y, const Attention a, wide_t<T>* strips, T* scores, int32_t mode) {   \
-    attend_rows<T>(q, k, v, mask, lengths, sinks, y, a, strips, scores, mode);                 \
+#define ROWS(name, T)                                                                        \
+  extern "C" __global__ void rows_##name(                                                    \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,          \
+      const T* sinks, T* y, const Attention a, wide_t<T>* strips, T* scores, int32_t mode) { \
+    attend_rows<T>(q, k, v, mask, lengths, sinks, y, a, strips, scores, mode);               \
   }
 FOR_FLOATS(ROWS)
 
@@ -353,12 +351,12 @@ __device__ void widen_elements(const T* x, W* y, int64_t count) {
     y[i] = static_cast<W>(widen(x[i]));
   }
 }
-#define WIDEN(name, T)                                                                           \
-  extern "C" __global__ void mask_##name##_float32(const T* x, float* y, int64_t count) {        \
-    widen_elements(x, y, count);                                                                 \
-  }                                                                                              \
-  extern "C" __global__ void mask_##name##_float64(const T* x, double* y, int64_t count) {       \
-    widen_elements(x, y, count);                                                                 \
+#define WIDEN(name, T)                                                                     \
+  extern "C" __global__ void mask_##name##_float32(const T* x, float* y, int64_t count) {  \
+    widen_elements(x, y, count);                                                           \
+  }                                                                                        \
+  extern "C" __global__ void mask_##name##_float64(const T* x, double* y, int64_t count) { \
+    widen_elements(x, y, count);                                                           \
   }
 FOR_NUMBERS(WIDEN)
 
@@ -367,7 +365,7 @@ FOR_NUMBERS(WIDEN)
 // Sizes and strides in units of the elements moved.
 struct Join {
   int64_t batch_stride, head_stride, row_stride;  // of the new rows
-  int64_t items;  // batch * heads
+  int64_t items;                                  // batch * heads
   int32_t heads, past, rows, size;
 };
 
@@ -388,14 +386,14 @@ __device__ void join(const U* past, const U* from, U* to, const Join& j) {
 }
 
 // Keys by the blocks with y = 0, values by those with 1.
-#define JOIN(bytes, U)                                                                        \
-  extern "C" __global__ void join_##bytes(                                                    \
-      const U* past_key, const U* key, U* present_key, const U* past_value, const U* value,   \
-      U* present_value, const Join of_keys, const Join of_values) {                           \
-    if (blockIdx.y == 0) {                                                                    \
-      join(past_key, key, present_key, of_keys);                                              \
-    } else {                                                                                  \
-      join(past_value, value, present_value, of_values);                                      \
-    }                                                                                         \
+#define JOIN(bytes, U)                                                                           \
+  extern "C" __global__ void join_##bytes(const U* past_key, const U* key, U* present_key,       \
+                                          const U* past_value, const U* value, U* present_value, \
+                                          const Join of_keys, const Join of_values) {            \
+    if (blockIdx.y == 0) {                                                                       \
+      join(past_key, key, present_key, of_keys);                                                 \
+    } else {                                                                                     \
+      join(past_value, value, present_value, of_values);                                         \
+    }                                                                                            \
   }
 FOR_WIDTHS(JOIN)

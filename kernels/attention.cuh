@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of attention share: a case, which keys a query sees, scores, a softmax that takes
-// its scores in a part at a time.
+// What the kernels of attention share: a case, which keys a query sees, scores, a softmax that
+// takes its scores in a part at a time.
 #pragma once
 
 #include "common.cuh"
@@ -120,8 +120,7 @@ __device__ inline void copy_16_bytes(void* to, const void* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(bytes)
                : "memory");
 #else
-  *static_cast<uint4*>(to) =
-      exists ? *static_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
+  *static_cast<uint4*>(to) = exists ? *static_cast<const uint4*>(from) : make_uint4(0, 0, 0, 0);
 #endif
 }
 

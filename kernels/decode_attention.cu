@@ -19,11 +19,11 @@ struct Part {
 
 template <typename T, int SIZE, int ROWS>
 struct Decode {
-  static constexpr int elements = 16 / sizeof(T);  // of 16 bytes
+  static constexpr int elements = 16 / sizeof(T);                            // of 16 bytes
   static constexpr int lanes = SIZE / elements < 32 ? SIZE / elements : 32;  // of a key
   static constexpr int vectors = SIZE / elements / lanes;                    // of a lane
   static constexpr int own = vectors * elements;
-  static constexpr int groups = 32 / lanes;  // keys that are read at once
+  static constexpr int groups = 32 / lanes;            // keys that are read at once
   static constexpr int ahead = lanes < 8 ? lanes : 8;  // of the reads under way
 
   struct Shared {
@@ -65,8 +65,8 @@ struct Decode {
       for (int n = 0; n < vectors; ++n) {
         float values[elements] = {};
         if (exists && column(n) < a.size) {
-          read(values, q + part.item * a.q_batch + row_head(r) * a.q_head +
-                           row_query(r) * a.q_row + column(n));
+          read(values, q + part.item * a.q_batch + row_head(r) * a.q_head + row_query(r) * a.q_row +
+                           column(n));
         }
 #pragma unroll
         for (int i = 0; i < elements; ++i) {
@@ -255,7 +255,8 @@ struct Decode {
       const int head = row_head(r), query = row_query(r);
       if (splits == 1) {
         const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
-        y[part.item * a.y_batch + head * a.y_head + query * a.y_row + c] = narrow<T>(value * factor);
+        y[part.item * a.y_batch + head * a.y_head + query * a.y_row + c] =
+            narrow<T>(value * factor);
         continue;
       }
       const int64_t row = (static_cast<int64_t>(part.item) * a.q_heads + head) * a.queries + query;
@@ -304,25 +305,28 @@ __device__ Part part_of(const Attention& a, int length, int splits) {
 }
 
 template <typename T, int SIZE, int ROWS>
-__device__ void decode(const T* q, const T* k, const T* v, const void* mask,
-                       const int64_t* lengths, const T* sinks, T* y, const Attention& a,
-                       float* parts, float* states, int splits) {
+__device__ void decode(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
+                       const T* sinks, T* y, const Attention& a, float* parts, float* states,
+                       int splits) {
   using Block = Decode<T, SIZE, ROWS>;
   __shared__ typename Block::Shared shared;
   const int rows = a.group() * a.queries, row_blocks = (rows + ROWS - 1) / ROWS;
   const int item = static_cast<int>(blockIdx.x) / row_blocks / a.kv_heads;
   const int length = valid_keys(a, lengths, item);
-  Block block{a, shared, part_of<ROWS>(a, length, splits), length,
-              static_cast<int>(threadIdx.x % 32), static_cast<int>(threadIdx.x / 32)};
+  Block block{a,
+              shared,
+              part_of<ROWS>(a, length, splits),
+              length,
+              static_cast<int>(threadIdx.x % 32),
+              static_cast<int>(threadIdx.x / 32)};
   block.run(q, k, v, mask, sinks, y, parts, states, splits);
 }
 
-#define ENTRY(name, T, SIZE, ROWS)                                                          \
-  extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS(    \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,         \
-      const T* sinks, T* y, const Attention a, float* parts, float* states,                 \
-      int32_t splits) {                                                                     \
-    decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, splits);      \
+#define ENTRY(name, T, SIZE, ROWS)                                                            \
+  extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS(      \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,           \
+      const T* sinks, T* y, const Attention a, float* parts, float* states, int32_t splits) { \
+    decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, splits);        \
   }
 #define ROW_COUNTS(name, T, SIZE) \
   ENTRY(name, T, SIZE, 1) ENTRY(name, T, SIZE, 2) ENTRY(name, T, SIZE, 4) ENTRY(name, T, SIZE, 8)
@@ -356,10 +360,10 @@ __device__ void join_splits(const float* parts, const float* states, T* y, const
     y[c] = narrow<T>(value * factor);
   }
 }
-#define JOIN(name, T)                                                                      \
-  extern "C" __global__ void join_splits_##name(const float* parts, const float* states,   \
-                                                T* y, const Attention a, int32_t splits) { \
-    join_splits(parts, states, y, a, splits);                                              \
+#define JOIN(name, T)                                                                          \
+  extern "C" __global__ void join_splits_##name(const float* parts, const float* states, T* y, \
+                                                const Attention a, int32_t splits) {           \
+    join_splits(parts, states, y, a, splits);                                                  \
   }
 JOIN(float32, float)
 JOIN(float16, float16)

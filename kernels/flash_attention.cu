@@ -298,19 +298,19 @@ struct Flash {
 #define RUN(T, SIZE, TILES)  // there are no such tensor cores
 #endif
 
-#define ENTRY(name, T, SIZE, TILES)                                                         \
-  extern "C" __global__ void __launch_bounds__(threads) flash_##name##_##SIZE##_##TILES(    \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,         \
-      const T* sinks, T* y, const Attention a) {                                            \
-    RUN(T, SIZE, TILES)                                                                     \
+#define ENTRY(name, T, SIZE, TILES)                                                      \
+  extern "C" __global__ void __launch_bounds__(threads) flash_##name##_##SIZE##_##TILES( \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,      \
+      const T* sinks, T* y, const Attention a) {                                         \
+    RUN(T, SIZE, TILES)                                                                  \
   }
-#define SIZES(name, T)    \
-  ENTRY(name, T, 32, 1)   \
-  ENTRY(name, T, 64, 1)   \
-  ENTRY(name, T, 64, 2)   \
-  ENTRY(name, T, 96, 1)   \
-  ENTRY(name, T, 128, 1)  \
-  ENTRY(name, T, 192, 1)  \
+#define SIZES(name, T)   \
+  ENTRY(name, T, 32, 1)  \
+  ENTRY(name, T, 64, 1)  \
+  ENTRY(name, T, 64, 2)  \
+  ENTRY(name, T, 96, 1)  \
+  ENTRY(name, T, 128, 1) \
+  ENTRY(name, T, 192, 1) \
   ENTRY(name, T, 256, 1)
 SIZES(float16, float16)
 SIZES(bfloat16, bfloat16)

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // RotaryEmbedding: pairs of elements of every head are turned by an angle that depends on the
-// position. A pair is (i, i + half) or, interleaved, (2i, 2i + 1). What is left of a head is copied.
+// position. A pair is (i, i + half) or, interleaved, (2i, 2i + 1). What is left of a head is
+// copied.
 #include "common.cuh"
 
 struct Rotary {
-  int64_t rows;     // of `size` elements, ordered (batch, head, position), or `flat`:
-  int32_t flat;     // (batch, position, head)
+  int64_t rows;  // of `size` elements, ordered (batch, head, position), or `flat`:
+  int32_t flat;  // (batch, position, head)
   int32_t heads, length, size;
-  int32_t half;     // pairs of a row
+  int32_t half;  // pairs of a row
   int32_t interleaved;
   int32_t id_items;     // batch items that have position ids of their own, 1 when all share them
   int32_t cache_items;  // the same of the caches, when there are no ids
@@ -90,14 +91,13 @@ __device__ void rotate(const T* x, const T* cosine, const T* sine, const int64_t
   }
 }
 
-#define ENTRY(name, T)                                                                        \
-  extern "C" __global__ void rotate_##name(const T* x, const T* cosine, const T* sine,        \
-                                           const int64_t* ids, T* y, const Rotary r) {        \
-    rotate<T, 1>(x, cosine, sine, ids, y, r);                                                 \
-  }                                                                                           \
+#define ENTRY(name, T)                                                                         \
+  extern "C" __global__ void rotate_##name(const T* x, const T* cosine, const T* sine,         \
+                                           const int64_t* ids, T* y, const Rotary r) {         \
+    rotate<T, 1>(x, cosine, sine, ids, y, r);                                                  \
+  }                                                                                            \
   extern "C" __global__ void rotate_vectors_##name(const T* x, const T* cosine, const T* sine, \
-                                                   const int64_t* ids, T* y,                  \
-                                                   const Rotary r) {                          \
-    rotate<T, 16 / sizeof(T)>(x, cosine, sine, ids, y, r);                                    \
+                                                   const int64_t* ids, T* y, const Rotary r) { \
+    rotate<T, 16 / sizeof(T)>(x, cosine, sine, ids, y, r);                                     \
   }
 FOR_FLOATS(ENTRY)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of small tiles by tensor cores, from compute capability 8.0 on, of 16-bit elements.
 //
-// A tile is spread over the 32 lanes of a warp. With g = lane / 4 and t = lane % 4, a lane holds, two
-// neighbours in k in each register,
+// A tile is spread over the 32 lanes of a warp. With g = lane / 4 and t = lane % 4, a lane holds,
+// two neighbours in k in each register,
 //   of A, 16 x 16:  (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8),
 //   of B, 16 x 8:   (2t, g), (2t + 8, g),
 //   of C, 16 x 8:   (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1), as floats.
@@ -24,8 +24,9 @@ __device__ inline uint32_t pack_pair(float low, float high) {
   return bits;
 }
 
-// Four 8 x 8 tiles: lane i gives the address of row i % 8 of tile i / 8, in shared memory, and takes
-// elements (g, 2t) and (g, 2t + 1) of each tile, or with `transposed` (2t, g) and (2t + 1, g).
+// Four 8 x 8 tiles: lane i gives the address of row i % 8 of tile i / 8, in shared memory, and
+// takes elements (g, 2t) and (g, 2t + 1) of each tile, or with `transposed` (2t, g) and (2t + 1,
+// g).
 template <bool transposed>
 __device__ inline void load_tiles(uint32_t (&tiles)[4], const void* row) {
 #ifdef BASCULE_EMULATED
@@ -80,14 +81,12 @@ __device__ inline void multiply_tiles(float (&c)[4], const uint32_t (&a)[4], uin
   __syncwarp();
 #elif __CUDA_ARCH__ >= 800
   if constexpr (!is_bfloat16<T>) {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   } else {
-    asm(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
