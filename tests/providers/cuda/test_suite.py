@@ -35,7 +35,7 @@ def on_cpu(session: Any) -> list[str]:
     ]
 
 
-_CASES = [case for kind in KINDS for case in cases(kind)][:: int(os.environ.get("STEP", _STEP))]
+_CASES = [case for kind in KINDS for case in cases(kind)][::_STEP]
 
 
 @pytest.mark.parametrize("case", _CASES, ids=lambda c: c.name)
