@@ -130,8 +130,8 @@ template <typename T>
 struct Tag {};
 
 template <typename From, int e, int m, int bias, Special special>
-__device__ inline NarrowFloat<e, m, bias, special> convert_to(
-    Tag<NarrowFloat<e, m, bias, special>>, From from, bool saturate, RoundMode) {
+__device__ inline NarrowFloat<e, m, bias, special> convert_to(Tag<NarrowFloat<e, m, bias, special>>,
+                                                              From from, bool saturate, RoundMode) {
   using To = NarrowFloat<e, m, bias, special>;
   constexpr uint32_t magnitude_mask = (1u << (e + m)) - 1, sign_bit = 1u << (e + m);
   // The largest finite pattern.

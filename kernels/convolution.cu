@@ -10,9 +10,9 @@
 struct Convolution {
   int64_t batch, groups, group_in, group_out;
   int64_t in[3], out[3], kernel[3], stride[3], dilation[3], pad[3];
-  int64_t x_channel, x_pixel;        // strides of X in an image
-  int64_t w_out, w_in, w_tap;        // strides of W in a group
-  int64_t w_group;                   // from one group of W to the next
+  int64_t x_channel, x_pixel;  // strides of X in an image
+  int64_t w_out, w_in, w_tap;  // strides of W in a group
+  int64_t w_group;             // from one group of W to the next
   int64_t channels_last;
 
   __device__ int64_t in_pixels() const { return in[0] * in[1] * in[2]; }
@@ -106,20 +106,20 @@ __device__ inline void convolution(const X* x, const T* w, const T* bias, const 
 }
 
 // Transposed, an output has taps of its phase only: X and Y of Conv have changed their places.
-#define CONVOLUTIONS(name, T)                                                                   \
-  extern "C" __global__ void convolution_##name(const T* x, const T* w, const T* bias,          \
-                                                const T* residual, T* y, Convolution c,         \
-                                                Activation a) {                                 \
-    convolution<false>(x, w, bias, residual, y, c, a);                                          \
-  }                                                                                             \
-  extern "C" __global__ void transposed_convolution_##name(                                     \
-      const T* x, const T* w, const T* bias, const T* residual, T* y, Convolution c,            \
-      Activation a) {                                                                           \
-    convolution<true>(x, w, bias, residual, y, c, a);                                           \
-  }                                                                                             \
-  extern "C" __global__ void columns_convolution_##name(const wide_t<T>* x, const T* w,         \
-                                                        const T* bias, T* y, Convolution c) {   \
-    convolution<false>(x, w, bias, static_cast<const T*>(nullptr), y, c, Activation{0, 0, 0});  \
+#define CONVOLUTIONS(name, T)                                                                      \
+  extern "C" __global__ void convolution_##name(const T* x, const T* w, const T* bias,             \
+                                                const T* residual, T* y, Convolution c,            \
+                                                Activation a) {                                    \
+    convolution<false>(x, w, bias, residual, y, c, a);                                             \
+  }                                                                                                \
+  extern "C" __global__ void transposed_convolution_##name(const T* x, const T* w, const T* bias,  \
+                                                           const T* residual, T* y, Convolution c, \
+                                                           Activation a) {                         \
+    convolution<true>(x, w, bias, residual, y, c, a);                                              \
+  }                                                                                                \
+  extern "C" __global__ void columns_convolution_##name(const wide_t<T>* x, const T* w,            \
+                                                        const T* bias, T* y, Convolution c) {      \
+    convolution<false>(x, w, bias, static_cast<const T*>(nullptr), y, c, Activation{0, 0, 0});     \
   }
 FOR_FLOATS(CONVOLUTIONS)
 
@@ -165,8 +165,9 @@ __device__ inline void finish(T* y, const T* bias, const T* residual, int64_t n,
   }
 FOR_FLOATS(FINISH)
 
-// W [outer, rows, columns] to [outer, columns, rows]: taps before channels, or channels last of all.
-#define SWAP(bytes, T)                                                                            \
+// W [outer, rows, columns] to [outer, columns, rows]: taps before channels, or channels last of
+// all.
+#define SWAP(bytes, T)                                                                           \
   extern "C" __global__ void swap_weights_##bytes(const T* w, T* y, int64_t outer, int64_t rows, \
                                                   int64_t columns) {                             \
     for (int64_t i = thread_number(); i < outer * rows * columns; i += thread_count()) {         \
@@ -177,8 +178,8 @@ FOR_FLOATS(FINISH)
 FOR_WIDTHS(SWAP)
 
 // DeformConv: what each tap of each output pixel sees, [N, C, taps, pixels], for a convolution with
-// one tap over C * taps channels. Offsets [N, offset groups, taps, axes, pixels], in pixels; the mask
-// [N, offset groups, taps, pixels] may be null.
+// one tap over C * taps channels. Offsets [N, offset groups, taps, axes, pixels], in pixels; the
+// mask [N, offset groups, taps, pixels] may be null.
 template <typename T>
 __device__ inline void deformed_columns(const T* x, const T* offset, const T* mask,
                                         wide_t<T>* columns, const Convolution& c,
@@ -199,8 +200,8 @@ __device__ inline void deformed_columns(const T* x, const T* offset, const T* ma
     W part[3];
     bool outside = false;
     for (int axis = 0; axis < 3; ++axis) {
-      W to = static_cast<W>(at[axis] * c.stride[axis] - c.pad[axis] +
-                            of_tap[axis] * c.dilation[axis]);
+      W to =
+          static_cast<W>(at[axis] * c.stride[axis] - c.pad[axis] + of_tap[axis] * c.dilation[axis]);
       if (axis >= 3 - axes) {
         to += widen(offset[(plane * axes + axis - (3 - axes)) * pixels + pixel]);
       }
@@ -235,16 +236,16 @@ __device__ inline void deformed_columns(const T* x, const T* offset, const T* ma
   }
 }
 
-#define DEFORMED(name, T)                                                                      \
+#define DEFORMED(name, T)                                                                        \
   extern "C" __global__ void deformed_columns_##name(const T* x, const T* offset, const T* mask, \
-                                                     wide_t<T>* columns, Convolution c,         \
-                                                     int64_t offset_groups, int axes) {         \
-    deformed_columns(x, offset, mask, columns, c, offset_groups, axes);                         \
+                                                     wide_t<T>* columns, Convolution c,          \
+                                                     int64_t offset_groups, int axes) {          \
+    deformed_columns(x, offset, mask, columns, c, offset_groups, axes);                          \
   }
 FOR_FLOATS(DEFORMED)
 
-// Integers less their zero points; sums wrap around. `x_zero` and `w_zero` may be null; `w_zero` has
-// one value, or one for each channel.
+// Integers less their zero points; sums wrap around. `x_zero` and `w_zero` may be null; `w_zero`
+// has one value, or one for each channel.
 template <typename X, typename W>
 __device__ inline int32_t convolve_integers(const X* x, const W* w, const X* x_zero,
                                             const W* w_zero, int64_t w_zeros, const Convolution& c,
@@ -266,23 +267,23 @@ __device__ inline int32_t convolve_integers(const X* x, const W* w, const X* x_z
   return static_cast<int32_t>(sum);
 }
 
-#define INTEGER_CONVOLUTION(x_name, X, w_name, W)                                              \
-  extern "C" __global__ void integer_convolution_##x_name##_##w_name(                          \
-      const X* x, const W* w, const X* x_zero, const W* w_zero, int64_t w_zeros, int32_t* y,   \
-      Convolution c) {                                                                         \
-    const int64_t outputs = c.outputs();                                                       \
-    for (int64_t i = thread_number(); i < outputs; i += thread_count()) {                      \
-      const Output o(c, i);                                                                    \
-      y[i] = convolve_integers(x, w, x_zero, w_zero, w_zeros, c, o);                           \
-    }                                                                                          \
+#define INTEGER_CONVOLUTION(x_name, X, w_name, W)                                            \
+  extern "C" __global__ void integer_convolution_##x_name##_##w_name(                        \
+      const X* x, const W* w, const X* x_zero, const W* w_zero, int64_t w_zeros, int32_t* y, \
+      Convolution c) {                                                                       \
+    const int64_t outputs = c.outputs();                                                     \
+    for (int64_t i = thread_number(); i < outputs; i += thread_count()) {                    \
+      const Output o(c, i);                                                                  \
+      y[i] = convolve_integers(x, w, x_zero, w_zero, w_zeros, c, o);                         \
+    }                                                                                        \
   }
 INTEGER_CONVOLUTION(int8, int8_t, int8, int8_t)
 INTEGER_CONVOLUTION(int8, int8_t, uint8, uint8_t)
 INTEGER_CONVOLUTION(uint8, uint8_t, int8, int8_t)
 INTEGER_CONVOLUTION(uint8, uint8_t, uint8, uint8_t)
 
-// Sums [N, channels, pixels] with their bias, scaled and rounded to 8 bits. `w_scale` has one value,
-// or one for each channel; bias and y_zero may be null.
+// Sums [N, channels, pixels] with their bias, scaled and rounded to 8 bits. `w_scale` has one
+// value, or one for each channel; bias and y_zero may be null.
 template <typename Y>
 __device__ inline void requantize(const int32_t* sums, const int32_t* bias, const float* x_scale,
                                   const float* w_scale, int64_t w_scales, const float* y_scale,
@@ -295,8 +296,7 @@ __device__ inline void requantize(const int32_t* sums, const int32_t* bias, cons
     const float factor = *x_scale * w_scale[w_scales == 1 ? 0 : channel] / *y_scale;
     uint32_t sum = static_cast<uint32_t>(sums[i]);
     if (bias != nullptr) sum += static_cast<uint32_t>(bias[channel]);
-    const float value =
-        nearbyintf(static_cast<float>(static_cast<int32_t>(sum)) * factor) + zero;
+    const float value = nearbyintf(static_cast<float>(static_cast<int32_t>(sum)) * factor) + zero;
     // What is not a number becomes the least.
     y[i] = static_cast<Y>(!(value > least) ? least : value > least + 255 ? least + 255 : value);
   }

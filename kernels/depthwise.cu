@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Depthwise convolutions of images with channels last: one thread has 16 bytes of channels of `tile`
-// outputs in a row. Weights are [taps, C]. Indices fit 32 bits.
+// Depthwise convolutions of images with channels last: one thread has 16 bytes of channels of
+// `tile` outputs in a row. Weights are [taps, C]. Indices fit 32 bits.
 #include "activation.cuh"
 
 struct Depthwise {
@@ -57,8 +57,7 @@ __device__ inline void depthwise(const T* x, const T* w, const T* bias, const T*
 #pragma unroll
   for (int t = 0; t < tile; ++t) {
     if (first + t >= s.out_width) break;
-    const int at =
-        ((image * s.out_height + row) * s.out_width + first + t) * s.channels + channel;
+    const int at = ((image * s.out_height + row) * s.out_width + first + t) * s.channels + channel;
     Vector v;
     if (residual != nullptr) v = *reinterpret_cast<const Vector*>(residual + at);
 #pragma unroll
@@ -72,21 +71,21 @@ __device__ inline void depthwise(const T* x, const T* w, const T* bias, const T*
   }
 }
 
-#define DEPTHWISE(name, T, kernel, stride, tile)                                               \
-  extern "C" __global__ void __launch_bounds__(128)                                            \
-      depthwise_##kernel##_##stride##_##tile##_##name(const T* x, const T* w, const T* bias,   \
-                                                      const T* residual, T* y, Depthwise s,    \
-                                                      Activation a) {                          \
-    depthwise<T, kernel, stride, tile>(x, w, bias, residual, y, s, a);                         \
+#define DEPTHWISE(name, T, kernel, stride, tile)                                             \
+  extern "C" __global__ void __launch_bounds__(128)                                          \
+      depthwise_##kernel##_##stride##_##tile##_##name(const T* x, const T* w, const T* bias, \
+                                                      const T* residual, T* y, Depthwise s,  \
+                                                      Activation a) {                        \
+    depthwise<T, kernel, stride, tile>(x, w, bias, residual, y, s, a);                       \
   }
 #define DEPTHWISE_KERNEL(name, T, kernel) \
   DEPTHWISE(name, T, kernel, 1, 1)        \
   DEPTHWISE(name, T, kernel, 1, 4)        \
   DEPTHWISE(name, T, kernel, 2, 1)        \
   DEPTHWISE(name, T, kernel, 2, 4)
-#define DEPTHWISE_TYPE(name, T)    \
-  DEPTHWISE_KERNEL(name, T, 3)     \
-  DEPTHWISE_KERNEL(name, T, 5)     \
+#define DEPTHWISE_TYPE(name, T) \
+  DEPTHWISE_KERNEL(name, T, 3)  \
+  DEPTHWISE_KERNEL(name, T, 5)  \
   DEPTHWISE_KERNEL(name, T, 7)
 DEPTHWISE_TYPE(float32, float)
 DEPTHWISE_TYPE(float16, float16)

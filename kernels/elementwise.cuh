@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop of generated elementwise kernels. A thread computes `width` neighbours of the result at a
-// time: operands of the result's shape are read in whole vectors, operands of one element are
+// The loop of generated elementwise kernels. A thread computes `width` neighbours of the result at
+// a time: operands of the result's shape are read in whole vectors, operands of one element are
 // repeated, and others are found through the dimensions that they share with the result.
 #pragma once
 
@@ -32,13 +32,13 @@ constexpr int most_dimensions = 10;
 // count as one. Bit k of a mask belongs to operand k.
 template <int operands>
 struct Layout {
-  int64_t count;       // of the result's elements
-  uint32_t dense;      // of the result's shape
-  uint32_t single;     // one element
+  int64_t count;        // of the result's elements
+  uint32_t dense;       // of the result's shape
+  uint32_t single;      // one element
   uint32_t is_aligned;  // dense operands and results may be accessed in vectors
-  uint32_t is_whole;   // the innermost dimension is a whole number of vectors: sizes[0] counts them
+  uint32_t is_whole;  // the innermost dimension is a whole number of vectors: sizes[0] counts them
   uint32_t rank, unused;
-  Divisor sizes[most_dimensions];  // the innermost first
+  Divisor sizes[most_dimensions];              // the innermost first
   int64_t strides[operands][most_dimensions];  // in elements; of sizes[0] 0 or 1
 };
 
@@ -110,8 +110,8 @@ struct Vectors {
   }
 
  private:
-  // Element by element; a carry into the second dimension needs divisions. Not unrolled: kernels are
-  // compiled at run time, and few ever get here.
+  // Element by element; a carry into the second dimension needs divisions. Not unrolled: kernels
+  // are compiled at run time, and few ever get here.
   template <typename T>
   __device__ void walk(const T* x, int k, Elements<T, width>& result) const {
     T found[width];

@@ -2,15 +2,15 @@
 // Tensors made of few numbers: constants, diagonals, ranges, and windows for signal processing.
 #include "operators.cuh"
 
-#define CONSTANT(bytes, T)                                                               \
-  extern "C" __global__ void constant_##bytes(T* y, int64_t count, T value) {            \
-    for (int64_t i = thread_number(); i < count; i += thread_count()) y[i] = value;      \
-  }                                                                                      \
-  extern "C" __global__ void diagonal_##bytes(T* y, int64_t first, int64_t step,         \
-                                              int64_t count, T value) {                  \
-    for (int64_t i = thread_number(); i < count; i += thread_count()) {                  \
-      y[first + i * step] = value;                                                       \
-    }                                                                                    \
+#define CONSTANT(bytes, T)                                                                      \
+  extern "C" __global__ void constant_##bytes(T* y, int64_t count, T value) {                   \
+    for (int64_t i = thread_number(); i < count; i += thread_count()) y[i] = value;             \
+  }                                                                                             \
+  extern "C" __global__ void diagonal_##bytes(T* y, int64_t first, int64_t step, int64_t count, \
+                                              T value) {                                        \
+    for (int64_t i = thread_number(); i < count; i += thread_count()) {                         \
+      y[first + i * step] = value;                                                              \
+    }                                                                                           \
   }
 FOR_WIDTHS(CONSTANT)
 
@@ -21,10 +21,9 @@ __device__ void fill_range(T* y, int64_t count, W start, W delta) {
     y[i] = narrow<T>(op::add(start, op::mul(static_cast<W>(i), delta)));
   }
 }
-#define RANGE(name, T)                                                                    \
-  extern "C" __global__ void range_##name(T* y, int64_t count, wide_t<T> start,           \
-                                          wide_t<T> delta) {                              \
-    fill_range(y, count, start, delta);                                                   \
+#define RANGE(name, T)                                                                             \
+  extern "C" __global__ void range_##name(T* y, int64_t count, wide_t<T> start, wide_t<T> delta) { \
+    fill_range(y, count, start, delta);                                                            \
   }
 FOR_FLOATS(RANGE)
 FOR_SIGNED(RANGE)
@@ -38,9 +37,9 @@ __device__ void fill_window(T* y, int64_t count, double n, double a, double b, d
     y[i] = convert<T>(op::plus(a - op::times(b, cos(angle)), op::times(c, cos(2 * angle))));
   }
 }
-#define WINDOW(name, T)                                                                    \
-  extern "C" __global__ void window_##name(T* y, int64_t count, double n, double a,        \
-                                           double b, double c) {                           \
-    fill_window(y, count, n, a, b, c);                                                     \
+#define WINDOW(name, T)                                                                       \
+  extern "C" __global__ void window_##name(T* y, int64_t count, double n, double a, double b, \
+                                           double c) {                                        \
+    fill_window(y, count, n, a, b, c);                                                        \
   }
 FOR_NUMBERS(WINDOW)

@@ -200,8 +200,8 @@ __device__ inline T pow(T base, E exponent) {
   } else if constexpr (!is_real<wide_t<T>> && !is_real<wide_t<E>>) {
     return power_of_integer(base, exponent);
   } else {
-    const double exact = power_of_real(static_cast<double>(widen(base)),
-                                       static_cast<double>(widen(exponent)));
+    const double exact =
+        power_of_real(static_cast<double>(widen(base)), static_cast<double>(widen(exponent)));
     if constexpr (is_real<wide_t<T>>) {
       return narrow<T>(static_cast<wide_t<T>>(exact));
     } else {
@@ -256,12 +256,12 @@ __device__ inline bool is_inf(T x, bool positive, bool negative) {
 
 // --- functions of one number. FUNCTION(name, expression of `x`, a float or a double W).
 
-#define FUNCTION(name, ...)                 \
-  template <typename T>                     \
-  __device__ inline T name(T element) {     \
-    using W = wide_t<T>;                    \
-    const W x = widen(element);             \
-    return narrow<T>(W(__VA_ARGS__));       \
+#define FUNCTION(name, ...)             \
+  template <typename T>                 \
+  __device__ inline T name(T element) { \
+    using W = wide_t<T>;                \
+    const W x = widen(element);         \
+    return narrow<T>(W(__VA_ARGS__));   \
   }
 
 FUNCTION(acos, ::acos(x))
@@ -286,8 +286,8 @@ FUNCTION(sqrt, ::sqrt(x))
 FUNCTION(tan, ::tan(x))
 FUNCTION(tanh, ::tanh(x))
 FUNCTION(gelu, x* W(0.5) * (::erf(x * W(0.70710678118654752440)) + 1))
-FUNCTION(gelu_tanh, x* W(0.5) *
-                        (::tanh((x + W(0.044715) * (x * x * x)) * W(0.79788456080286535588)) + 1))
+FUNCTION(gelu_tanh,
+         x* W(0.5) * (::tanh((x + W(0.044715) * (x * x * x)) * W(0.79788456080286535588)) + 1))
 FUNCTION(softplus, (x < 0 ? 0 : x) + ::log1p(::exp(-::fabs(x))))
 
 template <typename W>
@@ -318,12 +318,12 @@ FUNCTION(hard_swish, x* wide_hard_sigmoid(x, W(1.0 / 6), W(0.5)))
 #undef FUNCTION
 
 // With parameters, which are float32 as attributes are.
-#define FUNCTION(name, ...)                                        \
-  template <typename T>                                            \
-  __device__ inline T name(T element, float first) {               \
-    using W = wide_t<T>;                                           \
-    const W x = widen(element), alpha = first;                     \
-    return narrow<T>(W(__VA_ARGS__));                              \
+#define FUNCTION(name, ...)                          \
+  template <typename T>                              \
+  __device__ inline T name(T element, float first) { \
+    using W = wide_t<T>;                             \
+    const W x = widen(element), alpha = first;       \
+    return narrow<T>(W(__VA_ARGS__));                \
   }
 FUNCTION(celu, x < 0 ? alpha * ::expm1(x / alpha) : x)
 FUNCTION(elu, wide_elu(x, alpha))
@@ -394,8 +394,8 @@ __device__ inline T add_and_truncate(T x, float by) {
   constexpr float limit = 4611686018427387904.0f;
   const float whole = ::trunc(!(by > -limit) ? -limit : by < limit ? by : limit);  // not NaN
   const float fraction = by - whole;
-  const T sum = static_cast<T>(static_cast<uint64_t>(x) +
-                               static_cast<uint64_t>(static_cast<int64_t>(whole)));
+  const T sum =
+      static_cast<T>(static_cast<uint64_t>(x) + static_cast<uint64_t>(static_cast<int64_t>(whole)));
   if (fraction < 0 && sum > T{0}) return static_cast<T>(sum - 1);
   if constexpr (is_signed<T>) {
     if (fraction > 0 && sum < 0) return static_cast<T>(sum + 1);

@@ -29,8 +29,7 @@ struct Taps {
   }
 
  private:
-  __device__ static int64_t below(int64_t limit, int64_t origin, int64_t kernel,
-                                  int64_t dilation) {
+  __device__ static int64_t below(int64_t limit, int64_t origin, int64_t kernel, int64_t dilation) {
     if (limit <= origin) return 0;
     const int64_t taps = (limit - origin + dilation - 1) / dilation;
     return taps < kernel ? taps : kernel;
@@ -83,7 +82,8 @@ struct Window {
 
 template <typename T>
 __device__ inline T least() {
-  return static_cast<T>(-1) < static_cast<T>(1) ? static_cast<T>(1ull << (8 * sizeof(T) - 1)) : T{0};
+  return static_cast<T>(-1) < static_cast<T>(1) ? static_cast<T>(1ull << (8 * sizeof(T) - 1))
+                                                : T{0};
 }
 template <>
 __device__ inline float least<float>() {
@@ -127,8 +127,7 @@ __device__ inline void average_pool(const T* x, T* y, const Pool& p, int count_p
   for (int64_t i = thread_number(); i < outputs; i += thread_count()) {
     const Window window(p, i);
     W sum = 0;
-    window.for_taps(
-        p, [&](int64_t pixel) { sum += widen(x[window.base + pixel * window.step]); });
+    window.for_taps(p, [&](int64_t pixel) { sum += widen(x[window.base + pixel * window.step]); });
     y[i] = narrow<T>(sum / static_cast<W>(count_padded ? window.padded() : window.taps()));
   }
 }
@@ -154,19 +153,69 @@ __device__ inline void lp_pool(const T* x, T* y, const Pool& p, double power) {
   }
 }
 
-#define MAX_POOL(name, T)                                                                        \
-  extern "C" __global__ void max_pool_##name(const T* x, T* y, int64_t* indices, Pool p,         \
-                                             int column_major) {                                 \
-    max_pool(x, y, indices, p, column_major);                                                    \
+#define MAX_POOL(name, T)                                                                \
+  extern "C" __global__ void max_pool_##name(const T* x, T* y, int64_t* indices, Pool p, \
+                                             int column_major) {                         \
+    max_pool(x, y, indices, p, column_major);                                            \
   }
 FOR_NUMBERS(MAX_POOL)
 
-#define POOLS(name, T)                                                                           \
-  extern "C" __global__ void average_pool_##name(const T* x, T* y, Pool p, int count_padded) {   \
-    average_pool(x, y, p, count_padded);                                                         \
-  }                                                                                              \
-  extern "C" __global__ void lp_pool_##name(const T* x, T* y, Pool p, double power) {            \
-    lp_pool(x, y, p, power);                                                                     \
+// Images with channels last: a thread has 16 bytes of channels of one output. Indices fit 32 bits.
+struct ImagePool {
+  int batch, channels, height, width, out_height, out_width;
+  int kernel[2], stride[2], dilation[2], pad[2];
+};
+
+template <typename T>
+__device__ inline void max_pool_image(const T* x, T* y, const ImagePool& s) {
+  constexpr int lanes = 16 / sizeof(T);
+  struct alignas(16) Vector {
+    T items[lanes];
+  };
+  const int vectors = s.channels / lanes;
+  int rest = static_cast<int>(thread_number());
+  const int channel = rest % vectors * lanes;
+  rest /= vectors;
+  const int column = rest % s.out_width;
+  rest /= s.out_width;
+  const int row = rest % s.out_height, image = rest / s.out_height;
+  if (image >= s.batch) return;
+  float best[lanes];
+  for (int i = 0; i < lanes; ++i) best[i] = -INFINITY;
+  for (int ky = 0; ky < s.kernel[0]; ++ky) {
+    const int from = row * s.stride[0] - s.pad[0] + ky * s.dilation[0];
+    if (from < 0 || from >= s.height) continue;
+    for (int kx = 0; kx < s.kernel[1]; ++kx) {
+      const int at = column * s.stride[1] - s.pad[1] + kx * s.dilation[1];
+      if (at < 0 || at >= s.width) continue;
+      const Vector v = *reinterpret_cast<const Vector*>(
+          x + ((image * s.height + from) * s.width + at) * s.channels + channel);
+#pragma unroll
+      for (int i = 0; i < lanes; ++i) best[i] = Largest()(best[i], widen(v.items[i]));
+    }
+  }
+  Vector v;
+#pragma unroll
+  for (int i = 0; i < lanes; ++i) v.items[i] = narrow<T>(best[i]);
+  *reinterpret_cast<Vector*>(
+      y + ((image * s.out_height + row) * s.out_width + column) * s.channels + channel) = v;
+}
+
+#define MAX_POOL_IMAGE(name, T)                              \
+  extern "C" __global__ void __launch_bounds__(128)          \
+      max_pool_image_##name(const T* x, T* y, ImagePool s) { \
+    max_pool_image(x, y, s);                                 \
+  }
+MAX_POOL_IMAGE(float32, float)
+MAX_POOL_IMAGE(float16, float16)
+MAX_POOL_IMAGE(bfloat16, bfloat16)
+
+#define POOLS(name, T)                                                                         \
+  extern "C" __global__ void average_pool_##name(const T* x, T* y, Pool p, int count_padded) { \
+    average_pool(x, y, p, count_padded);                                                       \
+  }                                                                                            \
+  extern "C" __global__ void lp_pool_##name(const T* x, T* y, Pool p, double power) {          \
+    lp_pool(x, y, p, power);                                                                   \
   }
 FOR_FLOATS(POOLS)
 
@@ -178,24 +227,23 @@ __device__ inline W fold_plane(const T* x, int64_t n, W neutral, Load&& load, Jo
   return block_reduce(result, neutral, join);
 }
 
-#define GLOBAL_POOLS(name, T)                                                                   \
-  extern "C" __global__ void global_average_pool_##name(const T* x, T* y, int64_t n) {          \
-    using W = wide_t<T>;                                                                        \
-    const W sum = fold_plane<T, W>(                                                             \
-        x + blockIdx.x * n, n, W{0}, [](W v) { return v; }, Sum());                             \
-    if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(sum / static_cast<W>(n));                   \
-  }                                                                                             \
-  extern "C" __global__ void global_max_pool_##name(const T* x, T* y, int64_t n) {              \
-    using W = wide_t<T>;                                                                        \
-    const W top = fold_plane<T, W>(                                                             \
-        x + blockIdx.x * n, n, -INFINITY, [](W v) { return v; }, Largest());                    \
-    if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(top);                                       \
-  }                                                                                             \
-  extern "C" __global__ void global_lp_pool_##name(const T* x, T* y, int64_t n, double power) { \
-    using W = wide_t<T>;                                                                        \
-    const double sum = fold_plane<T, double>(                                                   \
-        x + blockIdx.x * n, n, 0.0,                                                             \
-        [=](W v) { return power_of(static_cast<double>(v), power); }, Sum());                   \
-    if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(static_cast<W>(root_of(sum, power)));       \
+#define GLOBAL_POOLS(name, T)                                                                     \
+  extern "C" __global__ void global_average_pool_##name(const T* x, T* y, int64_t n) {            \
+    using W = wide_t<T>;                                                                          \
+    const W sum = fold_plane<T, W>(x + blockIdx.x * n, n, W{0}, [](W v) { return v; }, Sum());    \
+    if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(sum / static_cast<W>(n));                     \
+  }                                                                                               \
+  extern "C" __global__ void global_max_pool_##name(const T* x, T* y, int64_t n) {                \
+    using W = wide_t<T>;                                                                          \
+    const W top =                                                                                 \
+        fold_plane<T, W>(x + blockIdx.x * n, n, -INFINITY, [](W v) { return v; }, Largest());     \
+    if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(top);                                         \
+  }                                                                                               \
+  extern "C" __global__ void global_lp_pool_##name(const T* x, T* y, int64_t n, double power) {   \
+    using W = wide_t<T>;                                                                          \
+    const double sum = fold_plane<T, double>(                                                     \
+        x + blockIdx.x * n, n, 0.0, [=](W v) { return power_of(static_cast<double>(v), power); }, \
+        Sum());                                                                                   \
+    if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(static_cast<W>(root_of(sum, power)));         \
   }
 FOR_FLOATS(GLOBAL_POOLS)

@@ -12,10 +12,10 @@ struct QuantizedRange {
   static constexpr bool is_integer = false;
   static constexpr float low = 0, high = 0;
 };
-#define QUANTIZED_RANGE(type, least, largest)         \
-  template <>                                         \
-  struct QuantizedRange<type> {                       \
-    static constexpr bool is_integer = true;          \
+#define QUANTIZED_RANGE(type, least, largest)           \
+  template <>                                           \
+  struct QuantizedRange<type> {                         \
+    static constexpr bool is_integer = true;            \
     static constexpr float low = least, high = largest; \
   };
 QUANTIZED_RANGE(int8_t, -128, 127)
@@ -78,9 +78,8 @@ template <typename T>
 __device__ inline T qlinear_add(T a, float a_scale, T a_zero, T b, float b_scale, T b_zero,
                                 float y_scale, T y_zero) {
   const float a_factor = a_scale / y_scale, b_factor = b_scale / y_scale;
-  const float offset = static_cast<float>(y_zero) -
-                       ::fma(a_factor, static_cast<float>(a_zero),
-                             b_factor * static_cast<float>(b_zero));
+  const float offset = static_cast<float>(y_zero) - ::fma(a_factor, static_cast<float>(a_zero),
+                                                          b_factor * static_cast<float>(b_zero));
   const float right = ::fma(static_cast<float>(b), b_factor, offset);
   return clamped<T>(::rint(::fma(static_cast<float>(a), a_factor, right)));
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // LSTM, GRU and RNN: the inputs of all steps are multiplied with W at once; then a launch for each
-// step (two for a GRU whose reset comes before the product) takes the state one step further. A warp
-// makes one element of the state. States and sums are in the wide type.
+// step (two for a GRU whose reset comes before the product) takes the state one step further. A
+// warp makes one element of the state. States and sums are in the wide type.
 #include "common.cuh"
 
 struct Sizes {
@@ -129,8 +129,9 @@ struct Element {
     if (lengths != nullptr && lengths[b] < length) length = lengths[b] < 0 ? 0 : lengths[b];
     lives = number < length;
     const int64_t step = (s.reverse || d == 1) && lives ? length - 1 - number : number;
-    projected = (d * s.steps * s.batch + (s.batch_first ? b * s.steps + step : step * s.batch + b)) *
-                s.gates * s.hidden;
+    projected =
+        (d * s.steps * s.batch + (s.batch_first ? b * s.steps + step : step * s.batch + b)) *
+        s.gates * s.hidden;
     y = (s.batch_first ? (b * s.steps + step) * s.directions + d
                        : (step * s.directions + d) * s.batch + b) *
             s.hidden +
@@ -204,8 +205,8 @@ __device__ void gru_gates(const wide_t<T>* projected, const T* r, const int32_t*
 template <typename T>
 __device__ void gru_output(const wide_t<T>* projected, const T* r, const T* bias,
                            const int32_t* lengths, const wide_t<T>* h, wide_t<T>* next,
-                           const wide_t<T>* update, const wide_t<T>* reset, T* y, Sizes s, Cell cell,
-                           int64_t number) {
+                           const wide_t<T>* update, const wide_t<T>* reset, T* y, Sizes s,
+                           Cell cell, int64_t number) {
   using W = wide_t<T>;
   const Element<W> e(s, lengths, number);
   W sum = product(r, cell.option ? h : reset, s, e, 2);
@@ -246,24 +247,24 @@ __device__ void rnn_step(const wide_t<T>* projected, const T* r, const int32_t* 
 
 #define RECURRENT(name, T)                                                                        \
   extern "C" __global__ void recurrent_project_##name(                                            \
-      const T* x, const T* w, const T* bias, wide_t<T>* projected, Sizes sizes, Cell cell) {       \
+      const T* x, const T* w, const T* bias, wide_t<T>* projected, Sizes sizes, Cell cell) {      \
     project<T>(x, w, bias, projected, sizes, cell);                                               \
   }                                                                                               \
-  extern "C" __global__ void load_state_##name(const T* from, wide_t<T>* state, Sizes sizes) {     \
+  extern "C" __global__ void load_state_##name(const T* from, wide_t<T>* state, Sizes sizes) {    \
     load_state<T>(from, state, sizes);                                                            \
   }                                                                                               \
-  extern "C" __global__ void store_state_##name(const wide_t<T>* state, T* to, Sizes sizes) {      \
+  extern "C" __global__ void store_state_##name(const wide_t<T>* state, T* to, Sizes sizes) {     \
     store_state<T>(state, to, sizes);                                                             \
   }                                                                                               \
-  extern "C" __global__ void lstm_step_##name(                                                    \
-      const wide_t<T>* projected, const T* r, const T* peepholes, const int32_t* lengths,         \
-      const wide_t<T>* h, wide_t<T>* next, wide_t<T>* c, T* y, Sizes sizes, Cell cell,             \
-      int64_t number) {                                                                           \
+  extern "C" __global__ void lstm_step_##name(const wide_t<T>* projected, const T* r,             \
+                                              const T* peepholes, const int32_t* lengths,         \
+                                              const wide_t<T>* h, wide_t<T>* next, wide_t<T>* c,  \
+                                              T* y, Sizes sizes, Cell cell, int64_t number) {     \
     lstm_step<T>(projected, r, peepholes, lengths, h, next, c, y, sizes, cell, number);           \
   }                                                                                               \
   extern "C" __global__ void gru_gates_##name(                                                    \
-      const wide_t<T>* projected, const T* r, const int32_t* lengths, const wide_t<T>* h,          \
-      wide_t<T>* update, wide_t<T>* reset, Sizes sizes, Cell cell, int64_t number) {               \
+      const wide_t<T>* projected, const T* r, const int32_t* lengths, const wide_t<T>* h,         \
+      wide_t<T>* update, wide_t<T>* reset, Sizes sizes, Cell cell, int64_t number) {              \
     gru_gates<T>(projected, r, lengths, h, update, reset, sizes, cell, number);                   \
   }                                                                                               \
   extern "C" __global__ void gru_output_##name(                                                   \
@@ -273,8 +274,8 @@ __device__ void rnn_step(const wide_t<T>* projected, const T* r, const int32_t* 
     gru_output<T>(projected, r, bias, lengths, h, next, update, reset, y, sizes, cell, number);   \
   }                                                                                               \
   extern "C" __global__ void rnn_step_##name(                                                     \
-      const wide_t<T>* projected, const T* r, const int32_t* lengths, const wide_t<T>* h,          \
-      wide_t<T>* next, T* y, Sizes sizes, Cell cell, int64_t number) {                             \
+      const wide_t<T>* projected, const T* r, const int32_t* lengths, const wide_t<T>* h,         \
+      wide_t<T>* next, T* y, Sizes sizes, Cell cell, int64_t number) {                            \
     rnn_step<T>(projected, r, lengths, h, next, y, sizes, cell, number);                          \
   }
 FOR_FLOATS(RECURRENT)

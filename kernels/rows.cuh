@@ -76,16 +76,21 @@ __device__ inline wide_t<T> largest_of_pack(const Pack<T>& pack) {
   return largest;
 }
 
-// A warp for each row; a block has several.
+// `lanes` threads of a warp for each row: 8, 16 or 32.
+template <int lanes>
 struct WarpTeam {
-  __device__ static int index() { return threadIdx.x % 32; }
-  __device__ static int size() { return 32; }
+  __device__ static int index() { return threadIdx.x % lanes; }
+  __device__ static int size() { return lanes; }
   __device__ static int64_t row() {
-    return static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+    return static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
   }
   template <typename T, typename Join>
   __device__ static T reduce(T value, T, Join join) {
-    return warp_reduce(value, join);
+#pragma unroll
+    for (int step = lanes / 2; step > 0; step /= 2) {
+      value = join(value, __shfl_xor_sync(0xffffffffu, value, step));
+    }
+    return value;
   }
 };
 

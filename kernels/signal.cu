@@ -60,9 +60,9 @@ __device__ void transform(const T* x, const T* window, const double* factors, T*
   }
 }
 
-#define TRANSFORM(name, T)                                                            \
-  extern "C" __global__ void fourier_##name(const T* x, const T* window,              \
-                                            const double* factors, T* y, Transform t) { \
-    transform<T>(x, window, factors, y, t);                                           \
+#define TRANSFORM(name, T)                                                                      \
+  extern "C" __global__ void fourier_##name(const T* x, const T* window, const double* factors, \
+                                            T* y, Transform t) {                                \
+    transform<T>(x, window, factors, y, t);                                                     \
   }
 FOR_FLOATS(TRANSFORM)

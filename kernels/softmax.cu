@@ -133,7 +133,7 @@ __device__ void softmax_columns(const T* x, T* y, int64_t outer, int64_t n, int6
 template <typename T>
 __device__ void hardmax_lines(const T* x, T* y, int64_t lines, int64_t n, int64_t inner) {
   using W = wide_t<T>;
-  const int64_t id = WarpTeam::row();
+  const int64_t id = WarpTeam<32>::row();
   if (id >= lines) return;
   const int64_t offset = id / inner * n * inner + id % inner;
   const W in_front = widen(x[offset]);
@@ -159,30 +159,27 @@ __device__ void hardmax_lines(const T* x, T* y, int64_t lines, int64_t n, int64_
   }
 }
 
-#define KERNELS(name, T)                                                                         \
-  extern "C" __global__ void softmax_warp_8_##name(const T* x, T* y, int64_t rows, int64_t n,    \
-                                                   int32_t aligned, int32_t logarithm) {         \
-    softmax_held<T, 8 / Pack<T>::width, WarpTeam>(x, y, rows, n, aligned != 0, logarithm != 0);  \
-  }                                                                                              \
-  extern "C" __global__ void softmax_warp_32_##name(const T* x, T* y, int64_t rows, int64_t n,   \
-                                                    int32_t aligned, int32_t logarithm) {        \
-    softmax_held<T, 32 / Pack<T>::width, WarpTeam>(x, y, rows, n, aligned != 0, logarithm != 0); \
-  }                                                                                              \
-  extern "C" __global__ void __launch_bounds__(1024) softmax_block_##name(                       \
-      const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {           \
-    softmax_held<T, 8 / Pack<T>::width, BlockTeam>(x, y, rows, n, aligned != 0, logarithm != 0); \
-  }                                                                                              \
-  extern "C" __global__ void __launch_bounds__(1024) softmax_long_##name(                        \
-      const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {           \
-    softmax_streamed(x, y, rows, n, aligned != 0, logarithm != 0);                               \
-  }                                                                                              \
-  extern "C" __global__ void softmax_columns_##name(const T* x, T* y, int64_t outer, int64_t n,  \
-                                                    int64_t inner, int32_t lanes,                \
-                                                    int32_t logarithm) {                         \
-    softmax_columns(x, y, outer, n, inner, lanes, logarithm != 0);                               \
-  }                                                                                              \
-  extern "C" __global__ void hardmax_##name(const T* x, T* y, int64_t lines, int64_t n,          \
-                                            int64_t inner) {                                     \
-    hardmax_lines(x, y, lines, n, inner);                                                        \
+#define HELD(kind, bound, name, T, elements, Team)                                                 \
+  extern "C" __global__ void __launch_bounds__(bound) softmax_##kind##_##name(                     \
+      const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {             \
+    softmax_held<T, elements / Pack<T>::width, Team>(x, y, rows, n, aligned != 0, logarithm != 0); \
+  }
+#define KERNELS(name, T)                                                                        \
+  HELD(warp_8, 256, name, T, 32, WarpTeam<8>)                                                   \
+  HELD(warp_16, 256, name, T, 32, WarpTeam<16>)                                                 \
+  HELD(warp_32, 256, name, T, 32, WarpTeam<32>)                                                 \
+  HELD(block, 1024, name, T, 8, BlockTeam)                                                      \
+  extern "C" __global__ void __launch_bounds__(1024) softmax_long_##name(                       \
+      const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {          \
+    softmax_streamed(x, y, rows, n, aligned != 0, logarithm != 0);                              \
+  }                                                                                             \
+  extern "C" __global__ void softmax_columns_##name(const T* x, T* y, int64_t outer, int64_t n, \
+                                                    int64_t inner, int32_t lanes,               \
+                                                    int32_t logarithm) {                        \
+    softmax_columns(x, y, outer, n, inner, lanes, logarithm != 0);                              \
+  }                                                                                             \
+  extern "C" __global__ void hardmax_##name(const T* x, T* y, int64_t lines, int64_t n,         \
+                                            int64_t inner) {                                    \
+    hardmax_lines(x, y, lines, n, inner);                                                       \
   }
 FOR_FLOATS(KERNELS)

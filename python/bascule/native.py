@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import numpy as np
+
 from bascule import errors
 from bascule.ir.dtype import DataType
 
@@ -19,6 +21,16 @@ _native.set_error_classes(
 )
 
 
+_keys = np.random.default_rng()
+
+
 def set_seed(seed: int) -> None:
     """Seed the random operators that have no seed of their own."""
+    global _keys
     _native.set_random_seed(seed)
+    _keys = np.random.default_rng(seed)
+
+
+def next_random_key() -> int:
+    """64 bits for one generator of a provider that draws its own numbers."""
+    return int(_keys.integers(1 << 64, dtype=np.uint64))

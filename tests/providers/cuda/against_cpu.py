@@ -31,11 +31,12 @@ def agree(
     domain: str = "",
     constants: Collection[int] = (),
     tolerance: float | None = None,
+    output_dtypes: Sequence[Any] | None = None,
 ) -> list[Any]:
     """The results on the device, which must be those of the CPU."""
     expected = native.run_node(op_type, inputs, attributes, outputs, domain, constants=constants)
     actual = cuda_emulation.run_node(
-        op_type, inputs, attributes, outputs, domain, constants=constants
+        op_type, inputs, attributes, outputs, domain, output_dtypes, constants=constants
     )
     for ours, theirs in zip(actual, expected, strict=True):
         same(ours, theirs, tolerance)

@@ -208,7 +208,7 @@ def test_operands_at_any_address() -> None:
 
 
 def test_shapes_that_do_not_broadcast() -> None:
-    with pytest.raises(Exception, match="Add node 'node'.*do not broadcast"):
+    with pytest.raises(Exception, match=r"Add node 'node'.*do not broadcast"):
         run_node("Add", [normal(3), normal(4)], output_dtypes=[np.float32])
 
 

@@ -66,7 +66,7 @@ def test_range(start: int, limit: int, delta: int, dtype: Any) -> None:
 def test_ranges_that_have_no_end() -> None:
     check("Range", [np.int64(v) for v in (-(2**63), 2**63 - 1, 2**62)], {})
     for numbers in ((0.0, 1.0, 0.0), (0.0, np.inf, 1.0), (0.0, np.nan, 1.0)):
-        with pytest.raises(Exception, match="delta|too many"):
+        with pytest.raises(Exception, match=r"delta|too many"):
             run_node("Range", [np.array(v) for v in numbers], {})
 
 

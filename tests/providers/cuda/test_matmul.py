@@ -185,3 +185,10 @@ def test_constant_weights_with_odd_rows_are_transposed(rows: int) -> None:
 def test_wrong_shapes_are_refused(inputs: list[tuple[int, ...]], message: str) -> None:
     with pytest.raises(errors.Fail, match=message):
         run_node("MatMul", [normal(1, "float32", *shape) for shape in inputs])
+
+
+@pytest.mark.parametrize("name,dtype", [("Relu", "int32"), ("Softsign", "float32")])
+def test_activations_that_there_are_not_are_refused(name: str, dtype: str) -> None:
+    a, b = np.ones((2, 3), dtype), np.ones((3, 4), dtype)
+    with pytest.raises((NotImplementedError, ValueError), match=f"'{name}'"):
+        run_node("MatMul", [a, b], {"activation": name}, domain="bascule")

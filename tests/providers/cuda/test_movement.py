@@ -96,6 +96,17 @@ def test_split(dtype: Any, axis: int, sizes: list[int]) -> None:
         assert a.tobytes() == b.tobytes()
 
 
+def test_parts_are_views_where_they_are_aligned() -> None:
+    device, x = emulated_device(), normal(1, 12, dtype=np.float32)
+    for size, launches in ((4, 0), (5, 1)):
+        before = len(device.launches)
+        run_node("Split", [x, np.array([size, 12 - size])], {"axis": 1}, 2)
+        assert len(device.launches) - before == launches
+        before = len(device.launches)
+        run_node("Slice", [x, np.array([size]), np.array([12]), np.array([1])])
+        assert len(device.launches) - before == launches
+
+
 def test_split_into_uneven_parts() -> None:
     same("Split", [normal(2, 7), None], {"axis": 1, "num_outputs": 3}, 3)
 

@@ -12,6 +12,7 @@ import pytest
 from tests.kernels.test_pool import CASES
 from tests.providers.cuda.against_cpu import agree, last, normal
 from tests.support import cuda_emulation
+from tests.support.cuda_emulation import emulated_device
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -24,6 +25,20 @@ def test_max(shape: tuple[int, ...], attributes: dict[str, Any]) -> None:
     for order in (0, 1):
         agree("MaxPool", [x], {**attributes, "storage_order": order}, outputs=2)
     agree("MaxPool", [last(x)], {**attributes, "channels_last": 1}, domain="bascule")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_max_of_images_with_channels_last(dtype: Any) -> None:
+    x = normal(3, 9, 8, 16, dtype=dtype)
+    x[0, 3, 3, 5], x[1] = np.nan, -np.inf
+    cases: list[dict[str, Any]] = [
+        {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]},
+        {"kernel_shape": [2, 3], "dilations": [2, 1], "pads": [0, 1, 2, 0], "ceil_mode": 1},
+    ]
+    for attributes in cases:
+        attributes["channels_last"] = 1
+        agree("MaxPool", [x], attributes, domain="bascule")
+    assert emulated_device().launches[-1] == f"max_pool_image_{np.dtype(dtype).name}"
 
 
 @pytest.mark.parametrize("shape, attributes", CASES)

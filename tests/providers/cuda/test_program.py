@@ -83,7 +83,8 @@ def test_a_value_that_is_needed_on_the_host_makes_a_plan_of_its_own() -> None:
 def test_what_has_no_kernel_runs_on_the_cpu_and_says_why() -> None:
     model = session(
         """g (float[N,4] x) => (float[N,4] y, string[K] w) {
-        a = Exp(x) f = Flatten<axis = 0>(a) s = Cast<to = 8>(f) v = Reshape(s, m) w = StringNormalizer(v)
+            a = Exp(x) f = Flatten<axis = 0>(a) s = Cast<to = 8>(f) v = Reshape(s, m)
+            w = StringNormalizer(v)
         y = Neg(a) }""".replace(
             "(float[N,4] y, string[K] w) {", "(float[N,4] y, string[K] w) <int64[1] m = {-1}> {"
         )

@@ -79,8 +79,10 @@ def test_types(op_type: str, dtype: Any, tolerance: float) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Relu", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"]
-    + ["Softsign", "Softplus", "Sigmoid"],
+    [
+        *("Relu", "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"),
+        *("Softsign", "Softplus", "Sigmoid"),
+    ],
 )
 def test_activations(name: str) -> None:
     attributes = {

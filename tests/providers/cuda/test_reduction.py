@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from bascule import errors
-from tests.providers.cuda.agreement import FLOATS, assert_agrees, assert_close
+from tests.providers.cuda.against_cpu import agree, same
 from tests.support import cuda_emulation
 from tests.support.cuda_emulation import emulated_device, run_node
+
+FLOATS = (np.float32, np.float64, np.float16, ml_dtypes.bfloat16)
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -40,7 +42,7 @@ def test_every_set_of_axes(op_type: str, dtype: Any) -> None:
     x = random(dtype, 3, 2, 1, 5, 11, low=0.6, high=1.4)
     for count in range(1, 6):
         for axes in itertools.combinations(range(5), count):
-            assert_agrees(op_type, [x, axes_of(*axes)], {"keepdims": count % 2})
+            agree(op_type, [x, axes_of(*axes)], {"keepdims": count % 2})
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS[:-2])
@@ -50,14 +52,14 @@ def test_integers(op_type: str, dtype: Any) -> None:
     if op_type == "ReduceL2":
         x %= 40  # the root of a sum that wrapped around is undefined
     for axes in [(0,), (-1,), (0, 2), (0, 1, 2)]:
-        assert_agrees(op_type, [x, axes_of(*axes)])
+        agree(op_type, [x, axes_of(*axes)])
 
 
 @pytest.mark.parametrize("op_type", ["ReduceMax", "ReduceMin"])
 def test_booleans(op_type: str) -> None:
     x = np.random.default_rng(3).random((4, 6, 5)) < 0.5
-    assert_agrees(op_type, [x, axes_of(1)])
-    assert_agrees(op_type, [x, axes_of(2)])
+    agree(op_type, [x, axes_of(1)])
+    agree(op_type, [x, axes_of(2)])
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS)
@@ -67,10 +69,10 @@ def test_without_axes(op_type: str, dtype: Any) -> None:
         return
     x = (random(np.float32, 4, 5, low=0.5) * 30).astype(dtype)
     for axes in (None, axes_of()):
-        assert_agrees(op_type, [x, axes])
-        assert_agrees(op_type, [x, axes], {"noop_with_empty_axes": 1})
-    assert_agrees(op_type, [x[:1], axes_of(0)], {"keepdims": 0})
-    assert_agrees(op_type, [x[0, 0].reshape(()), None])
+        agree(op_type, [x, axes])
+        agree(op_type, [x, axes], {"noop_with_empty_axes": 1})
+    agree(op_type, [x[:1], axes_of(0)], {"keepdims": 0})
+    agree(op_type, [x[0, 0].reshape(()), None])
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS)
@@ -81,7 +83,7 @@ def test_of_nothing(op_type: str, dtype: Any) -> None:
     if np.dtype(dtype).kind in "iu" and op_type in REDUCTIONS[-2:]:
         return
     for axes in [(1,), (0, 1), (2,)]:
-        assert_agrees(op_type, [np.ones((3, 0, 2), dtype), axes_of(*axes)])
+        agree(op_type, [np.ones((3, 0, 2), dtype), axes_of(*axes)])
 
 
 @pytest.mark.parametrize("op_type", REDUCTIONS)
@@ -91,8 +93,8 @@ def test_no_numbers(op_type: str, dtype: Any) -> None:
     x[0, 3], x[1, 4], x[2, 5] = np.nan, np.inf, -np.inf
     x[3, 2], x[3, 7], x[4] = np.inf, -np.inf, -np.inf
     with np.errstate(all="ignore"):
-        assert_agrees(op_type, [x, axes_of(1)])
-        assert_agrees(op_type, [np.ascontiguousarray(x.T), axes_of(0)])
+        agree(op_type, [x, axes_of(1)])
+        agree(op_type, [np.ascontiguousarray(x.T), axes_of(0)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -121,13 +123,13 @@ def test_long_axes(dtype: Any, shape: tuple[int, ...], axes: tuple[int, ...]) ->
         ("ReduceLogSumExp", np.log(np.exp(wide).sum(axes))),
     ]:
         [y] = run_node(op_type, [x, axes_of(*axes)], {"keepdims": 0})
-        assert_close(y, expected.astype(dtype))
+        same(y, expected.astype(dtype))
 
 
 def test_the_largest_exponents() -> None:
     x = np.array([[1000, 1000, 999], [-1000, -1001, -2000]], np.float32)
-    assert_agrees("ReduceLogSumExp", [x, axes_of(1)])
-    assert_agrees("ReduceLogSumExp", [x.T.copy(), axes_of(0)])
+    agree("ReduceLogSumExp", [x, axes_of(1)])
+    agree("ReduceLogSumExp", [x.T.copy(), axes_of(0)])
 
 
 def test_a_sum_does_not_depend_on_the_batch() -> None:
@@ -147,7 +149,7 @@ def test_neighbouring_axes_take_one_launch() -> None:
 
 
 def test_an_axis_out_of_range() -> None:
-    with pytest.raises(errors.Fail, match="axis 2 is out of range for rank 2"):
+    with pytest.raises(errors.Fail, match="axis 2 is not in"):
         run_node("ReduceSum", [np.ones((2, 2), np.float32), axes_of(2)], output_dtypes=[np.float32])
 
 
@@ -160,7 +162,7 @@ def test_arg_reductions(op_type: str, dtype: Any) -> None:
     x = (np.random.default_rng(5).integers(0, 5, (4, 7, 37))).astype(dtype)
     for axis, last, keep in itertools.product((0, 1, -1), (0, 1), (0, 1)):
         attributes = {"axis": axis, "select_last_index": last, "keepdims": keep}
-        assert_agrees(op_type, [x], attributes)
+        agree(op_type, [x], attributes)
 
 
 @pytest.mark.parametrize("op_type", ["ArgMax", "ArgMin"])
@@ -168,7 +170,7 @@ def test_arg_reductions(op_type: str, dtype: Any) -> None:
 @pytest.mark.parametrize("last", [0, 1])
 def test_arg_reductions_of_long_axes(op_type: str, shape: tuple[int, ...], last: int) -> None:
     x = np.random.default_rng(6).integers(0, 900, shape).astype(np.float16)
-    assert_agrees(op_type, [x], {"axis": 1, "select_last_index": last})
+    agree(op_type, [x], {"axis": 1, "select_last_index": last})
 
 
 @pytest.mark.parametrize("op_type", ["ArgMax", "ArgMin"])
@@ -177,13 +179,13 @@ def test_arg_reductions_and_nan(op_type: str) -> None:
     x[0, 7] = x[0, 30] = x[1, 0] = np.nan
     x[2], x[3, 4], x[3, 5] = np.inf, np.inf, -np.inf
     for last in (0, 1):
-        assert_agrees(op_type, [x], {"axis": 1, "select_last_index": last})
-        assert_agrees(op_type, [x.T.copy()], {"axis": 0, "select_last_index": last})
+        agree(op_type, [x], {"axis": 1, "select_last_index": last})
+        agree(op_type, [x.T.copy()], {"axis": 0, "select_last_index": last})
 
 
 def test_arg_reductions_of_scalars_and_of_nothing() -> None:
-    assert_agrees("ArgMax", [np.array(3, np.float32)])
-    assert_agrees("ArgMin", [np.ones((0, 4), np.float32)], {"axis": 1})
+    agree("ArgMax", [np.array(3, np.float32)])
+    agree("ArgMin", [np.ones((0, 4), np.float32)], {"axis": 1})
     with pytest.raises(errors.Fail, match="the axis is empty"):
         run_node("ArgMax", [np.ones((4, 0), np.float32)], {"axis": 1})
 
@@ -199,7 +201,7 @@ def test_cumulative(op_type: str, dtype: Any) -> None:
     x = random(dtype, 3, 5, 7, low=0.6, high=1.4)
     for axis, exclusive, reverse in itertools.product((0, 1, -1), (0, 1), (0, 1)):
         attributes = {"exclusive": exclusive, "reverse": reverse}
-        assert_agrees(op_type, [x, np.array(axis, np.int32)], attributes)
+        agree(op_type, [x, np.array(axis, np.int32)], attributes)
 
 
 @pytest.mark.parametrize("shape", [(2, 33), (3, 200), (1, 2500), (2, 150, 3), (2, 70, 40)])
@@ -207,12 +209,12 @@ def test_cumulative(op_type: str, dtype: Any) -> None:
 def test_cumulative_along_long_axes(shape: tuple[int, ...], exclusive: int, reverse: int) -> None:
     attributes = {"exclusive": exclusive, "reverse": reverse}
     axis = axes_of(1)
-    assert_agrees("CumSum", [random(np.int32, *shape), axis], attributes)
+    agree("CumSum", [random(np.int32, *shape), axis], attributes)
     x = random(np.float32, *shape)
-    assert_agrees("CumSum", [x, axis], attributes, tolerance=2e-5 * np.sqrt(shape[1]))
+    agree("CumSum", [x, axis], attributes, tolerance=2e-5 * np.sqrt(shape[1]))
     x = random(ml_dtypes.bfloat16, *shape, low=0.95, high=1.05)
-    assert_agrees("CumProd", [x, axis], attributes)
+    agree("CumProd", [x, axis], attributes)
 
 
 def test_cumulative_of_nothing() -> None:
-    assert_agrees("CumSum", [np.ones((2, 0), np.float32), axes_of(1)])
+    agree("CumSum", [np.ones((2, 0), np.float32), axes_of(1)])

@@ -64,3 +64,9 @@ def test_split_and_concat() -> None:
 def test_optional() -> None:
     assert run_node("OptionalHasElement", [ITEMS[0]])[0]
     check(run_node("OptionalGetElement", [ITEMS[0]]), ITEMS[:1])
+
+
+def test_strings_stay_on_the_host() -> None:
+    words = [np.array(["a", "b"], object)]
+    with pytest.raises(NotImplementedError, match="strings"):
+        run_node("SequenceAt", [words, np.array(0)])

@@ -87,6 +87,16 @@ def body_program(body: Graph, inputs: Sequence[Value | None]) -> Program:
     return _program(body.nodes, body.inputs, body.outputs, passed)
 
 
+def written_program(
+    operands: Sequence[DataType], results: Sequence[DataType], statements: Sequence[str]
+) -> Program:
+    """The kernel of statements that make ``b0.at[i]`` ... of ``a0.at[i]`` ..."""
+    width = _width([*operands, *results])
+    source = _text(operands, results, statements, _Constants(), width)
+    numbers = tuple(range(len(operands)))
+    return Program(source, numbers, frozenset(), (), tuple(results), b"", width)
+
+
 def _program(
     nodes: Sequence[Node],
     inputs: Sequence[Value | None],
@@ -147,7 +157,7 @@ def _dtype(value: Value) -> DataType:
 
 def _part_of_shape(nodes: Sequence[Node]) -> set[Value]:
     """The values that say something about the shape of the result: not the bounds of Clip."""
-    found = set()
+    found: set[Value] = set()
     for node in nodes:
         scalars = SCALARS.get(node.op_type, ())
         found.update(v for i, v in enumerate(node.inputs) if v is not None and i not in scalars)
@@ -174,7 +184,7 @@ def _exponents(nodes: Sequence[Node]) -> dict[Value, str]:
 
 
 def _statements(nodes: Sequence[Node], names: dict[Value, str]) -> list[str]:
-    statements = []
+    statements: list[str] = []
     for node in nodes:
         if len(node.outputs) != 1:
             raise Refused(f"{node.op_type} has not one output")

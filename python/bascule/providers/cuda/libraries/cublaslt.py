@@ -2,8 +2,8 @@
 """Matrix products by cuBLASLt, through its C interface.
 
 The library stores matrices by columns, so a row-major ``Y = A @ B`` is computed as
-``Y' = B' @ A'``: what it calls A is our B. A plan is made once; running it is one call, which may be captured in a
-CUDA graph. The GELU of the library is the approximation with tanh.
+``Y' = B' @ A'``: what it calls A is our B. A plan is made once; running it is one call, which may
+be captured in a CUDA graph. The GELU of the library is the approximation with tanh.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ class Cudnn:
 
         # What refuses a graph raises errors of several types.
         try:
-            if self._handle and slow:
+            if self._handle and self._properties and slow:
                 loaded = self._loaded(cached("cudnn", key, make))
                 if loaded is not None:
                     return Plan(loaded, self._handle, count)
@@ -308,11 +308,11 @@ def _version(library: Any) -> str:
 
 
 def _properties(library: Any) -> dict[str, Any]:
-    """What the library says of the current GPU; nothing where it cannot."""
-    text = library.create_device_properties(0).serialize()
-    if not isinstance(text, (str, bytes)):
-        text = bytes(text)
-    found: dict[str, Any] = json.loads(text)
+    """What the library says of the GPU; nothing where it cannot: then plans are not kept."""
+    try:
+        found: dict[str, Any] = json.loads(library.create_device_properties(0).serialize())
+    except Exception:
+        return {}
     return found
 
 

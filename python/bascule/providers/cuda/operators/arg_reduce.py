@@ -10,7 +10,8 @@ import numpy as np
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.operators.reduction import COLUMN_PIECE, ROW_PIECE
-from bascule.providers.cuda.operators.rows import axis_of, lines_along, row_lanes, team_grid
+from bascule.providers.cuda.operators.rows import lines_along, row_lanes, team_grid
+from bascule.providers.cuda.operators.shape import axis_of
 from bascule.providers.cuda.registry import NUMBERS, kernel
 from bascule.providers.cuda.tensor import Tensor
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node
 from bascule.providers.cuda import broadcasting, expressions
 from bascule.providers.cuda.call import Call
@@ -73,7 +72,8 @@ def identity(call: Call, x: Tensor) -> Tensor:
 def cast(call: Call, x: Tensor) -> Tensor:
     if x.dtype is call.dtype():
         return x
-    return launch(call, program_of(call), x.shape, [x])[0]
+    program = program_of(call)  # which has a constant of one element inside
+    return launch(call, program, x.shape, [x] if program.operands else [])[0]
 
 
 def _bit_cast_refusal(node: Node) -> str:
@@ -108,7 +108,8 @@ def _launch(
 ) -> None:
     layout = broadcasting.layout(shape, operands, results, program.width)
     if layout is None:
-        return _launch_parts(call, program, shape, operands, results)
+        _launch_parts(call, program, shape, operands, results)
+        return
     arguments: list[Argument] = [*operands, *results, Struct(layout)]
     if program.constants:
         arguments.append(Struct(program.constants))

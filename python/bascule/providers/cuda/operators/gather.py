@@ -221,6 +221,15 @@ def one_hot(call: Call, indices: Tensor, depth: Any, values: Tensor) -> Tensor:
     return y
 
 
+def sent(call: Call, numbers: Any) -> Tensor:
+    """Numbers that hold for this run only, on the device."""
+    array = np.ascontiguousarray(numbers, np.int64)
+    tensor = call.empty(array.shape, DataType.INT64)
+    if array.nbytes:
+        call.device.upload(tensor.address, array)
+    return tensor
+
+
 @kernel("Compress", dtypes=FIXED_WIDTH, synchronizes=True)
 def compress(call: Call, x: Tensor, condition: Tensor) -> Tensor:
     axis = call.attribute("axis")
@@ -228,4 +237,4 @@ def compress(call: Call, x: Tensor, condition: Tensor) -> Tensor:
         x, axis = x.reshaped((x.size,)), 0
     axis = axis_of(call, axis, x.rank)
     chosen = np.flatnonzero(call.download(condition)[: x.shape[axis]])
-    return gathered(call, x, call.upload(chosen.astype(np.int64)), axis)
+    return gathered(call, x, sent(call, chosen), axis)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import FUSED_DOMAIN
+from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument, Struct
 from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
@@ -76,8 +76,6 @@ class Activation:
 def activation_of(call: Call) -> Activation:
     """The activation that a node of domain bascule asks for."""
     name = call.attribute("activation", "")
-    if name not in _ACTIVATIONS:
-        raise call.error(f"activation '{name}' is not known")
     _, alpha, beta = _ACTIVATIONS[name]
     return Activation(
         name,
@@ -230,13 +228,13 @@ def _product(
         raise call.error(f"bias has shape {epilogue.bias.shape}, expected {(n,)}")
     if epilogue.residual is not None and epilogue.residual.shape != shape:
         raise call.error(f"residual has shape {epilogue.residual.shape}, expected {shape}")
-    axes = _batch_axes(batch, a_shape, b_shape, m * n)
+    axes = batch_axes(batch, a_shape, b_shape, m * n)
     if len(axes) == 1 and axes[0].b == 0 and axes[0].a and not transpose_a:
         m, axes = m * axes[0].size, ()  # one B for all: the batch is more rows
     return Product(a, b, m, n, k, transpose_a, transpose_b, axes, shape, epilogue)
 
 
-def _batch_axes(
+def batch_axes(
     batch: Sequence[int], a_shape: Sequence[int], b_shape: Sequence[int], y_size: int
 ) -> tuple[Axis, ...]:
     """The axes of a batch, as few as there can be."""
@@ -448,8 +446,6 @@ def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
 
 
 def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
-    if len(p.batch) > _MOST_AXES:
-        raise call.error(f"the batch has {len(p.batch)} axes that cannot be joined")
     tiles = -(-p.m // _TILE) * -(-p.n // _TILE) * p.matrices
     a_strides = (1, p.m) if p.transpose_a else (p.k, 1)
     b_strides = (1, p.k) if p.transpose_b else (p.n, 1)
@@ -460,12 +456,15 @@ def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
         256,
         *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k)),
         *(np.int64(stride) for stride in (*a_strides, *b_strides)),
-        _batch_struct(p.batch),
+        batch_struct(call, p.batch),
         *p.epilogue.arguments,
     )
 
 
-def _batch_struct(axes: Sequence[Axis]) -> Struct:
+def batch_struct(call: Call, axes: Sequence[Axis]) -> Struct:
+    """The axes as kernels take them."""
+    if len(axes) > _MOST_AXES:
+        raise call.error(f"the batch has {len(axes)} axes that cannot be joined")
     columns = [[getattr(axis, name) for axis in axes] for name in ("size", "a", "b")]
     padded = [number for column in columns for number in column + [0] * (_MOST_AXES - len(column))]
     return Struct(struct.pack(f"<{1 + 3 * _MOST_AXES}q", len(axes), *padded))
@@ -480,7 +479,17 @@ def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
     return multiply(call, a, b, constant=call.is_constant(1))
 
 
-@kernel("MatMul", domain=FUSED_DOMAIN, dtypes=TYPES)
+def _accepts(node: Node) -> str:
+    name = node.attributes.get("activation", "")
+    if name not in _ACTIVATIONS:
+        return f"activation '{name}' is not known"
+    first = node.input(0)
+    if name and first is not None and first.dtype in INTEGERS:
+        return f"activation '{name}' is not for integers"
+    return ""
+
+
+@kernel("MatMul", domain=FUSED_DOMAIN, dtypes=TYPES, accepts=_accepts)
 def fused_matmul(
     call: Call,
     a: Tensor,
@@ -489,10 +498,8 @@ def fused_matmul(
     residual: Tensor | None = None,
 ) -> Tensor:
     """The product with scale, bias, residual and activation."""
-    activation = activation_of(call)
-    if activation.name and a.dtype in INTEGERS:
-        raise call.error(f"activation '{activation.name}' is not for integers")
-    epilogue = Epilogue(float(call.attribute("alpha", 1.0)), bias, residual, activation)
+    alpha = float(call.attribute("alpha", 1.0))
+    epilogue = Epilogue(alpha, bias, residual, activation_of(call))
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
     return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
 

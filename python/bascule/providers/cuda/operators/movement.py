@@ -82,6 +82,11 @@ def space_to_depth(call: Call, x: Tensor) -> Tensor:
 # --- side by side
 
 
+def _is_aligned(x: Tensor, start: int) -> bool:
+    """Whether accesses of 16 bytes, as other kernels use, are possible from `start` on."""
+    return (x.address + start * x.itemsize) % 16 == 0
+
+
 @kernel("Concat", dtypes=FIXED_WIDTH)
 def concat(call: Call, *parts: Tensor) -> Tensor:
     return joined(call, parts, axis_of(call, call.attribute("axis"), parts[0].rank))
@@ -154,12 +159,12 @@ def split(call: Call, x: Tensor, sizes: Any = None) -> tuple[Tensor | None, ...]
 def separated(
     call: Call, x: Tensor, axis: int, lengths: Sequence[int], wanted: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
-    """Parts of `x` along an axis; over its memory where rows of a part lie together."""
+    """Parts of `x` along an axis; over its memory where each lies together, and aligned."""
     rows = math.prod(x.shape[:axis])
     inner = math.prod(x.shape[axis + 1 :])
     shapes = [(*x.shape[:axis], length, *x.shape[axis + 1 :]) for length in lengths]
-    if rows == 1:
-        starts = np.cumsum([0, *lengths]).tolist()
+    starts = np.cumsum([0, *lengths]).tolist()
+    if rows == 1 and all(_is_aligned(x, start * inner) for start in starts[:-1]):
         return tuple(
             x.part(start * inner, shape) if want else None
             for start, shape, want in zip(starts, shapes, wanted)
@@ -206,7 +211,8 @@ def slice_(
     if 0 in sizes:
         return call.empty(sizes, x.dtype)
     target = strides_of(sizes)
-    if all(size == 1 or a == b for size, a, b in zip(sizes, source, target)):
+    together = all(size == 1 or a == b for size, a, b in zip(sizes, source, target))
+    if together and _is_aligned(x, first):
         return x.part(first, sizes)
     y = call.empty(sizes, x.dtype)
     copy_strided(call, x, y, sizes, source, target, first)

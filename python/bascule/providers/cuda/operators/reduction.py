@@ -13,13 +13,13 @@ import numpy as np
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.operators.rows import (
-    axis_of,
     is_aligned,
     power_of_two,
     row_lanes,
     size_of,
     team_grid,
 )
+from bascule.providers.cuda.operators.shape import axis_of
 from bascule.providers.cuda.registry import FLOATS, NUMBERS, kernel
 from bascule.providers.cuda.tensor import Tensor
 

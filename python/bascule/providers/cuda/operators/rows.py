@@ -8,22 +8,16 @@ from collections.abc import Sequence
 
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.operators.shape import axis_of
 from bascule.providers.cuda.tensor import Tensor
 
 WARP_ROW = 1024
-"""Longer rows take a block."""
+"""Longer rows take a block: a thread of a warp holds 32 elements at most."""
 HELD_ROW = 8192
 """Longer rows do not stay in the registers of a block."""
 _TEAM = 256
 _HELD = 8
 """How many elements of a row a thread of a block holds."""
-
-
-def axis_of(call: Call, axis: int, rank: int) -> int:
-    """An axis, counted from the front."""
-    if not -rank <= axis < rank:
-        raise call.error(f"axis {axis} is out of range for rank {rank}")
-    return axis % rank
 
 
 def lines_along(call: Call, shape: Sequence[int], axis: int) -> tuple[int, int, int]:
@@ -52,6 +46,11 @@ def team_grid(call: Call, teams: int, lanes: int) -> tuple[int, int]:
     while block > max(32, lanes) and teams * lanes < 2 * call.device.processors * block:
         block //= 2
     return -(-teams // (block // lanes)), block
+
+
+def held_lanes(n: int) -> int:
+    """How many threads of a warp hold a row of `n` elements in their registers."""
+    return 8 if n <= WARP_ROW // 4 else 16 if n <= WARP_ROW // 2 else 32
 
 
 def held_threads(n: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from bascule.ir.graph import Node
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.operators.movement import joined, separated
 from bascule.providers.cuda.operators.shape import axis_of, integers
@@ -15,6 +16,11 @@ from bascule.providers.cuda.tensor import Tensor
 
 Sequence = list[Tensor]
 Item = Union[Tensor, Sequence]
+
+
+def _no_strings(node: Node) -> str:
+    types = [str(v.type) for v in (*node.inputs, *node.outputs) if v is not None]
+    return "no kernel for strings" if any("string" in each for each in types) else ""
 
 
 def _position(call: Call, given: Any, count: int, default: int) -> int:
@@ -27,7 +33,7 @@ def _position(call: Call, given: Any, count: int, default: int) -> int:
     return position % count
 
 
-@kernel("SequenceEmpty")
+@kernel("SequenceEmpty", accepts=_no_strings)
 def sequence_empty(call: Call) -> Sequence:
     return []
 
@@ -37,7 +43,7 @@ def sequence_construct(call: Call, *items: Tensor) -> Sequence:
     return list(items)
 
 
-@kernel("SequenceInsert", host=(2,))
+@kernel("SequenceInsert", host=(2,), accepts=_no_strings)
 def sequence_insert(call: Call, items: Sequence, item: Tensor, position: Any = None) -> Sequence:
     count = len(items)
     at = count
@@ -48,18 +54,18 @@ def sequence_insert(call: Call, items: Sequence, item: Tensor, position: Any = N
     return [*items[:at], item, *items[at:]]
 
 
-@kernel("SequenceErase", host=(1,))
+@kernel("SequenceErase", host=(1,), accepts=_no_strings)
 def sequence_erase(call: Call, items: Sequence, position: Any = None) -> Sequence:
     at = _position(call, position, len(items), len(items) - 1)
     return [*items[:at], *items[at + 1 :]]
 
 
-@kernel("SequenceAt", host=(1,))
+@kernel("SequenceAt", host=(1,), accepts=_no_strings)
 def sequence_at(call: Call, items: Sequence, position: Any) -> Tensor:
     return items[_position(call, position, len(items), 0)]
 
 
-@kernel("SequenceLength")
+@kernel("SequenceLength", accepts=_no_strings)
 def sequence_length(call: Call, items: Sequence) -> Tensor:
     return call.upload(np.array(len(items), np.int64))
 
@@ -84,7 +90,7 @@ def split_to_sequence(call: Call, x: Tensor, split: Any = None) -> Sequence:
     return parts
 
 
-@kernel("ConcatFromSequence")
+@kernel("ConcatFromSequence", accepts=_no_strings)
 def concat_from_sequence(call: Call, items: Sequence) -> Tensor:
     if not items:
         raise call.error("the sequence is empty")
@@ -95,18 +101,18 @@ def concat_from_sequence(call: Call, items: Sequence) -> Tensor:
     return joined(call, items, axis)
 
 
-@kernel("Optional")
+@kernel("Optional", accepts=_no_strings)
 def optional(call: Call, item: Item | None = None) -> Item | None:
     return item
 
 
-@kernel("OptionalGetElement")
+@kernel("OptionalGetElement", accepts=_no_strings)
 def optional_get_element(call: Call, item: Item | None = None) -> Item:
     if item is None:
         raise call.error("Trying to use OptionalGetElement on an optional without a value")
     return item
 
 
-@kernel("OptionalHasElement")
+@kernel("OptionalHasElement", accepts=_no_strings)
 def optional_has_element(call: Call, item: Item | None = None) -> Tensor:
     return call.upload(np.array(item is not None))

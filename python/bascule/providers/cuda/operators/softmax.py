@@ -9,6 +9,7 @@ from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.operators.rows import (
     HELD_ROW,
     WARP_ROW,
+    held_lanes,
     held_threads,
     is_aligned,
     lines_along,
@@ -18,7 +19,6 @@ from bascule.providers.cuda.operators.rows import (
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
-_NARROW_ROW = 256
 _COLUMN_THREADS = 256
 
 
@@ -37,16 +37,16 @@ def softmax(call: Call, x: Tensor) -> Tensor:
         return y
     lanes = min(16, power_of_two(-(-n // 2)))
     grid = -(-outer * inner // (_COLUMN_THREADS // lanes))
-    sizes = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes))
-    kind = f"softmax_columns_{name}"
-    call.launch("softmax", kind, grid, _COLUMN_THREADS, x, y, *sizes, logarithm)
+    columns = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes), logarithm)
+    call.launch("softmax", f"softmax_columns_{name}", grid, _COLUMN_THREADS, x, y, *columns)
     return y
 
 
 def _of_rows(call: Call, rows: int, n: int) -> tuple[str, int, int]:
     """The kernel for rows of `n` elements, its blocks and their threads."""
     if n <= WARP_ROW:
-        return ("warp_8" if n <= _NARROW_ROW else "warp_32", *team_grid(call, rows, 32))
+        lanes = held_lanes(n)
+        return (f"warp_{lanes}", *team_grid(call, rows, lanes))
     return "block" if n <= HELD_ROW else "long", rows, held_threads(n)
 
 

@@ -17,7 +17,7 @@ from bascule.providers.cuda.operators.entries import (
     sort_entries,
     sort_length,
 )
-from bascule.providers.cuda.operators.gather import gathered
+from bascule.providers.cuda.operators.gather import gathered, sent
 from bascule.providers.cuda.operators.shape import axis_of, integers
 from bascule.providers.cuda.operators.strided import BLOCK, blocks
 from bascule.providers.cuda.registry import NUMBERS, kernel
@@ -101,8 +101,8 @@ def unique(call: Call, x: Tensor) -> tuple[Tensor | None, ...]:
     keys = call.download(entries).view(np.uint64).reshape(-1, 2)[:, 0].reshape(x.shape)
     items = np.moveaxis(keys, axis, 0).reshape(x.shape[axis], -1)
     first, inverse, counts = _groups(items, bool(call.attribute("sorted", 1)))
-    results = [gathered(call, x, call.upload(first), axis)]
-    results += [call.upload(each) for each in (first, inverse, counts)]
+    results = [gathered(call, x, sent(call, first), axis)]
+    results += [sent(call, each) for each in (first, inverse, counts)]
     return tuple(result if call.wants(i) else None for i, result in enumerate(results))
 
 
@@ -122,7 +122,7 @@ def _groups(items: Any, in_order: bool) -> tuple[Any, Any, Any]:
         place[appearance] = np.arange(len(appearance))
         first, inverse = first[appearance], place[inverse]
     counts = np.bincount(inverse, minlength=len(first))
-    return first.astype(np.int64), inverse.astype(np.int64), counts.astype(np.int64)
+    return first, inverse, counts
 
 
 @kernel("NonMaxSuppression", dtypes=(DataType.FLOAT,), host=(2, 3, 4), synchronizes=True)

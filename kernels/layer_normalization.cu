@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// LayerNormalization, RMSNormalization and, with a residual added first, the Skip forms: y =
+// (x - mean) / sqrt(variance + epsilon) * scale + bias over rows; the RMS forms leave the mean out.
+// GroupNormalization of images whose groups fit into the registers of a block.
+//
+// The variance is the mean of (x - mean)^2 in a second pass, never E[x^2] - mean^2.
+#include "rows.cuh"
+
+// A row of x, or of x + skip.
+template <typename T>
+struct LoadSum {
+  const T* x;
+  const T* skip;
+  int64_t n;
+  bool aligned;
+
+  __device__ Pack<T> operator()(int64_t first, wide_t<T> fill) const {
+    Pack<T> pack = load_pack(x, first, n, aligned, fill);
+    if (skip != nullptr) {
+      const Pack<T> other = load_pack(skip, first, n, aligned, wide_t<T>(0));
+#pragma unroll
+      for (int i = 0; i < Pack<T>::width; ++i) pack.data[i] += other.data[i];
+    }
+    return pack;
+  }
+};
+
+template <typename W>
+struct MeanAndFactor {
+  W mean, factor;
+};
+
+// Of a row, by all threads of its team; the factor is 1 / sqrt(variance + epsilon).
+template <typename T, typename Team, typename Row>
+__device__ MeanAndFactor<wide_t<T>> moments_of(Row& row, int64_t n, float epsilon, bool centered) {
+  using W = wide_t<T>;
+  W mean = 0;
+  if (centered) {
+    W sum = 0;
+    row.each(
+        [&](int64_t, const Pack<T>& pack) { sum += sum_of_pack(pack, [](W v) { return v; }); });
+    mean = Team::reduce(sum, W(0), Sum()) / static_cast<W>(n);
+    row.pad(mean);
+  }
+  W squares = 0;
+  row.each([&](int64_t, const Pack<T>& pack) {
+    squares += sum_of_pack(pack, [&](W v) { return (v - mean) * (v - mean); });
+  });
+  const W variance = Team::reduce(squares, W(0), Sum()) / static_cast<W>(n);
+  return {mean, 1 / sqrt(variance + static_cast<W>(epsilon))};
+}
+
+// An operand of rows: `stride` is 0 where all rows share one.
+template <typename T>
+struct Operand {
+  const T* data;
+  int64_t stride;
+
+  __device__ const T* row(int64_t number) const {
+    return data != nullptr ? data + number * stride : nullptr;
+  }
+};
+
+template <typename T>
+struct Layer {
+  const T* x;
+  Operand<T> skip, scale, bias;
+  T* y;
+  T* sums;
+  float* means;
+  float* factors;
+  int64_t rows, n;
+  float epsilon;
+  bool centered, aligned;
+};
+
+template <typename T, typename Team, typename Row>
+__device__ void normalize_row(const Layer<T>& layer) {
+  using W = wide_t<T>;
+  const int64_t number = Team::row(), n = layer.n;
+  if (number >= layer.rows) return;
+  const bool aligned = layer.aligned;
+  Row row(LoadSum<T>{layer.x + number * n, layer.skip.row(number), n, aligned}, n, W(0));
+  const auto moments = moments_of<T, Team>(row, n, layer.epsilon, layer.centered);
+  if (Team::index() == 0) {
+    if (layer.means != nullptr) layer.means[number] = static_cast<float>(moments.mean);
+    if (layer.factors != nullptr) layer.factors[number] = static_cast<float>(moments.factor);
+  }
+  const T* scale = layer.scale.row(number);
+  const T* bias = layer.bias.row(number);
+  T* sums = layer.sums != nullptr ? layer.sums + number * n : nullptr;
+  T* y = layer.y + number * n;
+  row.each([&](int64_t first, Pack<T>& pack) {
+    if (sums != nullptr) store_pack(sums, first, n, aligned, pack);
+    const Pack<T> scales = load_pack(scale, first, n, aligned, W(0));
+#pragma unroll
+    for (int i = 0; i < Pack<T>::width; ++i) {
+      pack.data[i] = (pack.data[i] - moments.mean) * moments.factor * scales.data[i];
+    }
+    if (bias != nullptr) {
+      const Pack<T> biases = load_pack(bias, first, n, aligned, W(0));
+#pragma unroll
+      for (int i = 0; i < Pack<T>::width; ++i) pack.data[i] += biases.data[i];
+    }
+    store_pack(y, first, n, aligned, pack);
+  });
+}
+
+// A block for each group of `size` channels of `pixels`, one behind the other.
+template <typename T>
+__device__ void normalize_group(const T* x, const wide_t<T>* scale, const wide_t<T>* bias, T* y,
+                                int groups, int size, int pixels, float epsilon, bool aligned) {
+  using W = wide_t<T>;
+  const int n = size * pixels;
+  const int64_t offset = static_cast<int64_t>(blockIdx.x) * n;
+  const int first_channel = blockIdx.x % groups * size;
+  HeldRow<T, 8 / Pack<T>::width, BlockTeam, LoadSum<T>> row({x + offset, nullptr, n, aligned}, n,
+                                                            W(0));
+  const auto moments = moments_of<T, BlockTeam>(row, n, epsilon, true);
+  row.each([&](int first, Pack<T>& pack) {
+    int channel = first / pixels, pixel = first - channel * pixels;
+#pragma unroll
+    for (int i = 0; i < Pack<T>::width; ++i) {
+      if (first + i < n) {
+        const int at = first_channel + channel;
+        pack.data[i] = (pack.data[i] - moments.mean) * (scale[at] * moments.factor) + bias[at];
+      }
+      if (++pixel == pixels) {
+        pixel = 0;
+        ++channel;
+      }
+    }
+    store_pack(y + offset, first, n, aligned, pack);
+  });
+}
+
+#define LAYER(kind, bound, name, T, Team, ...)                                               \
+  extern "C" __global__ void __launch_bounds__(bound) layer_##kind##_##name(                 \
+      const T* x, const T* skip, const T* scale, const T* bias, T* y, T* sums, float* means, \
+      float* factors, int64_t rows, int64_t n, int64_t skip_stride, int64_t scale_stride,    \
+      int64_t bias_stride, float epsilon, int32_t centered, int32_t aligned) {               \
+    const Layer<T> layer{x,                                                                  \
+                         {skip, skip_stride},                                                \
+                         {scale, scale_stride},                                              \
+                         {bias, bias_stride},                                                \
+                         y,                                                                  \
+                         sums,                                                               \
+                         means,                                                              \
+                         factors,                                                            \
+                         rows,                                                               \
+                         n,                                                                  \
+                         epsilon,                                                            \
+                         centered != 0,                                                      \
+                         aligned != 0};                                                      \
+    normalize_row<T, Team, __VA_ARGS__>(layer);                                              \
+  }
+#define HELD(kind, bound, name, T, elements, Team) \
+  LAYER(kind, bound, name, T, Team, HeldRow<T, elements / Pack<T>::width, Team, LoadSum<T>>)
+#define KERNELS(name, T)                                                                           \
+  HELD(warp_8, 256, name, T, 32, WarpTeam<8>)                                                      \
+  HELD(warp_16, 256, name, T, 32, WarpTeam<16>)                                                    \
+  HELD(warp_32, 256, name, T, 32, WarpTeam<32>)                                                    \
+  HELD(block, 1024, name, T, 8, BlockTeam)                                                         \
+  LAYER(long, 1024, name, T, BlockTeam, StreamedRow<T, BlockTeam, LoadSum<T>>)                     \
+  extern "C" __global__ void __launch_bounds__(1024)                                               \
+      group_block_##name(const T* x, const void* scale, const void* bias, T* y, int32_t groups,    \
+                         int32_t size, int32_t pixels, float epsilon, int32_t aligned) {           \
+    using W = wide_t<T>;                                                                           \
+    normalize_group(x, static_cast<const W*>(scale), static_cast<const W*>(bias), y, groups, size, \
+                    pixels, epsilon, aligned != 0);                                                \
+  }
+FOR_FLOATS(KERNELS)

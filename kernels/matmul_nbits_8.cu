@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products with weights of 8 bits.
+#include "matmul_nbits.cuh"
+
+FOR_ROWS(float32, float, 8)
+FOR_ROWS(float16, float16, 8)
+FOR_ROWS(bfloat16, bfloat16, 8)

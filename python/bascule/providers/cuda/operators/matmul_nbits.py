@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products with weights of 2, 4 or 8 bits.
+
+Up to 16 rows stream the packed weights, which are expanded in registers. For more rows, for weights
+whose rows are no multiples of 16 bytes, and where ``g_idx`` puts weights into blocks out of order,
+the weights are expanded to the type of A for the time of the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import FUSED_DOMAIN, Node
+from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.device import Argument
+from bascule.providers.cuda.operators.matmul import Epilogue, multiply
+from bascule.providers.cuda.registry import kernel
+from bascule.providers.cuda.tensor import Tensor
+
+_FLOATS = frozenset((DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16))
+_KINDS = {DataType.FLOAT: 0, DataType.FLOAT16: 1, DataType.BFLOAT16: 2, DataType.UINT8: 3}
+_MOST_STREAMED_ROWS = 16
+_WARPS = 8
+_STAGE_BYTES = 40 * 1024
+"""Bytes of A that a block keeps in shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The weights of a node, ``[n, k]``."""
+
+    data: Tensor
+    scales: Tensor
+    zeros: Tensor | None
+    groups: Tensor | None
+    values: Tensor | None
+    n: int
+    k: int
+    bits: int
+    block_size: int
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.k // self.block_size)
+
+    @property
+    def row_bytes(self) -> int:
+        return self.blocks * self.block_size * self.bits // 8
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """As kernels take it, last in their lists."""
+        return (
+            *(self.data, self.scales, self.zeros, self.groups, self.values),
+            *(np.int64(size) for size in (self.n, self.k, self.blocks, self.row_bytes)),
+            np.int32(self.block_size.bit_length() - 1),
+            np.int32(_KINDS[self.scales.dtype]),
+            np.int32(0 if self.zeros is None else _KINDS[self.zeros.dtype]),
+        )
+
+
+def _accepts(node: Node) -> str:
+    allowed = (_FLOATS, {DataType.UINT8}, _FLOATS, set(_KINDS), {DataType.INT32}, _FLOATS)
+    for index, (value, dtypes) in enumerate(zip(node.inputs, allowed, strict=False)):
+        if value is not None and value.dtype not in dtypes:
+            name = value.dtype.onnx_name if value.dtype is not None else "unknown"
+            return f"input {index} has type {name}"
+    return ""
+
+
+@kernel("MatMulNBits", domain=FUSED_DOMAIN, accepts=_accepts)
+def matmul_nbits(
+    call: Call,
+    a: Tensor,
+    data: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None = None,
+    groups: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """``A @ ((B - zero_points) * scales)' + bias``."""
+    w = _packed(call, data, scales, zeros, groups)
+    if a.rank == 0 or a.shape[-1] != w.k:
+        raise call.error(f"A has shape {a.shape}, expected {w.k} elements along its last axis")
+    if bias is not None and bias.shape != (w.n,):
+        raise call.error(f"bias has shape {bias.shape}, expected {(w.n,)}")
+    rows = a.size // w.k
+    if rows <= _MOST_STREAMED_ROWS and w.groups is None and w.row_bytes % 16 == 0:
+        y = call.empty((*a.shape[:-1], w.n), a.dtype)
+        if y.size:
+            _stream(call, a, w, bias, y, rows)
+        return y
+    expanded = call.empty((w.n, w.k), a.dtype)
+    call.launch(
+        f"matmul_nbits_{w.bits}",
+        f"expand_nbits_{w.bits}_{type_name(a.dtype)}",
+        min(-(-expanded.size // 256), 1 << 20),
+        256,
+        *(expanded, *w.arguments),
+    )
+    if bias is not None and bias.dtype is not a.dtype:
+        bias = call.tensor(call.array(bias).astype(a.dtype.numpy))
+    return multiply(call, a, expanded, transpose_b=True, epilogue=Epilogue(bias=bias))
+
+
+def _stream(call: Call, a: Tensor, w: Packed, bias: Tensor | None, y: Tensor, rows: int) -> None:
+    processors = call.device.processors
+    at_once, columns = 1, 4
+    if rows > 4:
+        at_once, columns = 8, 2
+    elif rows > 1:
+        at_once = 2 if rows == 2 else 4
+    elif w.n < _WARPS * processors:
+        columns = 1
+    width = 128 // w.bits * 32  # of k, that a warp reads at once
+    # Warps enough to keep every processor reading: by columns, then by parts of k.
+    slices = 1
+    while slices < _WARPS and slices * width < w.k and w.n // columns * slices < 16 * processors:
+        slices *= 2
+    share = slices * width
+    most = max(1, _STAGE_BYTES // (at_once * a.itemsize * share))
+    stage = share * min(most, -(-w.k // share))
+    while at_once * a.itemsize * stage > _STAGE_BYTES and slices > 1:  # a share is too much
+        slices //= 2
+        share = stage = slices * width
+    call.launch(
+        f"matmul_nbits_{w.bits}",
+        f"matmul_nbits_{w.bits}_{at_once}_{columns}_{type_name(a.dtype)}",
+        (-(-w.n // (_WARPS // slices * columns)), -(-rows // at_once)),
+        _WARPS * 32,
+        *(a, y, bias, np.int32(0 if bias is None else _KINDS[bias.dtype])),
+        *(np.int64(rows), np.int32(slices), np.int64(stage), *w.arguments),
+        shared=at_once * a.itemsize * stage,
+    )
+
+
+def _packed(
+    call: Call, data: Tensor, scales: Tensor, zeros: Tensor | None, groups: Tensor | None
+) -> Packed:
+    n, k, size = (int(call.attribute(name, 0)) for name in ("N", "K", "block_size"))
+    bits = int(call.attribute("bits", 4))
+    if bits not in (2, 4, 8):
+        raise call.error(f"bits is {bits}, expected 2, 4 or 8")
+    if size < 16 or size & (size - 1):
+        raise call.error(f"block_size is {size}, expected a power of two of 16 at least")
+    if n < 1 or k < 1:
+        raise call.error(f"N is {n} and K is {k}, expected positive numbers")
+    blocks = -(-k // size)
+    _check(call, "B", data, [(n, blocks, size * bits // 8)])
+    _check(call, "scales", scales, [(n, blocks), (n * blocks,)])
+    if zeros is not None:
+        each = -(-blocks * bits // 8) if zeros.dtype is DataType.UINT8 else blocks
+        _check(call, "zero_points", zeros, [(n, each), (n * each,)])
+    if groups is not None:
+        _check(call, "g_idx", groups, [(k,), (blocks * size,)])
+        if _in_order(call, k, blocks, size):
+            groups = None
+    values = call.attribute("values")
+    table = None
+    if values:
+        if bits == 8 or len(values) != 1 << bits:
+            raise call.error(f"there are {len(values)} values for patterns of {bits} bits")
+        table = call.upload(np.array(values, np.float32))
+    return Packed(data, scales, zeros, groups, table, n, k, bits, size)
+
+
+def _in_order(call: Call, k: int, blocks: int, size: int) -> bool:
+    """Whether constant groups are the blocks one after the other."""
+    value = call.node.input(4)
+    if value is None or value.constant is None:
+        return False
+    groups = np.asarray(value.constant.numpy())[:k]
+    wrong = np.flatnonzero((groups < 0) | (groups >= blocks))
+    if wrong.size:
+        at = int(wrong[0])
+        raise call.error(f"g_idx[{at}] is {groups[at]}, there are {blocks} blocks")
+    return bool(np.array_equal(groups, np.arange(k) // size))
+
+
+def _check(call: Call, name: str, tensor: Tensor, shapes: Sequence[tuple[int, ...]]) -> None:
+    if tensor.shape not in shapes:
+        raise call.error(f"{name} has shape {tensor.shape}, expected {shapes[0]}")

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resize: nearest copies elements; linear and cubic run axis by axis."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Node
+from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.device import Struct
+from bascule.providers.cuda.registry import FIXED_WIDTH, FLOATS, kernel
+from bascule.providers.cuda.resampling import Axis, Sampling
+from bascule.providers.cuda.tensor import Tensor
+
+_THREADS = 256
+_MOST_AXES = 8
+_SHORT = (DataType.INT8, DataType.UINT8)
+_INTEGERS = (*_SHORT, DataType.INT16, DataType.UINT16, DataType.INT32, DataType.UINT32)
+
+Array = np.ndarray[Any, Any]
+
+
+def _accepts(node: Node) -> str:
+    x = node.inputs[0]
+    if x is None or (x.rank is not None and x.rank > _MOST_AXES):
+        return f"more than {_MOST_AXES} axes"
+    if node.attributes.get("mode", "nearest") == "nearest":
+        return ""
+    return "" if x.dtype in (*FLOATS, *_INTEGERS) else f"no interpolation of {x.dtype}"
+
+
+@kernel("Resize", dtypes=FIXED_WIDTH, host=(1, 2, 3), accepts=_accepts)
+def resize(
+    call: Call,
+    x: Tensor,
+    region: Array | None = None,
+    scales: Array | None = None,
+    sizes: Array | None = None,
+) -> Tensor:
+    """X in another size."""
+    sampling = Sampling(call.node)
+    axes = _axes(call, x, region, scales, sizes)
+    shape = list(x.shape)
+    for axis in axes:
+        if axis.input == 0 and axis.output > 0:
+            raise call.error(f"axis {axis.number} is empty and cannot be resized to {axis.output}")
+        shape[axis.number] = axis.output
+    axes = [axis for axis in axes if not sampling.keeps(axis)]
+    if not axes:
+        return x.reshaped(shape)
+    if math.prod(shape) == 0:
+        return call.empty(shape, x.dtype)
+    if sampling.mode == "nearest":
+        return _copied(call, x, sampling, axes, shape)
+    return _interpolated(call, x, sampling, axes)
+
+
+# --- the axes
+
+
+def _axes(
+    call: Call, x: Tensor, region: Array | None, scales: Array | None, sizes: Array | None
+) -> list[Axis]:
+    numbers = call.attribute("axes")
+    listed = [int(n) for n in (range(x.rank) if numbers is None else numbers)]
+    if any(not -x.rank <= n < x.rank for n in listed):
+        raise call.error(f"attribute 'axes' is {listed}, and the input has {x.rank} axes")
+    listed = [n % x.rank for n in listed]
+    if len(set(listed)) != len(listed):
+        raise call.error(f"attribute 'axes' names an axis of {listed} twice")
+    by_scale = scales is not None and scales.size > 0
+    by_size = sizes is not None and sizes.size > 0
+    if by_scale == by_size and listed:
+        raise call.error("expected either scales or sizes")
+    given = scales if by_scale else sizes
+    if given is not None and given.size != len(listed):
+        raise call.error(f"{given.size} scales or sizes for {len(listed)} axes")
+    if not listed:
+        return []
+    assert given is not None
+    lengths = [x.shape[n] for n in listed]
+    found = _scaled(call, lengths, given) if by_scale else _sized(call, lengths, given)
+    ends = [(0.0, 1.0)] * len(listed)
+    if call.attribute("coordinate_transformation_mode") == "tf_crop_and_resize":
+        if region is None or region.size != 2 * len(listed):
+            raise call.error(f"roi must have {2 * len(listed)} elements")
+        corners = region.astype(np.float64)
+        ends = list(zip(corners[: len(listed)].tolist(), corners[len(listed) :].tolist()))
+    return [
+        Axis(number, length, output, scale, *end)
+        for number, length, (output, scale), end in zip(listed, lengths, found, ends)
+    ]
+
+
+def _scaled(call: Call, lengths: Sequence[int], scales: Array) -> list[tuple[int, float]]:
+    """Output lengths and scales."""
+    found = []
+    for length, scale in zip(lengths, scales.astype(np.float64).tolist()):
+        if not (scale > 0 and scale * length <= 1e12):
+            raise call.error(f"a scale is {scale}")
+        found.append((int(scale * length), scale))
+    return found
+
+
+def _sized(call: Call, lengths: Sequence[int], sizes: Array) -> list[tuple[int, float]]:
+    """Output lengths and scales, all of one scale if they must keep their quotient."""
+    wanted = [int(size) for size in sizes.tolist()]
+    if min(wanted) < 0:
+        raise call.error(f"sizes is {wanted}")
+    scales = [size / max(length, 1) for size, length in zip(wanted, lengths)]
+    policy = call.attribute("keep_aspect_ratio_policy", "stretch")
+    if policy == "stretch":
+        return list(zip(wanted, scales))
+    scale = min(scales) if policy == "not_larger" else max(scales)
+    return [(int(scale * length + 0.5), scale) for length in lengths]
+
+
+# --- the work
+
+
+def _blocks(threads: int) -> int:
+    return min(-(-threads // _THREADS), 1 << 20)
+
+
+def _copied(
+    call: Call, x: Tensor, sampling: Sampling, axes: Sequence[Axis], shape: Sequence[int]
+) -> Tensor:
+    y = call.empty(shape, x.dtype)
+    places, tables, count = [-1] * _MOST_AXES, [], 0
+    for axis in axes:
+        indices, _ = sampling.taps(axis)
+        places[axis.number] = count
+        count += axis.output
+        tables.append(indices[0])
+    padding = [1] * (_MOST_AXES - x.rank)
+    numbers = [x.rank, *x.shape, *padding, *shape, *padding, *places]
+    outside = np.full(1, call.attribute("extrapolation_value", 0.0)).astype(x.dtype.numpy)
+    call.launch(
+        "resize",
+        f"resize_nearest_{x.itemsize}",
+        _blocks(y.size),
+        _THREADS,
+        x,
+        y,
+        call.upload(np.concatenate(tables)),
+        call.upload(outside),
+        Struct(struct.pack(f"<{len(numbers)}q", *numbers)),
+        np.int64(y.size),
+    )
+    return y
+
+
+def _interpolated(call: Call, x: Tensor, sampling: Sampling, axes: list[Axis]) -> Tensor:
+    short = x.dtype not in (DataType.DOUBLE, *_INTEGERS) or x.dtype in _SHORT
+    wide = DataType.FLOAT if short else DataType.DOUBLE
+    # Shrink first; of equal axes the last one first.
+    axes = sorted(axes, key=lambda axis: (axis.output / axis.input, -axis.number))
+    current, shape = x, list(x.shape)
+    for place, axis in enumerate(axes):
+        is_last = place == len(axes) - 1
+        outer, inner = math.prod(shape[: axis.number]), math.prod(shape[axis.number + 1 :])
+        shape[axis.number] = axis.output
+        y = call.empty(shape, x.dtype if is_last else wide)
+        try:
+            indices, weights = sampling.taps(axis)
+        except ValueError as error:
+            raise call.error(str(error)) from error
+        assert weights is not None
+        start, end = ("element" if t.dtype is x.dtype else "wide" for t in (current, y))
+        call.launch(
+            "resize",
+            f"resize_{start}_{end}_{type_name(x.dtype)}",
+            _blocks(y.size),
+            _THREADS,
+            current,
+            y,
+            call.upload(indices),
+            call.upload(weights.astype(wide.numpy)),
+            np.int64(outer),
+            np.int64(axis.input),
+            np.int64(axis.output),
+            np.int64(inner),
+            np.int64(len(indices)),
+            np.float64(call.attribute("extrapolation_value", 0.0)),
+        )
+        current = y
+    return current
