@@ -205,6 +205,11 @@ __device__ inline T pow(T base, E exponent) {
     if constexpr (is_real<wide_t<T>>) {
       return narrow<T>(static_cast<wide_t<T>>(exact));
     } else {
+      // The library's power may be a unit below a whole number, which would lose one more.
+      const double whole = static_cast<double>(widen(exponent));
+      if (whole == trunc(whole) && fabs(whole) < 1024 && fabs(exact) < 9007199254740992.0) {
+        return power_of_integer(base, static_cast<int64_t>(whole));
+      }
       const bool fits = exact >= -9223372036854775808.0 && exact < 9223372036854775808.0;
       constexpr auto lowest = static_cast<T>(uint64_t{1} << (8 * sizeof(T) - 1));
       return fits ? static_cast<T>(static_cast<int64_t>(exact)) : lowest;

@@ -37,7 +37,12 @@ def gpu_array(value: Any) -> Any:
         RuntimeError: the memory is not dense and in C order.
     """
     cupy = _cupy()
-    array = value if isinstance(value, cupy.ndarray) else cupy.from_dlpack(value)
+    if isinstance(value, cupy.ndarray):
+        array = value
+    elif hasattr(value, "__dlpack__"):
+        array = cupy.from_dlpack(value)
+    else:
+        array = cupy.asarray(value)
     if not array.flags.c_contiguous:
         raise RuntimeError(f"an array of shape {list(array.shape)} on the GPU is not contiguous")
     return array

@@ -80,7 +80,7 @@ class InferenceSession:
         disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
         self._disabled = [name for name in disabled if name]
         if self._config("session.disable_cpu_ep_fallback", "0") == "1":
-            if all(name == CPU for name, _ in self._providers):
+            if _names_cpu(providers) or all(name == CPU for name, _ in self._providers):
                 _refuse_cpu(providers)
             self._may_use_cpu = False
         self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
@@ -126,7 +126,7 @@ class InferenceSession:
             # Imported here: only sessions on a GPU need it.
             from bascule.providers.cuda.provider import make
 
-            self._cuda = make(cuda, cpu)
+            self._cuda = make(cuda, cpu, self._may_use_cpu)
         return [self._cuda, cpu] if self._may_use_cpu else [self._cuda]
 
     def _compile(self) -> None:
@@ -227,8 +227,14 @@ class InferenceSession:
             )
         return values
 
-    def _run_bound(self, feeds: Mapping[str, Any], targets: Mapping[str, Any]) -> list[OrtValue]:
-        """Run with outputs that stay on the GPU: in fresh memory, or in the arrays of `targets`."""
+    def _run_bound(
+        self, feeds: Mapping[str, Any], targets: Mapping[str, Any], run_options: RunOptions | None
+    ) -> list[Any]:
+        """Run with outputs of which some stay on the GPU.
+
+        `targets` has for each output wanted an array on the GPU to write it to, or ON_GPU for fresh
+        memory there; anything else stands for an array on the host.
+        """
         if self._cuda is None:
             raise InvalidArgument(
                 "An output is bound to GPU memory, but the session has only the CPU provider"
@@ -236,15 +242,18 @@ class InferenceSession:
         values = self._values(feeds)
         numbers = self._signature.output_numbers(list(targets))
         program = self._program if self._signature.names_hold(values) else self._general_program()
+        from bascule.providers.cuda.program import Where
+
         wanted: dict[int, Any] = {}
         for number, target in zip(numbers, targets.values()):
-            on_gpu = target is ON_GPU or is_on_gpu(target)
-            wanted[number] = tensor_of(target) if is_on_gpu(target) else None
-            if not on_gpu:
-                raise InvalidArgument("Outputs are bound either all to a GPU or all to the CPU")
-        results = program.run_on_device(values, wanted)
+            if is_on_gpu(target):
+                wanted[number] = tensor_of(target)
+            else:
+                wanted[number] = Where.DEVICE if target is ON_GPU else Where.HOST
+        flag = None if run_options is None else run_options._flag
+        results = program.run_bound(values, wanted, flag)
         gpu = self._cuda.device.number
-        return [OrtValue(array_of(r, gpu) if hasattr(r, "address") else r) for r in results]
+        return [array_of(r, gpu) if hasattr(r, "address") else r for r in results]
 
     def _general_program(self) -> Any:
         """The model compiled without trust in the names of sizes.

@@ -301,20 +301,18 @@ class IOBinding:
         if not self._outputs:
             raise RuntimeError("Error in execution: At least one output should be requested.")
         names = list(self._outputs)
-        if any(is_on_gpu(t) or t is ON_GPU for t in self._outputs.values()):
-            try:
-                self._results = self._session._run_bound(self._inputs, self._outputs)
-            except Exception as error:
-                raise RuntimeError(f"Error in execution: {error}") from error
-            return
+        on_gpu = any(is_on_gpu(t) or t is ON_GPU for t in self._outputs.values())
         try:
-            results = self._session.run(names, self._inputs, run_options)
+            if on_gpu:
+                results = self._session._run_bound(self._inputs, self._outputs, run_options)
+            else:
+                results = self._session.run(names, self._inputs, run_options)
         except Exception as error:
             raise RuntimeError(f"Error in execution: {error}") from error
         values = []
         for name, result in zip(names, results):
             target = self._outputs[name]
-            if target is not None:
+            if isinstance(target, np.ndarray):
                 if target.nbytes < result.nbytes or target.dtype != result.dtype:
                     raise RuntimeError(
                         f"Error in execution: the buffer of output '{name}' is "
@@ -357,5 +355,6 @@ def run_with_values(
     arrays = {name: value._array for name, value in feeds.items()}
     if any(is_on_gpu(array) for array in arrays.values()):
         names = output_names or [arg.name for arg in session.get_outputs()]
-        return session._run_bound(arrays, dict.fromkeys(names, ON_GPU))
+        results = session._run_bound(arrays, dict.fromkeys(names, ON_GPU), run_options)
+        return [OrtValue(result) for result in results]
     return [OrtValue(result) for result in session.run(output_names, arrays, run_options)]

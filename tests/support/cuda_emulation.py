@@ -179,11 +179,41 @@ class _Replay:
             each()
 
 
+class _RecordedGpu(CupyDevice):
+    """A GPU that notes the kernels started."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.launches: list[str] = []
+        self._names: dict[int, str] = {}  # of functions by identity: the device keeps them
+
+    def function(self, module: str, name: str) -> Any:
+        found = super().function(module, name)
+        self._names[id(found)] = name
+        return found
+
+    def generated(self, source: str, name: str) -> Any:
+        found = super().generated(source, name)
+        self._names[id(found)] = name
+        return found
+
+    def launch(
+        self,
+        function: Any,
+        grid: Dim3,
+        block: Dim3,
+        arguments: Sequence[Argument],
+        shared: int,
+    ) -> None:
+        self.launches.append(self._names[id(function)])
+        super().launch(function, grid, block, arguments, shared)
+
+
 @functools.cache
 def emulated_device() -> Any:
     """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
     if os.environ.get("BASCULE_TEST_GPU") == "1":
-        return CupyDevice(tf32=False)
+        return _RecordedGpu(tf32=False)
     return EmulatedDevice()
 
 

@@ -10,7 +10,13 @@ import onnx.parser
 import pytest
 
 import bascule
+from bascule.ir.dtype import DataType
+from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.cuda.entry import download
 from bascule.providers.cuda.memory import Record, lay_out
+from bascule.providers.cuda.program import Where
+from bascule.providers.cuda.provider import CudaProvider
+from bascule.providers.cuda.tensor import Tensor
 from tests.support.cuda_emulation import EmulatedDevice, emulated_device, missing
 from tests.support.cuda_session import EmulatedSession
 
@@ -123,6 +129,79 @@ def test_loop_and_scan() -> None:
         feeds = {"n": np.array(run), "x": normal(run, 4), "rows": normal(run + 9, 3, 4)}
         for one, other in zip(model.run(None, feeds), plain.run(None, feeds)):
             np.testing.assert_allclose(one, other, 1e-6)
+
+
+def test_a_run_that_fails_leaves_the_session_usable() -> None:
+    model = session(
+        "g (float[6] x, int64[K] shape) => (float y) { r = Reshape(x, shape) y = Neg(r) }"
+    )
+    x = normal(3, 6)
+    for _ in range(3):
+        with pytest.raises(bascule.errors.Fail, match="Reshape node .*cannot be reshaped"):
+            model.run(None, {"x": x, "shape": np.array([4, 2])})
+        result = model.run(None, {"x": x, "shape": np.array([3, 2])})[0]
+        np.testing.assert_array_equal(result, -x.reshape(3, 2))
+
+
+def test_inputs_left_out_have_plans_of_their_own() -> None:
+    model = session("""g (optional(float[N]) a, float[N] x) => (bool b, float[N] y) {
+        b = OptionalHasElement(a) y = Neg(x) }""")
+    for run in range(6):
+        feeds = {"x": normal(run, 3)}
+        if run % 2:
+            feeds["a"] = normal(run, 3)
+        b, y = model.run(None, feeds)
+        assert bool(b) == bool(run % 2)
+        np.testing.assert_array_equal(y, -feeds["x"])
+
+
+def test_terminate_stops_a_loop() -> None:
+    model = session("""g (int64 n, float[4] x) => (float[4] y) <bool t = {1}> {
+        y = Loop <body = b (int64 i, bool c, float[4] v) => (bool d, float[4] w)
+            { d = Identity(c) w = Neg(v) }> (n, t, x) }""")
+    options = bascule.RunOptions()
+    options.terminate = True
+    feeds = {"n": np.array(3), "x": normal(1, 4)}
+    with pytest.raises(bascule.errors.Fail, match="terminate flag"):
+        model.run(None, feeds, options)
+    np.testing.assert_array_equal(model.run(None, feeds)[0], -feeds["x"])
+
+
+def test_outputs_where_they_are_bound() -> None:
+    model = session("g (float[N] x) => (float[N] y, float[N] z) { y = Neg(x) z = Exp(x) }")
+    device = emulated_device()
+    for run in range(4):
+        x = normal(run, 5)
+        bound = Tensor(DataType.FLOAT, (5,), *device.allocate(20))
+        y, z = model._program.run_bound([x], {0: bound, 1: Where.HOST})
+        assert y.address == bound.address
+        np.testing.assert_array_equal(download(y, device), -x)
+        np.testing.assert_allclose(z, np.exp(x), 1e-6)
+    small = Tensor(DataType.FLOAT, (4,), *device.allocate(16))
+    with pytest.raises(bascule.errors.Fail, match=r"needs float\[5\], but float\[4\]"):
+        model._program.run_bound([x], {0: small})
+
+
+class GpuOnly(EmulatedSession):
+    """A session that has not listed the CPU provider."""
+
+    def _executors(self) -> list[Any]:
+        return [CudaProvider(emulated_device(), CpuProvider(1), may_use_cpu=False)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (string[N] x) => (string[M] y) { y = StringNormalizer(x) }",
+        """g (bool c, string[N] x) => (string[M] y) {
+            y = If <then_branch = a () => (string[M] t) { t = StringNormalizer(x) },
+                    else_branch = b () => (string[M] e) { e = StringNormalizer(x) }> (c) }""",
+    ],
+)
+def test_without_the_cpu_provider_what_has_no_kernel_is_refused(text: str) -> None:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {text}')
+    with pytest.raises(bascule.errors.NotImplemented, match="StringNormalizer"):
+        GpuOnly(model.SerializeToString())
 
 
 def test_memory_that_was_given_back_is_used_again() -> None:

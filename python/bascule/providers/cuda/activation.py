@@ -6,10 +6,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from bascule.ir.graph import Node
-from bascule.providers.cuda.device import Struct
+import numpy as np
 
-_LARGEST = 3.4028234663852886e38
+from bascule.ir.graph import Node
+from bascule.providers.cuda.device import Argument, Struct
+
+_LARGEST = float(np.finfo(np.float32).max)
 # Number, and the defaults of alpha and beta.
 _KNOWN = {
     "": (0, 0.0, 0.0),
@@ -36,9 +38,17 @@ class Activation:
     beta: float = 0.0
 
     @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """As kernels take it in three parameters: number, alpha, beta."""
+        return np.int32(_KNOWN[self.name][0]), np.float32(self.alpha), np.float32(self.beta)
+
+    @property
     def argument(self) -> Struct:
-        """The argument of a kernel."""
+        """As kernels take it in one."""
         return Struct(struct.pack("<iff", _KNOWN[self.name][0], self.alpha, self.beta))
+
+
+NO_ACTIVATION = Activation()
 
 
 def activation_of(node: Node) -> Activation:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bascule import errors
+from bascule.logging import LOGGER
 from bascule.providers.cuda import compile as kernels
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
@@ -67,15 +68,6 @@ class CupyDevice:
                 memory = self._pool.malloc(max(nbytes, 1))
         return int(memory.ptr), memory
 
-    def trim(self) -> None:
-        """Give unused memory back to the driver."""
-        self._pool.free_all_blocks()
-
-    @property
-    def bytes_in_use(self) -> int:
-        """Bytes that tensors take at present."""
-        return int(self._pool.used_bytes())
-
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
         # Copied to a buffer of the driver's before the call returns: the array may change.
         self._runtime.memcpyAsync(
@@ -106,24 +98,33 @@ class CupyDevice:
     def function(self, module: str, name: str) -> Any:
         found = self._functions.get((module, name))
         if found is None:
-            found = self._load(module, lambda: kernels.binary(module, self.capability), name)
+            found = self._of_module(module).get_function(name)
             self._functions[module, name] = found
         return found
+
+    def _of_module(self, name: str) -> Any:
+        try:
+            return self._module(name, lambda: kernels.binary(name, self.capability))
+        except self.xp.cuda.driver.CUDADriverError:
+            # The driver is older than the toolkit that the fat binary was built by.
+            code = lambda: kernels.binary(name, self.capability, prebuilt=False)  # noqa: E731
+            return self._module(name, code)
 
     def generated(self, source: str, name: str) -> Any:
         found = self._functions.get((source, name))
         if found is None:
             code = lambda: kernels.compile_source(source, self.capability)  # noqa: E731
-            found = self._functions[source, name] = self._load(source, code, name)
+            found = self._module(source, code).get_function(name)
+            self._functions[source, name] = found
         return found
 
-    def _load(self, key: str, code: Callable[[], bytes], name: str) -> Any:
+    def _module(self, key: str, code: Callable[[], bytes]) -> Any:
         module = self._modules.get(key)
         if module is None:
             module = self.xp.cuda.function.Module()
             module.load(code())
             self._modules[key] = module
-        return module.get_function(name)
+        return module
 
     def launch(
         self,
@@ -217,7 +218,8 @@ def _cublas(capability: int, tf32: bool) -> Any:
         from bascule.providers.cuda.libraries.cublaslt import CublasLt
 
         return CublasLt(capability, tf32)
-    except (ImportError, OSError, errors.EngineError):
+    except (ImportError, OSError, errors.EngineError) as error:
+        _slower("cuBLASLt", "matrix products", error)
         return None
 
 
@@ -226,5 +228,12 @@ def _cudnn(stream: int, tf32: bool) -> Any:
         from bascule.providers.cuda.libraries.cudnn import Cudnn
 
         return Cudnn(stream, tf32)
-    except (ImportError, OSError, errors.EngineError):
+    except (ImportError, OSError, errors.EngineError) as error:
+        _slower("cuDNN", "convolutions", error)
         return None
+
+
+def _slower(library: str, what: str, error: Exception) -> None:
+    LOGGER.warning(
+        "%s is missing, so %s run by slower kernels (%s); %s", library, what, error, _PIP
+    )

@@ -73,17 +73,24 @@ class Placed:
         return Answer(None, self.reason)
 
 
-def place(graph: Graph, cpu: Provider, on_host: Iterable[Value] = ()) -> dict[Node, Placed]:
-    """A place for every node of `graph`; the values `on_host` are wanted there by somebody else."""
-    placing = _Placing(graph, cpu)
+def place(
+    graph: Graph, cpu: Provider, on_host: Iterable[Value] = (), may_use_cpu: bool = True
+) -> dict[Node, Placed]:
+    """A place for every node of `graph`; the values `on_host` are wanted there by somebody else.
+
+    Without `may_use_cpu` a node that has no kernel, in a nested graph too, has no place.
+    """
+    placing = _Placing(graph, cpu, may_use_cpu)
     for value in on_host:
         placing.demand(value)
     return placing.result()
 
 
 class _Placing:
-    def __init__(self, graph: Graph, cpu: Provider) -> None:
+    def __init__(self, graph: Graph, cpu: Provider, may_use_cpu: bool) -> None:
         self._graph = graph
+        self._provider = cpu
+        self._may_use_cpu = may_use_cpu
         self._cpu = cpu.capabilities(graph)
         self._kernels = {node: registry.find(node) for node in graph}
         self._at_hand: set[Value] = set()
@@ -143,13 +150,24 @@ class _Placing:
         if kernel is not None:
             return Placed(Place.DEVICE, kernel)
         if node.is_op(*CONTROL):
-            reason = refuses_control(node, self._cpu[node])
+            reason = _refuses_control(node, self._cpu[node]) or self._without_place(node)
             if not reason:
                 return Placed(Place.CONTROL)
-        return Placed(Place.CPU if self._cpu[node].accepted else None, None, reason)
+        taken = self._may_use_cpu and self._cpu[node].accepted
+        return Placed(Place.CPU if taken else None, None, reason)
+
+    def _without_place(self, node: Node) -> str:
+        """Why a node of a nested graph runs nowhere; empty when all have a place."""
+        if self._may_use_cpu:  # which takes them all, since it takes their holder
+            return ""
+        for nested in node.subgraphs:
+            for inner, placed in place(nested, self._provider, (), False).items():
+                if placed.place is None:
+                    return f"its {inner.op_type} node '{inner.name}': {placed.reason}"
+        return ""
 
 
-def refuses_control(node: Node, cpu: Answer) -> str:
+def _refuses_control(node: Node, cpu: Answer) -> str:
     """Why the nested graphs of a node cannot be programs of their own; empty when they can."""
     if not cpu.accepted:
         return cpu.reason

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import enum
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,13 @@ from bascule.providers.partition import Partition
 from bascule.providers.split import extract
 
 
+class Where(enum.Enum):
+    """Where an output is wanted, in fresh memory."""
+
+    HOST = "host"
+    DEVICE = "device"
+
+
 @dataclass
 class Shared:
     """What the programs of a session have in common."""
@@ -33,8 +41,12 @@ class Shared:
     arena: Arena
     cpu: Provider
     captures: bool
-    constants: dict[int, tuple[Constant, Entry]]
+    may_use_cpu: bool
+    """Whether nodes without a kernel may run on the CPU."""
+    constants: dict[int, tuple[Constant, Entry]] = field(default_factory=dict)
     """Constants by identity, copied to the device once."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Of the stream and the arena: runs follow one another, also those of different programs."""
 
 
 class ControlStep:
@@ -66,13 +78,13 @@ class ControlStep:
             if number >= 0:
                 values[number] = result
 
-    def _call(self, key: str, feeds: list[Entry], values: Values) -> list[Entry]:
+    def _call(self, key: str, feeds: list[Entry], values: Values, run: Run) -> list[Entry]:
         program, captured = self._programs[key]
-        return program.execute(feeds + [values[n] for n in captured])
+        return program.execute(feeds + [values[n] for n in captured], False, run.terminate)
 
     def _if(self, values: Values, run: Run) -> list[Entry]:
         condition = bool(np.asarray(values[self.inputs[0]].on_host(run.device)).reshape(-1)[0])
-        return self._call("then_branch" if condition else "else_branch", [], values)
+        return self._call("then_branch" if condition else "else_branch", [], values, run)
 
     def _loop(self, values: Values, run: Run) -> list[Entry]:
         def first(index: int) -> Any:
@@ -87,7 +99,7 @@ class ControlStep:
         trip = 0
         while (most is None or trip < most) and (condition is None or condition):
             feeds = [Entry(host=np.array(trip, np.int64)), Entry(host=np.array(True))]
-            results = self._call("body", feeds + carried, values)
+            results = self._call("body", feeds + carried, values, run)
             condition = np.asarray(results[0].on_host(run.device)).reshape(-1)[0]
             carried = results[1 : 1 + len(carried)]
             for items, item in zip(scanned, results[1 + len(carried) :]):
@@ -107,7 +119,7 @@ class ControlStep:
         scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
         for trip in range(sources[0].shape[0]):
             slices = [Entry(device=_row(source, trip)) for source in sources]
-            results = self._call("body", carried + slices, values)
+            results = self._call("body", carried + slices, values, run)
             carried = results[: len(carried)]
             for items, item in zip(scanned, results[len(carried) :]):
                 items.append(item)
@@ -157,7 +169,7 @@ class DeviceGraph:
         self._numbers: dict[Value, int] = {}
         self._constants: dict[int, Entry] = {}
         self.inputs = [self._number(v, is_input=True) for v in (*graph.inputs, *captures)]
-        placed = place(graph, shared.cpu, on_host)
+        placed = place(graph, shared.cpu, on_host, shared.may_use_cpu)
         steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
         self.outputs = [self._number(v) for v in graph.outputs]
         self._parts = self._split(steps)
@@ -274,11 +286,13 @@ class DeviceGraph:
         values.update(zip(self.inputs, feeds))
         device = self._shared.device
         for index, part in enumerate(self._parts):
+            if terminate is not None and terminate.value:
+                raise errors.Fail("Exiting due to terminate flag being set to true.")
             if isinstance(part, Segment):
                 part.run(values, is_outermost and index == len(self._parts) - 1)
                 continue
             with device.current(device.allocate):
-                part.execute(values, Run(device, device.allocate, {}))
+                part.execute(values, Run(device, device.allocate, {}, terminate))
             for number in part.dies:
                 values.pop(number, None)
         return [values[number] for number in self.outputs]
@@ -313,7 +327,6 @@ class CudaProgram:
     def __init__(self, graph: Graph, shared: Shared) -> None:
         self._shared = shared
         self._graph = DeviceGraph(graph, shared)
-        self._lock = threading.Lock()
 
     def run_feeds(self, *_: Any) -> Any:
         """There is no short way in: the caller normalizes the feeds and calls run_values."""
@@ -324,7 +337,7 @@ class CudaProgram:
     ) -> list[Any]:
         """Outputs as arrays."""
         device = self._shared.device
-        with self._lock, device.current(device.allocate):
+        with self._shared.lock, device.current(device.allocate):
             if any(isinstance(feed, Tensor) for feed in feeds):
                 device.after_others()
             entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
@@ -332,31 +345,39 @@ class CudaProgram:
             results = [entry.on_host(device) for entry in chosen]
             return [_owned(result, feeds) for result in results]
 
-    def run_on_device(self, feeds: list[Any], targets: dict[int, Tensor | None]) -> list[Any]:
-        """Outputs as Tensors: those numbered in `targets`, in the given memory or in fresh one."""
+    def run_bound(
+        self, feeds: list[Any], targets: Mapping[int, Tensor | Where], terminate: Any = None
+    ) -> list[Any]:
+        """The outputs numbered in `targets`: in the given memory, or in fresh one there."""
         device = self._shared.device
-        with self._lock, device.current(device.allocate):
+        with self._shared.lock, device.current(device.allocate):
             device.after_others()
-            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True)
+            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
             results = []
             for number, target in targets.items():
-                found = entries[number].on_device(device, device.allocate)
-                if not isinstance(found, Tensor):
-                    results.append(found)
-                    continue
-                if target is None:
-                    memory = device.allocate(max(found.nbytes, 1))
-                    target = Tensor(found.dtype, found.shape, *memory)
-                elif target.nbytes < found.nbytes or target.dtype is not found.dtype:
-                    raise errors.Fail(
-                        f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
-                        f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
-                    )
-                if found.nbytes and target.address != found.address:
-                    device.copy(target.address, found.address, found.nbytes)
-                results.append(Tensor(found.dtype, found.shape, target.address, target.owner))
+                entry = entries[number]
+                if target is Where.HOST or not entry.is_tensor:
+                    results.append(_owned(entry.on_host(device), feeds))
+                else:
+                    found = entry.on_device(device, device.allocate)
+                    results.append(self._placed(number, found, target))
             device.synchronize()
             return results
+
+    def _placed(self, number: int, found: Tensor, target: Tensor | Where) -> Tensor:
+        """A copy of an output in the memory bound to it, or in fresh one."""
+        device = self._shared.device
+        if isinstance(target, Where):
+            memory = device.allocate(max(found.nbytes, 1))
+            target = Tensor(found.dtype, found.shape, *memory)
+        elif target.nbytes < found.nbytes or target.dtype is not found.dtype:
+            raise errors.Fail(
+                f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
+                f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
+            )
+        if found.nbytes and target.address != found.address:
+            device.copy(target.address, found.address, found.nbytes)
+        return Tensor(found.dtype, found.shape, target.address, target.owner)
 
 
 def _owned(result: Any, feeds: list[Any]) -> Any:

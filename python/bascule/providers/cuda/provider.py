@@ -41,29 +41,32 @@ class CudaProvider:
         device: where to run.
         cpu: computes with sizes, and runs what the device cannot.
         captures: whether repeated runs are recorded as CUDA graphs.
+        may_use_cpu: whether `cpu` may run nodes for which the device has no kernel.
     """
 
     name = "CUDAExecutionProvider"
     hosts_others = True
     """Its programs contain the nodes that the CPU provider runs."""
 
-    def __init__(self, device: Device, cpu: Provider, captures: bool = True) -> None:
+    def __init__(
+        self, device: Device, cpu: Provider, captures: bool = True, may_use_cpu: bool = True
+    ) -> None:
         operators.load_all()
-        self._shared = Shared(device, Arena(device), cpu, captures, {})
+        self._shared = Shared(device, Arena(device), cpu, captures, may_use_cpu)
 
     @property
     def device(self) -> Device:
         return self._shared.device
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
-        placed = place(graph, self._shared.cpu)
+        placed = place(graph, self._shared.cpu, (), self._shared.may_use_cpu)
         return {node: each.answer for node, each in placed.items()}
 
     def compile(self, graph: Graph) -> Any:
         return CudaProgram(graph, self._shared)
 
 
-def make(options: Mapping[str, str], cpu: Provider) -> CudaProvider:
+def make(options: Mapping[str, str], cpu: Provider, may_use_cpu: bool) -> CudaProvider:
     """The provider for a session's provider options.
 
     Raises:
@@ -87,4 +90,5 @@ def make(options: Mapping[str, str], cpu: Provider) -> CudaProvider:
             "device_id and gpu_mem_limit of CUDAExecutionProvider are numbers", **chosen
         ) from None
     device = CupyDevice(number, limit % 2**63, chosen["use_tf32"] in ("1", "true", "True"))
-    return CudaProvider(device, cpu, chosen["enable_cuda_graph"] in ("1", "true", "True"))
+    captures = chosen["enable_cuda_graph"] in ("1", "true", "True")
+    return CudaProvider(device, cpu, captures, may_use_cpu)

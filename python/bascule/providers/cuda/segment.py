@@ -52,6 +52,8 @@ class Run:
     device: Device
     allocate: Callable[[int], Allocation]
     kept: dict[str, Tensor]
+    terminate: Any = None
+    """RunOptions' flag, which stops a run before its next part."""
 
 
 @dataclass
@@ -184,7 +186,11 @@ class Segment:
             if len(self._plans) > _MOST_PLANS:
                 self._device.synchronize()
                 self._plans.popitem(last=False)
-            self._first(plan, values)
+            try:
+                self._first(plan, values)
+            except BaseException:
+                del self._plans[key]  # half a plan, of which the next run could make nothing
+                raise
             return
         self._plans.move_to_end(key)
         if plan.graph is None and not plan.is_eager:
@@ -204,8 +210,8 @@ class Segment:
             if number in self._on_host:
                 array = entry.on_host(self._device)
                 parts.append((array.shape, array.tobytes()) if entry.is_tensor else repr(array))
-            elif entry.is_tensor:
-                parts.append(entry.shape)
+            else:
+                parts.append(entry.shape if entry.is_tensor else None)
         return tuple(parts)
 
     def _first(self, plan: Plan, values: Values) -> None:

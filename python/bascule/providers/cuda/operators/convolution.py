@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +20,6 @@ from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.cuda.windows import Convolution, convolution_of
 
 _THREADS = 256
-_NONE = Activation()
 _BYTES = (DataType.INT8, DataType.UINT8)
 _INDEX_LIMIT = 1 << 31
 """How many elements 32-bit indices reach."""
@@ -42,6 +43,19 @@ def transposed_convolution(call: Call, x: Tensor, w: Tensor, bias: Tensor | None
     return _convolve(call, sizes, x, w, bias, None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A convolution to be computed."""
+
+    call: Call
+    sizes: Convolution
+    x: Tensor
+    w: Tensor
+    bias: Tensor | None
+    residual: Tensor | None
+    activation: Activation
+
+
 def _convolve(
     call: Call,
     sizes: Convolution,
@@ -52,15 +66,12 @@ def _convolve(
 ) -> Tensor:
     _check_shape(call, "bias", bias, (sizes.out_channels,))
     _check_shape(call, "residual", residual, sizes.output_shape)
+    work = _Work(call, sizes, x, w, bias, residual, activation_of(call.node))
+    if math.prod(sizes.output_shape) and _is_product(sizes):
+        return _multiplied(work)
     y = call.empty(sizes.output_shape, x.dtype)
-    if y.size == 0:
-        return y
-    activation = activation_of(call.node)
-    if _is_product(sizes):
-        return _multiplied(call, sizes, x, w, bias, residual, activation)
-    for way in (_by_channels, _by_library, _by_element):
-        if way(call, sizes, x, w, bias, residual, y, activation):
-            break
+    if y.size and not _by_channels(work, y) and not _by_library(work, y):
+        _by_element(work, y)
     return y
 
 
@@ -82,28 +93,21 @@ def _is_product(sizes: Convolution) -> bool:
     )
 
 
-def _multiplied(
-    call: Call,
-    sizes: Convolution,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    activation: Activation,
-) -> Tensor:
+def _multiplied(work: _Work) -> Tensor:
+    sizes, residual = work.sizes, work.residual
     rows = sizes.batch * sizes.out_pixels
     epilogue = matmul.Epilogue(
-        bias=bias,
+        bias=work.bias,
         residual=None if residual is None else residual.reshaped((rows, sizes.out_channels)),
-        activation=matmul.Activation(activation.name, activation.alpha, activation.beta),
+        activation=work.activation,
     )
     y = matmul.multiply(
-        call,
-        x.reshaped((rows, sizes.in_channels)),
-        w.reshaped((sizes.out_channels, sizes.in_channels)),
+        work.call,
+        work.x.reshaped((rows, sizes.in_channels)),
+        work.w.reshaped((sizes.out_channels, sizes.in_channels)),
         transpose_b=True,
         epilogue=epilogue,
-        constant=call.is_constant(1),
+        constant=work.call.is_constant(1),
     )
     return y.reshaped(sizes.output_shape)
 
@@ -111,17 +115,9 @@ def _multiplied(
 # --- the ways to compute it, each of which may find that it does not fit
 
 
-def _by_channels(
-    call: Call,
-    sizes: Convolution,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    y: Tensor,
-    activation: Activation,
-) -> bool:
+def _by_channels(work: _Work, y: Tensor) -> bool:
     """Depthwise with channels last: limited by memory, so each thread moves 16 bytes at a time."""
+    call, sizes, x = work.call, work.sizes, work.x
     side, stride = sizes.kernel[2], sizes.stride[2]
     lanes = 16 // x.itemsize
     if (
@@ -141,7 +137,7 @@ def _by_channels(
         or max(x.size, y.size) >= _INDEX_LIMIT
     ):
         return False
-    weights = _weights(call, w, "taps first", _taps_first)
+    weights = _weights(call, work.w, "taps first", _taps_first)
     rows = sizes.batch * sizes.out[1] * (sizes.in_channels // lanes)
     tile = 4
     if rows * -(-sizes.out[2] // tile) < 128 * call.device.processors:
@@ -157,26 +153,19 @@ def _by_channels(
         128,
         x,
         weights,
-        bias,
-        residual,
+        work.bias,
+        work.residual,
         y,
         Struct(struct.pack("<8i", *numbers)),
-        activation.argument,
+        work.activation.argument,
     )
     return True
 
 
-def _by_library(
-    call: Call,
-    sizes: Convolution,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    y: Tensor,
-    activation: Activation,
-) -> bool:
+def _by_library(work: _Work, y: Tensor) -> bool:
     """cuDNN, with the bias, the residual and Relu in its own kernel where it has one."""
+    call, sizes, x, w = work.call, work.sizes, work.x, work.w
+    bias, residual, activation = work.bias, work.residual, work.activation
     cudnn = call.device.cudnn
     if cudnn is None or x.size == 0 or w.size == 0:
         return False
@@ -198,33 +187,24 @@ def _by_library(
     return True
 
 
-def _by_element(
-    call: Call,
-    sizes: Convolution,
-    x: Tensor,
-    w: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    y: Tensor,
-    activation: Activation,
-) -> bool:
+def _by_element(work: _Work, y: Tensor) -> None:
     """A thread for each output element."""
-    weights, strides = _strided_weights(call, sizes, w)
+    sizes, x = work.sizes, work.x
+    weights, strides = _strided_weights(work.call, sizes, work.w)
     name = "transposed_convolution" if sizes.transposed else "convolution"
-    call.launch(
+    work.call.launch(
         "convolution",
         f"{name}_{type_name(x.dtype)}",
         _blocks(y.size),
         _THREADS,
         x,
         weights,
-        bias,
-        residual,
+        work.bias,
+        work.residual,
         y,
         sizes.argument(strides),
-        activation.argument,
+        work.activation.argument,
     )
-    return True
 
 
 def _finish(

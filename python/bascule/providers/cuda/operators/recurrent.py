@@ -155,11 +155,23 @@ def _begin(call: Call, x: Tensor, w: Tensor, r: Tensor) -> _Walk:
 
 
 def _check(
-    call: Call, walk: _Walk, shapes: dict[str, tuple[Tensor | None, tuple[int, ...]]]
+    walk: _Walk,
+    bias: Tensor | None,
+    lengths: Tensor | None,
+    initial_h: Tensor | None,
+    **others: tuple[Tensor | None, tuple[int, ...]],
 ) -> None:
+    """The shapes of the optional inputs; `others` are those of one operator, and what they are."""
+    gates = _GATES[walk.call.node.op_type]
+    shapes = {
+        "B": (bias, (walk.directions, 2 * gates * walk.hidden)),
+        "sequence_lens": (lengths, (walk.batch,)),
+        "initial_h": (initial_h, walk.state_shape),
+        **others,
+    }
     for name, (tensor, expected) in shapes.items():
         if tensor is not None and tensor.shape != expected:
-            raise call.error(f"{name} has shape {tensor.shape}, expected {expected}")
+            raise walk.call.error(f"{name} has shape {tensor.shape}, expected {expected}")
 
 
 def _projected(walk: _Walk, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -196,15 +208,9 @@ def lstm(
 ) -> tuple[Tensor | None, ...]:
     """Long short-term memory, with any activations, peepholes, and coupled gates."""
     walk = _begin(call, x, w, r)
-    directions, hidden = walk.directions, walk.hidden
-    shapes = {
-        "B": (bias, (directions, 8 * hidden)),
-        "sequence_lens": (lengths, (walk.batch,)),
-        "initial_h": (initial_h, walk.state_shape),
-        "initial_c": (initial_c, walk.state_shape),
-        "P": (peepholes, (directions, 3 * hidden)),
-    }
-    _check(call, walk, shapes)
+    peephole_shape = (walk.directions, 3 * walk.hidden)
+    cell = (initial_c, walk.state_shape)
+    _check(walk, bias, lengths, initial_h, initial_c=cell, P=(peepholes, peephole_shape))
     projected, y = _projected(walk, x, w, bias), _output(walk, x.dtype, lengths)
     h, c, spare = walk.loaded(initial_h), walk.loaded(initial_c), walk.state()
     for number in range(walk.steps):
@@ -226,12 +232,7 @@ def gru(
 ) -> tuple[Tensor | None, ...]:
     """Gated recurrent units, the reset before or after the product."""
     walk = _begin(call, x, w, r)
-    shapes = {
-        "B": (bias, (walk.directions, 6 * walk.hidden)),
-        "sequence_lens": (lengths, (walk.batch,)),
-        "initial_h": (initial_h, walk.state_shape),
-    }
-    _check(call, walk, shapes)
+    _check(walk, bias, lengths, initial_h)
     projected, y = _projected(walk, x, w, bias), _output(walk, x.dtype, lengths)
     h, spare, update, reset = walk.loaded(initial_h), walk.state(), walk.state(), walk.state()
     for number in range(walk.steps):
@@ -254,12 +255,7 @@ def rnn(
 ) -> tuple[Tensor | None, ...]:
     """The plain recurrent network."""
     walk = _begin(call, x, w, r)
-    shapes = {
-        "B": (bias, (walk.directions, 2 * walk.hidden)),
-        "sequence_lens": (lengths, (walk.batch,)),
-        "initial_h": (initial_h, walk.state_shape),
-    }
-    _check(call, walk, shapes)
+    _check(walk, bias, lengths, initial_h)
     projected, y = _projected(walk, x, w, bias), _output(walk, x.dtype, lengths)
     h, spare = walk.loaded(initial_h), walk.state()
     for number in range(walk.steps):
