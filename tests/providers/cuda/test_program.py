@@ -137,7 +137,7 @@ def test_a_run_that_fails_leaves_the_session_usable() -> None:
     )
     x = normal(3, 6)
     for _ in range(3):
-        with pytest.raises(bascule.errors.Fail, match="Reshape node .*cannot be reshaped"):
+        with pytest.raises(bascule.errors.Fail, match=r"Reshape node .*cannot be reshaped"):
             model.run(None, {"x": x, "shape": np.array([4, 2])})
         result = model.run(None, {"x": x, "shape": np.array([3, 2])})[0]
         np.testing.assert_array_equal(result, -x.reshape(3, 2))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,7 +97,8 @@ class Call:
     def upload(self, array: np.ndarray[Any, Any]) -> Tensor:
         """A host array as a tensor, which lives as long as a captured graph may read it."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
-        key = f"{array.dtype} {array.shape} {array.tobytes().hex()}"
+        digest = hashlib.sha256(array.tobytes())
+        key = f"{array.dtype} {array.shape} {digest.hexdigest()}"
         if key not in self._kept:
             address, owner = self.device.allocate(max(array.nbytes, 1))
             tensor = Tensor(DataType.from_numpy(array.dtype), array.shape, address, owner)

@@ -93,19 +93,12 @@ def _read_forest(call: Call) -> _Forest:
     members = _sets(call, table)
     roots = _numbers(node, "tree_roots").astype(np.int64)
     _require(call, ((roots >= 0) & (roots < count)).all(), "a tree has no root")
-
-    def uploaded(array: Array) -> Tensor:
-        tensor = call.empty(array.shape, DataType.from_numpy(array.dtype))
-        if array.nbytes:
-            call.device.upload(tensor.address, np.ascontiguousarray(array))
-        return tensor
-
     return _Forest(
-        uploaded(table.view(np.uint8)),
-        uploaded(roots.astype(np.int32)),
-        uploaded(members),
-        uploaded(weights.astype(np.float64)),
-        uploaded(targets.astype(np.int32)),
+        call.upload(table.view(np.uint8)),
+        call.upload(roots.astype(np.int32)),
+        call.upload(members),
+        call.upload(weights.astype(np.float64)),
+        call.upload(targets.astype(np.int32)),
         len(roots),
         count,
         int(features.max(initial=-1)) + 1,

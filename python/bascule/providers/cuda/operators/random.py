@@ -75,17 +75,10 @@ def _numbers(call: Call, shape: tuple[int, ...], dtype: DataType) -> Tensor:
         return _drawn(call, "uniform", shape, wide, 1, 0)
 
     def make(keeping: Call) -> Tensor:
-        return _uploaded(keeping, np.random.RandomState(seed).random_sample(shape))
+        return keeping.upload(np.random.RandomState(seed).random_sample(shape))
 
     result: Tensor = call.prepared(f"numbers {shape}", make)
     return result
-
-
-def _uploaded(call: Call, array: np.ndarray[Any, Any]) -> Tensor:
-    tensor = call.empty(array.shape, DataType.from_numpy(array.dtype))
-    if array.size:
-        call.device.upload(tensor.address, np.ascontiguousarray(array))
-    return tensor
 
 
 def _output_is_float(node: Node) -> str:
@@ -107,7 +100,7 @@ def _sized(call: Call, kind: str, shape: tuple[int, ...]) -> Tensor:
         numbers = stream.standard_normal(shape) if kind == "normal" else stream.random_sample(shape)
         typed = np.asarray(numbers).astype(dtype.numpy)
         of_type = dtype.numpy.type  # each step is rounded, as the reference does
-        return _uploaded(keeping, typed * of_type(scale) + of_type(shift))
+        return keeping.upload(typed * of_type(scale) + of_type(shift))
 
     result: Tensor = call.prepared(f"{kind} {shape}", make)
     return result

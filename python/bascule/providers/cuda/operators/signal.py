@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from bascule.ir.dtype import DataType
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.registry import FLOATS, kernel
@@ -58,10 +57,7 @@ def _factors(call: Call, length: int) -> Tensor:
         quarter = eighths // 2
         cosine = np.choose(quarter, [near, -far, -near, far])
         sine = np.choose(quarter, [far, near, -far, -near])
-        pairs = np.stack([cosine, sine], axis=1)
-        table = keeping.empty(pairs.shape, DataType.DOUBLE)
-        keeping.device.upload(table.address, pairs)
-        return table
+        return keeping.upload(np.stack([cosine, sine], axis=1))
 
     result: Tensor = call.prepared(f"factors of {length}", make)
     return result

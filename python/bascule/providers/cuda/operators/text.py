@@ -57,12 +57,7 @@ def _tables(call: Call) -> tuple[Tensor, ...]:
         if len(weights) < size:
             raise call.error(f"weights has {len(weights)} elements, expected {size}")
         arrays.append(np.asarray(weights, np.float32))
-    tensors = []
-    for array in arrays:
-        tensors.append(call.empty(array.shape, DataType.from_numpy(array.dtype)))
-        if array.nbytes:
-            call.device.upload(tensors[-1].address, array)
-    return tuple(tensors)
+    return tuple(map(call.upload, arrays))
 
 
 @kernel("TfIdfVectorizer", dtypes=(DataType.INT32, DataType.INT64), accepts=_accepts)
