@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -159,8 +160,23 @@ class EmulatedDevice:
         view.owner = tensor.owner
         return np.frombuffer(view, tensor.dtype.numpy).reshape(tensor.shape)
 
+    def selected(self) -> Any:
+        return contextlib.nullcontext()
+
     def after_others(self) -> None:
         pass
+
+    def before_others(self) -> None:
+        pass
+
+    def start(self, graph: Any) -> None:
+        graph.launch()
+
+    def mark(self) -> int:
+        return time.monotonic_ns()
+
+    def elapsed_ns(self, begin: int, end: int) -> int:
+        return end - begin
 
     def synchronize(self) -> None:
         pass

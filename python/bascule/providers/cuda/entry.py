@@ -52,6 +52,12 @@ class Entry:
         return isinstance(self._host, np.ndarray) and self._host.dtype != object
 
     @property
+    def tensor(self) -> Tensor:
+        """The tensor of an entry that has one on the device."""
+        found: Tensor = self._device
+        return found
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The sizes of a tensor."""
         held = self._device if self.is_on_device else self._host

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import enum
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,17 +20,26 @@ from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry
 from bascule.providers.cuda.memory import Arena
 from bascule.providers.cuda.placement import Place, Placed, place
-from bascule.providers.cuda.segment import KernelStep, NativeStep, Run, Segment, ShapeStep, Values
+from bascule.providers.cuda.plan import Recording, tangled
+from bascule.providers.cuda.replay import Replay
+from bascule.providers.cuda.segment import Segment, Targets
+from bascule.providers.cuda.steps import KernelStep, NativeStep, Run, ShapeStep, Values
+from bascule.providers.cuda.targets import Fresh, OnDevice, Wanted, Where
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.names import CPU, CUDA
 from bascule.providers.partition import Partition
 from bascule.providers.split import extract
 
 
-class Where(enum.Enum):
-    """Where an output is wanted, in fresh memory."""
+@dataclass
+class Outcome:
+    """What a run of a graph gave."""
 
-    HOST = "host"
-    DEVICE = "device"
+    entries: list[Entry]
+    placed: set[int]
+    """The outputs that are in the memory that was wanted for them."""
+    recording: Recording | None
+    """Set if the run was nothing but the replay of it."""
 
 
 @dataclass
@@ -80,7 +89,8 @@ class ControlStep:
 
     def _call(self, key: str, feeds: list[Entry], values: Values, run: Run) -> list[Entry]:
         program, captured = self._programs[key]
-        return program.execute(feeds + [values[n] for n in captured], False, run.terminate)
+        feeds = feeds + [values[n] for n in captured]
+        return program.execute(feeds, None, run.terminate, run.profiler).entries
 
     def _if(self, values: Values, run: Run) -> list[Entry]:
         condition = bool(np.asarray(values[self.inputs[0]].on_host(run.device)).reshape(-1)[0])
@@ -173,6 +183,11 @@ class DeviceGraph:
         steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
         self.outputs = [self._number(v) for v in graph.outputs]
         self._parts = self._split(steps)
+
+    @property
+    def is_one_part(self) -> bool:
+        """Whether all its work is started at once."""
+        return len(self._parts) == 1
 
     def _number(self, value: Value, is_input: bool = False) -> int:
         number = self._numbers.get(value)
@@ -276,26 +291,62 @@ class DeviceGraph:
         return parts[::-1]
 
     def execute(
-        self, feeds: list[Entry], is_outermost: bool = False, terminate: Any = None
-    ) -> list[Entry]:
+        self,
+        feeds: list[Entry],
+        memory: Mapping[int, OnDevice] | None = None,
+        terminate: Any = None,
+        profiler: Any = None,
+    ) -> Outcome:
         """The outputs for one entry per input.
 
-        Those of the outermost graph may lie where the next run overwrites them.
+        `memory` says where outputs, by their place in the graph's list, are wanted on the device.
+        If it is given, the others may lie where the next run overwrites them.
         """
         values: Values = dict(self._constants)
         values.update(zip(self.inputs, feeds))
         device = self._shared.device
+        placed: set[int] = set()
+        recording = None
         for index, part in enumerate(self._parts):
             if terminate is not None and terminate.value:
                 raise errors.Fail("Exiting due to terminate flag being set to true.")
+            begin = 0 if profiler is None else time.monotonic_ns()
             if isinstance(part, Segment):
-                part.run(values, is_outermost and index == len(self._parts) - 1)
-                continue
-            with device.current(device.allocate):
-                part.execute(values, Run(device, device.allocate, {}, terminate))
-            for number in part.dies:
-                values.pop(number, None)
-        return [values[number] for number in self.outputs]
+                targets = None
+                if memory is not None:
+                    wanted = self._wanted_of(part, memory)
+                    targets = Targets(wanted, index == len(self._parts) - 1)
+                recording = part.run(values, targets, profiler)
+                placed |= set() if targets is None else targets.placed
+            else:
+                with device.current(device.allocate):
+                    part.execute(values, Run(device, device.allocate, {}, terminate, profiler))
+                for number in part.dies:
+                    values.pop(number, None)
+            if profiler is not None:
+                _note(profiler, part, begin)
+        entries = [values[number] for number in self.outputs]
+        there = {output for output, number in self._first_uses() if number in placed}
+        return Outcome(entries, there, recording if len(self._parts) == 1 else None)
+
+    def _first_uses(self) -> Iterator[tuple[int, int]]:
+        """(output, number of its value), the first time where a value is several outputs."""
+        return ((self.outputs.index(n), n) for n in dict.fromkeys(self.outputs))
+
+    def _wanted_of(self, segment: Segment, memory: Mapping[int, OnDevice]) -> dict[int, OnDevice]:
+        """What `memory` says of outputs that the segment makes, by the numbers of values."""
+        uses = self._first_uses()
+        return {n: memory[o] for o, n in uses if o in memory and n in segment.outputs}
+
+
+def _note(profiler: Any, part: Any, begin: int) -> None:
+    """Add the span of a part that has just ended."""
+    duration = time.monotonic_ns() - begin
+    if isinstance(part, Segment):
+        profiler.add_part("segment", CUDA, part.nodes, begin, duration)
+        return
+    provider = CPU if isinstance(part, NativeStep) else CUDA
+    profiler.add_part(part.node.name or part.node.op_type, provider, 1, begin, duration)
 
 
 def _reads(step: Any) -> list[int]:
@@ -337,39 +388,66 @@ class CudaProgram:
     ) -> list[Any]:
         """Outputs as arrays."""
         device = self._shared.device
-        with self._shared.lock, device.current(device.allocate):
-            if any(isinstance(feed, Tensor) for feed in feeds):
-                device.after_others()
-            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
+        with self._shared.lock, device.selected():
+            device.after_others()
+            inputs = [Entry.of(feed) for feed in feeds]
+            entries = self._graph.execute(inputs, {}, terminate, profiler).entries
             chosen = [entries[i] for i in wanted] if wanted else entries
             results = [entry.on_host(device) for entry in chosen]
             return [_owned(result, feeds) for result in results]
 
     def run_bound(
-        self, feeds: list[Any], targets: Mapping[int, Tensor | Where], terminate: Any = None
-    ) -> list[Any]:
-        """The outputs numbered in `targets`: in the given memory, or in fresh one there."""
+        self,
+        feeds: list[Any],
+        targets: Mapping[int, Wanted],
+        terminate: Any = None,
+        profiler: Any = None,
+        waits: bool = True,
+    ) -> tuple[list[Any], Replay | None]:
+        """The outputs numbered in `targets`: Tensors, or arrays for those wanted on the host.
+
+        They are complete when this returns, unless `waits` is false: then the device may still be
+        at work. The replay, if there is one, does the same again on the same memory.
+        """
         device = self._shared.device
-        with self._shared.lock, device.current(device.allocate):
+        with self._shared.lock, device.selected():
             device.after_others()
-            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
+            inputs = [Entry.of(feed) for feed in feeds]
+            memory = self._memory(inputs, targets)
+            outcome = self._graph.execute(inputs, memory, terminate, profiler)
+            is_replay = True
             results = []
             for number, target in targets.items():
-                entry = entries[number]
-                if target is Where.HOST or not entry.is_tensor:
+                entry = outcome.entries[number]
+                if number in outcome.placed:
+                    results.append(entry.tensor)
+                    continue
+                is_replay = False
+                if isinstance(target, Where) or not entry.is_tensor:
                     results.append(_owned(entry.on_host(device), feeds))
                 else:
                     found = entry.on_device(device, device.allocate)
                     results.append(self._placed(number, found, target))
-            device.synchronize()
-            return results
+            device.before_others()
+            if waits:
+                device.synchronize()
+        recording = outcome.recording if is_replay else None
+        return results, None if recording is None else Replay(device, self._shared.lock, recording)
 
-    def _placed(self, number: int, found: Tensor, target: Tensor | Where) -> Tensor:
+    def _memory(self, inputs: list[Entry], targets: Mapping[int, Wanted]) -> dict[int, OnDevice]:
+        """The targets that a graph may write to while it runs."""
+        memory = {n: t for n, t in targets.items() if not isinstance(t, Where)}
+        if not self._graph.is_one_part:  # later parts read inputs too
+            bound = {n: t for n, t in memory.items() if isinstance(t, Tensor)}
+            for number in tangled(bound, dict(enumerate(inputs))):
+                del memory[number]
+        return memory
+
+    def _placed(self, number: int, found: Tensor, target: OnDevice) -> Tensor:
         """A copy of an output in the memory bound to it, or in fresh one."""
         device = self._shared.device
-        if isinstance(target, Where):
-            memory = device.allocate(max(found.nbytes, 1))
-            target = Tensor(found.dtype, found.shape, *memory)
+        if isinstance(target, Fresh):
+            target = target.of(found, device)
         elif target.nbytes < found.nbytes or target.dtype is not found.dtype:
             raise errors.Fail(
                 f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
