@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bascule import device_memory
-from tests.support.cuda_emulation import emulated_device
+from tests.support.cuda_emulation import EmulatedDevice, emulated_device
 
 
 class UnownedMemory:
@@ -71,12 +72,14 @@ _MODULE = SimpleNamespace(
     cuda=SimpleNamespace(
         UnownedMemory=UnownedMemory,
         MemoryPointer=MemoryPointer,
-        Device=lambda number: __import__("contextlib").nullcontext(),
+        Device=lambda number: contextlib.nullcontext(),
     ),
 )
 
 
 def use(patch: Any) -> Any:
-    """Until `patch`, a pytest MonkeyPatch, is undone; the module."""
+    """Until `patch`, a pytest MonkeyPatch, is undone; the module, which is CuPy on a GPU."""
+    if not isinstance(emulated_device(), EmulatedDevice):
+        return device_memory._cupy()
     patch.setattr(device_memory, "_cupy", lambda: _MODULE)
     return _MODULE

@@ -108,3 +108,9 @@ def upload(value: Any, device: Device, allocate: Any) -> Any:
     if array.nbytes:
         device.upload(memory[0], array)
     return Tensor(DataType.from_numpy(array.dtype), array.shape, *memory)
+
+
+def copy(target: Tensor, source: Tensor, device: Device) -> None:
+    """Copy elements within the device, unless they are there already."""
+    if source.nbytes and source.address != target.address:
+        device.copy(target.address, source.address, source.nbytes)

@@ -17,7 +17,7 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.providers.base import Provider
 from bascule.providers.cuda.device import Device
-from bascule.providers.cuda.entry import Entry
+from bascule.providers.cuda.entry import Entry, copy
 from bascule.providers.cuda.memory import Arena
 from bascule.providers.cuda.placement import Place, Placed, place
 from bascule.providers.cuda.plan import Recording, tangled
@@ -415,24 +415,39 @@ class CudaProgram:
             inputs = [Entry.of(feed) for feed in feeds]
             memory = self._memory(inputs, targets)
             outcome = self._graph.execute(inputs, memory, terminate, profiler)
-            is_replay = True
-            results = []
-            for number, target in targets.items():
-                entry = outcome.entries[number]
-                if number in outcome.placed:
-                    results.append(entry.tensor)
-                    continue
-                is_replay = False
-                if isinstance(target, Where) or not entry.is_tensor:
-                    results.append(_owned(entry.on_host(device), feeds))
-                else:
-                    found = entry.on_device(device, device.allocate)
-                    results.append(self._placed(number, found, target))
+            results = self._collected(outcome, targets, feeds)
             device.before_others()
             if waits:
                 device.synchronize()
-        recording = outcome.recording if is_replay else None
-        return results, None if recording is None else Replay(device, self._shared.lock, recording)
+        if outcome.recording is None or not outcome.placed.issuperset(targets):
+            return results, None
+        return results, Replay(device, self._shared.lock, outcome.recording)
+
+    def _collected(
+        self, outcome: Outcome, targets: Mapping[int, Wanted], feeds: list[Any]
+    ) -> list[Any]:
+        """The outputs numbered in `targets`, brought there."""
+        device = self._shared.device
+        found: dict[int, Any] = {}
+        places: dict[int, Tensor] = {}
+        for number, target in targets.items():
+            entry = outcome.entries[number]
+            if number in outcome.placed:
+                found[number] = entry.tensor
+            elif isinstance(target, Where) or not entry.is_tensor:
+                found[number] = _owned(entry.on_host(device), feeds)
+            else:
+                found[number] = entry.on_device(device, device.allocate)
+                places[number] = _place(number, found[number], target, device)
+        sources = {number: found[number] for number in places}
+        taken = {number: Entry(device=tensor) for number, tensor in places.items()}
+        for number in tangled(sources, taken):  # an input perhaps, and another output's target
+            sources[number] = Fresh().of(found[number], device)
+            copy(sources[number], found[number], device)
+        for number, target in places.items():
+            copy(target, sources[number], device)
+        found.update(places)
+        return [found[number] for number in targets]
 
     def _memory(self, inputs: list[Entry], targets: Mapping[int, Wanted]) -> dict[int, OnDevice]:
         """The targets that a graph may write to while it runs."""
@@ -443,19 +458,17 @@ class CudaProgram:
                 del memory[number]
         return memory
 
-    def _placed(self, number: int, found: Tensor, target: OnDevice) -> Tensor:
-        """A copy of an output in the memory bound to it, or in fresh one."""
-        device = self._shared.device
-        if isinstance(target, Fresh):
-            target = target.of(found, device)
-        elif target.nbytes < found.nbytes or target.dtype is not found.dtype:
-            raise errors.Fail(
-                f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
-                f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
-            )
-        if found.nbytes and target.address != found.address:
-            device.copy(target.address, found.address, found.nbytes)
-        return Tensor(found.dtype, found.shape, target.address, target.owner)
+
+def _place(number: int, found: Tensor, target: OnDevice, device: Device) -> Tensor:
+    """The memory bound to an output, or fresh memory, in the shape of what was found."""
+    if isinstance(target, Fresh):
+        return target.of(found, device)
+    if target.nbytes < found.nbytes or target.dtype is not found.dtype:
+        raise errors.Fail(
+            f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
+            f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
+        )
+    return Tensor(found.dtype, found.shape, target.address, target.owner)
 
 
 def _owned(result: Any, feeds: list[Any]) -> Any:

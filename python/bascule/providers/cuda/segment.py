@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bascule.providers.cuda.device import Device
-from bascule.providers.cuda.entry import Entry
+from bascule.providers.cuda.entry import Entry, copy
 from bascule.providers.cuda.memory import Arena, Record, lay_out
 from bascule.providers.cuda.plan import ANYWHERE, Addresses, Plan, Recording, tangled
 from bascule.providers.cuda.steps import KernelStep, Run, Values
@@ -263,10 +263,10 @@ class Segment:
 
         def work() -> None:
             for target, source in copies:
-                self._copy(target.address, source)
+                copy(target, source, self._device)
             self._execute(own, Run(self._device, allocate, plan.kept))
             for number, place in places.items():
-                self._copy(place.address, own[number].tensor)
+                copy(place, own[number].tensor, self._device)
 
         with self._device.current(allocate):
             graph = self._device.capture(work)
@@ -284,7 +284,7 @@ class Segment:
         for number, target in recording.inputs.items():
             entry = values[number]
             if entry.is_on_device:
-                self._copy(target.address, entry.tensor)
+                copy(target, entry.tensor, self._device)
             elif target.nbytes:
                 self._device.upload(target.address, entry.on_host(self._device))
 
@@ -298,20 +298,15 @@ class Segment:
                 return Entry(device=tensor)
             return Entry(device=self._copied(tensor))
         if not is_bound:
-            self._copy(place.address, tensor)
+            copy(place, tensor, self._device)
         return Entry(device=place)
 
     # --- memory
 
-    def _copy(self, address: int, source: Tensor) -> None:
-        if source.nbytes and source.address != address:
-            self._device.copy(address, source.address, source.nbytes)
-
     def _copied(self, tensor: Tensor) -> Tensor:
-        address, owner = self._device.allocate(max(tensor.nbytes, 1))
-        self._copy(address, tensor)
-        return Tensor(tensor.dtype, tensor.shape, address, owner)
+        copied = Fresh().of(tensor, self._device)
+        copy(copied, tensor, self._device)
+        return copied
 
     def _empty(self, entry: Entry) -> Tensor:
-        found = Tensor(entry.dtype, entry.shape, 0, None)
-        return Tensor(found.dtype, found.shape, *self._device.allocate(max(found.nbytes, 1)))
+        return Fresh().of(Tensor(entry.dtype, entry.shape, 0, None), self._device)
