@@ -269,8 +269,11 @@ def _wrong_dtype(
 def _check_shape(name: str, actual: tuple[int, ...], expected: Shape | None) -> None:
     if expected is None:
         return
+    fits = len(actual) == len(expected)
+    if fits and all(d == got or not isinstance(d, int) for got, d in zip(actual, expected)):
+        return
     wanted = [dim if dim is not None else "?" for dim in expected]
-    if len(actual) != len(expected):
+    if not fits:
         raise InvalidArgument(
             f"Invalid rank for input: {name} Got: {len(actual)} Expected: {len(expected)} "
             "Please fix either the inputs/outputs or the model.",
@@ -282,11 +285,10 @@ def _check_shape(name: str, actual: tuple[int, ...], expected: Shape | None) -> 
         for axis, (got, dim) in enumerate(zip(actual, expected))
         if isinstance(dim, int) and dim != got
     ]
-    if wrong:
-        raise InvalidArgument(
-            f"Got invalid dimensions for input: {name} for the following indices\n"
-            + "\n".join(wrong)
-            + "\n Please fix either the inputs/outputs or the model.",
-            got=list(actual),
-            expected=wanted,
-        )
+    raise InvalidArgument(
+        f"Got invalid dimensions for input: {name} for the following indices\n"
+        + "\n".join(wrong)
+        + "\n Please fix either the inputs/outputs or the model.",
+        got=list(actual),
+        expected=wanted,
+    )

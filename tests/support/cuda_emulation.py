@@ -130,6 +130,9 @@ class EmulatedDevice:
         assert self._recording is None, "nothing can be read back while a graph is captured"
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        return [_downloaded(self, tensor) for tensor in tensors]
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         self._do(lambda: ctypes.memmove(target, source, nbytes) and None)
 

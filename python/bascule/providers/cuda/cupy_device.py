@@ -16,6 +16,7 @@ from bascule import errors
 from bascule.logging import LOGGER
 from bascule.providers.cuda import compile as kernels
 from bascule.providers.cuda.device import Argument, Dim3, Struct
+from bascule.providers.cuda.host_memory import Downloads
 from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
@@ -65,6 +66,7 @@ class CupyDevice:
             self.cublas = _cublas(self.capability, tf32)
             self.cudnn = _cudnn(self.stream.ptr, tf32)
         self._query = _stream_query()
+        self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
 
@@ -86,10 +88,22 @@ class CupyDevice:
         )
 
     def download(self, array: np.ndarray[Any, Any], address: int) -> None:
-        self._runtime.memcpyAsync(
-            array.ctypes.data, address, array.nbytes, _TO_HOST, self._stream_ptr
-        )
+        self._to_host(array.ctypes.data, address, array.nbytes)
+        self._wait()
+
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        return self._downloads.arrays(tensors)
+
+    def _to_host(self, target: int, source: int, nbytes: int) -> None:
+        self._runtime.memcpyAsync(target, source, nbytes, _TO_HOST, self._stream_ptr)
+
+    def _wait(self) -> None:
         self._runtime.streamSynchronize(self._stream_ptr)
+
+    def _locked(self, nbytes: int) -> tuple[int, object]:
+        """Page-locked memory of the host."""
+        memory = self.xp.cuda.PinnedMemory(nbytes)
+        return int(memory.ptr), memory
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         self._runtime.memcpyAsync(target, source, nbytes, _WITHIN, self._stream_ptr)
@@ -205,7 +219,7 @@ class CupyDevice:
         self._runtime.streamWaitEvent(stream, self._event.ptr)
 
     def synchronize(self) -> None:
-        self._runtime.streamSynchronize(self._stream_ptr)
+        self._wait()
         if self._user_stream:
             self._runtime.streamSynchronize(self._user_stream)
 

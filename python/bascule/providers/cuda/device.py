@@ -80,6 +80,10 @@ class Device(Protocol):
         """Copy from the device into a dense host array, and wait for it."""
         ...
 
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        """Tensors as arrays on the host, waited for once."""
+        ...
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within device memory."""
         ...

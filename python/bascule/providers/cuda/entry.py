@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,14 @@ class Entry:
         if not self.is_on_device:
             self._device = upload(self._host, device, allocate)
         return self._device
+
+
+def bring_to_host(entries: Iterable[Entry], device: Device) -> None:
+    """Fetch what is only on the device, and wait for it once."""
+    pending = [e for e in entries if not e.is_on_host and e.is_tensor]
+    if pending:
+        for entry, array in zip(pending, device.arrays([entry.tensor for entry in pending])):
+            entry._host = array
 
 
 def download(value: Any, device: Device) -> Any:

@@ -15,6 +15,7 @@ from bascule.providers.cuda.tensor import Tensor
 
 _MOST_BOUND = 4
 _MOST_SEEN = 16
+_MOST_PATIENCE = 256
 
 Addresses = tuple[int, ...]
 """Where inputs are read and outputs written; 0 where a graph has memory of its own."""
@@ -72,7 +73,8 @@ class Plan:
         if len(bound) > _MOST_BOUND:
             self.recordings.pop(bound[0]).graph = None
             self.seen.pop(bound[0], None)
-            self.patience *= 2  # more address sets than graphs: record ever more rarely
+            # There are more sets of addresses than graphs: record more rarely.
+            self.patience = min(2 * self.patience, _MOST_PATIENCE)
 
     def give_up(self) -> None:
         """Forget all recordings; nothing may be running."""

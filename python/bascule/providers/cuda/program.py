@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.providers.base import Provider
 from bascule.providers.cuda.device import Device
-from bascule.providers.cuda.entry import Entry, copy
+from bascule.providers.cuda.entry import Entry, bring_to_host, copy
 from bascule.providers.cuda.memory import Arena
 from bascule.providers.cuda.placement import Place, Placed, place
 from bascule.providers.cuda.plan import Recording, tangled
@@ -182,6 +182,8 @@ class DeviceGraph:
         placed = place(graph, shared.cpu, on_host, shared.may_use_cpu)
         steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
         self.outputs = [self._number(v) for v in graph.outputs]
+        self._first_uses = {n: self.outputs.index(n) for n in self.outputs}
+        """For values that are outputs: which, or the first where a value is several."""
         self._parts = self._split(steps)
 
     @property
@@ -326,17 +328,13 @@ class DeviceGraph:
             if profiler is not None:
                 _note(profiler, part, begin)
         entries = [values[number] for number in self.outputs]
-        there = {output for output, number in self._first_uses() if number in placed}
+        there = {output for number, output in self._first_uses.items() if number in placed}
         return Outcome(entries, there, recording if len(self._parts) == 1 else None)
-
-    def _first_uses(self) -> Iterator[tuple[int, int]]:
-        """(output, number of its value), the first time where a value is several outputs."""
-        return ((self.outputs.index(n), n) for n in dict.fromkeys(self.outputs))
 
     def _wanted_of(self, segment: Segment, memory: Mapping[int, OnDevice]) -> dict[int, OnDevice]:
         """What `memory` says of outputs that the segment makes, by the numbers of values."""
-        uses = self._first_uses()
-        return {n: memory[o] for o, n in uses if o in memory and n in segment.outputs}
+        uses = self._first_uses
+        return {n: memory[uses[n]] for n in segment.outputs if uses.get(n) in memory}
 
 
 def _note(profiler: Any, part: Any, begin: int) -> None:
@@ -345,6 +343,8 @@ def _note(profiler: Any, part: Any, begin: int) -> None:
     if isinstance(part, Segment):
         profiler.add_part("segment", CUDA, part.nodes, begin, duration)
         return
+    if isinstance(part, KernelStep):
+        profiler.add_node(part.node, part.kernel.name, begin, duration, [])
     provider = CPU if isinstance(part, NativeStep) else CUDA
     profiler.add_part(part.node.name or part.node.op_type, provider, 1, begin, duration)
 
@@ -389,10 +389,12 @@ class CudaProgram:
         """Outputs as arrays."""
         device = self._shared.device
         with self._shared.lock, device.selected():
-            device.after_others()
+            if any(isinstance(feed, Tensor) for feed in feeds):
+                device.after_others()
             inputs = [Entry.of(feed) for feed in feeds]
             entries = self._graph.execute(inputs, {}, terminate, profiler).entries
             chosen = [entries[i] for i in wanted] if wanted else entries
+            bring_to_host(chosen, device)
             results = [entry.on_host(device) for entry in chosen]
             return [_owned(result, feeds) for result in results]
 
@@ -430,6 +432,8 @@ class CudaProgram:
         device = self._shared.device
         found: dict[int, Any] = {}
         places: dict[int, Tensor] = {}
+        on_host = [outcome.entries[n] for n, t in targets.items() if isinstance(t, Where)]
+        bring_to_host(on_host, device)
         for number, target in targets.items():
             entry = outcome.entries[number]
             if number in outcome.placed:
