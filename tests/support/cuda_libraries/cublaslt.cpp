@@ -120,6 +120,7 @@ int cublasLtCreate(void** handle) {
   return success;
 }
 int cublasLtDestroy(int* handle) { return destroy(handle); }
+size_t cublasLtGetVersion() { return 130100; }
 const char* cublasLtGetStatusString(int status) {
   return status == invalid_value ? "CUBLAS_STATUS_INVALID_VALUE" : "CUBLAS_STATUS_NOT_SUPPORTED";
 }

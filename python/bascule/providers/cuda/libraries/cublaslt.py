@@ -31,7 +31,7 @@ _EPILOGUES = {"": 1, "Relu": 2, "GeluTanh": 32}
 _OPERATION_T = 1
 
 _NAMES = ("libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll")
-_CANDIDATES = 8
+_CANDIDATES = 24
 _PLACEHOLDER = 4096
 """Any aligned address: the choice of an algorithm asks whether there is a bias, and reads none."""
 
@@ -136,11 +136,13 @@ class CublasLt:
 
     def __init__(self, capability: int, tf32: bool = True, library: str | None = None) -> None:
         self._library = _load(library)
-        self._tf32 = tf32
+        self.tf32 = tf32
         self._most_workspace = (32 << 20) if capability >= 90 else (4 << 20)
-        self._algorithms: dict[Problem, _Algorithm | None] = {}
+        self._proposed: dict[Problem, list[_Algorithm]] = {}
+        self._chosen: dict[Problem, int] = {}
         self._handle = _Pointer()
         self.check(self._library.cublasLtCreate(ctypes.byref(self._handle)), "cublasLtCreate")
+        self.version = int(self._library.cublasLtGetVersion())
 
     def plan(self, problem: Problem) -> MatMulPlan | None:
         """How to run `problem`; None when the library cannot."""
@@ -149,13 +151,22 @@ class CublasLt:
         if min(problem.m, problem.n, problem.k, problem.batch) < 1:
             return None
         plan = MatMulPlan(self, self._library, self._handle, problem, self._compute(problem.dtype))
-        if problem not in self._algorithms:
-            self._algorithms[problem] = plan.choose(self._most_workspace)
-        algorithm = self._algorithms[problem]
-        if algorithm is None:
+        if problem not in self._proposed:
+            self._proposed[problem] = plan.proposals(self._most_workspace)
+        plan.algorithms = self._proposed[problem]
+        if not plan.algorithms:
             return None
-        plan.take(algorithm)
+        plan.take(self._chosen.get(problem, 0))
         return plan
+
+    def is_settled(self, problem: Problem) -> bool:
+        """Whether it is known which of the proposed algorithms is fastest."""
+        return problem in self._chosen
+
+    def settle(self, plan: MatMulPlan, number: int) -> None:
+        """Let this plan, and later ones of its problem, run with algorithm `number`."""
+        self._chosen[plan.problem] = number
+        plan.take(number)
 
     def check(self, status: int, function: str) -> None:
         """Raise an error if a call went wrong."""
@@ -164,7 +175,7 @@ class CublasLt:
             raise errors.EngineError(f"{function} failed: {(name or b'?').decode()} ({status})")
 
     def _compute(self, dtype: DataType) -> int:
-        if dtype is DataType.FLOAT and self._tf32:
+        if dtype is DataType.FLOAT and self.tf32:
             return _COMPUTE_32F_FAST_TF32
         return _TYPES[dtype].compute
 
@@ -189,6 +200,8 @@ class MatMulPlan:
         self._handle = handle
         self._lock = threading.Lock()
         self._bias = _PLACEHOLDER
+        self.algorithms: list[_Algorithm] = []
+        """What the library proposes, the most promising first."""
         self._algorithm = _Algorithm()
         self._made: list[tuple[Callable[[Any], int], ctypes.c_void_p]] = []
         p, types = problem, _TYPES[problem.dtype]
@@ -244,8 +257,8 @@ class MatMulPlan:
             )
         self._owner.check(status, "cublasLtMatmul")
 
-    def choose(self, most_workspace: int) -> _Algorithm | None:
-        """The first algorithm that the library proposes; None if it has none."""
+    def proposals(self, most_workspace: int) -> list[_Algorithm]:
+        """The algorithms that the library proposes, the most promising first."""
         preference = self._create("MatmulPreference")
 
         def prefer(attribute: int, value: Any) -> None:
@@ -272,13 +285,13 @@ class MatMulPlan:
             ctypes.byref(count),
         )
         if status:  # the combination of types, layouts and epilogue does not exist
-            return None
-        return next((one for one in found[: count.value] if one.state == 0), None)
+            return []
+        return [one for one in found[: count.value] if one.state == 0]
 
-    def take(self, algorithm: _Algorithm) -> None:
-        """Run with this algorithm from now on."""
-        self._algorithm = algorithm
-        self.workspace = int(algorithm.workspace)
+    def take(self, number: int) -> None:
+        """Run with this one of `algorithms` from now on."""
+        self._algorithm = self.algorithms[number]
+        self.workspace = int(self._algorithm.workspace)
 
     def _create(self, kind: str, *arguments: Any) -> ctypes.c_void_p:
         made = _Pointer()
@@ -317,6 +330,8 @@ def _load(path: str | None) -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype = ctypes.c_int
         function.argtypes = arguments
+    library.cublasLtGetVersion.restype = _Size
+    library.cublasLtGetVersion.argtypes = ()
     library.cublasLtGetStatusString.restype = ctypes.c_char_p
     library.cublasLtGetStatusString.argtypes = (ctypes.c_int,)
     return library
