@@ -23,6 +23,7 @@ INSTALL = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of C
 _R_32F, _R_64F, _R_16F, _R_8I, _R_32I, _R_16BF = 0, 1, 2, 3, 10, 14
 _COMPUTE_32F, _COMPUTE_32F_FAST_TF32, _COMPUTE_64F, _COMPUTE_32I = 68, 77, 70, 72
 _DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_BIAS_POINTER = 3, 4, 7, 8
+_DESC_BIAS_STRIDE = 10
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_OFFSET = 5, 6
 _PREFERENCE_WORKSPACE, _PREFERENCE_REDUCTION, _PREFERENCE_ALIGNMENT_A = 1, 3, 5
 _REDUCTION_IN_COMPUTE_TYPE = 2
@@ -63,8 +64,8 @@ ACTIVATIONS = frozenset(_EPILOGUES)
 class Problem:
     """``D = activation(alpha * A' @ B' + beta * C + bias)`` for each matrix of a batch, row-major.
 
-    Strides are elements from one matrix of the batch to the next; 0 uses one matrix for all. C has
-    the layout of D. int8 operands give an int32 result.
+    Strides are elements from one matrix of the batch, or bias, to the next; 0 uses one for all. C
+    has the layout of D. int8 operands give an int32 result.
     """
 
     dtype: DataType
@@ -77,6 +78,9 @@ class Problem:
     a_stride: int = 0
     b_stride: int = 0
     d_stride: int = 0
+    bias_stride: int = 0
+    b_row: int = 0
+    """Elements from one row of B, as it lies, to the next; 0 if they lie side by side."""
     alpha: float = 1.0
     beta: float = 0.0
     bias: bool = False
@@ -218,10 +222,12 @@ class MatMulPlan:
             self._describe(_DESC_TRANSB, ctypes.c_int32(_OPERATION_T))
         if p.bias:
             self._describe(_DESC_BIAS_POINTER, ctypes.c_uint64(_PLACEHOLDER))
+        if p.bias_stride:
+            self._describe(_DESC_BIAS_STRIDE, ctypes.c_int64(p.bias_stride))
         a = (p.m, p.k) if p.transpose_a else (p.k, p.m)
         b = (p.k, p.n) if p.transpose_b else (p.n, p.k)
         self._a = self._layout(types.operand, *a, p.a_stride)
-        self._b = self._layout(types.operand, *b, p.b_stride)
+        self._b = self._layout(types.operand, *b, p.b_stride, p.b_row)
         self._d = self._layout(types.result, p.n, p.m, p.d_stride)
 
     def __del__(self) -> None:
@@ -300,9 +306,11 @@ class MatMulPlan:
         self._made.append((getattr(self._library, f"cublasLt{kind}Destroy"), made))
         return made
 
-    def _layout(self, dtype: int, rows: int, columns: int, stride: int) -> ctypes.c_void_p:
-        """A dense matrix by columns."""
-        layout = self._create("MatrixLayout", dtype, rows, columns, rows)
+    def _layout(
+        self, dtype: int, rows: int, columns: int, stride: int, column: int = 0
+    ) -> ctypes.c_void_p:
+        """A matrix by columns, each `column` elements behind the one before."""
+        layout = self._create("MatrixLayout", dtype, rows, columns, column or rows)
         if self.problem.batch > 1:
             batch = ctypes.c_int32(self.problem.batch)
             self._set("MatrixLayout", layout, _LAYOUT_BATCH_COUNT, batch)

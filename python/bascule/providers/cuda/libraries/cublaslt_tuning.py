@@ -53,5 +53,6 @@ def _room(device: Device, plan: MatMulPlan, b: int) -> _Room:
 
 def _bytes_of_b(problem: Problem) -> int:
     matrices = problem.batch if problem.b_stride else 1
-    span = (matrices - 1) * problem.b_stride + problem.n * problem.k
-    return span * problem.dtype.numpy.itemsize
+    rows, columns = (problem.n, problem.k) if problem.transpose_b else (problem.k, problem.n)
+    matrix = (rows - 1) * (problem.b_row or columns) + columns
+    return ((matrices - 1) * problem.b_stride + matrix) * problem.dtype.numpy.itemsize
