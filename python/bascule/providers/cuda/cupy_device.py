@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +22,7 @@ from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
 _USUAL_SHARED = 48 * 1024
+_REPEATS = 3
 _LEGACY = 1  # CU_STREAM_LEGACY
 _NOTHING: AbstractContextManager[Any] = contextlib.nullcontext()
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -34,6 +36,7 @@ class CupyDevice:
         number: which GPU.
         memory_limit: most bytes that the pool takes, 0 for all there are.
         tf32: whether float32 products may round their factors to 10 bits of mantissa.
+        tunes: whether the algorithms of libraries are chosen by timing them.
         user_stream: address of the stream that callers work on, 0 for the default stream.
 
     Raises:
@@ -41,7 +44,12 @@ class CupyDevice:
     """
 
     def __init__(
-        self, number: int = 0, memory_limit: int = 0, tf32: bool = True, user_stream: int = 0
+        self,
+        number: int = 0,
+        memory_limit: int = 0,
+        tf32: bool = True,
+        tunes: bool = True,
+        user_stream: int = 0,
     ) -> None:
         cupy = _cupy()
         count = _device_count(cupy)
@@ -49,10 +57,13 @@ class CupyDevice:
             raise errors.EngineError(f"there is no GPU number {number}: this machine has {count}")
         self.xp: Any = cupy
         self.number = number
+        self._tunes = tunes
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
         with self._device:
             self.capability = int(self._device.compute_capability)
+            gpu = self._runtime.getDeviceProperties(number)["name"]
+            self.name = f"{gpu!r} driver {self._runtime.driverGetVersion()}"
             attributes = self._device.attributes
             self.processors = int(attributes["MultiProcessorCount"])
             self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
@@ -69,6 +80,10 @@ class CupyDevice:
         self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
+
+    @property
+    def tunes(self) -> bool:
+        return self._tunes and not self.stream.is_capturing()
 
     # --- memory
 
@@ -203,6 +218,24 @@ class CupyDevice:
         else:
             self.after_others()
             graph.launch()
+
+    def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        def start() -> None:
+            for each in work:
+                each()
+
+        graph = self.capture(start)
+        if graph is None:
+            raise errors.Fail("what is to be timed cannot be captured")
+        graph.launch()
+        seconds = math.inf
+        for _ in range(_REPEATS):
+            begin = self.mark()
+            graph.launch()
+            end = self.mark()
+            end.synchronize()
+            seconds = min(seconds, self.elapsed_ns(begin, end) / 1e9)
+        return seconds
 
     def after_others(self) -> None:
         # Most often nothing is left to wait for on the default stream.
