@@ -57,10 +57,10 @@ def simplify_attention_mask(match: Match) -> Value | None:
         hidden = _hidden(array)
         if hidden is not None and not hidden.any():
             return _without(match, None, {})
-        is_causal = node.attribute("is_causal", 0)
-        if hidden is not None and array.shape[-2] == queries == keys and not is_causal:
-            if np.array_equal(hidden, np.broadcast_to(~np.tri(keys, dtype=bool), hidden.shape)):
-                return _without(match, None, {"is_causal": 1})
+        shows_scores = len(node.outputs) > 3 and not node.outputs[3].is_unused
+        is_square = array.shape[-2] == queries == keys
+        if hidden is not None and is_square and _is_causal(hidden) and not shows_scores:
+            return _without(match, None, {"is_causal": 1})
     shorter = _without_repetitions(array)
     if shorter.shape == array.shape:
         return None
@@ -82,14 +82,19 @@ def _hidden(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     return hidden if not wide[~hidden].any() else None
 
 
+def _is_causal(hidden: np.ndarray[Any, Any]) -> bool:
+    """Whether the keys behind its own number are hidden from each query."""
+    later = ~np.tri(hidden.shape[-1], dtype=bool)
+    return np.array_equal(hidden, np.broadcast_to(later, hidden.shape))
+
+
 def _without_repetitions(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Only the first item of outer axes, the batch's and the heads', along which all are equal."""
     for axis in range(array.ndim - 2):
-        first = array.take([0], axis) if array.shape[axis] > 1 else array
-        if first.shape != array.shape and np.array_equal(
-            np.broadcast_to(first, array.shape), array
-        ):
-            array = first
+        if array.shape[axis] > 1:
+            first = array.take([0], axis)
+            if np.array_equal(np.broadcast_to(first, array.shape), array):
+                array = first
     return array
 
 
