@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Model, Node
 from bascule.ir.infer import infer_types
@@ -30,7 +30,6 @@ from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.cuda_emulator import build
 from tests.support.cuda_emulator.build import Function
-from tests.support.cuda_emulator.build import missing as missing
 from tests.support.native import node_graph
 
 _LIMITS = (2**31 - 1, 65535, 65535)
@@ -209,12 +208,42 @@ class _RecordedGpu(CupyDevice):
         super().launch(function, grid, block, arguments, shared)
 
 
+_is_gpu = False
+
+
+def use_gpu() -> None:
+    """Let a real GPU take the place of the emulated device."""
+    global _is_gpu
+    _is_gpu = True
+
+
+def on_gpu() -> bool:
+    """Whether a real GPU has taken the place of the emulated device."""
+    return _is_gpu
+
+
 @functools.cache
 def emulated_device() -> Any:
-    """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
-    if os.environ.get("BASCULE_TEST_GPU") == "1":
-        return _RecordedGpu(tf32=False)
-    return EmulatedDevice()
+    """The device that tests share."""
+    return _RecordedGpu(tf32=False) if on_gpu() else EmulatedDevice()
+
+
+def unused_device() -> Any:
+    """The device that tests share, of which no launch has been noted yet."""
+    device = emulated_device()
+    device.launches.clear()
+    return device
+
+
+def missing() -> str:
+    """Why there is no such device here; empty when there is."""
+    if not on_gpu():
+        return build.missing()
+    try:
+        emulated_device()
+    except errors.EngineError as error:
+        return str(error)
+    return ""
 
 
 def _packed(function: Function, arguments: Sequence[Argument]) -> bytes:

@@ -12,6 +12,8 @@ import pytest
 from bascule import errors
 from bascule.providers.cuda import cache, compile, nvrtc, sources
 
+pytestmark = pytest.mark.host
+
 SOURCE = """
 #include "common.cuh"
 extern "C" __global__ void twice(float* x) { x[thread_number()] *= 2; }

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The public ONNX backend suite with the CUDA provider first.
 
-On a GPU (BASCULE_TEST_GPU=1) all of it; on the emulated device, where each generated kernel takes a
-second to compile, a sample.
+On a GPU all of it; on the emulated device, where each generated kernel takes a second to compile, a
+sample.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
 from bascule import GraphOptimizationLevel, SessionOptions
 from tests.conformance.test_suite import compare_draws
-from tests.support.cuda_emulation import missing
+from tests.support.cuda_emulation import missing, on_gpu
 from tests.support.cuda_session import EmulatedSession
 from tests.support.suite import KINDS, Case, cases, compare
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
-_STEP = 1 if os.environ.get("BASCULE_TEST_GPU") == "1" else 25
+_STEP = 1 if on_gpu() else 25
 
 _LEVELS = (GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL)
 
