@@ -179,11 +179,12 @@ class _Replay:
 
 
 class _RecordedGpu(CupyDevice):
-    """A GPU that notes the kernels started."""
+    """A GPU that notes the kernels and the graphs started."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.launches: list[str] = []
+        self.replays = 0
         self._names: dict[int, str] = {}  # of functions by identity: the device keeps them
 
     def function(self, module: str, name: str) -> Any:
@@ -206,6 +207,22 @@ class _RecordedGpu(CupyDevice):
     ) -> None:
         self.launches.append(self._names[id(function)])
         super().launch(function, grid, block, arguments, shared)
+
+    def capture(self, work: Callable[[], None]) -> Any:
+        graph = super().capture(work)
+        return graph and _CountedGraph(self, graph)
+
+
+@dataclass(frozen=True)
+class _CountedGraph:
+    """A captured graph of a GPU."""
+
+    device: _RecordedGpu
+    graph: Any
+
+    def launch(self) -> None:
+        self.device.replays += 1
+        self.graph.launch()
 
 
 _is_gpu = False
