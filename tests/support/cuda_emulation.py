@@ -47,23 +47,26 @@ def _libc() -> Any:
 class _Memory:
     """Memory of exactly the size asked for, so that AddressSanitizer sees every overrun."""
 
-    __slots__ = ("_free", "address")
+    __slots__ = ("_device", "_free", "_nbytes", "address")
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, device: EmulatedDevice, nbytes: int) -> None:
         address = ctypes.c_void_p()
         if _libc().posix_memalign(ctypes.byref(address), 256, max(nbytes, 1)):
             raise MemoryError(f"{nbytes} bytes")
         self.address: int = address.value or 0
         self._free = _libc().free
+        self._device, self._nbytes = device, nbytes
+        device.used += nbytes
 
     def __del__(self) -> None:
+        self._device.used -= self._nbytes
         self._free(self.address)
 
 
 class EmulatedDevice:
     """A device whose memory is the host's; a launch returns when the grid is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_limit: int = 0) -> None:
         self.xp: Any = np
         self.number = 0
         self.capability = 90
@@ -76,11 +79,16 @@ class EmulatedDevice:
         """The names of the kernels started so far."""
         self.replays = 0
         """How often a captured graph was started."""
+        self.used = 0
+        """Bytes that are allocated."""
+        self._limit = memory_limit
         self._recording: list[Callable[[], None]] | None = None
         self._is_recordable = True
 
     def allocate(self, nbytes: int) -> tuple[int, object]:
-        memory = _Memory(nbytes)
+        if self._limit and self.used + nbytes > self._limit:
+            raise MemoryError(f"{nbytes:,} bytes, of {self._limit:,} are {self.used:,} in use")
+        memory = _Memory(self, nbytes)
         ctypes.memset(memory.address, 0xFF, nbytes)  # what it holds is undefined: NaN shows
         return memory.address, memory
 
@@ -187,6 +195,10 @@ class _RecordedGpu(CupyDevice):
         self.replays = 0
         self._names: dict[int, str] = {}  # of functions by identity: the device keeps them
 
+    @property
+    def used(self) -> int:
+        return int(self._pool.used_bytes())
+
     def function(self, module: str, name: str) -> Any:
         found = super().function(module, name)
         self._names[id(found)] = name
@@ -239,10 +251,17 @@ def on_gpu() -> bool:
     return _is_gpu
 
 
+def new_device(memory_limit: int = 0) -> Any:
+    """A device with memory of its own, of which it gives out no more than the limit."""
+    if on_gpu():
+        return _RecordedGpu(tf32=False, memory_limit=memory_limit)
+    return EmulatedDevice(memory_limit)
+
+
 @functools.cache
 def emulated_device() -> Any:
     """The device that tests share."""
-    return _RecordedGpu(tf32=False) if on_gpu() else EmulatedDevice()
+    return new_device()
 
 
 def unused_device() -> Any:
