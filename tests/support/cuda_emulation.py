@@ -259,7 +259,7 @@ def on_gpu() -> bool:
 def new_device(memory_limit: int = 0) -> Any:
     """A device with memory of its own, of which it gives out no more than the limit."""
     if on_gpu():
-        return _RecordedGpu(tf32=False, memory_limit=memory_limit)
+        return _RecordedGpu(memory_limit=memory_limit, tf32=False, tunes=False)
     return EmulatedDevice(memory_limit)
 
 
