@@ -2,7 +2,8 @@
 """A device of the CUDA provider without a GPU: its kernels, compiled as host code.
 
 ``cuda_emulator/`` holds what CUDA C++ has beyond C++. BASCULE_EMULATOR_SANITIZE=1 compiles the
-kernels with AddressSanitizer, whose library then has to be loaded first (see CONTRIBUTING).
+kernels with AddressSanitizer, whose library then has to be loaded first (see CONTRIBUTING). On a
+GPU BASCULE_EXACT_MEMORY=1 takes each tensor from the driver, for compute-sanitizer to see its end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +35,7 @@ from tests.support.cuda_emulator.build import Function
 from tests.support.native import node_graph
 
 _LIMITS = (2**31 - 1, 65535, 65535)
+_IS_EXACT = os.environ.get("BASCULE_EXACT_MEMORY") == "1"
 
 
 @functools.cache
@@ -203,6 +206,13 @@ class _RecordedGpu(CupyDevice):
     @property
     def used(self) -> int:
         return int(self._pool.used_bytes())
+
+    def allocate(self, nbytes: int) -> tuple[int, object]:
+        if not _IS_EXACT:
+            return super().allocate(nbytes)
+        with self._device:
+            memory = self.xp.cuda.Memory(max(nbytes, 1))
+        return int(memory.ptr), memory
 
     def function(self, module: str, name: str) -> Any:
         found = super().function(module, name)
