@@ -21,10 +21,13 @@ from bascule.ir.dtype import DataType
 from bascule.providers.cuda.libraries import cublaslt
 from bascule.providers.cuda.libraries.cublaslt import CublasLt, Problem
 from bascule.providers.cuda.operators import matmul
-from tests.support import cuda_emulation
 from tests.support.cuda_emulation import EmulatedDevice, run_node
+from tests.support.cuda_emulator import build
 
-pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(bool(build.missing()), reason=build.missing()),
+]
 
 SOURCE = Path(__file__).parents[2] / "support" / "cuda_libraries" / "cublaslt.cpp"
 ERRORS = {"float32": 1e-6, "float64": 1e-14, "float16": 1e-3, "bfloat16": 8e-3}

@@ -216,10 +216,13 @@ def _by_library(work: _Work, y: Tensor) -> bool:
 
         return fastest(call.device, f"cuDNN {description}", count, start)
 
-    plan = cudnn.convolution(
-        *(sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu),
-        choose=choose if call.device.tunes else None,
-    )
+    def make(_: Call) -> Any:
+        return cudnn.convolution(
+            *(sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu),
+            choose=choose if call.device.tunes else None,
+        )
+
+    plan = call.planned("plan", make)
     if plan is None:
         return False
     workspace = call.workspace(plan.workspace)

@@ -363,7 +363,7 @@ def _by_library(call: Call, p: Product, y: Tensor) -> bool:
     def make(_: Call) -> Any:
         return _plan(library, problem)
 
-    plan, done = call.prepared(f"plan {problem}", make)
+    plan, done = call.planned(f"plan {problem}", make)
     if plan is None:
         return False
     residual, bias = p.epilogue.residual, p.epilogue.bias if done.bias else None
