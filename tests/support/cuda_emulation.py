@@ -37,6 +37,8 @@ from tests.support.native import node_graph
 
 _LIMITS = (2**31 - 1, 65535, 65535)
 _IS_EXACT = os.environ.get("BASCULE_EXACT_MEMORY") == "1"
+_VERSIONS = {"": OPSET, "ai.onnx.ml": 5}
+"""Of the domains whose newest form is not the first."""
 
 
 @functools.cache
@@ -401,8 +403,7 @@ def _typed_node(
             value.type = SequenceType(TensorType(value.type.dtype, None))
     for value, dtype in zip(node.outputs, output_dtypes or ()):
         value.type = TensorType(DataType.from_numpy(np.dtype(dtype)), None)
-    domains = {"": OPSET, domain: OPSET if domain == "" else 1}
-    infer_types(Model(graph, domains), definition, check=False)
+    infer_types(Model(graph, {domain: 1} | _VERSIONS), definition, check=False)
     return node
 
 

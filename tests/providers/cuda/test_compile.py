@@ -205,3 +205,44 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert cache.folder() == Path("/home/somebody/.cache/bascule")
+
+
+# --- files in parts
+
+PARTS = """// parts: float32 float16
+// parts: rest
+#include "common.cuh"
+#define NAMED(name, T) extern "C" __global__ void of_##name(T* x) { x[0] = T(); }
+FOR_NUMBERS(NAMED)
+IN_PART(rest, extern "C" __global__ void of_the_rest(int* a, int* b) { *a = *b; })
+"""
+
+
+@pytest.fixture
+def parted(package: Path) -> Path:
+    (package / "two.cu").write_text(PARTS)
+    common = Path(__file__).parents[3] / "kernels" / "common.cuh"
+    (package / "common.cuh").write_text(common.read_text())
+    return package
+
+
+@pytest.mark.usefixtures("parted")
+def test_a_file_in_parts_is_a_module_for_each() -> None:
+    assert sources.modules() == ["one", "two.float32", "two.float16", "two.rest"]
+    for module in ("two", "two.float64", "one.float32"):
+        with pytest.raises(errors.EngineError, match="has the parts"):
+            sources.source(module)
+
+
+@needs_nvrtc
+@pytest.mark.usefixtures("parted")
+@pytest.mark.parametrize("part", ["float32", "float16", "rest"])
+def test_a_part_has_its_kernels_and_no_others(part: str) -> None:
+    code = compile.binary(f"two.{part}", 90)
+    names = {"float32": b"of_float32", "float16": b"of_float16", "rest": b"of_the_rest"}
+    assert [name for name in (*names.values(), b"of_int8") if name in code] == [names[part]]
+
+
+def test_a_fat_binary_of_a_part_has_its_name(parted: Path) -> None:
+    (parted / "two.rest.fatbin").write_bytes(b"fat part")
+    assert compile.binary("two.rest", 90) == b"fat part"

@@ -179,9 +179,10 @@ def _by_channels(work: _Work, y: Tensor) -> bool:
     if threads >= _INDEX_LIMIT - 128:
         return False
     numbers = (sizes.batch, sizes.in_channels, *sizes.in_[1:], *sizes.out[1:], *sizes.pad[1:])
+    dtype = type_name(x.dtype)
     call.launch(
-        "depthwise",
-        f"depthwise_{side}_{stride}_{tile}_{type_name(x.dtype)}",
+        f"depthwise.{side}_{dtype}",
+        f"depthwise_{side}_{stride}_{tile}_{dtype}",
         -(-threads // 128),
         128,
         x,
