@@ -76,6 +76,7 @@ class Worker:
     skip: list[str] = field(default_factory=list)
     current: str = ""
     """The case it works on."""
+    was_killed: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -83,6 +84,7 @@ class Worker:
 
     def kill(self) -> None:
         """With all that it has started."""
+        self.was_killed = True
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -177,7 +179,7 @@ class Benchmark:
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
             "TORCHINDUCTOR_CACHE_DIR": str(self._work / "inductor"),
-            "TORCHINDUCTOR_COMPILE_THREADS": str(threads),
+            "TORCHINDUCTOR_COMPILE_THREADS": str(max(cores // 2, 1)),
             "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
             "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
         }
@@ -254,11 +256,12 @@ class Benchmark:
         elif kind in ("RECORD", "ERROR"):
             self._note(record)
         elif kind == "COMPILED":
-            self._say(f"{record['case']} compiled in {record['compile_s']:.1f} s")
+            whence = " from the cache" if record["from_cache"] else ""
+            self._say(f"{record['case']} compiled{whence} in {record['compile_s']:.1f} s")
         elif kind == "DONE":
             late = ", out of time" if record["late"] else ""
             self._say(f"{worker.model} {record['step']}: {record['s']:.1f} s{late}")
-        elif kind == "END" and worker.process.returncode not in (0, -signal.SIGKILL):
+        elif kind == "END" and worker.process.returncode and not worker.was_killed:
             code, tail = worker.process.returncode, worker.log.read_text()[-2000:]
             print(tail, file=sys.stderr)
             self._note({"case": worker.current or worker.model, "error": f"ended with {code}"})
@@ -304,6 +307,7 @@ class Benchmark:
 
 def main() -> int:
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory() as folder:
         benchmark = Benchmark(options, Path(folder))
         try:

@@ -224,7 +224,7 @@ class Child:
     def prepare(self) -> None:
         """All sessions and modules, the most wanted first."""
         import torch
-        from gpu_torch import TorchModel, load_compiled
+        from gpu_torch import TorchModel, load_compiled, tune_in_turns
 
         from models import MODELS as MAKE
 
@@ -242,6 +242,8 @@ class Child:
                 self._prepare_case(kind, batch, inputs[batch])
         self._strict(inputs[1])
         if "compile" in options.peers:
+            lock = Path(options.work) / "tuning"
+            self._report.attempt("tuning in turns", lambda: tune_in_turns(lock))
             self._report.attempt("cache of torch.compile", lambda: load_compiled(self._artifacts))
 
     def _reference(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
@@ -340,11 +342,14 @@ class Child:
             self._report.attempt(title, lambda: save_compiled(self._artifacts))
 
     def _compile(self, case: Case) -> Runtime:
-        begin = time.perf_counter()
+        from gpu_torch import cache_hits
+
+        begin, hits = time.perf_counter(), cache_hits()
         mode = self._options.compile_mode
         runtime: Runtime = self._torch.compiled(case.kind, case.feeds.values(), mode)
         runtime.outputs()
-        runtime.facts = {"compile_s": time.perf_counter() - begin}
+        taken = time.perf_counter() - begin
+        runtime.facts = {"compile_s": taken, "from_cache": cache_hits() > hits}
         self._report.emit("COMPILED", {"case": case.key, **runtime.facts})
         return runtime
 

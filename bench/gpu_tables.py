@@ -14,9 +14,9 @@ Key = tuple[str, str, int]
 NOTE = (
     "Times are medians in ms: a run that is waited for / one of a stream of runs. Ratios are of "
     "runs measured in turns, below 1 where bascule is faster. The error is the largest difference "
-    "from the CPU provider in float32, relative to the largest value. All processes compiled for "
-    "torch at once, which may disturb its choices a little; nothing else ran while something was "
-    "measured."
+    "from the CPU provider in float32, relative to the largest value. All models were compiled "
+    "for torch at once, its choices timed one by one but beside the compilers, which may disturb "
+    "them a little. Nothing else ran while something was measured."
 )
 TITLES = {"float16": "float16", "tf32": "TF32", "float32": "float32"}
 

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
+import fcntl
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,52 @@ def save_compiled(path: Path) -> None:
     if not path.exists() or path.stat().st_size < len(data):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def cache_hits() -> int:
+    """How many graphs torch.compile has found ready in this process."""
+    from torch._dynamo.utils import counters
+
+    hits = counters["aot_autograd"]["autograd_cache_hit"], counters["inductor"]["fxgraph_cache_hit"]
+    return max(hits)
+
+
+class _Lock:
+    """Held by one of several processes; may be entered again by the one that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w")
+        self._depth = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        if not self._depth:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+def tune_in_turns(path: Path) -> None:
+    """Let torch.compile time its choices only while no other process does, by a lock on `path`."""
+    from torch._inductor.runtime.benchmarking import benchmarker
+
+    lock = _Lock(path)
+
+    def locked(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            with lock.held():
+                return function(*arguments, **options)
+
+        return call
+
+    for name in ("benchmark_gpu", "benchmark_gpu_with_cuda_graph"):
+        if hasattr(benchmarker, name):
+            setattr(benchmarker, name, locked(getattr(benchmarker, name)))
 
 
 def stop_compiling() -> None:
