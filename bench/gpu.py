@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compile-mode", default="max-autotune", help="of torch.compile")
     parser.add_argument("--cache", type=Path, help="what torch.compile made, from run to run")
     parser.add_argument("--seconds", type=float, default=1.5, help="of measuring each case")
-    parser.add_argument("--prepare-seconds", type=float, default=120.0)
+    parser.add_argument("--prepare-seconds", type=float, default=150.0)
     parser.add_argument("--compile-seconds", type=float, default=240.0)
     parser.add_argument("--turn-seconds", type=float, default=60.0, help="a model's turn at most")
     parser.add_argument("--kernels", type=int, default=0, help="show the N costliest GPU kernels")

@@ -169,17 +169,12 @@ def bind(name: str, module: Any, session: Any, feeds: Mapping[str, Any]) -> Runt
 def make_bascule(case: Case, explain: bool) -> list[Runtime]:
     import bascule
 
-    begin = time.perf_counter()
     session = open_session(bascule, case.path, case.kind)
-    made = time.perf_counter()
     bound = bind("bascule", bascule, session, case.feeds)
     first = bound.outputs()
-    ran = time.perf_counter()
     rows = session.explain().rows
     elsewhere = [row for row in rows if row.provider != "CUDAExecutionProvider"]
     bound.facts = {
-        "load_s": made - begin,
-        "first_run_s": ran - made,
         "nodes": len(rows),
         "nodes_not_on_gpu": len(elsewhere),
         "same_bits": all(map(np.array_equal, first, bound.outputs())),
