@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from gpu_measure import Runtime, difference, kernels, measure, on_gpu
+from gpu_measure import Lock, Runtime, difference, kernels, measure, on_gpu
 from half import to_half
 from weights import fill
 
@@ -166,6 +166,14 @@ def bind(name: str, module: Any, session: Any, feeds: Mapping[str, Any]) -> Runt
     )
 
 
+def tune_in_turns(lock: Lock) -> None:
+    """Let bascule time its choices only while it holds `lock`."""
+    if on_gpu():
+        from bascule.providers.cuda.cupy_device import CupyDevice
+
+        CupyDevice.measure = lock.around(CupyDevice.measure)  # type: ignore[method-assign]
+
+
 def make_bascule(case: Case, explain: bool) -> list[Runtime]:
     import bascule
 
@@ -218,15 +226,17 @@ class Child:
 
     def prepare(self) -> None:
         """All sessions and modules, the most wanted first."""
+        import gpu_torch
         import torch
-        from gpu_torch import TorchModel, load_compiled, tune_in_turns
 
         from models import MODELS as MAKE
 
-        options = self._options
+        options, attempt = self._options, self._report.attempt
+        lock = Lock(Path(options.work) / "tuning")
+        attempt("tuning in turns", lambda: tune_in_turns(lock))
         torch.set_num_threads(options.threads)
         example = MAKE[options.model]()
-        self._torch = TorchModel(options.model, example.module)
+        self._torch = gpu_torch.TorchModel(options.model, example.module)
         inputs = {
             batch: example_inputs(options.model, batch, example.inputs)
             for batch in sorted({*options.batches, 1})
@@ -237,9 +247,8 @@ class Child:
                 self._prepare_case(kind, batch, inputs[batch])
         self._strict(inputs[1])
         if "compile" in options.peers:
-            lock = Path(options.work) / "tuning"
-            self._report.attempt("tuning in turns", lambda: tune_in_turns(lock))
-            self._report.attempt("cache of torch.compile", lambda: load_compiled(self._artifacts))
+            attempt("tuning of torch in turns", lambda: gpu_torch.tune_in_turns(lock))
+            attempt("cache of torch.compile", lambda: gpu_torch.load_compiled(self._artifacts))
 
     def _reference(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         """What the CPU provider makes of the first samples, one by one, in float32."""

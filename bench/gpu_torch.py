@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gpu_measure import Runtime, on_gpu
+from gpu_measure import Lock, Runtime, on_gpu
 
 IMAGE_MODELS = ("resnet50", "mobilenetv2", "convnext_t")
 """Those that torch runs with channels last, which is faster on a GPU."""
@@ -93,42 +91,13 @@ def cache_hits() -> int:
     return max(hits)
 
 
-class _Lock:
-    """Held by one of several processes; may be entered again by the one that holds it."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w")
-        self._depth = 0
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        if not self._depth:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            if not self._depth:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-
-
-def tune_in_turns(path: Path) -> None:
-    """Let torch.compile time its choices only while no other process does, by a lock on `path`."""
+def tune_in_turns(lock: Lock) -> None:
+    """Let torch.compile time its choices only while it holds `lock`."""
     from torch._inductor.runtime.benchmarking import benchmarker
-
-    lock = _Lock(path)
-
-    def locked(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            with lock.held():
-                return function(*arguments, **options)
-
-        return call
 
     for name in ("benchmark_gpu", "benchmark_gpu_with_cuda_graph"):
         if hasattr(benchmarker, name):
-            setattr(benchmarker, name, locked(getattr(benchmarker, name)))
+            setattr(benchmarker, name, lock.around(getattr(benchmarker, name)))
 
 
 def stop_compiling() -> None:
