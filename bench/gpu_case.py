@@ -188,8 +188,7 @@ def make_bascule(case: Case, explain: bool) -> list[Runtime]:
         "same_bits": all(map(np.array_equal, first, bound.outputs())),
     }
     if explain:
-        for row in elsewhere:
-            print(case.key, row.name, row.op_type, row.reasons, file=sys.stderr)
+        bound.facts["elsewhere"] = [f"{row.name} {row.op_type}: {row.reasons}" for row in elsewhere]
     feeds = case.feeds
 
     def from_numpy() -> Any:
