@@ -36,6 +36,7 @@ def check(
     outputs: int = 1,
     domain: str = "",
     device: Any = None,
+    tolerance: float = 0.0,
 ) -> list[str]:
     """Compare with the CPU; the kernels that were started."""
     launches = (device or emulated_device()).launches
@@ -44,7 +45,7 @@ def check(
     # 16-bit inputs are exact in float32, where the reference rounds nothing.
     wide = [x.astype(np.float32) if x is not None and x.dtype.itemsize == 2 else x for x in inputs]
     expected = native.run_node("Attention", wide, attributes, outputs, domain)
-    tolerance = TOLERANCE[inputs[0].dtype.name]
+    tolerance = tolerance or TOLERANCE[inputs[0].dtype.name]
     for found, wanted in zip(actual, expected):
         assert found.dtype == inputs[0].dtype
         np.testing.assert_allclose(
@@ -101,6 +102,26 @@ def test_forms() -> None:
     device = EmulatedDevice()
     device.processors = 40
     assert form(many, device=device) == "flash_float16_64_2"
+
+
+@pytest.mark.parametrize("sizes", [(24, 32), (64, 64), (72, 96), (128, 100)])
+@pytest.mark.parametrize("processors", [1, 132])
+def test_tf32(sizes: tuple[int, int], processors: int) -> None:
+    device = EmulatedDevice()
+    device.tf32, device.processors = True, processors
+    q, k, v = inputs_of(np.float32, 2, (4, 2), (150, 170), sizes)
+    tiles = 2 if sizes == (64, 64) and processors == 1 else 1
+    size = next(n for n in (32, 64, 96, 128) if n >= max(sizes))
+    attributes = {"is_causal": 1, "softcap": 3.0}
+    launches = check([q, k, v], attributes, device=device, tolerance=2e-3)
+    assert launches == [f"flash_float32_{size}_{tiles}"]
+    lengths = np.array([100, 3])
+    mask = normal(150, 170, seed=4) > -1
+    check([q, k, v, mask, None, None, lengths], device=device, tolerance=2e-3)
+    q[0, 0, 3, 2] = np.nan
+    check([q, k, v], device=device, tolerance=2e-3)
+    wide = inputs_of(np.float32, 1, (1, 1), (20, 20), (136, 136))
+    assert check(wide, device=device) == ["tiles_float32_256"]
 
 
 def test_older_devices() -> None:

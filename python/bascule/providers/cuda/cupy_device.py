@@ -40,6 +40,7 @@ class CupyDevice:
             raise errors.EngineError(f"there is no GPU number {number}: this machine has {count}")
         self.xp: Any = cupy
         self.number = number
+        self.tf32 = tf32
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
         with self._device:

@@ -25,7 +25,11 @@ from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
 _NARROW = (DataType.FLOAT16, DataType.BFLOAT16)
-_FLASH_SIZES = (32, 64, 96, 128, 256)
+_FLASH_SIZES = {
+    DataType.FLOAT: (32, 64, 96, 128),
+    DataType.FLOAT16: (32, 64, 96, 128, 256),
+    DataType.BFLOAT16: (32, 64, 96, 128, 256),
+}
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
@@ -96,7 +100,8 @@ def choose_form(call: Call, case: Case) -> str:
         return "decode"
     if _cudnn_plan(call, case) is not None:
         return "cudnn"
-    if case.dtype in _NARROW and call.device.capability >= 80:
+    multiplies = case.dtype in _NARROW or call.device.tf32
+    if multiplies and call.device.capability >= 80 and largest <= _FLASH_SIZES[case.dtype][-1]:
         return "flash"
     fitting = [size for size in _TILE_SIZES.get(case.dtype, ()) if size >= largest]
     if fitting and _tile_bytes(fitting[0]) <= call.device.shared_memory:
@@ -153,15 +158,16 @@ def _attend_cudnn(call: Call, case: Case) -> None:
 
 def _attend_flash(call: Call, case: Case) -> None:
     s = case.sizes
-    size = _fitting(_FLASH_SIZES, case)
+    size = _fitting(_FLASH_SIZES[case.dtype], case)
     # Two tiles a warp read keys and values half as often, and need as many blocks all the same.
     blocks = s.batch * s.q_heads * -(-s.queries // 128)
     tiles = 2 if size == 64 and blocks >= 2 * call.device.processors else 1
-    rows, keys, padded = 64 * tiles, 64, size + 8
+    rows, keys, padded = 64 * tiles, 64, size * case.q.itemsize + 16
     grid = s.batch * s.q_heads * -(-s.queries // rows)
     name = f"flash_{type_name(case.dtype)}_{size}_{tiles}"
-    shared = 2 * padded * (rows + 2 * keys)
-    call.launch("flash_attention", name, grid, 128, *_arguments(case), shared=shared)
+    shared = padded * (rows + 2 * keys)
+    module = "flash_attention" if case.dtype in _NARROW else "flash_attention_tf32"
+    call.launch(module, name, grid, 128, *_arguments(case), shared=shared)
 
 
 def _tile_bytes(size: int) -> int:
