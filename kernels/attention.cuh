@@ -3,6 +3,7 @@
 // takes its scores in a part at a time.
 #pragma once
 
+#include "asynchronous_copy.cuh"
 #include "common.cuh"
 
 // A case, in elements: tensors [batch, head, row, size], whose last axis is dense.
@@ -108,5 +109,36 @@ struct RunningSoftmax {
     const float factor = weight(before, unit);
     sum *= factor;
     return factor;
+  }
+};
+
+// A block's tile of query rows of one head, and what it reads.
+template <typename T>
+struct QueryTile {
+  int item, head;
+  int first, count;  // of the rows
+  int length;        // how many keys are valid, or -1
+  Range seen;        // the keys that any of the rows sees
+  Rows<T> q, k, v;   // the tile's queries, the head's keys and values
+  T* y;
+  int64_t mask;  // where the head's mask begins
+
+  // The tile of block number blockIdx.x, of `rows` rows.
+  __device__ QueryTile(const Attention& a, int rows, const T* queries, const T* keys,
+                       const T* values, T* results, const int64_t* lengths) {
+    const int tiles = (a.queries + rows - 1) / rows, number = static_cast<int>(blockIdx.x) / tiles;
+    item = number / a.q_heads;
+    head = number % a.q_heads;
+    // The last rows see the most keys when they are causal: they start first.
+    first = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * rows;
+    count = a.queries - first < rows ? a.queries - first : rows;
+    length = valid_keys(a, lengths, item);
+    seen = {visible_keys(a, length, first).begin, visible_keys(a, length, first + count - 1).end};
+    const int kv_head = head / a.group();
+    q = {queries + item * a.q_batch + head * a.q_head + first * a.q_row, a.q_row, a.size};
+    k = {keys + item * a.k_batch + kv_head * a.k_head, a.k_row, a.size};
+    v = {values + item * a.v_batch + kv_head * a.v_head, a.v_row, a.v_size};
+    y = results + item * a.y_batch + head * a.y_head + first * a.y_row;
+    mask = item * a.mask_batch + head * a.mask_head;
   }
 };

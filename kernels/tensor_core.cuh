@@ -21,9 +21,14 @@ constexpr bool is_bfloat16<bfloat16> = true;
 // Two elements in a register, the first in its low half.
 template <typename T>
 __device__ inline uint32_t pack_pair(float low, float high) {
-  T pair[2] = {narrow<T>(low), narrow<T>(high)};
   uint32_t bits;
-  memcpy(&bits, pair, 4);
+  if constexpr (is_bfloat16<T>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    memcpy(&bits, &pair, 4);
+  } else {
+    const __half2 pair = __floats2half2_rn(low, high);
+    memcpy(&bits, &pair, 4);
+  }
   return bits;
 }
 

@@ -30,6 +30,12 @@ _FLASH_SIZES = {
     DataType.FLOAT16: (32, 64, 96, 128, 256),
     DataType.BFLOAT16: (32, 64, 96, 128, 256),
 }
+_SHARED_ROW_SIZES = {
+    DataType.FLOAT: (64,),
+    DataType.FLOAT16: (64, 128),
+    DataType.BFLOAT16: (64, 128),
+}
+"""Those with a kernel whose blocks have only 16 rows."""
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
@@ -159,15 +165,23 @@ def _attend_cudnn(call: Call, case: Case) -> None:
 def _attend_flash(call: Call, case: Case) -> None:
     s = case.sizes
     size = _fitting(_FLASH_SIZES[case.dtype], case)
-    # Two tiles a warp read keys and values half as often, and need as many blocks all the same.
-    blocks = s.batch * s.q_heads * -(-s.queries // 128)
-    tiles = 2 if size == 64 and blocks >= 2 * call.device.processors else 1
-    rows, keys, padded = 64 * tiles, 64, size * case.q.itemsize + 16
-    grid = s.batch * s.q_heads * -(-s.queries // rows)
-    name = f"flash_{type_name(case.dtype)}_{size}_{tiles}"
-    shared = padded * (rows + 2 * keys)
-    module = "flash_attention" if case.dtype in _NARROW else "flash_attention_tf32"
-    call.launch(module, name, grid, 128, *_arguments(case), shared=shared)
+    row_bytes = size * case.q.itemsize
+    heads = s.batch * s.q_heads
+    # Few rows a block make more blocks, many read keys and values less often.
+    rows, keys = 64, 64 if row_bytes <= 128 else 32
+    if size in _SHARED_ROW_SIZES[case.dtype] and heads * -(-s.queries // 64) < call.device.processors:
+        rows, keys = 16, 128 if row_bytes <= 128 else 64
+    elif size == 64 and heads * -(-s.queries // 128) >= 2 * call.device.processors:
+        rows, keys = 128, 32
+    name = type_name(case.dtype)
+    call.launch(
+        f"flash_attention_{name}",
+        f"flash_{name}_{size}_{rows}",
+        heads * -(-s.queries // rows),
+        128,
+        *_arguments(case),
+        shared=(row_bytes + 16) * (rows + 4 * keys),
+    )
 
 
 def _tile_bytes(size: int) -> int:
