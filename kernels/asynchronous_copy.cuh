@@ -52,17 +52,23 @@ template <int rows, int width, int to_stride, int threads, typename T>
 __device__ inline void copy_rows(T* to, const Rows<T>& from, int begin, int end) {
   constexpr int elements = 16 / sizeof(T), vectors = width / elements;
   const int count = end - begin;
-  const T* data = from.data + begin * from.stride;
+  if constexpr (threads % vectors == 0 && rows * vectors % threads == 0) {
+    constexpr int step = threads / vectors;
+    const int row = threadIdx.x / vectors, column = threadIdx.x % vectors * elements;
+    const int left = column < from.size ? count - row : 0;
+    const T* data = from.data + (begin + row) * from.stride + column;
+    to += row * to_stride + column;
 #pragma unroll
-  for (int first = 0; first < rows * vectors; first += threads) {
-    const int i = first + threadIdx.x;
-    if (rows * vectors % threads != 0 && i >= rows * vectors) break;
-    int row = i / vectors, column = i % vectors * elements;
-    if constexpr (threads % vectors == 0) {  // so that addresses differ by constants
-      row = threadIdx.x / vectors + first / vectors;
-      column = threadIdx.x % vectors * elements;
+    for (int i = 0; i < rows; i += step, data += step * from.stride) {
+      copy_16_bytes(to + i * to_stride, data, i < left);
     }
-    copy_16_bytes(to + row * to_stride + column, data + row * from.stride + column,
-                  row < count && column < from.size);
+  } else {
+#pragma unroll
+    for (int i = threadIdx.x; i < rows * vectors; i += threads) {
+      const int row = i / vectors, column = i % vectors * elements;
+      copy_16_bytes(to + row * to_stride + column,
+                    from.data + (begin + row) * from.stride + column,
+                    row < count && column < from.size);
+    }
   }
 }

@@ -48,18 +48,14 @@ __device__ inline int valid_keys(const Attention& a, const int64_t* lengths, int
 
 // The keys that a query sees; begin and end never fall from one query to the next.
 __device__ inline Range visible_keys(const Attention& a, int length, int query) {
-  int offset = a.past;
-  int end = a.keys < a.mask_keys ? a.keys : a.mask_keys;
-  if (length >= 0) {
-    end = length < end ? length : end;
-    if (!a.has_past) offset = length - a.queries;
-  }
-  const int position = query + offset;
-  if (a.causal && position + 1 < end) end = position + 1;
-  if (a.right >= 0 && position + a.right + 1 < end) end = position + a.right + 1;
-  if (end < 0) end = 0;
-  const int begin = a.left >= 0 && position > a.left ? position - a.left : 0;
-  return {begin < end ? begin : end, end};
+  constexpr int everything = 1 << 29;  // more keys than there can be
+  const int ahead = a.causal ? 0 : a.right >= 0 ? a.right : everything;
+  const int behind = a.left >= 0 ? a.left : everything;
+  const int covered = min(a.keys, a.mask_keys);
+  const int limit = length >= 0 ? min(length, covered) : covered;
+  const int position = query + (length >= 0 && !a.has_past ? length - a.queries : a.past);
+  const int end = max(min(limit, position + 1 + ahead), 0);
+  return {min(max(position - behind, 0), end), end};
 }
 
 // What the mask adds to a score.
@@ -83,6 +79,14 @@ __device__ inline float fast_exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+#endif
+}
+
+__device__ inline float fast_divide(float a, float b) {
+#ifdef BASCULE_EMULATED
+  return a / b;
+#else
+  return __fdividef(a, b);
 #endif
 }
 
@@ -112,7 +116,8 @@ struct RunningSoftmax {
   }
 };
 
-// A block's tile of query rows of one head, and what it reads.
+// A block's tile of query rows of one head, and what it reads. The grid has tiles along x, heads
+// along y and batch items along z.
 template <typename T>
 struct QueryTile {
   int item, head;
@@ -123,22 +128,24 @@ struct QueryTile {
   T* y;
   int64_t mask;  // where the head's mask begins
 
-  // The tile of block number blockIdx.x, of `rows` rows.
+  // A tile of `rows` rows.
   __device__ QueryTile(const Attention& a, int rows, const T* queries, const T* keys,
-                       const T* values, T* results, const int64_t* lengths) {
-    const int tiles = (a.queries + rows - 1) / rows, number = static_cast<int>(blockIdx.x) / tiles;
-    item = number / a.q_heads;
-    head = number % a.q_heads;
+                       const T* values, T* results) {
+    item = blockIdx.z;
+    head = blockIdx.y;
     // The last rows see the most keys when they are causal: they start first.
-    first = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * rows;
-    count = a.queries - first < rows ? a.queries - first : rows;
-    length = valid_keys(a, lengths, item);
-    seen = {visible_keys(a, length, first).begin, visible_keys(a, length, first + count - 1).end};
-    const int kv_head = head / a.group();
+    first = (gridDim.x - 1 - blockIdx.x) * rows;
+    count = min(a.queries - first, rows);
+    const int kv_head = a.q_heads == a.kv_heads ? head : head / a.group();
     q = {queries + item * a.q_batch + head * a.q_head + first * a.q_row, a.q_row, a.size};
     k = {keys + item * a.k_batch + kv_head * a.k_head, a.k_row, a.size};
     v = {values + item * a.v_batch + kv_head * a.v_head, a.v_row, a.v_size};
     y = results + item * a.y_batch + head * a.y_head + first * a.y_row;
     mask = item * a.mask_batch + head * a.mask_head;
+  }
+
+  __device__ void look(const Attention& a, const int64_t* lengths) {
+    length = valid_keys(a, lengths, item);
+    seen = {visible_keys(a, length, first).begin, visible_keys(a, length, first + count - 1).end};
   }
 };

@@ -41,15 +41,17 @@ struct Flash {
   static constexpr int steps = SIZE / (2 * elements);
   // Eight rows that are read at once lie in different banks.
   static constexpr int stride = SIZE + elements, part_stride = SIZE + 8;
-  static constexpr bool keeps_queries = TILES * steps <= 8;
+  static constexpr bool keeps_queries = TILES == 1 && steps <= 8;
   static constexpr int kept = keeps_queries ? steps : 1;
 
   const Attention& a;
-  const QueryTile<T> tile;
+  QueryTile<T> tile;
   T* q_tile;
   T* kv_tiles;  // two of keys, two of values
   int lane, row_warp, key_warp;
   float unit;  // of the scores, in powers of 2
+  const unsigned char* mask;  // of this head
+  int itemsize;               // of the mask
 
   uint32_t queries[TILES][kept][4];
   float scores[TILES][groups][4];
@@ -140,30 +142,40 @@ struct Flash {
 
   // --- masks
 
+  // Finds where the head's mask begins, and how long its rows are.
+  __device__ void find_mask(const void* whole) {
+    const int wide = sizeof(wide_t<T>);
+    itemsize = a.mask_kind == mask_boolean ? 1 : a.mask_kind == mask_wide ? wide : sizeof(T);
+    mask = static_cast<const unsigned char*>(whole);
+    if (mask != nullptr) mask += tile.mask * itemsize;
+  }
+
+  __device__ const unsigned char* mask_row(int m, int half) const {
+    const int query = min(tile.first + row_of(m, half), a.queries - 1);
+    return mask + query * (a.mask_row * itemsize);
+  }
+
   // Loads all that a tile needs before any of it is waited for. `begin`: the warp's first key.
-  __device__ void load_mask(const void* mask, int begin) {
-    const int itemsize = a.mask_kind == mask_boolean ? 1 : sizeof(T);
-    const int64_t bits = reinterpret_cast<uintptr_t>(mask) | itemsize * (tile.mask | a.mask_row);
+  __device__ void load_mask(int begin) {
+    // Whether every row begins at a multiple of a pair, and has pairs alone.
+    const int64_t bits = reinterpret_cast<uintptr_t>(mask) | a.mask_row * itemsize;
     const bool aligned = (bits | itemsize * (a.mask_keys | begin)) % (2 * itemsize) == 0;
     if (a.mask_kind == mask_boolean) {
-      const auto* from = static_cast<const uint8_t*>(mask);
-      aligned ? load_pairs<true>(from, begin) : load_pairs<false>(from, begin);
+      aligned ? load_pairs<true, uint8_t>(begin) : load_pairs<false, uint8_t>(begin);
     } else if (a.mask_kind == mask_narrow) {
       using Bits = typename Unsigned<sizeof(T)>::type;
-      const auto* from = static_cast<const Bits*>(mask);
-      aligned ? load_pairs<true>(from, begin) : load_pairs<false>(from, begin);
+      aligned ? load_pairs<true, Bits>(begin) : load_pairs<false, Bits>(begin);
     }
   }
 
-  // `aligned`: every row begins at a multiple of a pair, and has pairs alone.
   template <bool aligned, typename E>
-  __device__ void load_pairs(const E* mask, int begin) {
+  __device__ void load_pairs(int begin) {
     const int key = begin + lane % 4 * 2, count = a.mask_keys - key;
 #pragma unroll
     for (int m = 0; m < TILES; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const E* row = mask + mask_row(m, half) + key;
+        const E* row = reinterpret_cast<const E*>(mask_row(m, half)) + key;
 #pragma unroll
         for (int n = 0; n < groups; ++n) {
           load_pair<aligned>(mask_pairs[m][half][n], row + n * 8, count - n * 8);
@@ -190,20 +202,15 @@ struct Flash {
     }
   }
 
-  __device__ int64_t mask_row(int m, int half) const {
-    const int query = tile.first + row_of(m, half);
-    return tile.mask + (query < a.queries ? query : 0) * a.mask_row;
-  }
-
   // --- from scores to weights
 
   // Scale, cap and mask. `begin`: the warp's first key.
-  __device__ void finish_scores(const void* mask, int begin) {
+  __device__ void finish_scores(int begin) {
     float scale = static_cast<float>(a.scale);
     if (a.cap != 0) {
-      const float cap = static_cast<float>(a.cap);
+      const float cap = static_cast<float>(a.cap), factor = fast_divide(2 * log2_of_e * scale, cap);
       for_scores([&](float& score, int, int, int, int) {
-        score = cap * tanhf(score * scale / cap);
+        score = cap - fast_divide(2 * cap, fast_exp2(score * factor) + 1);  // cap * tanh(score/cap)
       });
       scale = 1;
     }
@@ -223,7 +230,7 @@ struct Flash {
     } else {
       for_scores([&](float& score, int m, int half, int n, int j) {
         const int key = begin + n * 8 + lane % 4 * 2 + j;
-        const float* row = static_cast<const float*>(mask) + mask_row(m, half);
+        const float* row = reinterpret_cast<const float*>(mask_row(m, half));
         score = fmaf(score, scale, key < a.mask_keys ? row[key] : 0.0f);
       });
     }
@@ -461,24 +468,27 @@ struct Flash {
 
   // --- all of it
 
-  __device__ void run(const void* mask, const T* sinks) {
+  __device__ void run(const void* whole_mask, const int64_t* lengths, const T* sinks) {
+    copy_rows<rows, SIZE, stride, threads>(q_tile, tile.q, 0, tile.count);
+    tile.look(a, lengths);
     const auto [first, end] = tile.seen;
+    load_tile(k_tile(0), tile.k, first);
+    load_tile(v_tile(0), tile.v, first);
     // Of this warp: what its first row sees last, and its last row first.
     const int warp_first = tile.first + row_warp * warp_rows, warp_last = warp_first + warp_rows - 1;
     const Range low = visible_keys(a, tile.length, warp_first);
     const Range high = visible_keys(a, tile.length, warp_last);
+    find_mask(whole_mask);
     // Scores without anything but a scale are scaled in the exponent.
-    const bool plain = mask == nullptr && sinks == nullptr && a.cap == 0 && a.scale > 0;
-    unit = plain ? static_cast<float>(a.scale) * log2_of_e : log2_of_e;
+    const float scale = static_cast<float>(a.scale);
+    const bool plain = mask == nullptr && sinks == nullptr && a.cap == 0 && scale > 0;
+    unit = plain ? scale * log2_of_e : log2_of_e;
 
-    copy_rows<rows, SIZE, stride, threads>(q_tile, tile.q, 0, tile.count);
-    load_tile(k_tile(0), tile.k, first);
-    load_tile(v_tile(0), tile.v, first);
     start(sinks);
     for (int begin = first, stage = 0; begin < end; begin += tile_keys, stage ^= 1) {
       const int own = begin + key_warp * warp_keys;
       const bool sees = warp_first < a.queries && own < high.end && low.begin < own + warp_keys;
-      if (sees && mask != nullptr) load_mask(mask, own);
+      if (sees && mask != nullptr) load_mask(own);
       wait_for_batches<1>();
       __syncthreads();
       load_tile(k_tile(stage ^ 1), tile.k, begin + tile_keys);
@@ -488,7 +498,7 @@ struct Flash {
       __syncthreads();
       load_tile(v_tile(stage ^ 1), tile.v, begin + tile_keys);
       if (sees) {
-        if (!plain) finish_scores(mask, own);
+        if (!plain) finish_scores(own);
         if (own < high.begin || own + warp_keys > low.end) hide_keys(own);
         weigh();
         multiply_values(v_tile(stage));
@@ -515,17 +525,16 @@ struct Flash {
 #if defined(BASCULE_EMULATED) || __CUDA_ARCH__ >= 800 || !defined(__CUDA_ARCH__)
 #define RUN_FLASH(T, SIZE, TILES, SPLITS)                               \
   using Kernel = Flash<T, SIZE, TILES, SPLITS>;                         \
-  const QueryTile<T> tile(a, Kernel::rows, q, k, v, y, lengths);        \
   DYNAMIC_SHARED(shared);                                               \
-  Kernel(a, tile, shared).run(mask, sinks);
+  Kernel(a, {a, Kernel::rows, q, k, v, y}, shared).run(mask, lengths, sinks);
 #else
 #define RUN_FLASH(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
 #endif
 
-// `rows` is how many a block takes.
-#define FLASH(name, T, SIZE, rows, TILES, SPLITS)                                       \
-  extern "C" __global__ void __launch_bounds__(threads) flash_##name##_##SIZE##_##rows( \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,     \
-      const T* sinks, T* y, const Attention a) {                                        \
-    RUN_FLASH(T, SIZE, TILES, SPLITS)                                                   \
+// `rows` is how many a block takes; `blocks` are to fit a processor at once.
+#define FLASH(name, T, SIZE, rows, TILES, SPLITS, blocks)                      \
+  extern "C" __global__ void __launch_bounds__(threads, blocks)                \
+      flash_##name##_##SIZE##_##rows(const T* q, const T* k, const T* v, const void* mask, \
+                                     const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
+    RUN_FLASH(T, SIZE, TILES, SPLITS)                                          \
   }

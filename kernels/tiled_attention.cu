@@ -200,10 +200,11 @@ struct Tiles {
 
   __device__ void run(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
                       const T* sinks, T* y) {
-    const QueryTile<T> tile(a, tile_rows, q, k, v, y, lengths);
+    QueryTile<T> tile(a, tile_rows, q, k, v, y);
+    load<stride>(q_tile, tile.q, 0, tile.count);
+    tile.look(a, lengths);
     const auto [first, end] = tile.seen;
     start(sinks, tile.head);
-    load<stride>(q_tile, tile.q, 0, tile.count);
     if (first < end) load<stride>(k_tile, tile.k, first, end);
     for (int begin = first; begin < end; begin += tile_keys) {
       wait_for_copies();

@@ -100,7 +100,8 @@ def choose_form(call: Call, case: Case) -> str:
     """The kernel for an attention that does not show its scores: a key of _FORMS."""
     sizes = case.sizes
     largest = max(sizes.size, sizes.v_size)
-    if case.dtype is DataType.DOUBLE or largest > 256 or not case.reads_vectors():
+    many = max(sizes.batch, sizes.q_heads) >= 2**16  # more than a grid has along its later axes
+    if case.dtype is DataType.DOUBLE or largest > 256 or many or not case.reads_vectors():
         return "rows"
     if sizes.queries == 1 or sizes.queries * sizes.group <= _DECODE_ROWS:
         return "decode"
@@ -177,7 +178,7 @@ def _attend_flash(call: Call, case: Case) -> None:
     call.launch(
         f"flash_attention_{name}",
         f"flash_{name}_{size}_{rows}",
-        heads * -(-s.queries // rows),
+        (-(-s.queries // rows), s.q_heads, s.batch),
         128,
         *_arguments(case),
         shared=(row_bytes + 16) * (rows + 4 * keys),
@@ -192,7 +193,7 @@ def _tile_bytes(size: int) -> int:
 def _attend_tiles(call: Call, case: Case) -> None:
     s = case.sizes
     size = _fitting(_TILE_SIZES[case.dtype], case)
-    grid = s.batch * s.q_heads * -(-s.queries // _TILE_ROWS)
+    grid = (-(-s.queries // _TILE_ROWS), s.q_heads, s.batch)
     name = f"tiles_{type_name(case.dtype)}_{size}"
     call.launch("tiled_attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
 
