@@ -158,7 +158,7 @@ struct Flash {
   // Loads all that a tile needs before any of it is waited for. `begin`: the warp's first key.
   __device__ void load_mask(int begin) {
     // Whether every row begins at a multiple of a pair, and has pairs alone.
-    const int64_t bits = reinterpret_cast<uintptr_t>(mask) | a.mask_row * itemsize;
+    const int64_t bits = reinterpret_cast<int64_t>(mask) | a.mask_row * itemsize;
     const bool aligned = (bits | itemsize * (a.mask_keys | begin)) % (2 * itemsize) == 0;
     if (a.mask_kind == mask_boolean) {
       aligned ? load_pairs<true, uint8_t>(begin) : load_pairs<false, uint8_t>(begin);
