@@ -44,6 +44,8 @@ _MOST_CALLS = 64
 _MOST_AXES = 8
 _WORTH_TRANSPOSING = 1 << 16
 _TILE = 64
+_ACTIVATING = 128
+"""Threads of a block: few, so that small results reach all processors."""
 _VECTOR = 16
 
 
@@ -398,10 +400,10 @@ def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
     in_vectors = n % width == 0 and y.address % _VECTOR == 0
     items = y.size // width if in_vectors else y.size
     call.launch(
-        "matmul",
-        f"matmul_activate_{type_name(y.dtype)}",
-        min(-(-items // 256), 1 << 20),
-        256,
+        "activate",
+        f"activate_{type_name(y.dtype)}",
+        min(-(-items // _ACTIVATING), 1 << 20),
+        _ACTIVATING,
         *(y, np.int64(y.size), np.int64(n), np.int32(in_vectors)),
         *epilogue.arguments,
     )
