@@ -115,8 +115,8 @@ __device__ inline bfloat16 narrow<bfloat16, double>(double x) {
 // on; else nothing.
 __device__ inline void wait_for_previous_kernels() {
 #if !defined(BASCULE_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;");
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
 

@@ -23,6 +23,7 @@ INSTALL = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of C
 _R_32F, _R_64F, _R_16F, _R_8I, _R_32I, _R_16BF = 0, 1, 2, 3, 10, 14
 _COMPUTE_32F, _COMPUTE_32F_FAST_TF32, _COMPUTE_64F, _COMPUTE_32I = 68, 77, 70, 72
 _DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_BIAS_POINTER = 3, 4, 7, 8
+_DESC_BIAS_BATCH_OFFSET = 10
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_OFFSET = 5, 6
 _PREFERENCE_WORKSPACE, _PREFERENCE_REDUCTION, _PREFERENCE_ALIGNMENT_A = 1, 3, 5
 _REDUCTION_IN_COMPUTE_TYPE = 2
@@ -77,6 +78,7 @@ class Problem:
     a_stride: int = 0
     b_stride: int = 0
     d_stride: int = 0
+    bias_stride: int = 0
     alpha: float = 1.0
     beta: float = 0.0
     bias: bool = False
@@ -205,6 +207,8 @@ class MatMulPlan:
             self._describe(_DESC_TRANSB, ctypes.c_int32(_OPERATION_T))
         if p.bias:
             self._describe(_DESC_BIAS_POINTER, ctypes.c_uint64(_PLACEHOLDER))
+            if p.bias_stride:
+                self._describe(_DESC_BIAS_BATCH_OFFSET, ctypes.c_int64(p.bias_stride))
         a = (p.m, p.k) if p.transpose_a else (p.k, p.m)
         b = (p.k, p.n) if p.transpose_b else (p.n, p.k)
         self._a = self._layout(types.operand, *a, p.a_stride)
