@@ -18,7 +18,6 @@ from bascule.ir.types import TensorType
 from bascule.providers.base import Provider
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry
-from bascule.providers.cuda.joining import join_products
 from bascule.providers.cuda.memory import Arena
 from bascule.providers.cuda.placement import Place, Placed, place
 from bascule.providers.cuda.segment import KernelStep, NativeStep, Run, Segment, ShapeStep, Values
@@ -173,7 +172,7 @@ class DeviceGraph:
         placed = place(graph, shared.cpu, on_host, shared.may_use_cpu)
         steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
         self.outputs = [self._number(v) for v in graph.outputs]
-        self._parts = self._split(join_products(steps))
+        self._parts = self._split(steps)
 
     def _number(self, value: Value, is_input: bool = False) -> int:
         number = self._numbers.get(value)

@@ -111,17 +111,15 @@ def multiply(
     transpose_b: bool = False,
     epilogue: Epilogue = Epilogue(),
     constant: bool = False,
-    into: Tensor | None = None,
 ) -> Tensor:
     """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix.
 
-    With `constant` B is an input of the node that is the same in every run. The result is put into
-    the memory of `into`, if that is given.
+    With `constant` B is an input of the node that is the same in every run.
     """
     if constant and not transpose_b and _lies_badly(b):
         b, transpose_b = _transposed(call, b), True
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
-    y = call.empty(product.shape, a.dtype) if into is None else into
+    y = call.empty(product.shape, a.dtype)
     if y.size:
         run(call, product, y)
     return y
