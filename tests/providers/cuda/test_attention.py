@@ -86,6 +86,7 @@ def form(inputs: list[Any], attributes: dict[str, Any] | None = None, **more: An
     return check(inputs, attributes, **more)[-1]
 
 
+@pytest.mark.host
 def test_forms() -> None:
     """The kernel for each shape; a device with few processors has enough blocks sooner."""
     half = inputs_of(np.float16, 1, (2, 2), (100, 100), (64, 64))
@@ -103,6 +104,7 @@ def test_forms() -> None:
     assert form(many, device=device) == "flash_float16_64_2"
 
 
+@pytest.mark.host
 def test_older_devices() -> None:
     device = EmulatedDevice()
     device.capability, device.shared_memory = 75, 65536
@@ -145,6 +147,7 @@ class FakeCudnn:
         o[...] = weights / weights.sum(-1, keepdims=True) @ wide[2]
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("causal", [0, 1])
 def test_cudnn_is_told_what_to_do(dtype: Any, causal: int) -> None:

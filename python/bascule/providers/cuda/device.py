@@ -41,6 +41,8 @@ class Device(Protocol):
     xp: Any
     """The array module: CuPy, or NumPy in the emulation."""
     number: int
+    name: str
+    """What tells apart GPUs and drivers on which different kernels are fastest."""
     capability: int
     """10 * major + minor of the compute capability."""
     processors: int
@@ -53,6 +55,11 @@ class Device(Protocol):
     """libraries.cudnn.Cudnn, or None when the library is missing."""
     stream: Any
     """The stream, as the array module knows it."""
+
+    @property
+    def tunes(self) -> bool:
+        """Whether algorithms are now to be chosen by `measure`."""
+        ...
 
     def allocate(self, nbytes: int) -> tuple[int, object]:
         """(address, owner) of fresh memory, 256-byte aligned."""
@@ -80,6 +87,10 @@ class Device(Protocol):
         """Copy from the device into a dense host array, and wait for it."""
         ...
 
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        """Tensors as arrays on the host, waited for once."""
+        ...
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within device memory."""
         ...
@@ -100,8 +111,38 @@ class Device(Protocol):
         """Record what `work` starts, instead of starting it; None when it cannot be recorded."""
         ...
 
+    def selected(self) -> AbstractContextManager[Any]:
+        """A block in which this device is current, and nothing else changes."""
+        ...
+
+    def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        """The seconds that the device needs for all of `work`, which is started several times."""
+        ...
+
     def after_others(self) -> None:
-        """Let what is started from now on wait for other libraries' work on the default stream."""
+        """Let what is started from now on wait for other libraries' work.
+
+        That is what they started on the default stream, or on the stream that the user gave.
+        """
+        ...
+
+    def before_others(self) -> None:
+        """Let what is started on the user's stream from now on wait for what was started here.
+
+        The default stream does not wait: who reads results there waits for the device.
+        """
+        ...
+
+    def start(self, graph: CapturedGraph) -> None:
+        """Launch a graph after other libraries' work and before what they start later."""
+        ...
+
+    def mark(self) -> Any:
+        """A point in the device's work."""
+        ...
+
+    def elapsed_ns(self, begin: Any, end: Any) -> int:
+        """The time between two points, which the device must have passed."""
         ...
 
     def synchronize(self) -> None:

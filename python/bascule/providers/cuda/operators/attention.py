@@ -131,17 +131,21 @@ def _cudnn_plan(call: Call, case: Case) -> Plan | None:
     def layout(heads: int, rows: int, size: int, strides: Strides) -> Layout:
         return Layout((s.batch, heads, rows, size), (*strides.values(), 1))
 
-    found: Plan | None = cudnn.attention_plan(
-        case.dtype,
-        layout(s.q_heads, s.queries, s.size, case.q_strides),
-        layout(s.kv_heads, s.keys, s.size, case.k_strides),
-        layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
-        layout(s.q_heads, s.queries, s.v_size, case.y_strides),
-        scale=case.scale,
-        causal=case.causal and not case.has_past,
-        causal_at_end=case.causal and case.has_past,
-    )
-    return found
+    def make(_: Call) -> Plan | None:
+        found: Plan | None = cudnn.attention_plan(
+            case.dtype,
+            layout(s.q_heads, s.queries, s.size, case.q_strides),
+            layout(s.kv_heads, s.keys, s.size, case.k_strides),
+            layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
+            layout(s.q_heads, s.queries, s.v_size, case.y_strides),
+            scale=case.scale,
+            causal=case.causal and not case.has_past,
+            causal_at_end=case.causal and case.has_past,
+        )
+        return found
+
+    plan: Plan | None = call.planned("plan", make)
+    return plan
 
 
 def _attend_cudnn(call: Call, case: Case) -> None:
