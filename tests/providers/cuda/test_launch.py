@@ -39,7 +39,7 @@ def test_a_kernel_whose_operands_never_change_does_not_wait() -> None:
 
 
 def test_hot_modules_wait() -> None:
-    for module in ("activate", "depthwise", "gather", "layer_normalization", "movement", "softmax"):
+    for module in ("activate", "gather", "layer_normalization", "movement", "pooling", "softmax"):
         assert waits(sources.source(module)), module
 
 
