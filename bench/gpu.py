@@ -2,16 +2,14 @@
 """Time bascule on a GPU beside torch, torch.compile and onnxruntime.
 
     python bench/weights.py strip bench/models/*.onnx --out bench/models/stripped
-    python bench/gpu.py bench/models/stripped --minutes 8 --json gpu.json
+    python bench/gpu.py bench/models/stripped --minutes 9 --json gpu.json --markdown gpu.md
 
 Needs no network. FOLDER holds NAME.onnx.stripped and NAME_batch32.onnx.stripped, made by
-bench/weights.py from what bench/models.py exports. Each model is measured in a process of its own,
-which is given up when its share of the minutes is over or when it dies; the others go on. All
-runtimes take turns. Without a GPU everything runs on the CPU: a rehearsal, not a measurement.
-
-Times are medians in ms. "latency" waits for the result of each call; "stream" starts several calls
-before it waits. Each output is compared with the CPU provider's in float32, relative to its largest
-value.
+bench/weights.py from what bench/models.py exports. Each model has a process of its own. They make
+their sessions, and compile for torch, side by side; then each measures in its turn, while nothing
+else runs. What is not compiled in time is left out. A process that dies is started once more,
+without the case at fault. With --cache FOLDER torch.compile finds what an earlier run left there.
+Without a GPU everything runs on the CPU: a rehearsal, not a measurement.
 """
 
 from __future__ import annotations
@@ -19,461 +17,301 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
+import queue
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from measure import table
+from gpu_case import Options
+from gpu_tables import line, report
 
+HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
-IMAGE_MODELS = ("resnet50", "mobilenetv2", "convnext_t")
-"""Those that torch runs with channels last, which is faster on a GPU."""
 PEERS = ("eager", "compile", "onnxruntime")
-MOST_AT_ONCE, TURN = 10, 0.2
-"""Calls of a runtime's turn, and about how many seconds they may take."""
+GRACE = 20.0
+"""Seconds that a process gets to end a step by itself once the step's time is over."""
+ROW_SECONDS = 12.0
+"""What a figure measured in a fresh process takes."""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=8.0, help="for everything")
+    parser.add_argument("--minutes", type=float, default=9.5, help="for everything")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--types", nargs="+", default=["float16", "float32"])
+    types = ("float16", "tf32", "float32")
+    parser.add_argument("--types", nargs="+", default=list(types[:2]), choices=types)
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=PEERS)
     parser.add_argument("--compile-mode", default="max-autotune", help="of torch.compile")
+    parser.add_argument("--cache", type=Path, help="what torch.compile made, from run to run")
     parser.add_argument("--seconds", type=float, default=1.5, help="of measuring each case")
-    parser.add_argument("--no-tf32", action="store_true", help="float32 products in full precision")
+    parser.add_argument("--prepare-seconds", type=float, default=120.0)
+    parser.add_argument("--compile-seconds", type=float, default=240.0)
+    parser.add_argument("--turn-seconds", type=float, default=60.0, help="a model's turn at most")
     parser.add_argument("--kernels", type=int, default=0, help="show the N costliest GPU kernels")
+    parser.add_argument(
+        "--no-rows", action="store_true", help="leave out all but the models' times"
+    )
     parser.add_argument("--explain", action="store_true", help="show nodes that run on the CPU")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--skip", nargs="*", default=[], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-# --- the runtimes; each is a function that starts a run, and one that gives its first outputs
-
-
 @dataclass
-class Runtime:
-    name: str
-    start: Callable[[], Any]
-    outputs: Callable[[], list[np.ndarray[Any, Any]]]
-    facts: dict[str, Any] = field(default_factory=dict)
+class Worker:
+    """The process of one model."""
 
-
-@dataclass
-class Case:
     model: str
-    dtype: str
-    batch: int
-    path: Path
-    feeds: dict[str, np.ndarray[Any, Any]]
-    expected: list[np.ndarray[Any, Any]]
-    module: Any
+    process: subprocess.Popen[str]
+    log: Path
+    skip: list[str] = field(default_factory=list)
+    current: str = ""
+    """The case it works on."""
 
     @property
-    def key(self) -> str:
-        return f"{self.model} {self.dtype} {self.batch}"
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """With all that it has started."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait()
 
 
-def on_gpu() -> bool:
-    import torch
+class Benchmark:
+    def __init__(self, options: argparse.Namespace, work: Path) -> None:
+        self._options = options
+        self._work = work
+        self._begin = time.monotonic()
+        self._end = self._begin + options.minutes * 60
+        self._events: queue.Queue[tuple[Worker, str, Any]] = queue.Queue()
+        self._workers: dict[str, Worker] = {}
+        self.records: list[dict[str, Any]] = []
 
-    return torch.cuda.is_available()
+    @property
+    def left(self) -> float:
+        return self._end - time.monotonic()
 
+    def run(self) -> None:
+        options = self._options
+        for model in options.models:
+            self._start(model, [])
+        pending = list(self._workers.values())
+        self._prepare(pending)
+        self._row("machine", {})
+        began = time.monotonic()
+        self._turns("measure", pending)
+        took = time.monotonic() - began
+        self._again([worker for worker in pending if not worker.is_alive])
+        self.save()
+        workers = list(self._workers.values())
+        if "compile" in options.peers:
+            self._step("compile", workers, min(options.compile_seconds, self._spare(took)))
+            self._turns("compare", workers)
+            self.save()
+        if options.kernels:
+            self._turns("profile", workers)
+            self.save()
+        self.close()
+        if not options.no_rows:
+            self._rows()
+        self.save()
 
-def wait() -> None:
-    import torch
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.kill()
 
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    def save(self) -> None:
+        if self._options.json:
+            self._options.json.write_text(json.dumps(self.records, indent=1))
+        if self._options.markdown:
+            self._options.markdown.write_text(self.report())
 
+    def report(self) -> str:
+        options = self._options
+        names = ["bascule", "torch"] if "eager" in options.peers else ["bascule"]
+        names += ["torch.compile"] if "compile" in options.peers else []
+        wanted = [
+            ((model, kind, batch), name)
+            for model in options.models
+            for kind in options.types
+            for batch in options.batches
+            for name in names
+        ]
+        return report(self.records, wanted)
 
-def _session(module: Any, case: Case, options: argparse.Namespace) -> Any:
-    """A session of bascule or of onnxruntime."""
-    cuda = ("CUDAExecutionProvider", {"use_tf32": "0" if options.no_tf32 else "1"})
-    providers = [cuda, "CPUExecutionProvider"] if on_gpu() else ["CPUExecutionProvider"]
-    return module.InferenceSession(str(case.path), providers=providers)
+    # --- the processes
 
-
-def _bound(name: str, module: Any, session: Any, case: Case) -> Runtime:
-    """Inputs and outputs stay on the device."""
-    device = "cuda" if on_gpu() else "cpu"
-    binding = session.io_binding()
-    for key, array in case.feeds.items():
-        value = module.OrtValue.ortvalue_from_numpy(array, device, 0)
-        binding.bind_ortvalue_input(key, value)
-    for output in session.get_outputs():
-        binding.bind_output(output.name, device)
-
-    def outputs() -> list[np.ndarray[Any, Any]]:
-        session.run_with_iobinding(binding)
-        return [np.asarray(array) for array in binding.copy_outputs_to_cpu()]
-
-    return Runtime(name, lambda: session.run_with_iobinding(binding), outputs)
-
-
-def make_bascule(case: Case, options: argparse.Namespace) -> list[Runtime]:
-    import bascule
-
-    begin = time.perf_counter()
-    session = _session(bascule, case, options)
-    made = time.perf_counter()
-    bound = _bound("bascule", bascule, session, case)
-    first = bound.outputs()
-    ran = time.perf_counter()
-    rows = session.explain().rows
-    elsewhere = [row for row in rows if row.provider != "CUDAExecutionProvider"]
-    bound.facts = {
-        "load_s": made - begin,
-        "first_run_s": ran - made,
-        "nodes": len(rows),
-        "nodes_not_on_gpu": len(elsewhere),
-        "same_bits": all(map(np.array_equal, first, bound.outputs())),
-    }
-    if options.explain:
-        for row in elsewhere:
-            print(case.key, row.name, row.op_type, row.reasons, file=sys.stderr)
-    feeds = case.feeds
-    host = Runtime(
-        "bascule, numpy", lambda: session.run(None, feeds), lambda: session.run(None, feeds)
-    )
-    return [bound, host]
-
-
-def make_onnxruntime(case: Case, options: argparse.Namespace) -> list[Runtime]:
-    import onnxruntime
-
-    if on_gpu() and "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return []
-    session = _session(onnxruntime, case, options)
-    return [_bound("onnxruntime", onnxruntime, session, case)]
-
-
-def make_torch(case: Case, compiled: str = "") -> list[Runtime]:
-    """Eager, or compiled with the mode `compiled`."""
-    import torch
-
-    device = "cuda" if on_gpu() else "cpu"
-    module = case.module.to(device, getattr(torch, case.dtype))
-    inputs = [torch.from_numpy(array).to(device) for array in case.feeds.values()]
-    if case.model in IMAGE_MODELS:
-        module = module.to(memory_format=torch.channels_last)
-        inputs = [tensor.to(memory_format=torch.channels_last) for tensor in inputs]
-    if compiled:
-        torch._dynamo.reset()
-    function = torch.compile(module, mode=compiled) if compiled else module
-
-    def start() -> Any:
-        with torch.inference_mode():
-            return function(*inputs)
-
-    def outputs() -> list[np.ndarray[Any, Any]]:
-        result = start()
-        return [t.cpu().numpy() for t in (result if isinstance(result, tuple) else (result,))]
-
-    begin = time.perf_counter()
-    runtime = Runtime("torch.compile" if compiled else "torch", start, outputs)
-    outputs()
-    runtime.facts = {"first_run_s": time.perf_counter() - begin}
-    return [runtime]
-
-
-# --- measuring
-
-
-def measure(runtimes: list[Runtime], seconds: float) -> dict[str, dict[str, float]]:
-    """Latency and time in a stream of calls, in ms, of runtimes that take turns."""
-    calls = {}
-    for runtime in runtimes:
-        for _ in range(3):
-            begin = time.perf_counter()
-            runtime.start()
-            wait()
-        once = time.perf_counter() - begin
-        calls[runtime.name] = min(max(int(TURN / once), 2), MOST_AT_ONCE)
-    latencies: dict[str, list[float]] = {runtime.name: [] for runtime in runtimes}
-    streams: dict[str, list[float]] = {runtime.name: [] for runtime in runtimes}
-    end, turns = time.perf_counter() + seconds, 0
-    while time.perf_counter() < (end if turns >= 3 or not turns else end + 4 * seconds):
-        turns += 1
-        for runtime in runtimes:
-            count = calls[runtime.name]
-            runtime.start()  # fills the caches again
-            wait()
-            for _ in range(count):
-                begin = time.perf_counter()
-                runtime.start()
-                wait()
-                latencies[runtime.name].append(time.perf_counter() - begin)
-            begin = time.perf_counter()
-            for _ in range(count):
-                runtime.start()
-            wait()
-            streams[runtime.name].append((time.perf_counter() - begin) / count)
-    return {
-        name: {
-            "latency_ms": statistics.median(latencies[name]) * 1e3,
-            "stream_ms": statistics.median(streams[name]) * 1e3,
-            "calls": len(latencies[name]),
+    def _start(self, model: str, skip: list[str]) -> Worker:
+        options = self._options
+        cores = len(os.sched_getaffinity(0))
+        threads = max(cores // len(options.models), 1)
+        asked = Options(
+            model=model,
+            stripped=str(options.folder),
+            work=str(self._work),
+            cache=str(options.cache or self._work / "compiled"),
+            types=options.types,
+            batches=options.batches,
+            peers=options.peers,
+            compile_mode=options.compile_mode,
+            seconds=options.seconds,
+            kernels=options.kernels,
+            explain=options.explain,
+            threads=threads,
+            skip=skip,
+        )
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(threads),
+            "TORCHINDUCTOR_CACHE_DIR": str(self._work / "inductor"),
+            "TORCHINDUCTOR_COMPILE_THREADS": str(threads),
+            "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
+            "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
         }
-        for name in latencies
-    }
-
-
-def difference(expected: Iterable[Any], actual: Iterable[Any]) -> float:
-    """The largest difference of any output, relative to its largest value; NaN if there is one."""
-    worst = 0.0
-    for want, got in zip(expected, actual, strict=True):
-        part = got[: len(want)].astype(np.float32)
-        worst = max(worst, float(np.abs(want - part).max() / np.abs(want).max()))
-        if not np.isfinite(part).all():
-            return float("nan")
-    return worst
-
-
-def kernels(runtime: Runtime, count: int) -> list[dict[str, Any]]:
-    """The GPU kernels that a run of `runtime` spends its time in."""
-    import torch
-
-    calls = 5
-    activities = [torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as profile:
-        for _ in range(calls):
-            runtime.start()
-        wait()
-    events = [event for event in profile.key_averages() if event.self_device_time_total]
-    events.sort(key=lambda event: -event.self_device_time_total)
-    total = sum(event.self_device_time_total for event in events) / calls
-    rows = [{"kernel": "all", "us": total, "launches": sum(e.count for e in events) / calls}]
-    for event in events[:count]:
-        spent = {"us": event.self_device_time_total / calls, "launches": event.count / calls}
-        rows.append({"kernel": event.key[:120], **spent})
-    return rows
-
-
-# --- the process of one model
-
-
-def example_inputs(name: str, batch: int, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's example inputs as a batch of different samples, the first being the example."""
-    generator = np.random.default_rng(batch)
-    made = {}
-    for key, tensor in inputs.items():
-        array = tensor.numpy()
-        if array.dtype == np.float32:
-            rest = generator.standard_normal((batch - 1, *array.shape[1:]), np.float32)
-        elif key == "input_ids":
-            rest = generator.permuted(np.repeat(array, batch - 1, 0), axis=1)
-        else:
-            rest = np.repeat(array, batch - 1, 0)
-        made[key] = np.concatenate([array, rest])
-    return made
-
-
-def write_model(options: argparse.Namespace, model: str, batch: int, folder: Path) -> None:
-    """Both types of a model with its weights filled in, in `folder`."""
-    from half import to_half
-    from weights import fill
-
-    suffix = "" if batch == 1 else f"_batch{batch}"
-    proto = fill((options.folder / f"{model}{suffix}.onnx.stripped").read_bytes())
-    for dtype in ("float32", "float16"):
-        if dtype == "float16":
-            if dtype not in options.types:
-                break
-            to_half(proto)
-        onnx.save(proto, folder / f"{model}-{batch}-{dtype}.onnx")
-
-
-def reference(path: Path, feeds: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
-    """What the CPU provider makes of the inputs."""
-    import bascule
-
-    session = bascule.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, dict(feeds))
-
-
-def emit(kind: str, record: Any) -> None:
-    print(f"{kind} {json.dumps(record)}", flush=True)
-
-
-def attempt(title: str, make: Callable[[], Any]) -> Any:
-    """What `make` returns; an empty list, and a message, if it fails."""
-    try:
-        return make()
-    except Exception as error:
-        text = f"{title}: {type(error).__name__}: {error}"
-        print(text[:2000], file=sys.stderr, flush=True)
-        emit("ERROR", {"case": title, "error": text[:2000]})
-        return []
-
-
-def run_child(options: argparse.Namespace, folder: Path) -> None:
-    import torch
-
-    from models import MODELS as MAKE
-
-    torch.set_float32_matmul_precision("highest" if options.no_tf32 else "high")
-    torch.backends.cudnn.allow_tf32 = not options.no_tf32
-    torch.backends.cudnn.benchmark = True
-    name = options.child
-    example = MAKE[name]()
-    cases: list[tuple[Case, list[Runtime]]] = []
-    for batch in options.batches:
-        inputs = example_inputs(name, batch, example.inputs)
-        write_model(options, name, batch, folder)
-        # Of its own file: the exports of two batch sizes may name their weights differently.
-        expected = reference(folder / f"{name}-{batch}-float32.onnx", inputs)
-        for dtype in options.types:
-            feeds = {
-                key: array.astype(dtype) if array.dtype == np.float32 else array
-                for key, array in inputs.items()
-            }
-            path = folder / f"{name}-{batch}-{dtype}.onnx"
-            case = Case(name, dtype, batch, path, feeds, expected, example.module)
-            if case.key in options.skip:
-                continue
-            emit("BEGIN", case.key)
-            runtimes = attempt(f"{case.key} bascule", lambda c=case: make_bascule(c, options))
-            if "eager" in options.peers:
-                runtimes += attempt(f"{case.key} torch", lambda c=case: make_torch(c))
-            if "onnxruntime" in options.peers:
-                title = f"{case.key} onnxruntime"
-                runtimes += attempt(title, lambda c=case: make_onnxruntime(c, options))
-            report(case, runtimes, options)
-            if "compile" in options.peers:
-                cases.append((case, [r for r in runtimes if r.name == "bascule"]))
-    for case, runtimes in cases:
-        title = f"{case.key} torch.compile"
-        emit("BEGIN", title)
-        made = attempt(title, lambda c=case: make_torch(c, options.compile_mode))
-        if made:
-            report(case, [*runtimes, *made], options)
-
-
-def report(case: Case, runtimes: list[Runtime], options: argparse.Namespace) -> None:
-    """Measure and print the runtimes of a case."""
-    times = attempt(case.key, lambda: measure(runtimes, options.seconds))
-    for runtime in runtimes:
-        if not times or runtime.name not in times:
-            continue
-        record = {"model": case.model, "type": case.dtype, "batch": case.batch}
-        record |= {"runtime": runtime.name, **times[runtime.name], **runtime.facts}
-        if runtime.name.startswith(("bascule", "onnxruntime")):  # torch has other weights
-            record["difference"] = difference(case.expected, runtime.outputs())
-        if options.kernels and on_gpu() and runtime.name != "bascule, numpy":
-            title = f"{case.key} kernels of {runtime.name}"
-            record["kernels"] = attempt(title, lambda r=runtime: kernels(r, options.kernels))
-        emit("RECORD", record)
-
-
-# --- the parent
-
-
-def run_model(
-    options: argparse.Namespace, name: str, end: float, folder: str, records: list[Any]
-) -> None:
-    """Measure a model, again without the case at fault if the process dies."""
-    skip: list[str] = []
-    while time.monotonic() < end - 10:
-        command = [sys.executable, *sys.argv, "--child", name, "--skip", *skip]
-        environment = {**os.environ, "TMPDIR": folder, "TORCHINDUCTOR_CACHE_DIR": f"{folder}/i"}
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        current = _follow(child, end, records)
-        if child.returncode == 0 or time.monotonic() > end - 10:
-            return
-        records.append({"case": current or name, "error": f"ended with {child.returncode}"})
-        print(f"{current or name}: the process ended with {child.returncode}", flush=True)
-        if not current:
-            return
-        skip.append(current)
-        for record in records:  # those that are done need not be measured again
-            if "runtime" in record:
-                skip.append(f"{record['model']} {record['type']} {record['batch']}")
-
-
-def _follow(child: subprocess.Popen[str], end: float, records: list[Any]) -> str:
-    """Take in what a child reports until it ends or its time is over; the last case begun."""
-    import threading
-
-    timer = threading.Timer(max(end - time.monotonic(), 1), child.kill)
-    timer.start()
-    current = ""
-    assert child.stdout is not None
-    for line in child.stdout:
-        kind, _, text = line.partition(" ")
-        if kind == "BEGIN":
-            current = json.loads(text)
-        elif kind in ("RECORD", "ERROR"):
-            records.append(json.loads(text))
-            print(_line(records[-1]), flush=True)
-    child.wait()
-    timer.cancel()
-    return current
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    if "error" in record:
-        return f"{record['case']}: {record['error'][:300]}"
-    shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in record.items()}
-    lines = [" ".join(f"{k}={v}" for k, v in shown.items() if k != "kernels")]
-    for row in record.get("kernels", ()):
-        lines.append(f"    {row['us']:9.1f} us {row['launches']:6.0f}x  {row['kernel']}")
-    return "\n".join(lines)
-
-
-def summary(records: list[dict[str, Any]]) -> str:
-    """One table: latency / stream of each runtime, and bascule's latency over the best peer's."""
-    names = ("bascule", "bascule, numpy", "torch", "torch.compile", "onnxruntime")
-    cases: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
-    for record in records:
-        if "runtime" in record:
-            key = (record["model"], record["type"], str(record["batch"]))
-            # Later figures, beside torch.compile, stand for bascule too.
-            cases.setdefault(key, {})[record["runtime"]] = record
-    rows = [("model", "type", "batch", *names, "ratio", "difference")]
-    for key, found in cases.items():
-        times = []
-        for name in names:
-            record = found.get(name)
-            times.append(
-                f"{record['latency_ms']:.3f} / {record['stream_ms']:.3f}" if record else ""
+        log = self._work / f"{model}.log"
+        with log.open("a") as errors:
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / "gpu_case.py"), json.dumps(asdict(asked))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+                process_group=0,
             )
-        peers = [found[name]["latency_ms"] for name in names[2:] if name in found]
-        ours = found.get("bascule")
-        ratio = f"{ours['latency_ms'] / min(peers):.2f}" if ours and peers else ""
-        worst = max((r["difference"] for r in found.values() if "difference" in r), default=None)
-        rows.append((*key, *times, ratio, "" if worst is None else f"{worst:.1e}"))
-    return table(rows)
+        worker = Worker(model, process, log, skip)
+        self._workers[model] = worker
+        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
+        return worker
+
+    def _read(self, worker: Worker) -> None:
+        assert worker.process.stdout is not None
+        for text in worker.process.stdout:
+            kind, _, record = text.partition(" ")
+            self._events.put((worker, kind, json.loads(record)))
+        worker.process.wait()
+        self._events.put((worker, "END", None))
+
+    def _again(self, dead: list[Worker]) -> None:
+        """Start once more what died, without the cases at fault."""
+        started = [self._start(each.model, [*each.skip, each.current]) for each in dead]
+        if started:
+            self._prepare(started)
+            self._turns("measure", started)
+
+    def _prepare(self, workers: list[Worker]) -> None:
+        self._step("prepare", workers, self._options.prepare_seconds)
+
+    def _turns(self, step: str, workers: Iterable[Worker]) -> None:
+        for worker in workers:
+            self._step(step, [worker], self._options.turn_seconds)
+
+    def _step(self, step: str, workers: Iterable[Worker], seconds: float) -> None:
+        """Let processes do something side by side, and wait until all have."""
+        seconds = min(seconds, self.left - 5)
+        waiting = [worker for worker in workers if worker.is_alive]
+        if seconds <= 0 or not waiting:
+            return
+        for worker in waiting:
+            self._tell(worker, f"{step} {seconds}\n")
+        limit = min(time.monotonic() + seconds + GRACE, self._end)
+        while waiting:
+            try:
+                worker, kind, record = self._events.get(timeout=max(limit - time.monotonic(), 0.1))
+            except queue.Empty:
+                for worker in waiting:
+                    self._note({"case": worker.current or worker.model, "error": f"{step} hangs"})
+                    worker.kill()
+                return
+            self._take(worker, kind, record)
+            if kind in ("DONE", "END") and worker in waiting:
+                waiting.remove(worker)
+
+    def _tell(self, worker: Worker, text: str) -> None:
+        assert worker.process.stdin is not None
+        try:
+            worker.process.stdin.write(text)
+            worker.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # its end is reported
+
+    def _take(self, worker: Worker, kind: str, record: Any) -> None:
+        if kind == "BEGIN":
+            worker.current = record
+        elif kind in ("RECORD", "ERROR"):
+            self._note(record)
+        elif kind == "COMPILED":
+            self._say(f"{record['case']} compiled in {record['compile_s']:.1f} s")
+        elif kind == "DONE":
+            late = ", out of time" if record["late"] else ""
+            self._say(f"{worker.model} {record['step']}: {record['s']:.1f} s{late}")
+        elif kind == "END" and worker.process.returncode not in (0, -signal.SIGKILL):
+            code, tail = worker.process.returncode, worker.log.read_text()[-2000:]
+            print(tail, file=sys.stderr)
+            self._note({"case": worker.current or worker.model, "error": f"ended with {code}"})
+
+    def _note(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+        self._say(line(record))
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._begin:5.0f}] {text}", flush=True)
+
+    # --- single figures
+
+    def _spare(self, measured: float) -> float:
+        """Seconds that compiling may take, if measuring takes as long as it did."""
+        turns = 2 * measured if self._options.kernels else measured
+        rows = 0 if self._options.no_rows else ROW_SECONDS * (len(self._options.models) + 1)
+        return self.left - turns - rows - GRACE
+
+    def _rows(self) -> None:
+        for model in self._options.models:
+            path = self._work / f"{model}-1-float16.onnx"
+            if path.exists():
+                self._row("session", {"model": model, "type": "float16"}, str(path), "float16")
+        decode = HERE / "gpu_decode.py"
+        if decode.exists() and self.left > 2 * ROW_SECONDS:
+            subprocess.run([sys.executable, str(decode)], check=False, timeout=self.left)
+
+    def _row(self, name: str, facts: dict[str, Any], *arguments: str) -> None:
+        if self.left < ROW_SECONDS:
+            return
+        command = [sys.executable, str(HERE / "gpu_rows.py"), name, *arguments]
+        try:
+            text = subprocess.run(
+                command, capture_output=True, text=True, check=True, timeout=self.left
+            ).stdout
+        except subprocess.SubprocessError as error:
+            output = getattr(error, "stderr", None) or ""
+            self._note({"case": f"{name} {facts}", "error": f"{error}: {output[-500:]}"})
+        else:
+            self._note({"row": name, **facts, **json.loads(text.splitlines()[-1])})
 
 
 def main() -> int:
     options = parse_arguments()
-    if options.child:
-        with tempfile.TemporaryDirectory() as folder:
-            run_child(options, Path(folder))
-        return 0
-    end = time.monotonic() + options.minutes * 60
-    records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for index, name in enumerate(options.models):
-            now = time.monotonic()
-            share = now + (end - now) / (len(options.models) - index)
-            run_model(options, name, share, folder, records)
-            if options.json:
-                options.json.write_text(json.dumps(records, indent=1))
-    print(summary(records))
+        benchmark = Benchmark(options, Path(folder))
+        try:
+            benchmark.run()
+        finally:
+            benchmark.close()
+            benchmark.save()
+        print(benchmark.report())
     return 0
 
 

@@ -23,7 +23,7 @@ import onnx.numpy_helper
 KEPT = 2048
 """Tensors of up to this many elements are kept exactly."""
 MARK = "random weights"
-"""The metadata of a tensor whose bytes were taken away; its value is the seed."""
+"""The metadata of a tensor whose bytes were taken away."""
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -60,20 +60,21 @@ def strip(model: onnx.ModelProto) -> bytes:
         rows = array.reshape(array.shape[0] if array.ndim > 2 else 1, -1).astype(np.float64)
         spread = np.stack([rows.mean(1), rows.std(1)]).astype(np.float32)
         tensor.raw_data = spread.tobytes()
-        tensor.metadata_props.add(key=MARK, value=str(zlib.crc32(tensor.name.encode())))
+        tensor.metadata_props.add(key=MARK, value="")
     return zlib.compress(model.SerializeToString(), 9)
 
 
 def fill(data: bytes) -> onnx.ModelProto:
-    """A model whose tensors have the spread that `strip` found, the same ones every time."""
+    """A model whose tensors have the spread that `strip` found, the same ones every time.
+
+    Exports of a model for several batch sizes, whose names may differ, get the same weights.
+    """
     model = onnx.ModelProto.FromString(zlib.decompress(data))
-    for tensor in _tensors(model):
-        seeds = [entry.value for entry in tensor.metadata_props if entry.key == MARK]
-        if not seeds:
-            continue
+    marked = (t for t in _tensors(model) if any(e.key == MARK for e in t.metadata_props))
+    for seed, tensor in enumerate(marked):
         mean, deviation = np.frombuffer(tensor.raw_data, np.float32).reshape(2, -1, 1)
         shape = (len(mean), int(np.prod(tensor.dims)) // len(mean))
-        values = np.random.default_rng(int(seeds[0])).standard_normal(shape, np.float32)
+        values = np.random.default_rng(seed).standard_normal(shape, np.float32)
         if len(mean) > 1:  # exactly as wide as they were, so that no layer drifts
             values -= values.mean(1, keepdims=True)
             values /= values.std(1, keepdims=True)

@@ -13,6 +13,12 @@ struct alignas(16) Packed {
   T data[16 / sizeof(T)];
 };
 
+// The same in registers, to be taken apart where they are used: a load is not waited for before.
+template <typename T>
+struct Raw {
+  uint32_t words[4];
+};
+
 // The same elements in the type that they are computed with.
 template <typename T>
 struct Pack {
@@ -20,22 +26,37 @@ struct Pack {
   wide_t<T> data[width];
 };
 
+template <typename T>
+__device__ inline Pack<T> widened(const Raw<T>& raw) {
+  Packed<T> packed;
+  memcpy(&packed, &raw, sizeof(raw));
+  Pack<T> pack;
+#pragma unroll
+  for (int i = 0; i < Pack<T>::width; ++i) pack.data[i] = widen(packed.data[i]);
+  return pack;
+}
+
 // Elements [first, first + width) of a row of n; `fill` for those beyond its end.
+template <typename T>
+__device__ inline Raw<T> load_raw(const T* row, int64_t first, int64_t n, bool aligned, T fill) {
+  Raw<T> raw;
+  if (aligned) {
+    const uint4 words = *reinterpret_cast<const uint4*>(row + first);
+    raw = {{words.x, words.y, words.z, words.w}};
+  } else {
+    Packed<T> packed;
+#pragma unroll
+    for (int i = 0; i < Pack<T>::width; ++i) {
+      packed.data[i] = first + i < n ? row[first + i] : fill;
+    }
+    memcpy(&raw, &packed, sizeof(raw));
+  }
+  return raw;
+}
 template <typename T>
 __device__ inline Pack<T> load_pack(const T* row, int64_t first, int64_t n, bool aligned,
                                     wide_t<T> fill) {
-  Pack<T> pack;
-  if (aligned) {
-    const Packed<T> raw = *reinterpret_cast<const Packed<T>*>(row + first);
-#pragma unroll
-    for (int i = 0; i < Pack<T>::width; ++i) pack.data[i] = widen(raw.data[i]);
-  } else {
-#pragma unroll
-    for (int i = 0; i < Pack<T>::width; ++i) {
-      pack.data[i] = first + i < n ? widen(row[first + i]) : fill;
-    }
-  }
-  return pack;
+  return widened(load_raw(row, first, n, aligned, narrow<T>(fill)));
 }
 
 template <typename T>
@@ -76,16 +97,21 @@ __device__ inline wide_t<T> largest_of_pack(const Pack<T>& pack) {
   return largest;
 }
 
+// How many threads of a warp share a row of up to 1024 elements where a thread holds up to 32 of
+// them. The order of a row's sums is theirs: each thread adds up its packs, then a tree joins them.
+__device__ inline int held_lanes(int64_t n) { return n <= 256 ? 8 : n <= 512 ? 16 : 32; }
+
 // `lanes` threads of a warp for each row: 8, 16 or 32.
 template <int lanes>
 struct WarpTeam {
+  __device__ explicit WarpTeam(int64_t) {}
   __device__ static int index() { return threadIdx.x % lanes; }
   __device__ static int size() { return lanes; }
   __device__ static int64_t row() {
     return static_cast<int64_t>(blockIdx.x) * (blockDim.x / lanes) + threadIdx.x / lanes;
   }
   template <typename T, typename Join>
-  __device__ static T reduce(T value, T, Join join) {
+  __device__ T reduce(T value, T, Join join) {
 #pragma unroll
     for (int step = lanes / 2; step > 0; step /= 2) {
       value = join(value, __shfl_xor_sync(0xffffffffu, value, step));
@@ -94,14 +120,70 @@ struct WarpTeam {
   }
 };
 
-// A block for each row.
+// As many threads of a warp for each row of up to 256 elements as there are packs, for few rows:
+// the results are those of WarpTeam<8>.
+template <int lanes>
+struct SpreadWarpTeam : WarpTeam<lanes> {
+  using WarpTeam<lanes>::WarpTeam;
+  template <typename T, typename Join>
+  __device__ T reduce(T value, T neutral, Join join) {
+    T total = neutral;
+#pragma unroll
+    for (int first = 0; first < lanes; first += 8) {
+      total = join(total, __shfl_sync(0xffffffffu, value, first + threadIdx.x % 8, lanes));
+    }
+#pragma unroll
+    for (int step = 4; step > 0; step /= 2) {
+      total = join(total, __shfl_xor_sync(0xffffffffu, total, step));
+    }
+    return total;
+  }
+};
+
+// A block for each row. Two reductions may follow each other.
 struct BlockTeam {
+  int turn = 0;
+
+  __device__ explicit BlockTeam(int64_t) {}
   __device__ static int index() { return threadIdx.x; }
   __device__ static int size() { return blockDim.x; }
   __device__ static int64_t row() { return blockIdx.x; }
   template <typename T, typename Join>
-  __device__ static T reduce(T value, T neutral, Join join) {
-    return block_reduce(value, neutral, join);
+  __device__ T reduce(T value, T neutral, Join join) {
+    __shared__ T of_warps[2][32];
+    T* parts = of_warps[turn++];
+    const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    value = warp_reduce(value, join);
+    if (lane == 0) parts[threadIdx.x / 32] = value;
+    __syncthreads();
+    return warp_reduce(lane < warps ? parts[lane] : neutral, join);
+  }
+};
+
+// As many threads of a block for each row of up to 1024 elements as there are packs of `width`,
+// for few rows: the results are those of WarpTeam. Two reductions may follow each other.
+template <int width>
+struct SpreadBlockTeam {
+  int lanes, turn = 0;
+
+  __device__ explicit SpreadBlockTeam(int64_t n) : lanes(held_lanes(n)) {}
+  __device__ static int index() { return threadIdx.x; }
+  __device__ static int size() { return blockDim.x; }
+  __device__ static int64_t row() { return blockIdx.x; }
+  template <typename T, typename Join>
+  __device__ T reduce(T value, T neutral, Join join) {
+    __shared__ T of_threads[2][1024 / width];
+    T* parts = of_threads[turn++];
+    parts[threadIdx.x] = value;
+    __syncthreads();
+    T total = neutral;
+    for (int i = threadIdx.x & (lanes - 1); i < blockDim.x; i += lanes)
+      total = join(total, parts[i]);
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) {
+      if (step < lanes) total = join(total, __shfl_xor_sync(0xffffffffu, total, step));
+    }
+    return total;
   }
 };
 

@@ -22,11 +22,12 @@ __device__ void softmax_held(const T* x, T* y, int64_t rows, int64_t n, bool ali
   const int64_t number = Team::row();
   if (number >= rows) return;
   const W lowest = -static_cast<W>(INFINITY);
+  Team team(n);
   const LoadRow<T> load{x + number * n, n, aligned};
   HeldRow<T, packs, Team, LoadRow<T>> row(load, n, lowest);
   W top = lowest;
   row.each([&](int64_t, const Pack<T>& pack) { top = Largest()(top, largest_of_pack(pack)); });
-  top = Team::reduce(top, lowest, Largest());
+  top = team.reduce(top, lowest, Largest());
   W sum = 0;
   row.each([&](int64_t, Pack<T>& pack) {
     Pack<T> exponents;
@@ -38,7 +39,7 @@ __device__ void softmax_held(const T* x, T* y, int64_t rows, int64_t n, bool ali
     sum += sum_of_pack(exponents, [](W e) { return e; });
     if (!logarithm) pack = exponents;
   });
-  sum = Team::reduce(sum, W(0), Sum());
+  sum = team.reduce(sum, W(0), Sum());
   const W scale = 1 / sum, shift = logarithm ? log(sum) : 0;
   T* to = y + number * n;
   row.each([&](int64_t first, Pack<T>& pack) {
@@ -77,9 +78,10 @@ __device__ void softmax_streamed(const T* x, T* y, int64_t rows, int64_t n, bool
     if (part.top == lowest) return;  // nothing but -Inf so far
     part.sum += sum_of_pack(pack, [&](W v) { return exp(v - part.top); });
   });
-  const W top = block_reduce(part.top, lowest, Largest());
+  BlockTeam team(n);
+  const W top = team.reduce(part.top, lowest, Largest());
   part.rise(top);
-  const W sum = block_reduce(part.sum, W(0), Sum());
+  const W sum = team.reduce(part.sum, W(0), Sum());
   const W scale = 1 / sum, shift = logarithm ? log(sum) : 0;
   T* to = y + number * n;
   row.each([&](int64_t first, Pack<T>& pack) {
@@ -159,15 +161,20 @@ __device__ void hardmax_lines(const T* x, T* y, int64_t lines, int64_t n, int64_
   }
 }
 
-#define HELD(kind, bound, name, T, elements, Team)                                                 \
-  extern "C" __global__ void __launch_bounds__(bound) softmax_##kind##_##name(                     \
-      const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {             \
-    softmax_held<T, elements / Pack<T>::width, Team>(x, y, rows, n, aligned != 0, logarithm != 0); \
+#define HELD(kind, bound, name, T, elements, ...)                                        \
+  extern "C" __global__ void __launch_bounds__(bound) softmax_##kind##_##name(           \
+      const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {   \
+    softmax_held<T, elements / Pack<T>::width, __VA_ARGS__>(x, y, rows, n, aligned != 0, \
+                                                            logarithm != 0);             \
   }
 #define KERNELS(name, T)                                                                        \
   HELD(warp_8, 256, name, T, 32, WarpTeam<8>)                                                   \
   HELD(warp_16, 256, name, T, 32, WarpTeam<16>)                                                 \
   HELD(warp_32, 256, name, T, 32, WarpTeam<32>)                                                 \
+  HELD(spread_16, 256, name, T, Pack<T>::width, SpreadWarpTeam<16>)                             \
+  HELD(spread_32, 256, name, T, Pack<T>::width, SpreadWarpTeam<32>)                             \
+  HELD(spread_block, 1024 / Pack<T>::width, name, T, Pack<T>::width,                            \
+       SpreadBlockTeam<Pack<T>::width>)                                                         \
   HELD(block, 1024, name, T, 8, BlockTeam)                                                      \
   extern "C" __global__ void __launch_bounds__(1024) softmax_long_##name(                       \
       const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {          \

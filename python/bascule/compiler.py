@@ -62,7 +62,13 @@ def prepare(
     phase("canonicalize")
     legalize(model, providers)
     phase("legalize")
-    report = optimize(model, level, disabled=disabled, context=Context(fold_node, definition))
+    report = optimize(
+        model,
+        level,
+        disabled=disabled,
+        context=Context(fold_node, definition),
+        few_launches=providers[0].hosts_others,
+    )
     phase("optimize")
     legalize(model, providers, prefer_lead=True)
     phase("legalize")

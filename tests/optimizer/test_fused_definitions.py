@@ -40,6 +40,13 @@ def normal(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
 
 
+def test_split_matmul() -> None:
+    a, b, bias = normal(2, 3, 5), normal(5, 6), normal(6)
+    parts = np.split(a @ b + bias, 2, axis=-1)
+    assert_close(run("SplitMatMul", [a, b, bias], "y, z"), parts)
+    assert_close(run("SplitMatMul", [a, b], "y, z"), np.split(a @ b, 2, axis=-1))
+
+
 def test_matmul() -> None:
     a, b, bias, residual = normal(2, 5, 3), normal(4, 5), normal(4), normal(2, 3, 4)
     product = 0.5 * (a.swapaxes(1, 2) @ b.T)

@@ -67,6 +67,8 @@ class EmulatedDevice:
     def __init__(self) -> None:
         self.xp: Any = np
         self.number = 0
+        self.name = "emulated"
+        self.tunes = False
         self.capability = 90
         self.processors = 132
         self.shared_memory = 232448
@@ -134,6 +136,9 @@ class EmulatedDevice:
 
     def fill(self, address: int, byte: int, nbytes: int) -> None:
         self._do(lambda: ctypes.memset(address, byte, nbytes) and None)
+
+    def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        raise NotImplementedError("an emulated device has no speed")
 
     @contextlib.contextmanager
     def current(self, allocate: Any) -> Iterator[None]:

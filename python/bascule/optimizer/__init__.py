@@ -21,12 +21,15 @@ def optimize(
     disabled: Collection[str] = (),
     context: Context | None = None,
     verify: bool = False,
+    few_launches: bool = False,
 ) -> Report:
     """Rewrite `model` in place, as far as `level` says, without the passes named in `disabled`.
 
-    With `verify` the graph's structure is checked after every change.
+    With `verify` the graph's structure is checked after every change; with `few_launches`
+    operations become fewer and larger, as a GPU has them best.
     """
-    from bascule.optimizer.stages import STAGES
+    from bascule.optimizer.stages import FEW_LAUNCHES, STAGES
 
-    stages = [stage for stage in STAGES if stage.level <= level and level != Level.DISABLED]
+    chosen = (*STAGES, FEW_LAUNCHES) if few_launches else STAGES
+    stages = [stage for stage in chosen if stage.level <= level and level != Level.DISABLED]
     return run_stages(model, stages, context or Context(), disabled=disabled, verify=verify)

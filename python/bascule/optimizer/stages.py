@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
+from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
@@ -23,6 +24,9 @@ FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
+
+FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (fuse_split_matmul,))
+"""Last, for devices on which starting an operation costs more than a small one itself."""
 
 STAGES = (
     SIMPLIFY,

@@ -77,7 +77,13 @@ class Cudnn:
         self.asked: list[Any] = []
 
     def convolution(
-        self, sizes: Convolution, dtype: DataType, bias: bool, residual: bool, relu: bool
+        self,
+        sizes: Convolution,
+        dtype: DataType,
+        bias: bool,
+        residual: bool,
+        relu: bool,
+        choose: Any = None,
     ) -> Plan | None:
         self.asked.append((bias, residual, relu))
         return Plan(sizes, bias, residual, relu) if dtype is DataType.FLOAT else None

@@ -14,6 +14,7 @@ enum { type_f32 = 0, type_f64 = 1, type_f16 = 2, type_s8 = 3, type_s32 = 10, typ
 struct Description {
   int compute, scale, transpose_a = 0, transpose_b = 0, epilogue = 1;
   uint64_t bias = 0;
+  int64_t bias_stride = 0;
 };
 struct Layout {
   int type;
@@ -120,6 +121,7 @@ int cublasLtCreate(void** handle) {
   return success;
 }
 int cublasLtDestroy(int* handle) { return destroy(handle); }
+size_t cublasLtGetVersion() { return 130100; }
 const char* cublasLtGetStatusString(int status) {
   return status == invalid_value ? "CUBLAS_STATUS_INVALID_VALUE" : "CUBLAS_STATUS_NOT_SUPPORTED";
 }
@@ -139,6 +141,8 @@ int cublasLtMatmulDescSetAttribute(Description* d, int attribute, const void* fr
       return set(d->epilogue, from, size);
     case 8:
       return set(d->bias, from, size);
+    case 10:
+      return set(d->bias_stride, from, size);
   }
   return invalid_value;
 }
@@ -210,7 +214,10 @@ int cublasLtMatmul(int*, const Description* d, const void* alpha, const void* a,
         const int64_t at = j * ly->leading + i + item * ly->stride;
         sum *= factor;
         if (kept != 0) sum += kept * read(*lc, c, at);
-        if (d->epilogue & 4) sum += read(bias_layout, reinterpret_cast<const void*>(d->bias), i);
+        if (d->epilogue & 4) {
+          const int64_t bias_at = item * d->bias_stride + i;
+          sum += read(bias_layout, reinterpret_cast<const void*>(d->bias), bias_at);
+        }
         if (d->epilogue & 2) sum = sum < 0 ? 0 : sum;
         if (d->epilogue & 32) {
           sum *= 0.5 * (1 + std::tanh(0.79788456080286535588 * (sum + 0.044715 * sum * sum * sum)));

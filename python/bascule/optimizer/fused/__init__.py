@@ -6,6 +6,8 @@ MatMul                    ``(A, B, bias?, residual?) -> Y``, attributes transA, 
                           ``activation(alpha * A' @ B' + bias + residual)``, batched like
                           NumPy's; transA and transB swap the last two axes, bias is
                           ``[N]``, residual has exactly the shape of Y.
+SplitMatMul               ``(A, B, bias?) -> (Y1, ..., Yn)``: the columns of ``A @ B + bias`` in
+                          n equal parts; B is a matrix, bias a row.
 Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
                           of the shape of Y, before it. With ``channels_last=1`` X,
                           residual and Y are ``[N, spatial..., C]``; W is unchanged.
@@ -51,11 +53,13 @@ from bascule.optimizer.fused.skip_normalization import (
     define_skip_layer_normalization,
     define_skip_rms_normalization,
 )
+from bascule.optimizer.fused.split_matmul import define_split_matmul
 
 __all__ = ["definition"]
 
 _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "MatMul": define_matmul,
+    "SplitMatMul": define_split_matmul,
     "Conv": define_convolution,
     "ConvTranspose": define_convolution,
     "MaxPool": define_channels_last,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
 _USUAL_SHARED = 48 * 1024
+_REPEATS = 3
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _PIP = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of CUDA 12)'
 
@@ -28,22 +30,28 @@ class CupyDevice:
         number: which GPU.
         memory_limit: most bytes that the pool takes, 0 for all there are.
         tf32: whether float32 products may round their factors to 10 bits of mantissa.
+        tunes: whether the algorithms of libraries are chosen by timing them.
 
     Raises:
         EngineError: CuPy, the driver or the GPU is missing; the message says what mends it.
     """
 
-    def __init__(self, number: int = 0, memory_limit: int = 0, tf32: bool = True) -> None:
+    def __init__(
+        self, number: int = 0, memory_limit: int = 0, tf32: bool = True, tunes: bool = True
+    ) -> None:
         cupy = _cupy()
         count = _device_count(cupy)
         if not 0 <= number < count:
             raise errors.EngineError(f"there is no GPU number {number}: this machine has {count}")
         self.xp: Any = cupy
         self.number = number
+        self._tunes = tunes
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
         with self._device:
             self.capability = int(self._device.compute_capability)
+            gpu = self._runtime.getDeviceProperties(number)["name"]
+            self.name = f"{gpu!r} driver {self._runtime.driverGetVersion()}"
             attributes = self._device.attributes
             self.processors = int(attributes["MultiProcessorCount"])
             self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
@@ -56,6 +64,10 @@ class CupyDevice:
             self.cudnn = _cudnn(self.stream.ptr, tf32)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
+
+    @property
+    def tunes(self) -> bool:
+        return self._tunes and not self.stream.is_capturing()
 
     # --- memory
 
@@ -165,6 +177,25 @@ class CupyDevice:
             return None
         graph.upload(self.stream)
         return _Graph(graph, self.stream)
+
+    def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        def start() -> None:
+            for each in work:
+                each()
+
+        graph = self.capture(start)
+        if graph is None:
+            raise errors.Fail("what is to be timed cannot be captured")
+        graph.launch()
+        begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
+        seconds = math.inf
+        for _ in range(_REPEATS):
+            begin.record(self.stream)
+            graph.launch()
+            end.record(self.stream)
+            end.synchronize()
+            seconds = min(seconds, self.xp.cuda.get_elapsed_time(begin, end) / 1e3)
+        return seconds
 
     def after_others(self) -> None:
         self._event.record(self.xp.cuda.Stream.null)

@@ -41,6 +41,8 @@ class Device(Protocol):
     xp: Any
     """The array module: CuPy, or NumPy in the emulation."""
     number: int
+    name: str
+    """What tells apart GPUs and drivers on which different kernels are fastest."""
     capability: int
     """10 * major + minor of the compute capability."""
     processors: int
@@ -53,6 +55,11 @@ class Device(Protocol):
     """libraries.cudnn.Cudnn, or None when the library is missing."""
     stream: Any
     """The stream, as the array module knows it."""
+
+    @property
+    def tunes(self) -> bool:
+        """Whether algorithms are now to be chosen by `measure`."""
+        ...
 
     def allocate(self, nbytes: int) -> tuple[int, object]:
         """(address, owner) of fresh memory, 256-byte aligned."""
@@ -98,6 +105,10 @@ class Device(Protocol):
 
     def capture(self, work: Callable[[], None]) -> CapturedGraph | None:
         """Record what `work` starts, instead of starting it; None when it cannot be recorded."""
+        ...
+
+    def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        """The seconds that the device needs for all of `work`, which is started several times."""
         ...
 
     def after_others(self) -> None:

@@ -20,15 +20,16 @@ _DEFAULTS = {
     "gpu_mem_limit": "0",
     "use_tf32": "1",
     "enable_cuda_graph": "1",
+    "tunable_op_tuning_enable": "1",
 }
-"""onnxruntime's names; graphs are on, which onnxruntime has off."""
+"""onnxruntime's names; graphs and the choice of algorithms by timing are on, which it has off."""
 
 # fmt: off
 _IGNORED = frozenset((
     "arena_extend_strategy", "cudnn_conv1d_pad_to_nc1d", "cudnn_conv_algo_search",
     "cudnn_conv_use_max_workspace", "do_copy_in_default_stream",
     "enable_skip_layer_norm_strict_mode", "prefer_nhwc", "sdpa_kernel", "tunable_op_enable",
-    "tunable_op_max_tuning_duration_ms", "tunable_op_tuning_enable", "use_ep_level_unified_stream",
+    "tunable_op_max_tuning_duration_ms", "use_ep_level_unified_stream",
 ))
 # fmt: on
 """Options of onnxruntime that have nothing to say here."""
@@ -89,6 +90,9 @@ def make(options: Mapping[str, str], cpu: Provider, may_use_cpu: bool) -> CudaPr
         raise errors.InvalidArgument(
             "device_id and gpu_mem_limit of CUDAExecutionProvider are numbers", **chosen
         ) from None
-    device = CupyDevice(number, limit % 2**63, chosen["use_tf32"] in ("1", "true", "True"))
-    captures = chosen["enable_cuda_graph"] in ("1", "true", "True")
+    tf32, captures, tunes = (
+        chosen[name] in ("1", "true", "True")
+        for name in ("use_tf32", "enable_cuda_graph", "tunable_op_tuning_enable")
+    )
+    device = CupyDevice(number, limit % 2**63, tf32, tunes)
     return CudaProvider(device, cpu, captures, may_use_cpu)

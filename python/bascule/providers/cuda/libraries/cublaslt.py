@@ -23,6 +23,7 @@ INSTALL = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of C
 _R_32F, _R_64F, _R_16F, _R_8I, _R_32I, _R_16BF = 0, 1, 2, 3, 10, 14
 _COMPUTE_32F, _COMPUTE_32F_FAST_TF32, _COMPUTE_64F, _COMPUTE_32I = 68, 77, 70, 72
 _DESC_TRANSA, _DESC_TRANSB, _DESC_EPILOGUE, _DESC_BIAS_POINTER = 3, 4, 7, 8
+_DESC_BIAS_STRIDE = 10
 _LAYOUT_BATCH_COUNT, _LAYOUT_BATCH_OFFSET = 5, 6
 _PREFERENCE_WORKSPACE, _PREFERENCE_REDUCTION, _PREFERENCE_ALIGNMENT_A = 1, 3, 5
 _REDUCTION_IN_COMPUTE_TYPE = 2
@@ -31,7 +32,7 @@ _EPILOGUES = {"": 1, "Relu": 2, "GeluTanh": 32}
 _OPERATION_T = 1
 
 _NAMES = ("libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll")
-_CANDIDATES = 8
+_CANDIDATES = 24
 _PLACEHOLDER = 4096
 """Any aligned address: the choice of an algorithm asks whether there is a bias, and reads none."""
 
@@ -63,8 +64,8 @@ ACTIVATIONS = frozenset(_EPILOGUES)
 class Problem:
     """``D = activation(alpha * A' @ B' + beta * C + bias)`` for each matrix of a batch, row-major.
 
-    Strides are elements from one matrix of the batch to the next; 0 uses one matrix for all. C has
-    the layout of D. int8 operands give an int32 result.
+    Strides are elements from one matrix of the batch, or bias, to the next; 0 uses one for all. C
+    has the layout of D. int8 operands give an int32 result.
     """
 
     dtype: DataType
@@ -77,6 +78,9 @@ class Problem:
     a_stride: int = 0
     b_stride: int = 0
     d_stride: int = 0
+    bias_stride: int = 0
+    b_row: int = 0
+    """Elements from one row of B, as it lies, to the next; 0 if they lie side by side."""
     alpha: float = 1.0
     beta: float = 0.0
     bias: bool = False
@@ -136,11 +140,13 @@ class CublasLt:
 
     def __init__(self, capability: int, tf32: bool = True, library: str | None = None) -> None:
         self._library = _load(library)
-        self._tf32 = tf32
+        self.tf32 = tf32
         self._most_workspace = (32 << 20) if capability >= 90 else (4 << 20)
-        self._algorithms: dict[Problem, _Algorithm | None] = {}
+        self._proposed: dict[Problem, list[_Algorithm]] = {}
+        self._chosen: dict[Problem, int] = {}
         self._handle = _Pointer()
         self.check(self._library.cublasLtCreate(ctypes.byref(self._handle)), "cublasLtCreate")
+        self.version = int(self._library.cublasLtGetVersion())
 
     def plan(self, problem: Problem) -> MatMulPlan | None:
         """How to run `problem`; None when the library cannot."""
@@ -149,13 +155,22 @@ class CublasLt:
         if min(problem.m, problem.n, problem.k, problem.batch) < 1:
             return None
         plan = MatMulPlan(self, self._library, self._handle, problem, self._compute(problem.dtype))
-        if problem not in self._algorithms:
-            self._algorithms[problem] = plan.choose(self._most_workspace)
-        algorithm = self._algorithms[problem]
-        if algorithm is None:
+        if problem not in self._proposed:
+            self._proposed[problem] = plan.proposals(self._most_workspace)
+        plan.algorithms = self._proposed[problem]
+        if not plan.algorithms:
             return None
-        plan.take(algorithm)
+        plan.take(self._chosen.get(problem, 0))
         return plan
+
+    def is_settled(self, problem: Problem) -> bool:
+        """Whether it is known which of the proposed algorithms is fastest."""
+        return problem in self._chosen
+
+    def settle(self, plan: MatMulPlan, number: int) -> None:
+        """Let this plan, and later ones of its problem, run with algorithm `number`."""
+        self._chosen[plan.problem] = number
+        plan.take(number)
 
     def check(self, status: int, function: str) -> None:
         """Raise an error if a call went wrong."""
@@ -164,7 +179,7 @@ class CublasLt:
             raise errors.EngineError(f"{function} failed: {(name or b'?').decode()} ({status})")
 
     def _compute(self, dtype: DataType) -> int:
-        if dtype is DataType.FLOAT and self._tf32:
+        if dtype is DataType.FLOAT and self.tf32:
             return _COMPUTE_32F_FAST_TF32
         return _TYPES[dtype].compute
 
@@ -189,6 +204,8 @@ class MatMulPlan:
         self._handle = handle
         self._lock = threading.Lock()
         self._bias = _PLACEHOLDER
+        self.algorithms: list[_Algorithm] = []
+        """What the library proposes, the most promising first."""
         self._algorithm = _Algorithm()
         self._made: list[tuple[Callable[[Any], int], ctypes.c_void_p]] = []
         p, types = problem, _TYPES[problem.dtype]
@@ -205,10 +222,12 @@ class MatMulPlan:
             self._describe(_DESC_TRANSB, ctypes.c_int32(_OPERATION_T))
         if p.bias:
             self._describe(_DESC_BIAS_POINTER, ctypes.c_uint64(_PLACEHOLDER))
+        if p.bias_stride:
+            self._describe(_DESC_BIAS_STRIDE, ctypes.c_int64(p.bias_stride))
         a = (p.m, p.k) if p.transpose_a else (p.k, p.m)
         b = (p.k, p.n) if p.transpose_b else (p.n, p.k)
         self._a = self._layout(types.operand, *a, p.a_stride)
-        self._b = self._layout(types.operand, *b, p.b_stride)
+        self._b = self._layout(types.operand, *b, p.b_stride, p.b_row)
         self._d = self._layout(types.result, p.n, p.m, p.d_stride)
 
     def __del__(self) -> None:
@@ -244,8 +263,8 @@ class MatMulPlan:
             )
         self._owner.check(status, "cublasLtMatmul")
 
-    def choose(self, most_workspace: int) -> _Algorithm | None:
-        """The first algorithm that the library proposes; None if it has none."""
+    def proposals(self, most_workspace: int) -> list[_Algorithm]:
+        """The algorithms that the library proposes, the most promising first."""
         preference = self._create("MatmulPreference")
 
         def prefer(attribute: int, value: Any) -> None:
@@ -272,13 +291,13 @@ class MatMulPlan:
             ctypes.byref(count),
         )
         if status:  # the combination of types, layouts and epilogue does not exist
-            return None
-        return next((one for one in found[: count.value] if one.state == 0), None)
+            return []
+        return [one for one in found[: count.value] if one.state == 0]
 
-    def take(self, algorithm: _Algorithm) -> None:
-        """Run with this algorithm from now on."""
-        self._algorithm = algorithm
-        self.workspace = int(algorithm.workspace)
+    def take(self, number: int) -> None:
+        """Run with this one of `algorithms` from now on."""
+        self._algorithm = self.algorithms[number]
+        self.workspace = int(self._algorithm.workspace)
 
     def _create(self, kind: str, *arguments: Any) -> ctypes.c_void_p:
         made = _Pointer()
@@ -287,9 +306,11 @@ class MatMulPlan:
         self._made.append((getattr(self._library, f"cublasLt{kind}Destroy"), made))
         return made
 
-    def _layout(self, dtype: int, rows: int, columns: int, stride: int) -> ctypes.c_void_p:
-        """A dense matrix by columns."""
-        layout = self._create("MatrixLayout", dtype, rows, columns, rows)
+    def _layout(
+        self, dtype: int, rows: int, columns: int, stride: int, column: int = 0
+    ) -> ctypes.c_void_p:
+        """A matrix by columns, each `column` elements behind the one before."""
+        layout = self._create("MatrixLayout", dtype, rows, columns, column or rows)
         if self.problem.batch > 1:
             batch = ctypes.c_int32(self.problem.batch)
             self._set("MatrixLayout", layout, _LAYOUT_BATCH_COUNT, batch)
@@ -317,6 +338,8 @@ def _load(path: str | None) -> ctypes.CDLL:
         function = getattr(library, name)
         function.restype = ctypes.c_int
         function.argtypes = arguments
+    library.cublasLtGetVersion.restype = _Size
+    library.cublasLtGetVersion.argtypes = ()
     library.cublasLtGetStatusString.restype = ctypes.c_char_p
     library.cublasLtGetStatusString.argtypes = (ctypes.c_int,)
     return library

@@ -21,6 +21,7 @@ from bascule.providers.cuda.windows import Convolution
 _WORKSPACE_LIMIT = 1 << 30
 """Bytes that a plan may work in."""
 _UID_LIMIT = 16
+_CANDIDATES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,19 @@ class Layout:
 class Plan:
     """A graph that is ready to run."""
 
-    def __init__(self, graph: Any, handle: int, count: int) -> None:
+    def __init__(self, graph: Any, handle: int, count: int, number: int | None = None) -> None:
         self._graph = graph
         self._handle = handle
-        self.workspace = int(graph.get_workspace_size())
+        self._number = number
+        if number is None:
+            self.workspace = int(graph.get_workspace_size())
+        else:
+            self.workspace = int(graph.get_workspace_size_plan_at_index(number))
         """Bytes of device memory that `run` needs to work in."""
         self._uids = list(range(1, count + 1))
         self._order: list[int] | None = None
         # The short way takes pointers in an order that the graph tells; not every version has it.
-        if hasattr(graph, "_execute_with_ptrs") and handle:
+        if number is None and hasattr(graph, "_execute_with_ptrs") and handle:
             graph._prepare_variant_pack_template()
             order = [int(uid) for uid in graph._get_variant_pack_uids_sorted()]
             self._order = order if sorted(order) == self._uids else None
@@ -55,7 +60,15 @@ class Plan:
             self._graph._execute_with_ptrs(in_order, int(workspace), self._handle)
         else:
             pack = {uid: int(pointer) for uid, pointer in zip(self._uids, pointers)}
-            self._graph.execute(pack, int(workspace), handle=self._handle)
+            workspace, handle = int(workspace), self._handle
+            if self._number is None:
+                self._graph.execute(pack, workspace, handle=handle)
+            else:
+                self._graph.execute_plan_at_index(pack, workspace, self._number, handle=handle)
+
+
+Choose = Callable[[str, int, Callable[[int], Plan]], int]
+"""Of a description, the number of plans, and what makes one of them: the number of the best."""
 
 
 class Cudnn:
@@ -90,24 +103,34 @@ class Cudnn:
     # --- convolutions
 
     def convolution(
-        self, sizes: Convolution, dtype: DataType, bias: bool, residual: bool, relu: bool
+        self,
+        sizes: Convolution,
+        dtype: DataType,
+        bias: bool,
+        residual: bool,
+        relu: bool,
+        choose: Choose | None = None,
     ) -> Plan | None:
         """The plan of a convolution of these sizes, or None.
 
         Its operands are X, W (with channels last: [K, taps, C]), the bias and the residual if
-        there are any, and Y. ConvTranspose has no bias, residual and Relu here.
+        there are any, and Y. ConvTranspose has no bias, residual and Relu here. `choose` is
+        asked once for the number of the best plan.
         """
         if dtype not in _TYPES:
             return None
         key = (sizes, dtype, bias, residual, relu, self._tf32)
         if key not in self._plans:
-            self._plans[key] = self._planned(
-                repr(("convolution", *key)),
-                3 + bias + residual,
-                dtype is DataType.FLOAT and not self._tf32,
-                False,
-                lambda graph: self._convolve(graph, sizes, dtype, bias, residual, relu),
-            )
+            name, operands = repr(("convolution", *key)), 3 + bias + residual
+            strict = dtype is DataType.FLOAT and not self._tf32
+
+            def build(graph: Any) -> None:
+                self._convolve(graph, sizes, dtype, bias, residual, relu)
+
+            plan = None
+            if choose is not None:
+                plan = self._chosen(name, operands, strict, build, choose)
+            self._plans[key] = plan or self._planned(name, operands, strict, False, build)
         return self._plans[key]
 
     def _convolve(
@@ -227,6 +250,34 @@ class Cudnn:
 
     # --- planning
 
+    def _chosen(
+        self,
+        name: str,
+        operands: int,
+        strict: bool,
+        build: Callable[[Any], None],
+        choose: Choose,
+    ) -> Plan | None:
+        """The plan that is chosen among those that the heuristics propose; None if none works."""
+        try:
+            graph = self._graph()
+            build(graph)
+            self._propose(graph, strict)
+            compiled = self._library.behavior_note.RUNTIME_COMPILATION
+            graph.deselect_behavior_notes([compiled])  # takes seconds for each
+            count = min(int(graph.get_execution_plan_count()), _CANDIDATES)
+            plans: dict[int, Plan] = {}
+
+            def plan(number: int) -> Plan:
+                if number not in plans:
+                    graph.build_plan_at_index(number)
+                    plans[number] = Plan(graph, self._handle, operands, number)
+                return plans[number]
+
+            return plan(choose(f"{name} {strict} {self.version}", count, plan))
+        except Exception:
+            return None
+
     def _planned(
         self, name: str, count: int, strict: bool, slow: bool, build: Callable[[Any], None]
     ) -> Plan | None:
@@ -277,7 +328,12 @@ class Cudnn:
         )
 
     def _plan(self, graph: Any, strict: bool) -> None:
-        """Choose by heuristics alone, and nothing whose bits differ from run to run."""
+        """Choose by heuristics alone."""
+        self._propose(graph, strict)
+        graph.build_plans(self._library.build_plan_policy.HEURISTICS_CHOICE)
+
+    def _propose(self, graph: Any, strict: bool) -> None:
+        """Find plans, but none whose bits differ from run to run."""
         library = self._library
         graph.validate()
         graph.build_operation_graph()
@@ -289,7 +345,6 @@ class Cudnn:
         graph.deselect_numeric_notes(notes)
         graph.deselect_workspace_greater_than(_WORKSPACE_LIMIT)
         graph.check_support()
-        graph.build_plans(library.build_plan_policy.HEURISTICS_CHOICE)
 
 
 _TYPES = {DataType.FLOAT: "FLOAT", DataType.FLOAT16: "HALF", DataType.BFLOAT16: "BFLOAT16"}

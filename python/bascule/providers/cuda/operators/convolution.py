@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.operators import matmul
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.cuda.tuning import fastest
 from bascule.providers.cuda.windows import Convolution, convolution_of
 
 _THREADS = 256
@@ -171,15 +173,26 @@ def _by_library(work: _Work, y: Tensor) -> bool:
         return False
     fused = not sizes.transposed
     relu = fused and activation.name == "Relu"
+    weights = _weights(call, w, "channels last", _channels_last) if sizes.channels_last else w
+    operands = [x, weights, bias, residual, y] if fused else [x, weights, y]
+    addresses = [t.address for t in operands if t is not None]
+
+    def choose(description: str, count: int, plan_of: Callable[[int], Any]) -> int:
+        def start(number: int) -> Callable[[int], None]:
+            plan = plan_of(number)
+            memory = call.device.allocate(max(plan.workspace, 1))
+            return lambda _: plan.run(addresses, memory[0])
+
+        return fastest(call.device, f"cuDNN {description}", count, start)
+
     plan = cudnn.convolution(
-        sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu
+        *(sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu),
+        choose=choose if call.device.tunes else None,
     )
     if plan is None:
         return False
-    weights = _weights(call, w, "channels last", _channels_last) if sizes.channels_last else w
-    operands = [x, weights, bias, residual, y] if fused else [x, weights, y]
     workspace = call.workspace(plan.workspace)
-    plan.run([t.address for t in operands if t is not None], workspace.address)
+    plan.run(addresses, workspace.address)
     if not fused:
         _finish(call, sizes, y, bias, residual, activation)
     elif not relu and activation.name:

@@ -12,14 +12,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.operators.conversion import converted, work_type
-from bascule.providers.cuda.operators.rows import (
-    HELD_ROW,
-    WARP_ROW,
-    held_lanes,
-    held_threads,
-    is_aligned,
-    team_grid,
-)
+from bascule.providers.cuda.operators.rows import is_aligned, row_team
 from bascule.providers.cuda.operators.shape import axis_of
 from bascule.providers.cuda.operators.strided import copy_strided, strides_of
 from bascule.providers.cuda.registry import FLOATS, kernel
@@ -137,12 +130,7 @@ def _launch(
     aligned = all(t is None or is_aligned(t, n) for t in tensors[:6])
     flags = (np.int32("RMS" not in call.node.op_type), np.int32(aligned))
     epsilon = np.float32(call.attribute("epsilon", 1e-5))
-    if n <= WARP_ROW:
-        lanes = held_lanes(n)
-        kind, (grid, block) = f"warp_{lanes}", team_grid(call, rows, lanes)
-    else:
-        kind = "block" if n <= HELD_ROW else "long"
-        grid, block = rows, held_threads(n)
+    kind, grid, block = row_team(call, rows, n, x.itemsize)
     name = f"layer_{kind}_{type_name(x.dtype)}"
     sizes = (np.int64(rows), np.int64(n), *strides)
     call.launch("layer_normalization", name, grid, block, *tensors, *sizes, epsilon, *flags)

@@ -31,6 +31,7 @@ from bascule.providers.cuda.activation import (
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument, Struct
 from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
+from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -319,6 +320,10 @@ def _by_library(call: Call, p: Product, y: Tensor) -> bool:
     if plan is None:
         return False
     residual, bias = p.epilogue.residual, p.epilogue.bias if done.bias else None
+    bias_address = 0 if bias is None else bias.address
+    if not library.is_settled(plan.problem):
+        addresses = p.a.address, p.b.address, (residual or y).address, y.address, bias_address
+        library.settle(plan, fastest_algorithm(call.device, library, plan, *addresses))
     workspace = call.workspace(plan.workspace) if plan.workspace else None
     for index in itertools.product(*(range(axis.size) for axis in rest)):
         moved = [(at, axis) for at, axis in zip(index, rest, strict=True)]
@@ -328,7 +333,7 @@ def _by_library(call: Call, p: Product, y: Tensor) -> bool:
             p.b.address + sum(at * axis.b for at, axis in moved) * y.itemsize,
             (residual or y).address + to_y,
             y.address + to_y,
-            0 if bias is None else bias.address,
+            bias_address,
             0 if workspace is None else workspace.address,
             call.device.stream.ptr,
         )

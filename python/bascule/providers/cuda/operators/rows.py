@@ -18,6 +18,8 @@ HELD_ROW = 8192
 _TEAM = 256
 _HELD = 8
 """How many elements of a row a thread of a block holds."""
+_SPREAD = 1024
+"""Threads of a multiprocessor up to which each thread gets one pack of a row."""
 
 
 def lines_along(call: Call, shape: Sequence[int], axis: int) -> tuple[int, int, int]:
@@ -48,9 +50,22 @@ def team_grid(call: Call, teams: int, lanes: int) -> tuple[int, int]:
     return -(-teams // (block // lanes)), block
 
 
-def held_lanes(n: int) -> int:
-    """How many threads of a warp hold a row of `n` elements in their registers."""
-    return 8 if n <= WARP_ROW // 4 else 16 if n <= WARP_ROW // 2 else 32
+def row_team(call: Call, rows: int, n: int, itemsize: int) -> tuple[str, int, int]:
+    """(kind of kernel, blocks, threads of each) for rows of `n` elements held in registers.
+
+    The kinds for rows of up to WARP_ROW elements give the same bits: many rows go to parts of
+    warps, where a thread holds several packs of 16 bytes, few rows to a thread for each pack.
+    """
+    if n > WARP_ROW:
+        return "block" if n <= HELD_ROW else "long", rows, held_threads(n)
+    packs = -(-n * itemsize // 16)
+    if rows * packs > _SPREAD * call.device.processors:
+        lanes = 8 if n <= WARP_ROW // 4 else 16 if n <= WARP_ROW // 2 else 32
+        return (f"warp_{lanes}", *team_grid(call, rows, lanes))
+    if packs <= 32 and n <= WARP_ROW // 4:
+        lanes = 16 if packs <= 16 else 32
+        return (f"spread_{lanes}", *team_grid(call, rows, lanes))
+    return "spread_block", rows, -(-packs // 32) * 32
 
 
 def held_threads(n: int) -> int:

@@ -7,13 +7,10 @@ import numpy as np
 
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.operators.rows import (
-    HELD_ROW,
-    WARP_ROW,
-    held_lanes,
-    held_threads,
     is_aligned,
     lines_along,
     power_of_two,
+    row_team,
     team_grid,
 )
 from bascule.providers.cuda.registry import FLOATS, kernel
@@ -31,7 +28,7 @@ def softmax(call: Call, x: Tensor) -> Tensor:
     logarithm = np.int32(call.node.op_type == "LogSoftmax")
     name = type_name(x.dtype)
     if inner == 1:
-        kind, grid, block = _of_rows(call, outer, n)
+        kind, grid, block = row_team(call, outer, n, x.itemsize)
         sizes = (np.int64(outer), np.int64(n), np.int32(is_aligned(x, n)))
         call.launch("softmax", f"softmax_{kind}_{name}", grid, block, x, y, *sizes, logarithm)
         return y
@@ -40,14 +37,6 @@ def softmax(call: Call, x: Tensor) -> Tensor:
     columns = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes), logarithm)
     call.launch("softmax", f"softmax_columns_{name}", grid, _COLUMN_THREADS, x, y, *columns)
     return y
-
-
-def _of_rows(call: Call, rows: int, n: int) -> tuple[str, int, int]:
-    """The kernel for rows of `n` elements, its blocks and their threads."""
-    if n <= WARP_ROW:
-        lanes = held_lanes(n)
-        return (f"warp_{lanes}", *team_grid(call, rows, lanes))
-    return "block" if n <= HELD_ROW else "long", rows, held_threads(n)
 
 
 @kernel("Hardmax", dtypes=FLOATS)

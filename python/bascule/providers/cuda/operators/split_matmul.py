@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products whose columns are several results: one product of a batch, whose results are dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bascule.ir.graph import FUSED_DOMAIN
+from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.libraries.cublaslt import Problem
+from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
+from bascule.providers.cuda.operators.matmul import Epilogue, multiply
+from bascule.providers.cuda.operators.strided import copy_strided, strides_of
+from bascule.providers.cuda.registry import FLOATS, kernel
+from bascule.providers.cuda.tensor import Tensor
+
+_VECTOR = 16
+
+
+@kernel("SplitMatMul", domain=FUSED_DOMAIN, dtypes=FLOATS)
+def split_matmul(
+    call: Call, a: Tensor, b: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """The columns of A @ B + bias in as many equal parts as there are outputs."""
+    count = len(call.node.outputs)
+    if b.rank != 2 or a.rank < 2 or b.shape[1] % count or a.shape[-1] != b.shape[0]:
+        raise call.error(f"A of shape {a.shape} and B of shape {b.shape} have no {count} products")
+    width = b.shape[1] // count
+    shape = (*a.shape[:-1], width)
+    rows = a.size // max(a.shape[-1], 1)
+    parts = call.empty((count, rows, width), a.dtype)
+    if parts.size and (rows == 1 or not _by_library(call, a, b, bias, parts)):
+        whole = multiply(call, a, b, epilogue=Epilogue(bias=bias), constant=True)
+        if rows == 1:
+            parts = whole
+        else:
+            sizes = (rows, count, width)
+            to = (width, rows * width, 1)
+            copy_strided(call, whole, parts, sizes, strides_of(sizes), to)
+    return tuple(parts.part(index * rows * width, shape) for index in range(count))
+
+
+def _by_library(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Tensor) -> bool:
+    """By cuBLASLt, if it can do it: the columns of B are a batch of matrices."""
+    library = call.device.cublas
+    count, rows, width = parts.shape
+    k, columns = b.shape
+    bits = _VECTOR | a.address | b.address | parts.address
+    bits |= (width | columns | rows * width | k) * b.itemsize
+    if library is None or k == 0:
+        return False
+    problem = Problem(
+        a.dtype,
+        rows,
+        width,
+        k,
+        batch=count,
+        b_stride=width,
+        d_stride=rows * width,
+        b_row=columns,
+        bias=bias is not None,
+        bias_stride=0 if bias is None else width,
+        alignment=bits & -bits,
+    )
+
+    def make(_: Call) -> Any:
+        return library.plan(problem)
+
+    plan = call.prepared(f"plan {problem}", make)
+    if plan is None:
+        return False
+    addresses = (a.address, b.address, parts.address, parts.address)
+    bias_address = 0 if bias is None else bias.address
+    if not library.is_settled(problem):
+        chosen = fastest_algorithm(call.device, library, plan, *addresses, bias_address)
+        library.settle(plan, chosen)
+    workspace = call.workspace(plan.workspace) if plan.workspace else None
+    address = 0 if workspace is None else workspace.address
+    plan.run(*addresses, bias_address, address, call.device.stream.ptr)
+    return True
