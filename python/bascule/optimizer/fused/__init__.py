@@ -23,6 +23,10 @@ MatMulNBits               ``(A, B, scales, zero_points?, g_idx?, bias?) -> Y``, 
                           bits and block_size: a product with weights of 2, 4 or 8 bits that
                           are packed along K, and have a scale and a zero point for each
                           block; ``values`` names what the patterns stand for.
+ProjectNBits              ``(X, B, scales, zero_points?, bias?, norm?, residual?) -> Y``:
+                          MatMulNBits of ``RMSNormalization(X, norm)``, attribute epsilon; with
+                          ``gated=1`` swish(first half of the columns) * second half; plus
+                          residual, of the shape of Y.
 QLinearAdd                ``(A, A_scale, A_zero?, B, B_scale, B_zero?, Y_scale, Y_zero?) -> Y``:
                           the sum of bytes with a scale and a zero point each.
 UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
@@ -47,7 +51,7 @@ from bascule.optimizer.fused.channels_last import define_channels_last
 from bascule.optimizer.fused.convolution import define_convolution
 from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul
-from bascule.optimizer.fused.packed_weights import define_matmul_nbits
+from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
 from bascule.optimizer.fused.quantized_sum import define_qlinear_add
 from bascule.optimizer.fused.skip_normalization import (
     define_skip_layer_normalization,
@@ -70,6 +74,7 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "SkipRMSNormalization": define_skip_rms_normalization,
     "Attention": define_attention,
     "MatMulNBits": define_matmul_nbits,
+    "ProjectNBits": define_project_nbits,
     "QLinearAdd": define_qlinear_add,
     "UpdateCache": define_update_cache,
     "Elementwise": define_elementwise,
