@@ -168,16 +168,12 @@ def _side_by_side(nodes: Sequence[Node]) -> list[Any] | None:
     """Inputs of one product with the columns of all; None where they are not all constant."""
     joined: list[Any] = [nodes[0].inputs[0]]
     for parts in zip(*(_projection(node)[0][1:5] for node in nodes)):
-        arrays = []
-        for value in parts:
-            constant = None if value is None else constant_of(value)
-            if value is not None and (constant is None or len(value.uses) != 1):
-                return None
-            arrays.append(None if constant is None else constant.numpy())
-        missing = [array is None for array in arrays]
-        if any(missing) != all(missing):
+        given = [value for value in parts if value is not None]
+        constants = [constant_of(value) for value in given if len(value.uses) == 1]
+        arrays = [constant.numpy() for constant in constants if constant is not None]
+        if len(arrays) != len(given) or len(given) not in (0, len(parts)):
             return None
-        joined.append(None if any(missing) else np.concatenate(arrays, axis=0))
+        joined.append(np.concatenate(arrays, axis=0) if arrays else None)
     return joined
 
 
