@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
+from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_projections import fuse_projections
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
@@ -26,7 +27,7 @@ FINISH = Stage(
 )
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
-PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections,))
+PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
 FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (fuse_split_matmul,))
 """Both for devices on which starting an operation costs more than a small one itself."""
 

@@ -32,6 +32,11 @@ QLinearAdd                ``(A, A_scale, A_zero?, B, B_scale, B_zero?, Y_scale, 
 UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
                           size]``, ``rows``, ``[batch, N, heads * size]``, go to where each
                           sample starts. Y is ``length`` long if L is less.
+CacheRows                 ``(Q?, K, V, past_key, past_value, starts, length, cos?, sin?, ids?) ->
+                          (Y, present_key, present_value)``: UpdateCache of both caches, after
+                          RotaryEmbedding of Q, which gives Y, and of K where there are angles;
+                          attributes num_heads, kv_num_heads, interleaved and
+                          rotary_embedding_dim.
 Elementwise               ``(inputs...) -> outputs``, attribute ``body``: a graph of
                           standard elementwise operators, broadcasting as these do.
 ========================  ========================================================================
@@ -45,7 +50,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bascule.ir.graph import FUSED_DOMAIN, Function, Node
-from bascule.optimizer.fused.attention import define_attention, define_update_cache
+from bascule.optimizer.fused.attention import (
+    define_attention,
+    define_cache_rows,
+    define_update_cache,
+)
 from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
 from bascule.optimizer.fused.convolution import define_convolution
@@ -77,6 +86,7 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "ProjectNBits": define_project_nbits,
     "QLinearAdd": define_qlinear_add,
     "UpdateCache": define_update_cache,
+    "CacheRows": define_cache_rows,
     "Elementwise": define_elementwise,
 }
 
