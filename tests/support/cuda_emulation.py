@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -131,6 +132,9 @@ class EmulatedDevice:
         assert self._recording is None, "nothing can be read back while a graph is captured"
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        return [_downloaded(self, tensor) for tensor in tensors]
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         self._do(lambda: ctypes.memmove(target, source, nbytes) and None)
 
@@ -164,8 +168,23 @@ class EmulatedDevice:
         view.owner = tensor.owner
         return np.frombuffer(view, tensor.dtype.numpy).reshape(tensor.shape)
 
+    def selected(self) -> Any:
+        return contextlib.nullcontext()
+
     def after_others(self) -> None:
         pass
+
+    def before_others(self) -> None:
+        pass
+
+    def start(self, graph: Any) -> None:
+        graph.launch()
+
+    def mark(self) -> int:
+        return time.monotonic_ns()
+
+    def elapsed_ns(self, begin: int, end: int) -> int:
+        return end - begin
 
     def synchronize(self) -> None:
         pass

@@ -16,4 +16,5 @@ class EmulatedSession(bascule.InferenceSession):
 
     def _executors(self) -> list[Any]:
         cpu = CpuProvider(self._options.intra_op_num_threads)
-        return [CudaProvider(emulated_device(), cpu), cpu]
+        self._cuda = CudaProvider(emulated_device(), cpu)
+        return [self._cuda, cpu]

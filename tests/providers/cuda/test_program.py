@@ -14,8 +14,8 @@ from bascule.ir.dtype import DataType
 from bascule.providers.cpu.provider import CpuProvider
 from bascule.providers.cuda.entry import download
 from bascule.providers.cuda.memory import Record, lay_out
-from bascule.providers.cuda.program import Where
 from bascule.providers.cuda.provider import CudaProvider
+from bascule.providers.cuda.targets import Where
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.cuda_emulation import EmulatedDevice, emulated_device, missing
 from tests.support.cuda_session import EmulatedSession
@@ -173,7 +173,7 @@ def test_outputs_where_they_are_bound() -> None:
     for run in range(4):
         x = normal(run, 5)
         bound = Tensor(DataType.FLOAT, (5,), *device.allocate(20))
-        y, z = model._program.run_bound([x], {0: bound, 1: Where.HOST})
+        y, z = model._program.run_bound([x], {0: bound, 1: Where.HOST})[0]
         assert y.address == bound.address
         np.testing.assert_array_equal(download(y, device), -x)
         np.testing.assert_allclose(z, np.exp(x), 1e-6)

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,14 @@ from bascule import errors
 from bascule.logging import LOGGER
 from bascule.providers.cuda import compile as kernels
 from bascule.providers.cuda.device import Argument, Dim3, Struct
+from bascule.providers.cuda.host_memory import Downloads
 from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
 _USUAL_SHARED = 48 * 1024
 _REPEATS = 3
+_LEGACY = 1  # CU_STREAM_LEGACY
+_NOTHING: AbstractContextManager[Any] = contextlib.nullcontext()
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _PIP = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of CUDA 12)'
 
@@ -30,6 +36,7 @@ class CupyDevice:
         number: which GPU.
         memory_limit: most bytes that the pool takes, 0 for all there are.
         tf32: whether float32 products may round their factors to 10 bits of mantissa.
+        user_stream: address of the stream that callers work on, 0 for the default stream.
         tunes: whether the algorithms of libraries are chosen by timing them.
 
     Raises:
@@ -37,7 +44,12 @@ class CupyDevice:
     """
 
     def __init__(
-        self, number: int = 0, memory_limit: int = 0, tf32: bool = True, tunes: bool = True
+        self,
+        number: int = 0,
+        memory_limit: int = 0,
+        tf32: bool = True,
+        user_stream: int = 0,
+        tunes: bool = True,
     ) -> None:
         cupy = _cupy()
         count = _device_count(cupy)
@@ -56,12 +68,16 @@ class CupyDevice:
             self.processors = int(attributes["MultiProcessorCount"])
             self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
             self.stream: Any = cupy.cuda.Stream(non_blocking=True)
+            self._stream_ptr = int(self.stream.ptr)
+            self._user_stream = user_stream
             self._event = cupy.cuda.Event(disable_timing=True)
             self._pool = cupy.cuda.MemoryPool()
             if memory_limit:
                 self._pool.set_limit(size=memory_limit)
             self.cublas = _cublas(self.capability, tf32)
             self.cudnn = _cudnn(self.stream.ptr, tf32)
+        self._query = _stream_query()
+        self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
 
@@ -83,20 +99,32 @@ class CupyDevice:
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
         # Copied to a buffer of the driver's before the call returns: the array may change.
         self._runtime.memcpyAsync(
-            address, array.ctypes.data, array.nbytes, _TO_DEVICE, self.stream.ptr
+            address, array.ctypes.data, array.nbytes, _TO_DEVICE, self._stream_ptr
         )
 
     def download(self, array: np.ndarray[Any, Any], address: int) -> None:
-        self._runtime.memcpyAsync(
-            array.ctypes.data, address, array.nbytes, _TO_HOST, self.stream.ptr
-        )
-        self.stream.synchronize()
+        self._to_host(array.ctypes.data, address, array.nbytes)
+        self._wait()
+
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        return self._downloads.arrays(tensors)
+
+    def _to_host(self, target: int, source: int, nbytes: int) -> None:
+        self._runtime.memcpyAsync(target, source, nbytes, _TO_HOST, self._stream_ptr)
+
+    def _wait(self) -> None:
+        self._runtime.streamSynchronize(self._stream_ptr)
+
+    def _locked(self, nbytes: int) -> tuple[int, object]:
+        """Page-locked memory of the host."""
+        memory = self.xp.cuda.PinnedMemory(nbytes)
+        return int(memory.ptr), memory
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        self._runtime.memcpyAsync(target, source, nbytes, _WITHIN, self.stream.ptr)
+        self._runtime.memcpyAsync(target, source, nbytes, _WITHIN, self._stream_ptr)
 
     def fill(self, address: int, byte: int, nbytes: int) -> None:
-        self._runtime.memsetAsync(address, byte, nbytes, self.stream.ptr)
+        self._runtime.memsetAsync(address, byte, nbytes, self._stream_ptr)
 
     def array(self, tensor: Tensor) -> Any:
         memory = self.xp.cuda.UnownedMemory(
@@ -162,6 +190,12 @@ class CupyDevice:
         with self._device, self.stream, self.xp.cuda.using_allocator(malloc):
             yield
 
+    def selected(self) -> AbstractContextManager[Any]:
+        if self._runtime.getDevice() == self.number:
+            return _NOTHING
+        other: AbstractContextManager[Any] = self._device
+        return other
+
     def capture(self, work: Callable[[], None]) -> Any:
         self.stream.begin_capture()
         failure: Exception | None = None
@@ -176,7 +210,14 @@ class CupyDevice:
         if failure is not None:
             return None
         graph.upload(self.stream)
-        return _Graph(graph, self.stream)
+        return _Graph(graph, self._runtime.graphLaunch, self._stream_ptr)
+
+    def start(self, graph: Any) -> None:
+        if self._user_stream:
+            graph.launch(self._user_stream)
+        else:
+            self.after_others()
+            graph.launch()
 
     def measure(self, work: Sequence[Callable[[], None]]) -> float:
         def start() -> None:
@@ -198,20 +239,64 @@ class CupyDevice:
         return seconds
 
     def after_others(self) -> None:
-        self._event.record(self.xp.cuda.Stream.null)
-        self.stream.wait_event(self._event)
+        # Most often nothing is left to wait for on the default stream.
+        if self._user_stream or self._query(_LEGACY):
+            self._follow(self._stream_ptr, self._user_stream)
+
+    def before_others(self) -> None:
+        if self._user_stream:
+            self._follow(self._user_stream, self._stream_ptr)
+
+    def _follow(self, stream: int, other: int) -> None:
+        """Let what `stream` does next wait for what `other` was given so far."""
+        self._runtime.eventRecord(self._event.ptr, other)
+        self._runtime.streamWaitEvent(stream, self._event.ptr)
 
     def synchronize(self) -> None:
-        self.stream.synchronize()
+        self._wait()
+        if self._user_stream:
+            self._runtime.streamSynchronize(self._user_stream)
+
+    def mark(self) -> Any:
+        event = self.xp.cuda.Event()
+        event.record(self.stream)
+        return event
+
+    def elapsed_ns(self, begin: Any, end: Any) -> int:
+        milliseconds: float = self.xp.cuda.get_elapsed_time(begin, end)
+        return round(milliseconds * 1e6)
 
 
 class _Graph:
-    def __init__(self, graph: Any, stream: Any) -> None:
+    """A captured graph; `graph` keeps what `launch` starts."""
+
+    __slots__ = ("_exec", "_graph", "_launch", "_stream")
+
+    def __init__(self, graph: Any, launch: Callable[[int, int], None], stream: int) -> None:
         self._graph = graph
+        self._exec = graph.graphExec
+        self._launch = launch
         self._stream = stream
 
-    def launch(self) -> None:
-        self._graph.launch(self._stream)
+    def launch(self, stream: int = 0) -> None:
+        self._launch(self._exec, stream or self._stream)
+
+
+def _stream_query() -> Callable[[int], int]:
+    """cuStreamQuery, which says whether a stream has work left.
+
+    The runtime's cudaStreamQuery would leave "not ready" behind as the last error, where other
+    libraries that share the runtime look for errors of their own.
+    """
+    try:
+        driver = ctypes.PyDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        query = driver.cuStreamQuery
+    except (OSError, AttributeError):
+        return lambda stream: 1
+    query.argtypes = [ctypes.c_void_p]
+    query.restype = ctypes.c_int
+    found: Callable[[int], int] = query
+    return found
 
 
 def _packed(argument: Argument) -> Any:
