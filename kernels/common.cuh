@@ -48,11 +48,41 @@ typedef unsigned long uint64_t;
 using float16 = __half;
 using bfloat16 = __nv_bfloat16;
 
+// A file that begins with "// parts: float32 float16 ..." is compiled once for each of these words,
+// so that a session compiles no more than it uses. IN_PART(float32, code) is `code` in that part
+// and nothing in the others; the element types below are in the parts of their names.
+#ifdef BASCULE_PARTS
+#define BASCULE_SECOND(a, b, ...) b
+#define BASCULE_MARK_1 0,
+#define BASCULE_IS_1(value) BASCULE_IS_MARKED(BASCULE_MARK_##value)
+#define BASCULE_IS_MARKED(mark) BASCULE_SECOND(mark 1, 0, 0)
+#define BASCULE_KEEP_1(...) __VA_ARGS__
+#define BASCULE_KEEP_0(...)
+#define BASCULE_KEEP_IF(flag) BASCULE_KEEP_AS(flag)
+#define BASCULE_KEEP_AS(flag) BASCULE_KEEP_##flag
+#define BASCULE_IN(value) BASCULE_KEEP_IF(BASCULE_IS_1(value))
+#define IN_PART(part, ...) BASCULE_IN(BASCULE_PART_##part)(__VA_ARGS__)
+#else
+#define IN_PART(part, ...) __VA_ARGS__
+#endif
+
 // X(name, type) for each element type of a group.
-#define FOR_FLOATS(X) X(float32, float) X(float64, double) X(float16, float16) X(bfloat16, bfloat16)
-#define FOR_SIGNED(X) X(int8, int8_t) X(int16, int16_t) X(int32, int32_t) X(int64, int64_t)
-#define FOR_UNSIGNED(X) \
-  X(uint8, uint8_t) X(uint16, uint16_t) X(uint32, uint32_t) X(uint64, uint64_t)
+#define FOR_TYPE(X, name, T) IN_PART(name, X(name, T))
+#define FOR_FLOATS(X)           \
+  FOR_TYPE(X, float32, float)   \
+  FOR_TYPE(X, float64, double)  \
+  FOR_TYPE(X, float16, float16) \
+  FOR_TYPE(X, bfloat16, bfloat16)
+#define FOR_SIGNED(X)         \
+  FOR_TYPE(X, int8, int8_t)   \
+  FOR_TYPE(X, int16, int16_t) \
+  FOR_TYPE(X, int32, int32_t) \
+  FOR_TYPE(X, int64, int64_t)
+#define FOR_UNSIGNED(X)         \
+  FOR_TYPE(X, uint8, uint8_t)   \
+  FOR_TYPE(X, uint16, uint16_t) \
+  FOR_TYPE(X, uint32, uint32_t) \
+  FOR_TYPE(X, uint64, uint64_t)
 #define FOR_INTEGERS(X) FOR_SIGNED(X) FOR_UNSIGNED(X)
 #define FOR_NUMBERS(X) FOR_FLOATS(X) FOR_INTEGERS(X)
 // Moving elements needs only their width: X(bytes, type).
@@ -107,6 +137,17 @@ __device__ inline float16 narrow<float16, double>(double x) {
 template <>
 __device__ inline bfloat16 narrow<bfloat16, double>(double x) {
   return __double2bfloat16(x);
+}
+
+// The first statement of kernels that may be started while those before them still run
+// (programmatic dependent launch). Nothing in memory may be touched before it, not even to read
+// what is constant to a kernel: its memory may have had another use. From compute capability 9.0
+// on; else nothing.
+__device__ inline void wait_for_previous_kernels() {
+#if !defined(BASCULE_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
 }
 
 // Number of this thread in the whole grid, and of threads in it, along x.

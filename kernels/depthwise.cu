@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: 3_float32 3_float16 3_bfloat16
+// parts: 5_float32 5_float16 5_bfloat16
+// parts: 7_float32 7_float16 7_bfloat16
 // Depthwise convolutions of images with channels last: one thread has 16 bytes of channels of
 // `tile` outputs in a row. Weights are [taps, C]. Indices fit 32 bits.
 #include "activation.cuh"
@@ -76,13 +79,12 @@ __device__ inline void depthwise(const T* x, const T* w, const T* bias, const T*
       depthwise_##kernel##_##stride##_##tile##_##name(const T* x, const T* w, const T* bias, \
                                                       const T* residual, T* y, Depthwise s,  \
                                                       Activation a) {                        \
+    wait_for_previous_kernels();                                                             \
     depthwise<T, kernel, stride, tile>(x, w, bias, residual, y, s, a);                       \
   }
-#define DEPTHWISE_KERNEL(name, T, kernel) \
-  DEPTHWISE(name, T, kernel, 1, 1)        \
-  DEPTHWISE(name, T, kernel, 1, 4)        \
-  DEPTHWISE(name, T, kernel, 2, 1)        \
-  DEPTHWISE(name, T, kernel, 2, 4)
+#define DEPTHWISE_KERNEL(name, T, kernel)                                                    \
+  IN_PART(kernel##_##name, DEPTHWISE(name, T, kernel, 1, 1) DEPTHWISE(name, T, kernel, 1, 4) \
+                               DEPTHWISE(name, T, kernel, 2, 1) DEPTHWISE(name, T, kernel, 2, 4))
 #define DEPTHWISE_TYPE(name, T) \
   DEPTHWISE_KERNEL(name, T, 3)  \
   DEPTHWISE_KERNEL(name, T, 5)  \

@@ -1,163 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading images at places that a tensor names, and putting elements back: GridSample, AffineGrid,
-// RoiAlign, MaxRoiPool, MaxUnpool and Col2Im. Places and sums are double, as on the CPU.
-#include "common.cuh"
+// parts: float32 float64 float16 bfloat16 other
+// Reading images in regions that a tensor names, and putting elements back: RoiAlign, MaxRoiPool,
+// MaxUnpool and Col2Im. Places and sums are double, as on the CPU.
+#include "complex.cuh"
 
 __device__ inline int64_t clamped(int64_t i, int64_t size) {
   return i < 0 ? 0 : i < size ? i : size - 1;
 }
-
-// --- GridSample
-
-enum { nearest, linear, cubic };
-enum { zeros, border, reflection };
-
-struct GridSample {
-  int64_t batch, channels, axes, places;  // places of the grid, in an image
-  int64_t in[3];                          // the sizes of `axes` axes
-  int64_t mode, padding, align;
-};
-
-__device__ inline double reflect(double x, double low, double high) {
-  const double range = high - low;
-  if (!(range > 0)) return low;
-  const double distance = fmod(fabs(x - low), 2 * range);
-  return distance <= range ? low + distance : high - (distance - range);
-}
-
-// Keys' cubic convolution with a = -0.75 at distances 1 + t, t, 1 - t, 2 - t.
-__device__ inline double cubic_far(double x) {
-  constexpr double a = -0.75;
-  return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
-}
-__device__ inline double cubic_near(double x) {
-  constexpr double a = -0.75;
-  return ((a + 2) * x - (a + 3)) * x * x + 1;
-}
-
-// The elements of one axis that take part; -1 stands for a zero.
-struct Reads {
-  int64_t index[4];
-  double weight[4];
-
-  __device__ Reads(const GridSample& s, double place, int64_t size) {
-    const double n = static_cast<double>(size);
-    const double low = s.align ? 0 : -0.5, high = n - (s.align ? 1 : 0.5);
-    double x = s.align ? (place + 1) / 2 * (n - 1) : ((place + 1) * n - 1) / 2;
-    if (s.mode == nearest) x = rint(x);
-    if (x < low || x > high) {
-      if (s.padding == border) x = x < 0 ? 0 : x > n - 1 ? n - 1 : x;
-      if (s.padding == reflection) x = reflect(x, low, high);
-    }
-    // Far outside, or not a number: still an integer.
-    if (!(fabs(x) < 1099511627776.0)) x = -1099511627776.0;
-    const double base = floor(x), t = x - base;
-    const int64_t first = static_cast<int64_t>(base);
-    if (s.mode == nearest) {
-      index[0] = inside(s, static_cast<int64_t>(x), size, low, high);
-      weight[0] = 1;
-    } else if (s.mode == linear) {
-      for (int i = 0; i < 2; ++i) index[i] = inside(s, first + i, size, low, high);
-      weight[0] = 1 - t;
-      weight[1] = t;
-    } else {
-      for (int i = 0; i < 4; ++i) index[i] = inside(s, first - 1 + i, size, low, high);
-      weight[0] = cubic_far(1 + t);
-      weight[1] = cubic_near(t);
-      weight[2] = cubic_near(1 - t);
-      weight[3] = cubic_far(2 - t);
-    }
-  }
-
- private:
-  __device__ static int64_t inside(const GridSample& s, int64_t i, int64_t size, double low,
-                                   double high) {
-    if (i >= 0 && i < size) return i;
-    if (s.padding == zeros) return -1;
-    if (s.padding == reflection) {
-      i = static_cast<int64_t>(reflect(static_cast<double>(i), low, high));
-    }
-    return clamped(i, size);
-  }
-};
-
-template <typename T, typename G>
-__device__ inline void grid_sample(const T* x, const G* grid, T* y, const GridSample& s) {
-  const int64_t in_size = s.in[0] * s.in[1] * s.in[2];
-  const int taps = s.mode == nearest ? 1 : s.mode == linear ? 2 : 4;
-  for (int64_t i = thread_number(); i < s.batch * s.channels * s.places; i += thread_count()) {
-    const int64_t at = i % s.places, plane = i / s.places, image = plane / s.channels;
-    const T* from = x + plane * in_size;
-    const G* place = grid + (image * s.places + at) * s.axes;
-    // The grid names the last axis first; axes that are missing have one element.
-    const Reads w(s, static_cast<double>(widen(place[0])), s.in[2]);
-    const Reads h(s, s.axes > 1 ? static_cast<double>(widen(place[1])) : 0.0, s.in[1]);
-    const Reads d(s, s.axes > 2 ? static_cast<double>(widen(place[2])) : 0.0, s.in[0]);
-    const int h_taps = s.axes > 1 ? taps : 1, d_taps = s.axes > 2 ? taps : 1;
-    double sum = 0;
-    for (int a = 0; a < d_taps; ++a) {
-      const int64_t z = s.axes > 2 ? d.index[a] : 0;
-      const double z_weight = s.axes > 2 ? d.weight[a] : 1;
-      for (int b = 0; b < h_taps; ++b) {
-        const int64_t v = s.axes > 1 ? h.index[b] : 0;
-        const double v_weight = z_weight * (s.axes > 1 ? h.weight[b] : 1);
-        for (int c = 0; c < taps; ++c) {
-          if (z < 0 || v < 0 || w.index[c] < 0) continue;
-          const T value = from[(z * s.in[1] + v) * s.in[2] + w.index[c]];
-          sum += v_weight * w.weight[c] * static_cast<double>(widen(value));
-        }
-      }
-    }
-    y[i] = narrow<T>(static_cast<wide_t<T>>(sum));
-  }
-}
-
-#define GRID_SAMPLE(name, T, grid_name, G)                                                     \
-  extern "C" __global__ void grid_sample_##name##_##grid_name(const T* x, const G* grid, T* y, \
-                                                              GridSample s) {                  \
-    grid_sample(x, grid, y, s);                                                                \
-  }
-#define GRID_SAMPLES(name, T)            \
-  GRID_SAMPLE(name, T, float32, float)   \
-  GRID_SAMPLE(name, T, float64, double)  \
-  GRID_SAMPLE(name, T, float16, float16) \
-  GRID_SAMPLE(name, T, bfloat16, bfloat16)
-FOR_FLOATS(GRID_SAMPLES)
-
-// --- AffineGrid: evenly spaced places, moved by one matrix [axes, axes + 1] for each image
-
-struct AffineGrid {
-  int64_t batch, axes, align;
-  int64_t size[3];
-};
-
-template <typename T>
-__device__ inline void affine_grid(const T* theta, T* y, const AffineGrid& s) {
-  const int64_t places = s.size[0] * s.size[1] * s.size[2];
-  for (int64_t i = thread_number(); i < s.batch * places; i += thread_count()) {
-    double place[4];
-    int64_t rest = i % places;
-    for (int k = 0; k < s.axes; ++k) {
-      const int64_t size = s.size[2 - k];
-      const double at = static_cast<double>(rest % size), n = static_cast<double>(size);
-      rest /= size;
-      place[k] = !s.align ? (2 * at + 1) / n - 1 : size == 1 ? -1 : -1 + 2 * at / (n - 1);
-    }
-    place[s.axes] = 1;
-    const T* row = theta + i / places * s.axes * (s.axes + 1);
-    for (int r = 0; r < s.axes; ++r, row += s.axes + 1) {
-      double sum = 0;
-      for (int k = 0; k <= s.axes; ++k) sum += static_cast<double>(widen(row[k])) * place[k];
-      y[i * s.axes + r] = narrow<T>(static_cast<wide_t<T>>(sum));
-    }
-  }
-}
-
-#define AFFINE_GRID(name, T)                                                          \
-  extern "C" __global__ void affine_grid_##name(const T* theta, T* y, AffineGrid s) { \
-    affine_grid(theta, y, s);                                                         \
-  }
-FOR_FLOATS(AFFINE_GRID)
 
 // --- RoiAlign: one thread for each bin
 
@@ -323,7 +172,7 @@ struct Unpool {
       y[offset] = x[i];                                                                   \
     }                                                                                     \
   }
-FOR_WIDTHS(UNPOOL)
+IN_PART(other, FOR_WIDTHS(UNPOOL))
 
 // --- Col2Im: each pixel sums what windows have of it, in the order of the block's elements
 
@@ -344,7 +193,7 @@ __device__ inline void col2im(const T* x, T* y, const Columns& s) {
       rest /= s.image[k];
     }
     const T* plane = x + i / pixels * s.elements * s.windows;
-    W sum = 0;
+    W sum = {};
     for (int64_t element = 0; element < s.elements; ++element) {
       int64_t window = 0, stride = 1, left = element;
       bool inside = true;
@@ -366,4 +215,12 @@ __device__ inline void col2im(const T* x, T* y, const Columns& s) {
   extern "C" __global__ void col2im_##name(const T* x, T* y, Columns s) { col2im(x, y, s); }
 FOR_FLOATS(COL2IM)
 // Sums of integers wrap around: those of signed ones are the same bits.
-FOR_UNSIGNED(COL2IM)
+#define COL2IM_OTHERS          \
+  COL2IM(uint8, uint8_t)       \
+  COL2IM(uint16, uint16_t)     \
+  COL2IM(uint32, uint32_t)     \
+  COL2IM(uint64, uint64_t)     \
+  COL2IM(bool, bool)           \
+  COL2IM(complex64, complex64) \
+  COL2IM(complex128, complex128)
+IN_PART(other, COL2IM_OTHERS)

@@ -48,15 +48,31 @@ endif()
 if(build_fatbins)
   foreach(source ${cuda_sources})
     get_filename_component(name ${source} NAME_WE)
-    set(fatbin ${CMAKE_CURRENT_BINARY_DIR}/kernels/${name}.fatbin)
-    add_custom_command(
-      OUTPUT ${fatbin}
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/kernels
-      COMMAND ${NVCC} -std=c++17 -O3 -Werror all-warnings -allow-unsupported-compiler
-              --compress-mode=size ${cuda_targets} -fatbin -o ${fatbin} ${source}
-      DEPENDS ${source} ${cuda_headers} ${cuda_list}
-      VERBATIM)
-    list(APPEND fatbins ${fatbin})
+    # A file that says "// parts: ..." is compiled once for each of them (see common.cuh).
+    file(STRINGS ${source} parts REGEX "^// parts: ")
+    string(REGEX REPLACE "// parts: " "" parts "${parts}")
+    string(REPLACE " " ";" parts "${parts}")
+    if(NOT parts)
+      set(parts "-")
+    endif()
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
+    foreach(part ${parts})
+      set(module ${name})
+      set(chosen "")
+      if(NOT part STREQUAL "-")
+        set(module ${name}.${part})
+        set(chosen -DBASCULE_PARTS -DBASCULE_PART_${part}=1)
+      endif()
+      set(fatbin ${CMAKE_CURRENT_BINARY_DIR}/kernels/${module}.fatbin)
+      add_custom_command(
+        OUTPUT ${fatbin}
+        COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_CURRENT_BINARY_DIR}/kernels
+        COMMAND ${NVCC} -std=c++17 -O3 -Werror all-warnings -allow-unsupported-compiler
+                --compress-mode=size ${chosen} ${cuda_targets} -fatbin -o ${fatbin} ${source}
+        DEPENDS ${source} ${cuda_headers} ${cuda_list}
+        VERBATIM)
+      list(APPEND fatbins ${fatbin})
+    endforeach()
   endforeach()
   add_custom_target(bascule_kernels ALL DEPENDS ${fatbins})
   install(FILES ${fatbins} DESTINATION bascule/kernels)

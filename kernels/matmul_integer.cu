@@ -1,45 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of 8-bit integers with zero points, exact in 32 bits, as they are or requantized.
-#include "common.cuh"
+#include "quantized_operands.cuh"
 
 namespace {
 
-constexpr int most_axes = 8;
 constexpr int tile = 64, quads = 8, depth = 4 * quads, tile_threads = 256;
-
-struct Batch {
-  int64_t axes;
-  int64_t sizes[most_axes];
-  int64_t a[most_axes];  // matrices, not elements
-  int64_t b[most_axes];
-};
-
-// Numbers of an operand's rows or columns: one for all, one for each of a matrix, or one for each
-// of all matrices.
-struct Lines {
-  const void* values;  // null: zero
-  int kind;            // 0: float32, 1: float16, 2: bfloat16, 3: int8, 4: uint8
-  int64_t line_step;
-  int64_t matrix_step;
-
-  __device__ float number(int64_t matrix, int64_t line) const {
-    const int64_t i = matrix * matrix_step + line * line_step;
-    switch (kind) {
-      case 1:
-        return widen(static_cast<const float16*>(values)[i]);
-      case 2:
-        return widen(static_cast<const bfloat16*>(values)[i]);
-      default:
-        return static_cast<const float*>(values)[i];
-    }
-  }
-  __device__ int integer(int64_t matrix, int64_t line) const {
-    if (values == nullptr) return 0;
-    const int64_t i = matrix * matrix_step + line * line_step;
-    return kind == 3 ? static_cast<const int8_t*>(values)[i]
-                     : static_cast<const uint8_t*>(values)[i];
-  }
-};
 
 // What the sums become: themselves, or bytes.
 struct Result {
@@ -72,13 +37,8 @@ __device__ void multiply_bytes(const uint8_t* a, const uint8_t* b, bool a_unsign
   const int64_t first_column = blockIdx.x % column_tiles * tile;
   const int64_t first_row = blockIdx.x / column_tiles % row_tiles * tile;
   const int64_t item = blockIdx.x / column_tiles / row_tiles;
-  int64_t rest = item, a_item = 0, b_item = 0;
-  for (int64_t axis = batch.axes - 1; axis >= 0; --axis) {
-    const int64_t at = rest % batch.sizes[axis];
-    rest /= batch.sizes[axis];
-    a_item += at * batch.a[axis];
-    b_item += at * batch.b[axis];
-  }
+  int64_t a_item, b_item;
+  batch.find(item, a_item, b_item);
   a += a_item * m * k;
   b += b_item * k * n;
   const uint32_t a_flip = a_unsigned ? 0x80 : 0, b_flip = b_unsigned ? 0x80 : 0;

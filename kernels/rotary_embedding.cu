@@ -52,10 +52,12 @@ __device__ void rotate(const T* x, const T* cosine, const T* sine, const int64_t
 #define ENTRY(name, T)                                                                         \
   extern "C" __global__ void rotate_##name(const T* x, const T* cosine, const T* sine,         \
                                            const int64_t* ids, T* y, const Rotary r) {         \
+    wait_for_previous_kernels();                                                               \
     rotate<T, 1>(x, cosine, sine, ids, y, r);                                                  \
   }                                                                                            \
   extern "C" __global__ void rotate_vectors_##name(const T* x, const T* cosine, const T* sine, \
                                                    const int64_t* ids, T* y, const Rotary r) { \
+    wait_for_previous_kernels();                                                               \
     rotate<T, 16 / sizeof(T)>(x, cosine, sine, ids, y, r);                                     \
   }
 FOR_FLOATS(ENTRY)

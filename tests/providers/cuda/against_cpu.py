@@ -48,6 +48,10 @@ def same(actual: Any, expected: Any, tolerance: float | None = None) -> None:
     assert actual.dtype == expected.dtype
     assert actual.shape == expected.shape
     name = expected.dtype.name
+    if expected.dtype.kind == "c":
+        same(actual.real, expected.real, tolerance)
+        same(actual.imag, expected.imag, tolerance)
+        return
     if name not in _TOLERANCE:
         np.testing.assert_array_equal(actual, expected)
         return

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from bascule import errors
 from bascule.providers.cuda import cache, compile, nvrtc, sources
+
+pytestmark = pytest.mark.host
 
 SOURCE = """
 #include "common.cuh"
@@ -29,19 +32,36 @@ def _missing() -> str:
 needs_nvrtc = pytest.mark.skipif(bool(_missing()), reason=_missing())
 
 
-def _targets() -> list[tuple[str, int]]:
-    """The oldest GPU for each module; all generations for one that tells them apart."""
+GENERATIONS = (75, 80, 90, 100, 120)
+_SINCE = re.compile(r"__CUDA_ARCH__ >= (\d+)0\b")
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("module", sources.modules())
+def test_every_kernel_compiles_without_a_warning(module: str) -> None:
+    """The front end instantiates all templates; what follows it is long and finds nothing more."""
+    for capability in GENERATIONS:
+        options = [*compile.options(capability), "--fdevice-syntax-only"]
+        _, log = nvrtc.compile_program(sources.source(module), f"{module}.cu", options)
+        assert log == ""
+
+
+def _assembled() -> list[tuple[str, int]]:
+    """Modules with instructions of their own, and the GPUs that some of these begin with."""
+    common = sources.inlined('#include "common.cuh"', "common.cuh")
+    shared = common[common.index("__device__ inline void wait_for_previous_kernels") :]
+    shared = shared[: shared.index("#endif")]
     return [
         (module, capability)
         for module in sources.modules()
-        for capability in (75, 80, 90, 100, 120)
-        if capability == 75 or "__CUDA_ARCH__" in sources.source(module)
+        if "asm" in (text := sources.source(module).replace(shared, ""))
+        for capability in sorted({int(since) for since in _SINCE.findall(text)})
     ]
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("module,capability", _targets())
-def test_every_kernel_compiles_without_a_warning(module: str, capability: int) -> None:
+@pytest.mark.parametrize("module,capability", _assembled())
+def test_instructions_are_those_of_the_gpu(module: str, capability: int) -> None:
     options = compile.options(capability)
     code, log = nvrtc.compile_program(sources.source(module), f"{module}.cu", options)
     assert code[:4] == b"\x7fELF"
@@ -188,3 +208,44 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     assert cache.folder() == Path("/home/somebody/.cache/bascule")
+
+
+# --- files in parts
+
+PARTS = """// parts: float32 float16
+// parts: rest
+#include "common.cuh"
+#define NAMED(name, T) extern "C" __global__ void of_##name(T* x) { x[0] = T(); }
+FOR_NUMBERS(NAMED)
+IN_PART(rest, extern "C" __global__ void of_the_rest(int* a, int* b) { *a = *b; })
+"""
+
+
+@pytest.fixture
+def parted(package: Path) -> Path:
+    (package / "two.cu").write_text(PARTS)
+    common = Path(__file__).parents[3] / "kernels" / "common.cuh"
+    (package / "common.cuh").write_text(common.read_text())
+    return package
+
+
+@pytest.mark.usefixtures("parted")
+def test_a_file_in_parts_is_a_module_for_each() -> None:
+    assert sources.modules() == ["one", "two.float32", "two.float16", "two.rest"]
+    for module in ("two", "two.float64", "one.float32"):
+        with pytest.raises(errors.EngineError, match="has the parts"):
+            sources.source(module)
+
+
+@needs_nvrtc
+@pytest.mark.usefixtures("parted")
+@pytest.mark.parametrize("part", ["float32", "float16", "rest"])
+def test_a_part_has_its_kernels_and_no_others(part: str) -> None:
+    code = compile.binary(f"two.{part}", 90)
+    names = {"float32": b"of_float32", "float16": b"of_float16", "rest": b"of_the_rest"}
+    assert [name for name in (*names.values(), b"of_int8") if name in code] == [names[part]]
+
+
+def test_a_fat_binary_of_a_part_has_its_name(parted: Path) -> None:
+    (parted / "two.rest.fatbin").write_bytes(b"fat part")
+    assert compile.binary("two.rest", 90) == b"fat part"

@@ -15,6 +15,25 @@ from tests.support import cuda_emulation, native
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
 TYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
+OTHERS = [
+    *(np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64),
+    *(np.bool_, np.complex64, np.complex128),
+]
+
+
+def numbers(dtype: Any, *shape: int) -> Any:
+    """All over the range of integers; complex numbers with both parts."""
+    rng = np.random.default_rng(5)
+    if np.dtype(dtype).kind in "iu":
+        limits = np.iinfo(dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    if np.dtype(dtype).kind == "c":
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(dtype)
+    return (
+        (rng.normal(size=shape) * 50).astype(dtype)
+        if dtype is not np.bool_
+        else (rng.integers(0, 2, shape).astype(bool))
+    )
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
@@ -37,6 +56,18 @@ def test_types(dtype: Any) -> None:
     agree("RoiAlign", [x, rois, np.array([0, 0])], {"output_height": 2, "output_width": 3})
     regions = np.array([[0, 0, 0, 3, 4], [0, 1, 1.5, 8, 3]], dtype)
     agree("MaxRoiPool", [x, regions], {"pooled_shape": [2, 3]})
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("dtype", OTHERS)
+def test_grid_sample_of_other_numbers(dtype: Any, mode: str) -> None:
+    places = normal(2, 3, 4, 2, seed=1)
+    agree("GridSample", [numbers(dtype, 2, 3, 5, 6), places], {"mode": mode})
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_grids(dtype: Any) -> None:
+    agree("GridSample", [normal(1, 2, 5, 6), normal(1, 3, 4, 2, seed=1, dtype=dtype)])
 
 
 @pytest.mark.parametrize("align", [0, 1])
@@ -75,10 +106,10 @@ def test_max_unpool() -> None:
     agree("MaxUnpool", [y, indices, np.array([2, 3, 9, 12])], attributes)
 
 
-@pytest.mark.parametrize("dtype", [*TYPES, np.int8, np.uint8, np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [*TYPES, *OTHERS])
 def test_col2im(dtype: Any) -> None:
-    x = (normal(2, 3 * 6, 12) * 50).astype(dtype)
+    x = numbers(dtype, 2, 3 * 6, 12)
     agree("Col2Im", [x, np.array([5, 5]), np.array([2, 3])])
-    x = (normal(1, 2 * 4, 8) * 50).astype(dtype)
+    x = numbers(dtype, 1, 2 * 4, 8)
     attributes = {"pads": [1, 0, 0, 1], "strides": [2, 1], "dilations": [1, 2]}
     agree("Col2Im", [x, np.array([4, 5]), np.array([2, 2])], attributes)

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from bascule import errors
 from tests.support import cuda_emulation
 from tests.support.cuda_emulation import run_node
+from tests.support.native import run_node as run_on_cpu
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -74,6 +76,36 @@ def test_qlinear_matmul(
     expected = np.rint(sums.astype(np.float32) * factor) + 3
     assert y.dtype == y_zero.dtype
     np.testing.assert_array_equal(y, np.clip(expected, limits.min, limits.max).astype(dtype))
+
+
+FLOAT8 = [
+    ml_dtypes.float8_e4m3fn,
+    ml_dtypes.float8_e4m3fnuz,
+    ml_dtypes.float8_e5m2,
+    ml_dtypes.float8_e5m2fnuz,
+]
+
+
+@pytest.mark.parametrize("kinds", [*((t, t, t) for t in FLOAT8), (FLOAT8[0], np.int8, np.uint8)])
+@pytest.mark.parametrize("a,b", SHAPES)
+@pytest.mark.parametrize("each", [False, True])
+def test_qlinear_matmul_of_float8(
+    kinds: tuple[Any, ...], a: tuple[int, ...], b: tuple[int, ...], each: bool
+) -> None:
+    rng = np.random.default_rng(6)
+    a_type, b_type, y_type = kinds
+    columns = (b[-1],) if each and len(b) > 1 else ()
+    inputs = [
+        *(np.round(rng.normal(0, 4, a)).astype(a_type), np.array(0.25, np.float32)),
+        *(np.array(2, a_type), np.round(rng.normal(0, 4, b)).astype(b_type)),
+        *(rng.choice([0.5, 0.25], columns).astype(np.float32), np.ones(columns).astype(b_type)),
+        *(np.array(1.5, np.float32), np.array(3, y_type)),
+    ]
+    (y,) = run_node("QLinearMatMul", inputs)
+    (expected,) = run_on_cpu("QLinearMatMul", inputs)
+    # Whole numbers add up exactly, so results are the same bits.
+    assert y.dtype == expected.dtype
+    np.testing.assert_array_equal(y.view(np.uint8), expected.view(np.uint8))
 
 
 def test_zero_points_of_a_wrong_size_are_refused() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bascule import errors
 from tests.support import cuda_emulation
-from tests.support.cuda_emulation import EmulatedDevice, run_node
+from tests.support.cuda_emulation import run_node, unused_device
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -61,7 +61,7 @@ class Case:
             numbers = values[q[:, :k]]
         self.weights = numbers * scales.astype("float64")[:, groups]
 
-    def check(self, device: EmulatedDevice | None = None) -> None:
+    def check(self, device: Any = None) -> None:
         inputs = [self.a, self.b, self.scales, self.zeros, self.groups, self.bias]
         (y,) = run_node(
             "MatMulNBits",
@@ -85,7 +85,7 @@ class Case:
 @pytest.mark.parametrize("zeros", ["", "packed", "float32", "float16"])
 @pytest.mark.parametrize("m", [1, 3, 11, 20])
 def test_few_and_many_rows(bits: int, dtype: str, zeros: str, m: int) -> None:
-    device = EmulatedDevice()
+    device = unused_device()
     Case(m, 13, 200, bits, 64, dtype, zeros, bias=True).check(device)
     streamed = any(name.startswith(("matmul_nbits", "stream")) for name in device.launches)
     assert streamed == (m <= 16)
@@ -135,7 +135,7 @@ TILED = [  # rows, columns, k, size of a block
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("sizes", TILED)
 def test_products_on_tensor_cores(sizes: tuple[int, int, int, int], dtype: str, zeros: str) -> None:
-    device = EmulatedDevice()
+    device = unused_device()
     m, n, k, block = sizes
     Case(m, n, k, 4, block, dtype, zeros, bias=True).check(device)
     assert [name.startswith("stream_nbits") for name in device.launches] == [True]

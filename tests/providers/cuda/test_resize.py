@@ -11,6 +11,7 @@ import pytest
 
 from tests.kernels.test_resize import COORDINATES
 from tests.providers.cuda.against_cpu import agree, normal
+from tests.providers.cuda.test_image import numbers
 from tests.support import cuda_emulation
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
@@ -77,6 +78,14 @@ def test_region(mode: str) -> None:
 def test_types(dtype: Any, mode: str) -> None:
     x = (np.abs(normal(2, 3, 5, 6)) * 60).astype(dtype)
     agree("Resize", [x, *scales(1, 1, 1.5, 0.8)], {"mode": mode})
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.bool_, np.complex64, np.complex128])
+def test_other_numbers(dtype: Any, mode: str) -> None:
+    x = numbers(dtype, 2, 3, 5, 6)
+    agree("Resize", [x, *scales(1, 1, 1.5, 0.8)], {"mode": mode})
+    agree("Resize", [x, *scales(1, 2.5, 1, 1)], {"mode": mode})
 
 
 def test_nothing_to_do_and_empty() -> None:

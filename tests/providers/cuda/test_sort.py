@@ -49,6 +49,15 @@ def test_unique(dtype: Any, in_order: int) -> None:
         same("Unique", [x], {"sorted": in_order, **axis}, 4)
 
 
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_numbers(dtype: Any) -> None:
+    x = NUMBERS.integers(0, 2, (7, 3, 2)) + 1j * NUMBERS.integers(0, 2, (7, 3, 2))
+    x[0, 0, 0], x[1, 1, 0] = np.nan, -0.0
+    same("NonZero", [x.astype(dtype)])
+    for attributes in ({}, {"axis": 0}, {"axis": 2, "sorted": 0}):
+        same("Unique", [x.astype(dtype)], attributes, 4)
+
+
 @pytest.mark.parametrize("center", [0, 1])
 @pytest.mark.parametrize("most", [0, 3, 100])
 def test_non_max_suppression(center: int, most: int) -> None:

@@ -27,7 +27,7 @@ class Call:
         device: Device,
         allocate: Allocate,
         prepared: dict[str, Any],
-        kept: dict[str, Tensor],
+        kept: dict[Any, Any],
     ) -> None:
         self.node = node
         self.device = device
@@ -105,7 +105,8 @@ class Call:
             if array.nbytes:
                 self.device.upload(address, array)
             self._kept[key] = tensor
-        return self._kept[key]
+        found: Tensor = self._kept[key]
+        return found
 
     def download(self, tensor: Tensor) -> np.ndarray[Any, Any]:
         """A tensor as a host array; only for kernels that are registered as synchronizing."""
@@ -117,14 +118,22 @@ class Call:
     def prepared(self, key: str, make: Callable[[Call], Any]) -> Any:
         """What `make(call)` returns, made once per node and kept: weights in another layout, plans.
 
-        It may depend only on constant inputs, on attributes, and on what `key` says.
+        It may depend only on constant inputs, on attributes, and on what `key` says, of which
+        there are few.
         """
-        if key not in self._prepared:
-            keeping = Call(
-                self.node, self.device, self.device.allocate, self._prepared, self._prepared
-            )
-            self._prepared[key] = make(keeping)
-        return self._prepared[key]
+        return self._kept_in(self._prepared, key, make)
+
+    def planned(self, key: str, make: Callable[[Call], Any]) -> Any:
+        """What `make(call)` returns, made once for the shapes of the inputs.
+
+        It is kept as long as they are remembered, and as long as a captured graph may use it.
+        """
+        return self._kept_in(self._kept, (self.node, key), make)
+
+    def _kept_in(self, kept: dict[Any, Any], key: Any, make: Callable[[Call], Any]) -> Any:
+        if key not in kept:
+            kept[key] = make(Call(self.node, self.device, self.device.allocate, kept, kept))
+        return kept[key]
 
     # --- the array module
 

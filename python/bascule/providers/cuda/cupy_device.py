@@ -16,8 +16,10 @@ import numpy as np
 from bascule import errors
 from bascule.logging import LOGGER
 from bascule.providers.cuda import compile as kernels
+from bascule.providers.cuda import sources
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.host_memory import Downloads
+from bascule.providers.cuda.launch import dependent_launcher, waits
 from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
@@ -36,8 +38,8 @@ class CupyDevice:
         number: which GPU.
         memory_limit: most bytes that the pool takes, 0 for all there are.
         tf32: whether float32 products may round their factors to 10 bits of mantissa.
-        user_stream: address of the stream that callers work on, 0 for the default stream.
         tunes: whether the algorithms of libraries are chosen by timing them.
+        user_stream: address of the stream that callers work on, 0 for the default stream.
 
     Raises:
         EngineError: CuPy, the driver or the GPU is missing; the message says what mends it.
@@ -48,8 +50,8 @@ class CupyDevice:
         number: int = 0,
         memory_limit: int = 0,
         tf32: bool = True,
-        user_stream: int = 0,
         tunes: bool = True,
+        user_stream: int = 0,
     ) -> None:
         cupy = _cupy()
         count = _device_count(cupy)
@@ -58,6 +60,7 @@ class CupyDevice:
         self.xp: Any = cupy
         self.number = number
         self._tunes = tunes
+        self.tf32 = tf32
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
         with self._device:
@@ -80,6 +83,10 @@ class CupyDevice:
         self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
+        self._dependent = dependent_launcher(self.capability)
+        self._waiting: set[int] = set()
+        """The functions that may start before those in front of them are done."""
+        self._is_capturing = False
 
     @property
     def tunes(self) -> bool:
@@ -140,6 +147,8 @@ class CupyDevice:
         if found is None:
             found = self._of_module(module).get_function(name)
             self._functions[module, name] = found
+            if waits(sources.source(module)):
+                self._waiting.add(found.ptr)
         return found
 
     def _of_module(self, name: str) -> Any:
@@ -156,6 +165,8 @@ class CupyDevice:
             code = lambda: kernels.compile_source(source, self.capability)  # noqa: E731
             found = self._module(source, code).get_function(name)
             self._functions[source, name] = found
+            if waits(source):
+                self._waiting.add(found.ptr)
         return found
 
     def _module(self, key: str, code: Callable[[], bytes]) -> Any:
@@ -176,6 +187,10 @@ class CupyDevice:
     ) -> None:
         if shared > _USUAL_SHARED:
             self.xp.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED, shared)
+        if self._is_capturing and self._dependent is not None and function.ptr in self._waiting:
+            stream = self.stream.ptr
+            self._dependent.launch(function.ptr, grid, block, arguments, shared, stream)
+            return
         function(grid, block, tuple(map(_packed, arguments)), shared, stream=self.stream)
 
     # --- order
@@ -198,11 +213,14 @@ class CupyDevice:
 
     def capture(self, work: Callable[[], None]) -> Any:
         self.stream.begin_capture()
+        self._is_capturing = True
         failure: Exception | None = None
         try:
             work()
         except Exception as error:
             failure = error
+        finally:
+            self._is_capturing = False
         try:
             graph = self.stream.end_capture()
         except Exception:
@@ -228,14 +246,13 @@ class CupyDevice:
         if graph is None:
             raise errors.Fail("what is to be timed cannot be captured")
         graph.launch()
-        begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
         seconds = math.inf
         for _ in range(_REPEATS):
-            begin.record(self.stream)
+            begin = self.mark()
             graph.launch()
-            end.record(self.stream)
+            end = self.mark()
             end.synchronize()
-            seconds = min(seconds, self.xp.cuda.get_elapsed_time(begin, end) / 1e3)
+            seconds = min(seconds, self.elapsed_ns(begin, end) / 1e9)
         return seconds
 
     def after_others(self) -> None:

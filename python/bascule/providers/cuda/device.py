@@ -49,6 +49,8 @@ class Device(Protocol):
     """How many multiprocessors there are."""
     shared_memory: int
     """How many bytes of dynamic shared memory a block can have."""
+    tf32: bool
+    """Whether float32 products may round their factors to 10 bits of mantissa."""
     cublas: Any
     """libraries.cublaslt.CublasLt, or None when the library is missing."""
     cudnn: Any
@@ -111,12 +113,12 @@ class Device(Protocol):
         """Record what `work` starts, instead of starting it; None when it cannot be recorded."""
         ...
 
-    def measure(self, work: Sequence[Callable[[], None]]) -> float:
-        """The seconds that the device needs for all of `work`, which is started several times."""
-        ...
-
     def selected(self) -> AbstractContextManager[Any]:
         """A block in which this device is current, and nothing else changes."""
+        ...
+
+    def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        """The seconds that the device needs for all of `work`, which is started several times."""
         ...
 
     def after_others(self) -> None:

@@ -97,5 +97,5 @@ def make(options: Mapping[str, str], cpu: Provider, may_use_cpu: bool) -> CudaPr
         chosen[name] in ("1", "true", "True")
         for name in ("use_tf32", "enable_cuda_graph", "tunable_op_tuning_enable")
     )
-    device = CupyDevice(number, limit % 2**63, tf32, stream, tunes)
+    device = CupyDevice(number, limit % 2**63, tf32, tunes, stream)
     return CudaProvider(device, cpu, captures, may_use_cpu)

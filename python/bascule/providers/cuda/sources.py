@@ -12,6 +12,7 @@ from bascule import errors
 
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$', re.MULTILINE)
 _ONCE = re.compile(r"^#pragma once$", re.MULTILINE)
+_PARTS = re.compile(r"^// parts: (.+)$", re.MULTILINE)
 
 
 @functools.cache
@@ -23,8 +24,25 @@ def folder() -> Path:
 
 
 def modules() -> list[str]:
-    """The names of all modules: ``softmax`` for ``kernels/softmax.cu``."""
-    return sorted(path.stem for path in folder().glob("*.cu"))
+    """The names of all modules: ``softmax`` for ``kernels/softmax.cu``.
+
+    A file that says ``// parts: float32 float16`` is the modules ``softmax.float32`` and
+    ``softmax.float16``.
+    """
+    return [
+        ".".join(filter(None, (path.stem, part)))
+        for path in sorted(folder().glob("*.cu"))
+        for part in parts(path.stem) or [""]
+    ]
+
+
+def parts(name: str) -> list[str]:
+    """What ``kernels/<name>.cu`` is compiled in one at a time; none if all at once."""
+    path = folder() / f"{name}.cu"
+    if not path.is_file():
+        raise errors.EngineError(f"there is no file {name}.cu in {folder()}")
+    lines = _PARTS.findall(path.read_text(encoding="utf-8"))
+    return [part for line in lines for part in line.split()]
 
 
 @functools.cache
@@ -36,11 +54,17 @@ def architectures() -> tuple[int, ...]:
 
 @functools.cache
 def source(module: str) -> str:
-    """The text of a module with the files of the folder that it includes, each once."""
-    path = folder() / f"{module}.cu"
-    if not path.is_file():
-        raise errors.EngineError(f"there is no file {module}.cu in {folder()}")
-    return inlined(path.read_text(encoding="utf-8"), path.name)
+    """The text of a module with the files of the folder that it includes, each once.
+
+    What chooses its part comes first, as nvcc has it in its options.
+    """
+    name, _, part = module.partition(".")
+    known = parts(name)
+    if part not in (known or [""]):
+        raise errors.EngineError(f"{name}.cu has the parts {known}, and '{part}' is asked for")
+    text = inlined((folder() / f"{name}.cu").read_text(encoding="utf-8"), f"{name}.cu")
+    chosen = f"#define BASCULE_PARTS\n#define BASCULE_PART_{part} 1\n" if part else ""
+    return chosen + text
 
 
 def inlined(text: str, name: str) -> str:

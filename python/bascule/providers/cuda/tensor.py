@@ -51,6 +51,12 @@ class Tensor:
         assert dtype.numpy.itemsize == self.itemsize
         return Tensor(dtype, self.shape, self.address, self.owner)
 
+    def in_parts(self) -> Tensor:
+        """Complex numbers as pairs of real ones, along a new last axis."""
+        part = DataType.FLOAT if self.dtype is DataType.COMPLEX64 else DataType.DOUBLE
+        assert 2 * part.numpy.itemsize == self.itemsize
+        return Tensor(part, (*self.shape, 2), self.address, self.owner)
+
     def part(self, start: int, shape: Sequence[int]) -> Tensor:
         """The elements from number `start` on, as a tensor over the same memory."""
         assert start >= 0 and start + math.prod(shape) <= self.size

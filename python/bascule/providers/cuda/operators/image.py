@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading images at places that a tensor names, and putting elements back."""
+"""Reading images in regions that a tensor names, and putting elements back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument, Struct
-from bascule.providers.cuda.registry import FLOATS, INTEGERS, kernel
+from bascule.providers.cuda.registry import FLOATS, NUMBERS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
 _THREADS = 256
-_MODES = ("nearest", "linear", "cubic")
-_PADDINGS = ("zeros", "border", "reflection")
 _MOST_AXES = 4
+_PARTS = frozenset(map(type_name, FLOATS))
+_OTHERS = frozenset((DataType.BOOL, DataType.COMPLEX64, DataType.COMPLEX128))
 _UNSIGNED = {
     DataType.INT8: DataType.UINT8,
     DataType.INT16: DataType.UINT16,
@@ -31,60 +31,15 @@ _UNSIGNED = {
 Array = np.ndarray[Any, Any]
 
 
-def _launch(call: Call, name: str, threads: int, *arguments: Argument) -> None:
-    call.launch("image", name, min(-(-threads // _THREADS), 1 << 20), _THREADS, *arguments)
+def _launch(call: Call, name: str, part: str, threads: int, *arguments: Argument) -> None:
+    """`part` of kernels/image.cu: a floating-point type, or other."""
+    module = f"image.{part if part in _PARTS else 'other'}"
+    blocks = min(-(-threads // _THREADS), 1 << 20)
+    call.launch(module, f"{name}_{part}", blocks, _THREADS, *arguments)
 
 
 def _numbers(numbers: Sequence[int], *floats: float) -> Struct:
     return Struct(struct.pack(f"<{len(numbers)}q{len(floats)}d", *numbers, *floats))
-
-
-def _accepts_grid(node: Node) -> str:
-    grid = node.inputs[1]
-    return "" if grid is not None and grid.dtype in FLOATS else "a grid of another type"
-
-
-@kernel("GridSample", dtypes=FLOATS, accepts=_accepts_grid)
-def grid_sample(call: Call, x: Tensor, grid: Tensor) -> Tensor:
-    """X at the places of a grid, in [-1, 1] from border to border."""
-    axes = x.rank - 2
-    if (
-        not 1 <= axes <= 3
-        or grid.rank != x.rank
-        or grid.shape[0] != x.shape[0]
-        or grid.shape[-1] != axes
-    ):
-        raise call.error(f"a grid of shape {grid.shape} does not fit an input of shape {x.shape}")
-    mode, padding = call.attribute("mode", "linear"), call.attribute("padding_mode", "zeros")
-    if mode not in _MODES or padding not in _PADDINGS:
-        raise call.error(f"mode '{mode}' or padding_mode '{padding}' is not known")
-    y = call.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
-    if y.size and not x.size:
-        raise call.error("the input has no elements to read")
-    sizes = (
-        *(*x.shape[:2], axes, math.prod(grid.shape[1:-1])),
-        *(*(1,) * (3 - axes), *x.shape[2:]),
-        *(_MODES.index(mode), _PADDINGS.index(padding)),
-        int(call.attribute("align_corners", 0) != 0),
-    )
-    name = f"grid_sample_{type_name(x.dtype)}_{type_name(grid.dtype)}"
-    _launch(call, name, y.size, x, grid, y, _numbers(sizes))
-    return y
-
-
-@kernel("AffineGrid", dtypes=FLOATS, host=(1,))
-def affine_grid(call: Call, theta: Tensor, size: Array) -> Tensor:
-    """Evenly spaced places of an image, moved by one affine matrix per image."""
-    sizes = [int(n) for n in size.tolist()]
-    axes = len(sizes) - 2
-    if axes not in (2, 3) or theta.shape != (sizes[0], axes, axes + 1) or min(sizes) < 0:
-        raise call.error(f"matrices of shape {theta.shape} do not fit size {sizes}")
-    y = call.empty((sizes[0], *sizes[2:], axes), theta.dtype)
-    align = int(call.attribute("align_corners", 0) != 0)
-    numbers = (sizes[0], axes, align, *(1,) * (3 - axes), *sizes[2:])
-    name = f"affine_grid_{type_name(theta.dtype)}"
-    _launch(call, name, y.size // axes, theta, y, _numbers(numbers))
-    return y
 
 
 def _accepts_rois(node: Node) -> str:
@@ -109,8 +64,9 @@ def roi_align(call: Call, x: Tensor, rois: Tensor, images: Tensor) -> Tensor:
     average = call.attribute("mode", "avg") != "max"
     numbers = (rois.shape[0], *x.shape, rows, columns, sampling, int(shift), int(average))
     scale = float(np.float32(call.attribute("spatial_scale", 1.0)))
-    name = f"roi_align_{type_name(x.dtype)}"
-    _launch(call, name, y.size, x, rois, images, y, _numbers(numbers, scale))
+    _launch(
+        call, "roi_align", type_name(x.dtype), y.size, x, rois, images, y, _numbers(numbers, scale)
+    )
     return y
 
 
@@ -125,8 +81,7 @@ def max_roi_pool(call: Call, x: Tensor, rois: Tensor) -> Tensor:
     y = call.empty((rois.shape[0], x.shape[1], *pooled), x.dtype)
     scale = float(np.float32(call.attribute("spatial_scale", 1.0)))
     numbers = (rois.shape[0], *x.shape, *pooled)
-    name = f"max_roi_pool_{type_name(x.dtype)}"
-    _launch(call, name, y.size, x, rois, y, _numbers(numbers, scale))
+    _launch(call, "max_roi_pool", type_name(x.dtype), y.size, x, rois, y, _numbers(numbers, scale))
     return y
 
 
@@ -156,11 +111,11 @@ def max_unpool(call: Call, x: Tensor, indices: Tensor, output_shape: Array | Non
     rest = [1] * (8 - len(shape))
     where = _numbers((len(shape), *pooled, *rest, *steps, *rest))
     count, limit = np.int64(x.size), np.int64(math.prod(pooled))
-    _launch(call, f"max_unpool_{x.itemsize}", x.size, x, indices, y, where, count, limit)
+    _launch(call, "max_unpool", str(x.itemsize), x.size, x, indices, y, where, count, limit)
     return y
 
 
-@kernel("Col2Im", dtypes=FLOATS | INTEGERS, host=(1, 2))
+@kernel("Col2Im", dtypes=NUMBERS | _OTHERS, host=(1, 2))
 def col2im(call: Call, x: Tensor, image_shape: Array, block_shape: Array) -> Tensor:
     """Windows [N, channels * block, windows] put back into an image; where they overlap, sums."""
     image = [int(n) for n in image_shape.tolist()]
@@ -184,6 +139,6 @@ def col2im(call: Call, x: Tensor, image_shape: Array, block_shape: Array) -> Ten
     lists = (image, block, counts, strides, pads[:axes], dilations)
     padded = [n for values in lists for n in (*values, *[1] * (_MOST_AXES - axes))]
     numbers = (x.shape[0] * channels, axes, elements, windows, *padded)
-    name = f"col2im_{type_name(_UNSIGNED.get(x.dtype, x.dtype))}"
-    _launch(call, name, y.size, x, y, _numbers(numbers))
+    name = type_name(_UNSIGNED.get(x.dtype, x.dtype))
+    _launch(call, "col2im", name, y.size, x, y, _numbers(numbers))
     return y

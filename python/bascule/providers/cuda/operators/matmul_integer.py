@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of 8-bit integers, by the instruction that multiplies four pairs of them at once."""
+"""Products of quantized matrices.
+
+Those of 8-bit integers by the instruction that multiplies four pairs of them at once.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,13 @@ _KINDS = {
     DataType.BFLOAT16: 2,
     DataType.INT8: 3,
     DataType.UINT8: 4,
+    DataType.FLOAT8E4M3FN: 5,
+    DataType.FLOAT8E4M3FNUZ: 6,
+    DataType.FLOAT8E5M2: 7,
+    DataType.FLOAT8E5M2FNUZ: 8,
 }
-_TILE = 64
+_FLOAT8 = frozenset(dtype for dtype, kind in _KINDS.items() if kind > 4)
+_TILE, _FLOAT8_TILE = 64, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +58,11 @@ class _Product:
 
 
 def _accepts(node: Node) -> str:
-    bytes_at = (1,) if node.op_type == "MatMulInteger" else (3, 7)
+    is_integer = node.op_type == "MatMulInteger"
+    bytes_at, allowed = ((1,), _BYTES) if is_integer else ((3, 7), _BYTES | _FLOAT8)
     for index in bytes_at:
         value = node.input(index)
-        if value is not None and value.dtype not in _BYTES:
+        if value is not None and value.dtype not in allowed:
             name = value.dtype.onnx_name if value.dtype is not None else "unknown"
             return f"input {index} has type {name}"
     return ""
@@ -70,7 +79,7 @@ def matmul_integer(
     return y
 
 
-@kernel("QLinearMatMul", dtypes=_BYTES, accepts=_accepts)
+@kernel("QLinearMatMul", dtypes=_BYTES | _FLOAT8, accepts=_accepts)
 def qlinear_matmul(
     call: Call,
     a: Tensor,
@@ -84,6 +93,7 @@ def qlinear_matmul(
 ) -> Tensor:
     """The product of quantized matrices, quantized."""
     p = _product(call, a, b)
+    name = "matmul_float8" if _FLOAT8 & {a.dtype, b.dtype, y_zero.dtype} else "matmul_quantized"
     y = call.empty(p.shape, y_zero.dtype)
     scales = (
         p.rows(call, "a_scale", a_scale),
@@ -91,7 +101,7 @@ def qlinear_matmul(
         _lines(call, "y_scale", y_scale, 1, 1),
         _lines(call, "y_zero_point", y_zero, 1, 1),
     )
-    _launch(call, "matmul_quantized", p, a_zero, b_zero, y, *scales)
+    _launch(call, name, p, a_zero, b_zero, y, *scales)
     return y
 
 
@@ -106,14 +116,16 @@ def _launch(
 ) -> None:
     if y.size == 0:
         return
-    tiles = -(-p.m // _TILE) * -(-p.n // _TILE) * math.prod(axis.size for axis in p.batch)
+    is_float8 = name == "matmul_float8"
+    tile = _FLOAT8_TILE if is_float8 else _TILE
+    kinds = (_KINDS[x.dtype] if is_float8 else x.dtype is DataType.UINT8 for x in (p.a, p.b))
     call.launch(
-        "matmul_integer",
+        "matmul_float8" if is_float8 else "matmul_integer",
         name,
-        tiles,
+        -(-p.m // tile) * -(-p.n // tile) * math.prod(axis.size for axis in p.batch),
         256,
         *(p.a, p.b),
-        *(np.int32(x.dtype is DataType.UINT8) for x in (p.a, p.b)),
+        *map(np.int32, kinds),
         *(p.rows(call, "a_zero_point", a_zero), p.columns(call, "b_zero_point", b_zero)),
         *(np.int64(size) for size in (p.m, p.n, p.k)),
         *(batch_struct(call, p.batch), y, *scales),

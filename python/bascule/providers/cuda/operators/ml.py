@@ -3,165 +3,48 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
-from bascule.providers.cuda.call import Call, type_name
-from bascule.providers.cuda.device import Struct
-from bascule.providers.cuda.registry import kernel
+from bascule.providers.cuda.call import Call
+from bascule.providers.cuda.operators.linear_models import FEATURES, rows_of
+from bascule.providers.cuda.registry import NUMBERS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
 _DOMAIN = "ai.onnx.ml"
-_BLOCK = 128
-_FLOATS = frozenset((DataType.FLOAT, DataType.DOUBLE, DataType.FLOAT16))
 _FLOAT = frozenset((DataType.FLOAT, DataType.DOUBLE))
-
-_NODE = np.dtype(
-    [("split", "<f8")]
-    + [(name, "<i4") for name in ("feature", "mode", "missing", "yes", "no", "first", "last")]
-    + [("unused", "<i4")]
-)
-"""struct TreeNode of kernels/trees.cu."""
-_MEMBER = 6
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Forest:
-    nodes: Tensor
-    roots: Tensor
-    members: Tensor
-    weights: Tensor
-    targets: Tensor
-    trees: int
-    node_count: int
-    features: int
+def _columns(call: Call, x: Tensor) -> int:
+    """The size of the last axis, which holds the features."""
+    if x.rank == 0:
+        raise call.error("the input is a scalar, expected at least one axis")
+    return x.shape[-1]
 
 
-def _numbers(node: Node, name: str) -> Array:
-    """An attribute that is a tensor or a list, as an array of one axis; empty if left out."""
-    value = node.attributes.get(name)
-    if value is None:
-        return np.empty(0, np.int64)
-    array = value.numpy() if hasattr(value, "numpy") else np.asarray(value)
-    return array.reshape(-1)
-
-
-def _require(call: Call, holds: Any, message: str) -> None:
-    if not holds:
-        raise call.error(message)
-
-
-def _ways(call: Call, way: str, count: int, leaves: int) -> Array:
-    """Where nodes lead: other nodes, or ~leaf."""
-    ids = _numbers(call.node, f"nodes_{way}nodeids").astype(np.int64)
-    is_leaf = _numbers(call.node, f"nodes_{way}leafs").astype(bool)
-    name = f"nodes_{way}nodeids"
-    _require(call, len(ids) == len(is_leaf) == count, f"{name} has {len(ids)} elements")
-    most = np.where(is_leaf, leaves, count)
-    _require(call, ((ids >= 0) & (ids < most)).all(), f"{name} leads to nodes that do not exist")
-    return np.where(is_leaf, ~ids, ids)
-
-
-def _read_forest(call: Call) -> _Forest:
-    """The attributes, checked and uploaded."""
-    node = call.node
-    features = _numbers(node, "nodes_featureids").astype(np.int64)
-    splits, modes = _numbers(node, "nodes_splits"), _numbers(node, "nodes_modes")
-    weights, targets = _numbers(node, "leaf_weights"), _numbers(node, "leaf_targetids")
-    count, target_count = len(features), int(node.attributes.get("n_targets", 0))
-    _require(call, len(splits) == len(modes) == count, "nodes_* differ in their sizes")
-    _require(call, len(weights) == len(targets), "leaf_* differ in their sizes")
-    _require(call, ((features >= 0) & (features < 2**31)).all(), "a feature is below zero")
-    _require(call, (modes <= _MEMBER).all(), "nodes_modes are to be 0 to 6")
-    valid = (targets >= 0) & (targets < target_count)
-    _require(call, valid.all(), "leaf_targetids has targets that do not exist")
-    table = np.zeros(count, _NODE)
-    table["split"], table["feature"], table["mode"] = splits, features, modes
-    missing = _numbers(node, "nodes_missing_value_tracks_true")
-    if len(missing):
-        _require(call, len(missing) == count, "nodes_missing_value_tracks_true has another size")
-        table["missing"] = missing != 0
-    table["yes"] = _ways(call, "true", count, len(weights))
-    table["no"] = _ways(call, "false", count, len(weights))
-    members = _sets(call, table)
-    roots = _numbers(node, "tree_roots").astype(np.int64)
-    _require(call, ((roots >= 0) & (roots < count)).all(), "a tree has no root")
-    return _Forest(
-        call.upload(table.view(np.uint8)),
-        call.upload(roots.astype(np.int32)),
-        call.upload(members),
-        call.upload(weights.astype(np.float64)),
-        call.upload(targets.astype(np.int32)),
-        len(roots),
-        count,
-        int(features.max(initial=-1)) + 1,
-    )
-
-
-def _sets(call: Call, table: Array) -> Array:
-    """membership_values, cut at the NaNs into a set for each node that wants one."""
-    members = _numbers(call.node, "membership_values").astype(np.float64)
-    ends = np.flatnonzero(np.isnan(members))
-    wanting = np.flatnonzero(table["mode"] == _MEMBER)
-    if len(ends) < len(wanting):  # the last set may end without a NaN
-        ends = np.append(ends, len(members))
-    _require(call, len(ends) >= len(wanting), "membership_values has fewer sets than nodes want")
-    start = 0
-    for node, end in zip(wanting, ends):
-        table["first"][node], table["last"][node] = start, end
-        start = end + 1
-    return members
-
-
-def _accepts_trees(node: Node) -> str:
-    transform = node.attributes.get("post_transform", 0)
-    return "" if transform in (0, 1, 2) else f"no kernel for post_transform {transform}"
-
-
-@kernel("TreeEnsemble", domain=_DOMAIN, dtypes=_FLOATS, accepts=_accepts_trees)
-def tree_ensemble(call: Call, x: Tensor) -> Tensor:
-    """The scores that trees give to rows."""
-    forest: _Forest = call.prepared("forest", _read_forest)
-    if x.rank not in (1, 2) or x.shape[-1] < forest.features:
-        raise call.error(f"input has shape {x.shape}, expected {forest.features} columns")
-    rows, targets = x.shape[0] if x.rank == 2 else 1, int(call.attribute("n_targets", 0))
-    y = call.empty((rows, targets), x.dtype)
-    scores = call.empty((rows, targets), DataType.DOUBLE)
-    seen = call.empty((rows, targets), DataType.UINT8)
-    sizes = (forest.trees, forest.node_count, targets)
-    choices = (call.attribute("aggregate_function", 1), call.attribute("post_transform", 0))
-    ensemble = Struct(struct.pack("<2q5i4x", rows, x.shape[-1], *sizes, *choices))
-    tables = (forest.nodes, forest.roots, forest.members, forest.weights, forest.targets)
-    name = f"trees_{type_name(x.dtype)}"
-    arguments = (x, *tables, scores, seen, y, ensemble)
-    call.launch("trees", name, -(-rows // _BLOCK), _BLOCK, *arguments)
-    return y
-
-
-def _has_features(node: Node) -> str:
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
-    return "" if shape is not None and len(shape) in (1, 2) else "not one or two axes"
-
-
-@kernel("Binarizer", domain=_DOMAIN, dtypes=_FLOAT)
+@kernel("Binarizer", domain=_DOMAIN, dtypes=FEATURES)
 def binarizer(call: Call, x: Tensor) -> Tensor:
     """1 above the threshold, else 0."""
     array = call.array(x)
-    threshold = np.float32(call.attribute("threshold", 0.0)).astype(x.dtype.numpy)
-    return call.tensor((array > threshold).astype(array.dtype))
+    threshold = np.float32(call.attribute("threshold", 0.0))
+    if x.dtype in _FLOAT:
+        return call.tensor((array > threshold.astype(x.dtype.numpy)).astype(array.dtype))
+    if not -(2.0**63) <= threshold < 2.0**63:
+        return call.tensor(call.device.xp.full_like(array, int(threshold < 0)))
+    # A whole number is above the threshold where it is above the threshold's floor.
+    whole = np.int64(np.floor(threshold))
+    return call.tensor((array.astype(np.int64) > whole).astype(array.dtype))
 
 
 @kernel(
     "MelWeightMatrix",
     host=(0, 1, 2, 3, 4),
-    accepts=lambda node: "" if node.outputs[0].dtype in _FLOATS else "no kernel for its type",
+    accepts=lambda node: "" if node.outputs[0].dtype in NUMBERS else "no kernel for its type",
 )
 def mel_weight_matrix(
     call: Call, bands: Array, points: Array, rate: Array, low: Array, high: Array
@@ -186,43 +69,61 @@ def mel_weight_matrix(
             matrix[rising, band] = (at[rising] - left) / (top - left)
         falling = (at >= top) & (at < right)
         matrix[falling, band] = (right - at[falling]) / max(right - top, 1)
-    return call.upload(matrix.astype(call.dtype().numpy))
+    dtype = call.dtype().numpy
+    wide = np.float32 if dtype.itemsize == 2 else np.float64  # as the narrow floats are rounded
+    return call.upload(matrix.astype(wide).astype(dtype))
 
 
-def _row(call: Call, values: Any, neutral: float, columns: int, wide: Any) -> Any:
+def _row(call: Call, name: str, values: Any, columns: int, dtype: Any) -> Any:
     """An attribute with a number for each feature, or one for all, on the device."""
-    row = np.asarray(values or [neutral], np.float32)
+    row = np.asarray(values)
     if len(row) not in (1, columns):
-        raise call.error(f"an attribute has {len(row)} elements for {columns} features")
-    return call.array(call.upload(row.astype(wide)))
+        raise call.error(f"{name} has {len(row)} elements for {columns} features")
+    return call.array(call.upload(row.astype(dtype)))
 
 
-@kernel("Scaler", domain=_DOMAIN, dtypes=_FLOAT, accepts=_has_features)
+@kernel("Scaler", domain=_DOMAIN, dtypes=FEATURES)
 def scaler(call: Call, x: Tensor) -> Tensor:
     """(x - offset) * scale, rounded to float32 at the end."""
-    array, columns = call.array(x), x.shape[-1]
-    offset = _row(call, call.attribute("offset"), 0.0, columns, array.dtype)
-    scale = _row(call, call.attribute("scale"), 1.0, columns, array.dtype)
-    return call.tensor(((array - offset) * scale).astype(np.float32))
+    columns = _columns(call, x)
+    wide = np.float32 if x.dtype is DataType.FLOAT else np.float64
+    offset, scale = (
+        _row(call, name, np.asarray(call.attribute(name) or [usual], np.float32), columns, wide)
+        for name, usual in (("offset", 0.0), ("scale", 1.0))
+    )
+    return call.tensor(((call.array(x).astype(wide) - offset) * scale).astype(np.float32))
 
 
-@kernel("Imputer", domain=_DOMAIN, dtypes=_FLOAT, accepts=_has_features)
+@kernel("Imputer", domain=_DOMAIN, dtypes=FEATURES)
 def imputer(call: Call, x: Tensor) -> Tensor:
     """Other values in the place of one that stands for what is missing."""
-    array, xp = call.array(x), call.device.xp
-    values = call.attribute("imputed_value_floats")
-    if not values:
-        raise call.error("imputed_value_floats is needed")
-    row = _row(call, values, 0.0, x.shape[-1], array.dtype)
-    replaced = np.float32(call.attribute("replaced_value_float", 0.0))
-    hit = xp.isnan(array) if np.isnan(replaced) else array == replaced.astype(array.dtype)
+    array, xp, columns = call.array(x), call.device.xp, _columns(call, x)
+    is_float = x.dtype in _FLOAT
+    name, other = "imputed_value_floats", "imputed_value_int64s"
+    name, other = (name, other) if is_float else (other, name)
+    values = call.attribute(name)
+    if not values or call.attribute(other):
+        raise call.error(f"an input of type {x.dtype.onnx_name} needs {name} and no other")
+    if is_float:
+        row = _row(call, name, np.asarray(values, np.float32), columns, array.dtype)
+        replaced = np.float32(call.attribute("replaced_value_float", 0.0))
+        hit = xp.isnan(array) if np.isnan(replaced) else array == replaced.astype(array.dtype)
+        return call.tensor(xp.where(hit, row, array))
+    limits = np.iinfo(array.dtype)
+    if not limits.min <= min(values) <= max(values) <= limits.max:
+        raise call.error(f"{name} has a value that is no {array.dtype.name}")
+    row = _row(call, name, np.asarray(values, np.int64), columns, array.dtype)
+    hit = array.astype(np.int64) == np.int64(call.attribute("replaced_value_int64", 0))
     return call.tensor(xp.where(hit, row, array))
 
 
-@kernel("Normalizer", domain=_DOMAIN, dtypes=_FLOAT, accepts=_has_features)
+@kernel("Normalizer", domain=_DOMAIN, dtypes=FEATURES)
 def normalizer(call: Call, x: Tensor) -> Tensor:
     """Rows divided by their largest magnitude, their sum of magnitudes, or their length."""
     xp, norm = call.device.xp, call.attribute("norm", "MAX")
+    rows_of(call, x)
+    if norm not in ("MAX", "L1", "L2"):
+        raise call.error(f"norm '{norm}' is not one of MAX, L1, L2")
     array = call.array(x).astype(np.float64)
     if 0 in x.shape:
         return call.empty(x.shape, DataType.FLOAT)
@@ -234,3 +135,140 @@ def normalizer(call: Call, x: Tensor) -> Tensor:
         function = magnitudes.sum if norm == "L1" else magnitudes.max
         divisor = function(axis=axis, keepdims=True)
     return call.tensor((array / xp.where(divisor == 0, 1.0, divisor)).astype(np.float32))
+
+
+def _refuses_inputs(node: Node) -> str:
+    """Why not all inputs are features."""
+    for value in node.inputs:
+        if value is not None and value.dtype not in FEATURES:
+            return f"no kernel for {value.dtype.onnx_name if value.dtype else 'unknown'}"
+    return ""
+
+
+@kernel("FeatureVectorizer", domain=_DOMAIN, accepts=_refuses_inputs)
+def feature_vectorizer(call: Call, *inputs: Tensor) -> Tensor:
+    """The inputs side by side as float32, each cut or filled with zeros to its size."""
+    sizes = [rows_of(call, x) for x in inputs]
+    widths = list(call.attribute("inputdimensions") or [columns for _, columns in sizes])
+    if len(widths) != len(inputs) or min(widths) < 0 or max(widths) > 1 << 40:
+        raise call.error(f"inputdimensions is {widths} for {len(inputs)} inputs")
+    counts = {rows for rows, _ in sizes}
+    if len(counts) > 1:
+        raise call.error(f"inputs have {' and '.join(map(str, sorted(counts)))} rows")
+    xp, parts = call.device.xp, []
+    for x, (rows, columns), width in zip(inputs, sizes, widths):
+        part = call.array(x).reshape(rows, columns)[:, :width].astype(np.float32)
+        parts += [part, xp.zeros((rows, max(width - columns, 0)), np.float32)]
+    return call.tensor(xp.concatenate(parts, axis=1))
+
+
+def _numbered(node: Node) -> str:
+    return "strings stay on the CPU" if node.attributes.get("cats_strings") else ""
+
+
+def _may_be_unknown(node: Node) -> str:
+    if not node.attributes.get("zeros", 1):
+        return "unknown categories are an error"
+    return _numbered(node)
+
+
+def _one_hot(call: Call, x: Tensor) -> tuple[Any, Any]:
+    """A new last axis with a one where the category stands, and which elements are none."""
+    xp, array = call.device.xp, call.array(x)
+    categories = np.asarray(call.attribute("cats_int64s") or [], np.int64)
+    if not len(categories):
+        raise call.error("one of cats_int64s and cats_strings is needed")
+    # Of equal categories the last one counts.
+    last = [value not in categories[i + 1 :] for i, value in enumerate(categories)]
+    known = xp.ones(x.shape, bool)
+    if x.dtype in _FLOAT:  # fractions are cut off
+        known = (array >= -(2.0**63)) & (array < 2.0**63)
+        array = xp.where(known, array, xp.zeros_like(array))
+    equal = array.astype(np.int64)[..., None] == call.array(call.upload(categories))
+    hit = equal & call.array(call.upload(np.array(last))) & known[..., None]
+    return hit, ~hit.any(axis=-1)
+
+
+@kernel("OneHotEncoder", domain=_DOMAIN, dtypes=FEATURES, accepts=_may_be_unknown)
+def one_hot_encoder(call: Call, x: Tensor) -> Tensor:
+    """Numbers as ones at the places of their categories."""
+    return call.tensor(_one_hot(call, x)[0].astype(np.float32))
+
+
+@kernel("OneHotEncoder", domain=_DOMAIN, dtypes=FEATURES, accepts=_numbered, synchronizes=True)
+def strict_one_hot_encoder(call: Call, x: Tensor) -> Tensor:
+    """The same; a number that is no category is an error."""
+    hit, unknown = _one_hot(call, x)
+    if bool(unknown.any()):
+        raise call.error("an element of the input is no category, and zeros is 0")
+    return call.tensor(hit.astype(np.float32))
+
+
+# --- LabelEncoder
+
+_LABELS = FEATURES | {DataType.INT16}
+_LISTS = {"floats": np.float32, "int64s": np.int64}
+
+
+def _listed(node: Node, prefix: str) -> Array | None:
+    """The one of `prefix`_floats, _int64s and _tensor that is given; None for anything else."""
+    found = [
+        np.asarray(node.attributes[f"{prefix}_{name}"], dtype)
+        for name, dtype in _LISTS.items()
+        if node.attributes.get(f"{prefix}_{name}")
+    ]
+    tensor = node.attributes.get(f"{prefix}_tensor")
+    if tensor is not None:
+        found.append(tensor.numpy().reshape(-1))
+    if len(found) != 1 or node.attributes.get(f"{prefix}_strings"):
+        return None
+    return found[0] if DataType.from_numpy(found[0].dtype) in _LABELS else None
+
+
+def _refuses_labels(node: Node) -> str:
+    keys, values = _listed(node, "keys"), _listed(node, "values")
+    if keys is None or values is None:
+        return "keys and values are not both numbers"
+    first = node.input(0)
+    if first is not None and first.dtype is not DataType.from_numpy(keys.dtype):
+        return "the keys are of another type than the input"
+    return "" if len(keys) == len(values) else f"{len(keys)} keys and {len(values)} values"
+
+
+def _usual_label(call: Call, dtype: Any) -> Array:
+    """What stands for keys that are unknown."""
+    tensor = call.attribute("default_tensor")
+    if tensor is not None:
+        given = tensor.numpy()
+        if given.dtype != dtype or given.size != 1:
+            raise call.error(f"default_tensor is {given.dtype.name}{list(given.shape)}")
+        return np.asarray(given).reshape(1)
+    usual: Any = -0.0 if dtype.kind == "f" else -1
+    if dtype == np.float32:
+        usual = call.attribute("default_float", usual)
+    elif dtype == np.int64:
+        usual = call.attribute("default_int64", usual)
+    return np.array([usual], dtype)
+
+
+@kernel("LabelEncoder", domain=_DOMAIN, dtypes=_LABELS, accepts=_refuses_labels)
+def label_encoder(call: Call, x: Tensor) -> Tensor:
+    """The value beside the key that an element is; all NaN are one key."""
+    xp, node = call.device.xp, call.node
+    keys, values = _listed(node, "keys"), _listed(node, "values")
+    assert keys is not None and values is not None
+    keys = keys.astype(np.float64 if keys.dtype.kind == "f" else np.int64)
+    usual = _usual_label(call, values.dtype)
+    known = {key: i for i, key in enumerate(keys.tolist()) if key == key}  # the last of equal ones
+    order = sorted(known)
+    nan = np.flatnonzero(keys != keys)
+    array = call.array(x).astype(keys.dtype)
+    result = xp.full(x.shape, usual[0], values.dtype)
+    if order:
+        chosen = values[[known[key] for key in order]]
+        table, labels = (call.array(call.upload(a)) for a in (np.array(order, keys.dtype), chosen))
+        at = xp.minimum(xp.searchsorted(table, array.reshape(-1)), len(order) - 1).reshape(x.shape)
+        result = xp.where(table[at] == array, labels[at], result)
+    if len(nan):
+        result = xp.where(array != array, xp.full(x.shape, values[nan[-1]], values.dtype), result)
+    return call.tensor(result)

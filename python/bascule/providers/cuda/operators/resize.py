@@ -20,7 +20,9 @@ from bascule.providers.cuda.tensor import Tensor
 
 _THREADS = 256
 _MOST_AXES = 8
-_SHORT = (DataType.INT8, DataType.UINT8)
+_SHORT = (DataType.INT8, DataType.UINT8, DataType.BOOL)
+_LONG = (DataType.INT64, DataType.UINT64)
+_COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
 _INTEGERS = (*_SHORT, DataType.INT16, DataType.UINT16, DataType.INT32, DataType.UINT32)
 
 Array = np.ndarray[Any, Any]
@@ -32,7 +34,13 @@ def _accepts(node: Node) -> str:
         return f"more than {_MOST_AXES} axes"
     if node.attributes.get("mode", "nearest") == "nearest":
         return ""
-    return "" if x.dtype in (*FLOATS, *_INTEGERS) else f"no interpolation of {x.dtype}"
+    if x.dtype in (*_LONG, *_COMPLEX):
+        # Their two parts are resized alike.
+        is_zero = node.attributes.get("extrapolation_value", 0.0) == 0
+        return "" if is_zero else f"an extrapolation_value for {x.dtype.onnx_name}"
+    if x.dtype in (*FLOATS, *_INTEGERS):
+        return ""
+    return f"no interpolation of {x.dtype.onnx_name if x.dtype else 'unknown'}"
 
 
 @kernel("Resize", dtypes=FIXED_WIDTH, host=(1, 2, 3), accepts=_accepts)
@@ -58,7 +66,30 @@ def resize(
         return call.empty(shape, x.dtype)
     if sampling.mode == "nearest":
         return _copied(call, x, sampling, axes, shape)
+    if x.dtype in _COMPLEX:
+        y = call.empty(shape, x.dtype)
+        call.copy(y, _interpolated(call, x.in_parts(), sampling, axes))
+        return y
+    if x.dtype in _LONG:
+        return _joined(call, _interpolated(call, _halves(call, x), sampling, axes), x.dtype)
     return _interpolated(call, x, sampling, axes)
+
+
+def _halves(call: Call, x: Tensor) -> Tensor:
+    """Integers as pairs of float64, which hold half of the bits each."""
+    halves = call.empty((*x.shape, 2), DataType.DOUBLE)
+    name = type_name(x.dtype)
+    arguments = (x, halves, np.int64(x.size))
+    call.launch(f"resize.{name}", f"resize_split_{name}", _blocks(x.size), _THREADS, *arguments)
+    return halves
+
+
+def _joined(call: Call, halves: Tensor, dtype: DataType) -> Tensor:
+    y = call.empty(halves.shape[:-1], dtype)
+    name = type_name(dtype)
+    arguments = (halves, y, np.int64(y.size))
+    call.launch(f"resize.{name}", f"resize_join_{name}", _blocks(y.size), _THREADS, *arguments)
+    return y
 
 
 # --- the axes
@@ -142,7 +173,7 @@ def _copied(
     numbers = [x.rank, *x.shape, *padding, *shape, *padding, *places]
     outside = np.full(1, call.attribute("extrapolation_value", 0.0)).astype(x.dtype.numpy)
     call.launch(
-        "resize",
+        "resize.nearest",
         f"resize_nearest_{x.itemsize}",
         _blocks(y.size),
         _THREADS,
@@ -174,7 +205,7 @@ def _interpolated(call: Call, x: Tensor, sampling: Sampling, axes: list[Axis]) -
         assert weights is not None
         start, end = ("element" if t.dtype is x.dtype else "wide" for t in (current, y))
         call.launch(
-            "resize",
+            f"resize.{type_name(x.dtype)}",
             f"resize_{start}_{end}_{type_name(x.dtype)}",
             _blocks(y.size),
             _THREADS,

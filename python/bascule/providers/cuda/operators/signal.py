@@ -59,7 +59,7 @@ def _factors(call: Call, length: int) -> Tensor:
         sine = np.choose(quarter, [far, near, -far, -near])
         return keeping.upload(np.stack([cosine, sine], axis=1))
 
-    result: Tensor = call.prepared(f"factors of {length}", make)
+    result: Tensor = call.planned(f"factors of {length}", make)
     return result
 
 

@@ -25,7 +25,8 @@ from bascule.providers.cuda.tensor import Tensor
 
 _FEW = 256
 """Up to so many best elements are found by keeping those of each chunk."""
-_TESTED = NUMBERS | {DataType.BOOL}
+_COMPLEX = frozenset((DataType.COMPLEX64, DataType.COMPLEX128))
+_TESTED = NUMBERS | {DataType.BOOL} | _COMPLEX
 
 
 @kernel("TopK", dtypes=NUMBERS, host=(1,))
@@ -71,6 +72,8 @@ def _best_entries(call: Call, entries: Tensor, rows: int, n: int, k: int) -> tup
 
 @kernel("NonZero", dtypes=_TESTED, synchronizes=True)
 def non_zero(call: Call, x: Tensor) -> Tensor:
+    if x.dtype in _COMPLEX:
+        x = call.tensor(call.array(x) != 0)
     tested = -(-x.size // CHUNK)
     counts = call.empty((tested + 1,), DataType.INT64)
     dtype, n = type_name(x.dtype), np.int64(x.size)
@@ -97,8 +100,9 @@ def unique(call: Call, x: Tensor) -> tuple[Tensor | None, ...]:
     if axis is None:
         x, axis = x.reshaped((x.size,)), 0
     axis = axis_of(call, axis, x.rank)
-    entries = make_entries(call, x, 1, x.size, 1, x.size, False)
-    keys = call.download(entries).view(np.uint64).reshape(-1, 2)[:, 0].reshape(x.shape)
+    numbers = x.in_parts() if x.dtype in _COMPLEX else x
+    entries = make_entries(call, numbers, 1, numbers.size, 1, numbers.size, False)
+    keys = call.download(entries).view(np.uint64).reshape(-1, 2)[:, 0].reshape(numbers.shape)
     items = np.moveaxis(keys, axis, 0).reshape(x.shape[axis], -1)
     first, inverse, counts = _groups(items, bool(call.attribute("sorted", 1)))
     results = [gathered(call, x, sent(call, first), axis)]
