@@ -287,6 +287,7 @@ __device__ void place_rows(const T* rows, const int64_t* starts, T* y, const Row
   }                                                                                               \
   extern "C" __global__ void place_rows_##width(const T* rows, const int64_t* starts, T* y,       \
                                                 Rows r, int32_t circular) {                       \
+    wait_for_previous_kernels();                                                                  \
     place_rows(rows, starts, y, r, circular);                                                     \
   }
 FOR_WIDTHS(KERNELS)
