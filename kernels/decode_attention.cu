@@ -326,6 +326,7 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
   extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS(      \
       const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,           \
       const T* sinks, T* y, const Attention a, float* parts, float* states, int32_t splits) { \
+    wait_for_previous_kernels();                                                              \
     decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, splits);        \
   }
 #define ROW_COUNTS(name, T, SIZE) \
@@ -363,6 +364,7 @@ __device__ void join_splits(const float* parts, const float* states, T* y, const
 #define JOIN(name, T)                                                                          \
   extern "C" __global__ void join_splits_##name(const float* parts, const float* states, T* y, \
                                                 const Attention a, int32_t splits) {           \
+    wait_for_previous_kernels();                                                               \
     join_splits(parts, states, y, a, splits);                                                  \
   }
 JOIN(float32, float)

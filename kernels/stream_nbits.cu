@@ -241,37 +241,68 @@ __device__ inline void store(const Product<T>& p, int row, int column, float sum
   p.y[at] = narrow<T>(sum);
 }
 
+// How tiles are numbered: a tile and its gate follow each other.
+template <typename T>
+struct Tiles {
+  int at_once, count, half;
+
+  __device__ explicit Tiles(const Product<T>& p)
+      : at_once(blockDim.x / 32 / p.slices), half(p.gated ? p.n / 2 : 0) {
+    count = p.gated ? (half + tile_columns - 1) / tile_columns * 2
+                    : (p.n + tile_columns - 1) / tile_columns;
+  }
+  __device__ int column(int tile) const {
+    return half ? tile / 2 * tile_columns + tile % 2 * half : tile * tile_columns;
+  }
+};
+
+// Asks for the weights that this warp reads first.
+template <typename T>
+__device__ void prefetch_weights(const Product<T>& p) {
+  const Tiles<T> tiles(p);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int tile = blockIdx.x * tiles.at_once + warp / p.slices;
+  if (tile >= tiles.count) return;
+  const int column = tiles.column(tile) + lane / 4;
+#pragma unroll
+  for (int u = 0; u < ahead; ++u) {
+    const int at = (warp % p.slices + u * p.slices) * (together / 2) + lane % 4 * 16;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (at < p.row_bytes && column + 8 * i < p.n) {
+        prefetch(p.data + static_cast<int64_t>(column + 8 * i) * p.row_bytes + at);
+      }
+    }
+  }
+}
+
 template <typename T, int segments>
 __device__ void multiply_streamed(const Product<T>& p) {
   DYNAMIC_SHARED(memory);
   __shared__ float of_warps[most_warps][tile_columns][8];
   uint4* staged = reinterpret_cast<uint4*>(memory);
   const Stream<T, segments> stream(p, staged);
-  const int warp = threadIdx.x / 32, tiles_at_once = blockDim.x / 32 / p.slices;
-  const int tiles = p.gated ? (p.n / 2 + tile_columns - 1) / tile_columns * 2
-                            : (p.n + tile_columns - 1) / tile_columns;
-  // A tile and its gate follow each other.
-  const auto column_of = [&](int tile) {
-    return p.gated ? tile / 2 * tile_columns + tile % 2 * (p.n / 2) : tile * tile_columns;
-  };
-  int tile = blockIdx.x * tiles_at_once + warp / p.slices;
+  const Tiles<T> tiles(p);
+  const int warp = threadIdx.x / 32, step = gridDim.x * tiles.at_once;
+  int tile = blockIdx.x * tiles.at_once + warp / p.slices;
   Read next[ahead];
 #pragma unroll
   for (int u = 0; u < ahead; ++u) {  // before anything that waits for x
     const int group = stream.slice + u * p.slices;
-    if (group < stream.groups && tile < tiles) stream.fetch(column_of(tile), group, next[u]);
+    if (group < stream.groups && tile < tiles.count)
+      stream.fetch(tiles.column(tile), group, next[u]);
   }
   stage(p, staged);
   __syncthreads();
-  for (int first = blockIdx.x * tiles_at_once; first < tiles; first += gridDim.x * tiles_at_once) {
-    const int following = tile + gridDim.x * tiles_at_once;
+  for (int first = blockIdx.x * tiles.at_once; first < tiles.count; first += step) {
+    const int following = tile + step;
     float sums[4] = {};
     for (int begin = stream.slice; begin < stream.groups; begin += ahead * p.slices) {
       const bool ends = begin + ahead * p.slices >= stream.groups;
       const int from = ends ? following : tile;
       const int start = ends ? stream.slice : begin + ahead * p.slices;
-      const bool exists = from < tiles;
-      const int column = column_of(from);
+      const bool exists = from < tiles.count;
+      const int column = tiles.column(from);
 #pragma unroll
       for (int u = 0; u < ahead; ++u) {
         const int group = begin + u * p.slices, more = start + u * p.slices;
@@ -294,14 +325,14 @@ __device__ void multiply_streamed(const Product<T>& p) {
           sum += of_warps[local * p.slices + slice][c][row * segments + s];
         }
       }
-      const int column = column_of(first + local) + c;
+      const int column = tiles.column(first + local) + c;
       if (p.bias != nullptr && column < p.n) sum += widen(p.bias[column]);
       return sum;
     };
-    const int step = p.gated ? 2 : 1, made = min(tiles_at_once, tiles - first) / step;
+    const int pair = p.gated ? 2 : 1, made = min(tiles.at_once, tiles.count - first) / pair;
     for (int i = threadIdx.x; i < made * p.m * tile_columns; i += blockDim.x) {
       const int c = i % tile_columns, row = i / tile_columns % p.m;
-      const int local = i / tile_columns / p.m * step, column = column_of(first + local) + c;
+      const int local = i / tile_columns / p.m * pair, column = tiles.column(first + local) + c;
       if (column >= (p.gated ? p.n / 2 : p.n)) continue;
       float sum = sum_of(local, row, c);
       if (p.gated) {
@@ -317,16 +348,19 @@ __device__ void multiply_streamed(const Product<T>& p) {
 
 }  // namespace
 
-#define STREAMED(name, T, segments)                                                              \
-  extern "C" __global__ void __launch_bounds__(512) stream_nbits_##segments##_##name(            \
-      const T* __restrict__ x, const uint8_t* __restrict__ data, const T* __restrict__ scales,   \
-      const uint8_t* __restrict__ zeros, const T* __restrict__ bias, const T* __restrict__ norm, \
-      const T* __restrict__ residual, T* __restrict__ y, float epsilon, int m, int n, int k,     \
-      int blocks, int row_bytes, int block_shift, int slices, int gated) {                       \
-    const Product<T> p = {                                                                       \
-        x, data, scales, zeros,  bias,      norm,        residual, y,    epsilon,                \
-        m, n,    k,      blocks, row_bytes, block_shift, slices,   gated};                       \
-    multiply_streamed<T, segments>(p);                                                           \
+#define PRODUCT(T)                                                                        \
+  Product<T> {                                                                            \
+    x, data, scales, zeros, bias, norm, residual, y, epsilon, m, n, k, blocks, row_bytes, \
+        block_shift, slices, gated                                                        \
+  }
+#define STREAMED(name, T, segments)                                                           \
+  extern "C" __global__ void __launch_bounds__(512) stream_nbits_##segments##_##name(         \
+      const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, const T* bias,  \
+      const T* norm, const T* residual, T* y, float epsilon, int m, int n, int k, int blocks, \
+      int row_bytes, int block_shift, int slices, int gated) {                                \
+    prefetch_weights(PRODUCT(T));                                                             \
+    wait_for_previous_kernels();                                                              \
+    multiply_streamed<T, segments>(PRODUCT(T));                                               \
   }
 #define FOR_SEGMENTS(name, T) STREAMED(name, T, 1) STREAMED(name, T, 2) STREAMED(name, T, 4)
 FOR_SEGMENTS(float16, float16)
@@ -335,6 +369,7 @@ FOR_SEGMENTS(bfloat16, bfloat16)
 // y[i] = swish(x) * gate, of the halves of each row of x.
 #define GATE(name, T)                                                                    \
   extern "C" __global__ void gate_##name(const T* x, T* y, int64_t size, int64_t half) { \
+    wait_for_previous_kernels();                                                         \
     for (int64_t i = thread_number(); i < size; i += thread_count()) {                   \
       const T* from = x + i / half * 2 * half + i % half;                                \
       const float value = widen(from[0]);                                                \
