@@ -10,7 +10,7 @@ come again, or one with memory of its own, into which inputs are copied.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,7 @@ from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry, copy
 from bascule.providers.cuda.memory import Arena, Record, lay_out
 from bascule.providers.cuda.plan import ANYWHERE, Addresses, Plan, Recording, tangled
-from bascule.providers.cuda.steps import KernelStep, NativeStep, Run, Values
+from bascule.providers.cuda.steps import KernelStep, NativeStep, Run, ShapeStep, Values
 from bascule.providers.cuda.targets import Fresh, OnDevice
 from bascule.providers.cuda.tensor import Tensor
 
@@ -338,14 +338,20 @@ class Segment:
 
 
 def _updates(steps: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int]) -> dict[int, int]:
-    """Outputs by number that are changed copies of inputs which nobody reads afterwards."""
+    """Outputs by number that are changed copies of inputs which nobody else reads.
+
+    Another reader might pass the input on in another shape, to be read after it has changed.
+    """
+    reading = (step for step in steps if not isinstance(step, ShapeStep))
+    readers = Counter(number for step in reading for number in set(step.inputs))
     found = {}
     for step in steps:
         if isinstance(step, KernelStep):
             for output, source in step.kernel.updates.items():
-                numbers = step.outputs[output], step.inputs[source]
-                if numbers[0] in outputs and numbers[1] in inputs and numbers[1] in step.dies:
-                    found[numbers[0]] = numbers[1]
+                to, of = step.outputs[output], step.inputs[source]
+                is_alone = readers[of] == 1 and step.inputs.count(of) == 1 and of in step.dies
+                if to in outputs and of in inputs and is_alone:
+                    found[to] = of
     return found
 
 
