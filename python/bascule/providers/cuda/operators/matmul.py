@@ -74,6 +74,22 @@ class Epilogue:
 
 
 @dataclass(frozen=True, slots=True)
+class Normalization:
+    """Of the rows of A, before a product that streams B."""
+
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+    epsilon: float = 0.0
+    centers: bool = False
+    """Whether the mean is taken off, as LayerNormalization does."""
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """As kernels take it."""
+        return self.scale, self.bias, np.float32(self.epsilon), np.int32(self.centers)
+
+
+@dataclass(frozen=True, slots=True)
 class Axis:
     """An axis of a batch, with the elements from one matrix to the next along it."""
 
@@ -120,7 +136,8 @@ def multiply(
     With `constant` B is an input of the node that is the same in every run.
     """
     padded = None
-    if constant and _lies_badly(b, transpose_b):
+    few = transpose_b and a.size <= MOST_STREAMED_ROWS * a.shape[-1] if a.rank else False
+    if constant and not few and _lies_badly(b, transpose_b):
         padded = _padded(call, b, transpose_b)
         n, k = b.shape if transpose_b else b.shape[::-1]
         b, transpose_b = padded.part(0, (n, k)), True
@@ -300,17 +317,30 @@ def _stream(call: Call, p: Product, y: Tensor) -> bool:
     return True
 
 
-def _stream_rows(call: Call, p: Product, y: Tensor, rows: int, width: int) -> None:
-    # More columns to a block read x less often, while there are blocks for all processors.
-    columns = 4 if p.n >= 8 * call.device.processors else 1
-    threads = min(256, -(-p.k // (32 * width)) * 32)
+def _stream_rows(
+    call: Call,
+    p: Product,
+    y: Tensor,
+    rows: int,
+    width: int,
+    normalization: Normalization = Normalization(),
+) -> None:
+    # More columns to a warp read x less often, while there are warps for all processors.
+    busy = 16 * call.device.processors
+    columns = 4 if p.n >= 4 * busy else 1
+    slices = 1
+    while slices < 8 and slices * 32 * width < p.k and p.n // columns * slices < busy:
+        slices *= 2
+    staged = p.m * p.k * p.a.itemsize if normalization.scale is not None else 0
     call.launch(
         "gemv",
         f"gemv_rows_{rows}_{columns}_{type_name(p.a.dtype)}",
-        -(-p.n // columns),
-        threads,
-        *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k)),
+        -(-p.n // (8 // slices * columns)),
+        256,
+        *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k), np.int32(slices)),
+        *normalization.arguments,
         *p.epilogue.arguments,
+        shared=staged,
     )
 
 
