@@ -32,6 +32,7 @@ from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument, Struct
 from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
 from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
+from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -50,6 +51,8 @@ _TILE = 64
 _ACTIVATING = 128
 """Threads of a block: few, so that small results reach all processors."""
 _VECTOR = 16
+_MOST_NORMALIZED = 44 << 10
+"""Bytes of normalized rows that a block keeps in shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,9 @@ def _matrix_steps(shape: Sequence[int], rank: int) -> list[int]:
 # --- few rows
 
 
-def _stream(call: Call, p: Product, y: Tensor) -> bool:
+def _stream(
+    call: Call, p: Product, y: Tensor, normalization: Normalization = Normalization()
+) -> bool:
     """A few rows times one matrix, at the speed of reading the matrix."""
     if p.batch or p.m > MOST_STREAMED_ROWS or p.a.dtype not in _STREAMED or p.k == 0:
         return False
@@ -309,7 +314,10 @@ def _stream(call: Call, p: Product, y: Tensor) -> bool:
     if p.transpose_b:
         if p.k % width or p.a.address % _VECTOR:
             return False
-        _stream_rows(call, p, y, rows, width)
+        staged = p.m * p.k * p.a.itemsize
+        if normalization.scale is not None and staged > _MOST_NORMALIZED:
+            return False
+        _stream_rows(call, p, y, rows, width, normalization)
         return True
     if p.n % width:
         return False
@@ -549,6 +557,40 @@ def fused_matmul(
     epilogue = Epilogue(alpha, bias, residual, activation_of(call.node))
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
     return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
+
+
+def _accepts_projection(node: Node) -> str:
+    types = {value.dtype for value in node.inputs if value is not None}
+    return "its inputs are of different types" if len(types) > 1 else accepts_activation(node)
+
+
+@kernel("Project", domain=FUSED_DOMAIN, dtypes=FLOATS, accepts=_accepts_projection)
+def project(
+    call: Call,
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+) -> Tensor:
+    """The product after a normalization of the rows of A."""
+    centers = call.attribute("normalization") == "LayerNormalization"
+    epsilon = float(call.attribute("epsilon", 1e-5))
+    for parameter in (scale, shift):
+        if parameter is not None and parameter.shape != a.shape[-1:]:
+            raise call.error(f"a normalization by {parameter.shape} of rows of {a.shape}")
+    alpha = float(call.attribute("alpha", 1.0))
+    epilogue = Epilogue(alpha, bias, residual, activation_of(call.node))
+    transpose_b = bool(call.attribute("transB", 0))
+    product = _product(call, a, b, False, transpose_b, epilogue)
+    y = call.empty(product.shape, a.dtype)
+    norm = Normalization(scale, shift, epsilon, centers)
+    if y.size == 0 or (transpose_b and _stream(call, product, y, norm)):
+        return y
+    normal = a if scale is None else normalized_rows(call, a, scale, shift, centers)
+    run(call, replace(product, a=normal), y)
+    return y
 
 
 @kernel("Gemm", dtypes=TYPES)
