@@ -29,7 +29,7 @@ FINISH = Stage(
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
-FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (transpose_weights, fuse_split_matmul))
+FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (fuse_split_matmul, transpose_weights))
 """Both for devices on which starting an operation costs more than a small one itself."""
 
 STAGES = (

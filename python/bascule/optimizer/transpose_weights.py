@@ -37,6 +37,7 @@ import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node
+from bascule.ir.types import TensorType
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.pattern import attribute_of, constant_of
@@ -66,12 +67,15 @@ def _rows(node: Node) -> int | None:
 
 def _is_product(node: Node) -> bool:
     """Whether a node multiplies a few rows with one matrix."""
-    if not (node.is_op("MatMul") or node.is_op("MatMul", domain=FUSED_DOMAIN)):
+    is_split = node.is_op("SplitMatMul", domain=FUSED_DOMAIN)
+    if not (node.is_op("MatMul") or node.is_op("MatMul", domain=FUSED_DOMAIN) or is_split):
+        return False
+    if is_split and _rows(node) != 1:  # the parts of one row are dense as they are
         return False
     rows, b = _rows(node), node.inputs[1]
     if node.attribute("transA", 0) or rows is None or not 0 < rows <= _MOST_ROWS or b is None:
         return False
-    return b.rank == 2 and constant_of(b) is not None and node.output.dtype in _TYPES
+    return b.rank == 2 and constant_of(b) is not None and node.outputs[0].dtype in _TYPES
 
 
 def _turn(graph: Graph) -> int:
@@ -86,10 +90,31 @@ def _turn(graph: Graph) -> int:
         matrix = constant.numpy()
         if matrix.shape[0] * matrix.itemsize % _VECTOR or not matrix.size:
             continue
+        if len(node.outputs) > 1:
+            node = _split_afterwards(node, matrix.shape[1])
         turned = np.ascontiguousarray(matrix.T)
         _replace(node, [node.inputs[0], turned, *node.inputs[2:]], {"transB": 1})
         count += 1
     return count
+
+
+def _split_afterwards(node: Node, columns: int) -> Node:
+    """The product of a SplitMatMul, before a Split of its own."""
+    graph, first = node.graph, node.outputs[0]
+    assert graph is not None and isinstance(first.type, TensorType)
+    shape = None if first.shape is None else (*first.shape[:-1], columns)
+    build = Builder(node)
+    whole = build.node(
+        "MatMul", node.inputs, domain=FUSED_DOMAIN, type=TensorType(first.type.dtype, shape)
+    )
+    whole.name = node.name
+    count = len(node.outputs)
+    split = build.node("Split", [whole.output], {"axis": -1, "num_outputs": count}, outputs=count)
+    for new, old in zip(split.outputs, node.outputs):
+        new.type = old.type
+        old.replace_uses(new)
+    graph.remove(node)
+    return whole
 
 
 def _take_in(graph: Graph) -> int:
