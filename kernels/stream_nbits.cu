@@ -14,7 +14,9 @@ namespace {
 
 constexpr int tile_columns = 16, together = 128;  // columns of a warp, and k that it reads at once
 constexpr int most_warps = 16;
-constexpr int ahead = 4;  // reads of `together` that are under way
+// More than there are in a block: so many are to fit a multiprocessor with their registers.
+constexpr int most_threads = 768;
+constexpr int ahead = 2;  // reads of `together` that are under way
 
 // What the product works on.
 template <typename T>
@@ -97,34 +99,43 @@ struct Read {
   uint32_t zeros;      // a byte for each column
 };
 
+// A number that the compiler keeps in a register rather than to compute it over and over.
+__device__ inline int keep(int x) {
+#ifndef BASCULE_EMULATED
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
 // Where the two columns of a lane begin.
 template <typename T>
 struct Columns {
   const uint8_t* data;
   const T* scales;
   const uint8_t* zeros;
-  int data_step, scale_step, zero_step;  // to the second column
+  uint32_t data_step, scale_step, zero_step;  // to the second column
 };
 
-template <typename T, int segments>
+template <typename T, int segments, bool has_zeros>
 struct Stream {
   static constexpr int pieces = together / 8;  // of 16 bytes of x
 
   const Product<T>& p;
+  const uint4* staged;
   int g, t, slice, groups;  // groups of `together`
-  bool sums_up;             // this lane has sums that somebody wants
-  const uint4* given;       // what this lane has to give of x, or zeros
-  int given_step;           // from one group to the next
+  int bytes, scales;        // of a row, from those of this lane on; no scales for unwanted sums
+  int given, given_step;    // what this lane has to give of x, or zeros; to the next group
 
-  __device__ Stream(const Product<T>& product, const uint4* staged, const uint4* zeros)
-      : p(product), g(threadIdx.x % 32 / 4), t(threadIdx.x % 4) {
+  __device__ Stream(const Product<T>& product, const uint4* x)
+      : p(product), staged(x), g(threadIdx.x % 32 / 4), t(threadIdx.x % 4) {
     slice = threadIdx.x / 32 % p.slices;
     groups = (p.k + together - 1) / together;
-    sums_up = 2 * t / segments < p.m;
+    bytes = keep(p.row_bytes - t * 16);
+    scales = keep(2 * t / segments < p.m ? p.blocks - 2 * t % segments : 0);
     // Sums over different blocks go to different columns, so that they can be scaled afterwards.
     const bool gives = g % segments == t / (4 / segments) && g / segments < p.m;
-    given = gives ? staged + g / segments * groups * pieces + t * 4 : zeros;
-    given_step = gives ? pieces : 0;
+    given = keep(gives ? g / segments * groups * pieces + t * 4 : p.m * groups * pieces);
+    given_step = keep(gives ? pieces : 0);
   }
 
   // The block of weights `segment` of a group.
@@ -134,7 +145,7 @@ struct Stream {
 
   __device__ Columns<T> columns_from(int first) const {
     const int64_t column = min(first + g, p.n - 1);
-    const int more = min(first + g + 8, p.n - 1) - static_cast<int>(column);
+    const uint32_t more = min(first + g + 8, p.n - 1) - static_cast<int>(column);
     const int zero_bytes = (p.blocks + 1) / 2;
     return {p.data + column * p.row_bytes + t * 16,
             p.scales + column * p.blocks + 2 * t % segments,
@@ -146,37 +157,37 @@ struct Stream {
 
   __device__ void fetch(const Columns<T>& from, int group, Read& to) const {
     const int at = group * (together / 2);
-    const bool exists = at < p.row_bytes - t * 16;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       to.packed[i] = make_uint4(0, 0, 0, 0);
-      if (exists) to.packed[i] = load_once(from.data + i * from.data_step + at);
+      if (at < bytes) to.packed[i] = load_once(from.data + i * from.data_step + at);
       to.scales[i] = 0;
       if constexpr (segments == 1) {
-        if (sums_up) {
+        if (scales > 0) {
           const T scale = from.scales[i * from.scale_step + block_of(group, 0)];
           uint16_t bits;
           memcpy(&bits, &scale, 2);
           to.scales[i] = bits * 0x10001u;
         }
-      } else if (sums_up && group * segments < p.blocks - 2 * t % segments) {
-        // There is an even number of blocks.
+      } else if (group * segments < scales) {  // there is an even number of blocks
         const T* pair = from.scales + i * from.scale_step + group * segments;
         to.scales[i] = *reinterpret_cast<const uint32_t*>(pair);
       }
     }
-    to.zeros = 0x8888;
-    if (p.zeros != nullptr) {
+    if constexpr (has_zeros) {
       const int place = min(block_of(group, t / (4 / segments)), p.blocks - 1) / 2;
       to.zeros = from.zeros[place] | from.zeros[from.zero_step + place] << 8;
     }
   }
 
   __device__ void multiply(int group, const Read& from, float (&sums)[4]) const {
-    const int shift = block_of(group, t / (4 / segments)) % 2 * 4;
-    const int zeros[2] = {static_cast<int>(from.zeros >> shift & 15),
-                          static_cast<int>(from.zeros >> (8 + shift) & 15)};
-    const uint4* xs = given + group * given_step;
+    int zeros[2] = {8, 8};
+    if constexpr (has_zeros) {
+      const int shift = block_of(group, t / (4 / segments)) % 2 * 4;
+      zeros[0] = from.zeros >> shift & 15;
+      zeros[1] = from.zeros >> (8 + shift) & 15;
+    }
+    const uint4* xs = staged + given + group * given_step;
     float c[4] = {};
 #pragma unroll
     for (int word = 0; word < 4; ++word) {
@@ -299,13 +310,12 @@ __device__ void prefetch_weights(const Product<T>& p) {
   }
 }
 
-template <typename T, int segments>
+template <typename T, int segments, bool has_zeros>
 __device__ void multiply_streamed(const Product<T>& p) {
   DYNAMIC_SHARED(memory);
   __shared__ float of_warps[most_warps][tile_columns][8];
-  __shared__ uint4 nothing[4];
   uint4* staged = reinterpret_cast<uint4*>(memory);
-  const Stream<T, segments> stream(p, staged, nothing);
+  const Stream<T, segments, has_zeros> stream(p, staged);
   const Tiles<T> tiles(p);
   const int warp = threadIdx.x / 32, step = gridDim.x * tiles.at_once;
   int tile = blockIdx.x * tiles.at_once + warp / p.slices;
@@ -316,7 +326,9 @@ __device__ void multiply_streamed(const Product<T>& p) {
     const int group = stream.slice + u * p.slices;
     if (group < stream.groups && tile < tiles.count) stream.fetch(columns, group, next[u]);
   }
-  if (threadIdx.x < 4) nothing[threadIdx.x] = make_uint4(0, 0, 0, 0);
+  if (threadIdx.x < 4) {  // behind x, for lanes that have nothing of it to give
+    staged[p.m * stream.groups * (together / 8) + threadIdx.x] = make_uint4(0, 0, 0, 0);
+  }
   stage(p, staged);
   __syncthreads();
   for (int first = blockIdx.x * tiles.at_once; first < tiles.count; first += step) {
@@ -377,16 +389,20 @@ __device__ void multiply_streamed(const Product<T>& p) {
     x, data, scales, zeros, bias, norm, residual, y, epsilon, m, n, k, blocks, row_bytes, \
         block_shift, slices, gated                                                        \
   }
-#define STREAMED(name, T, segments)                                                           \
-  extern "C" __global__ void __launch_bounds__(512) stream_nbits_##segments##_##name(         \
-      const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, const T* bias,  \
-      const T* norm, const T* residual, T* y, float epsilon, int m, int n, int k, int blocks, \
-      int row_bytes, int block_shift, int slices, int gated) {                                \
-    prefetch_weights(PRODUCT(T));                                                             \
-    wait_for_previous_kernels();                                                              \
-    multiply_streamed<T, segments>(PRODUCT(T));                                               \
+#define STREAMED(name, T, segments, kind, has_zeros)                                              \
+  extern "C" __global__ void __launch_bounds__(most_threads)                                      \
+      stream_nbits_##kind##segments##_##name(                                                     \
+          const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, const T* bias,  \
+          const T* norm, const T* residual, T* y, float epsilon, int m, int n, int k, int blocks, \
+          int row_bytes, int block_shift, int slices, int gated) {                                \
+    prefetch_weights(PRODUCT(T));                                                                 \
+    wait_for_previous_kernels();                                                                  \
+    multiply_streamed<T, segments, has_zeros>(PRODUCT(T));                                        \
   }
-#define FOR_SEGMENTS(name, T) STREAMED(name, T, 1) STREAMED(name, T, 2) STREAMED(name, T, 4)
+#define FOR_ZEROS(name, T, segments)   \
+  STREAMED(name, T, segments, , false) \
+  STREAMED(name, T, segments, zeros_, true)
+#define FOR_SEGMENTS(name, T) FOR_ZEROS(name, T, 1) FOR_ZEROS(name, T, 2) FOR_ZEROS(name, T, 4)
 FOR_SEGMENTS(float16, float16)
 FOR_SEGMENTS(bfloat16, bfloat16)
 
