@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -194,6 +195,7 @@ def _dim3(sizes: int | tuple[int, ...]) -> tuple[int, int, int]:
     return x, y, z
 
 
+@functools.cache
 def type_name(dtype: DataType) -> str:
     """The element type as the names of kernels have it: ``float32``, ``bfloat16``, ``int64``..."""
     return str(dtype.numpy.name)
