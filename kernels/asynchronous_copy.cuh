@@ -17,6 +17,21 @@ __device__ inline void copy_16_bytes(void* to, const void* from, bool exists) {
 #endif
 }
 
+// The copies since the last call are a group.
+__device__ inline void end_of_copies() {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Until all groups but the last `groups` are there.
+template <int groups>
+__device__ inline void wait_for_copies() {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory");
+#endif
+}
+
 __device__ inline void wait_for_copies() {
 #if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_all;" ::: "memory");

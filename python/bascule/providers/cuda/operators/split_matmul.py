@@ -9,7 +9,8 @@ from bascule.ir.graph import FUSED_DOMAIN
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.libraries.cublaslt import Problem
 from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
-from bascule.providers.cuda.operators.matmul import Epilogue, multiply
+from bascule.providers.cuda.operators.matmul import multiply
+from bascule.providers.cuda.operators.product import Epilogue
 from bascule.providers.cuda.operators.strided import copy_strided, strides_of
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
