@@ -61,15 +61,19 @@ def test_sizes(dtype: Any, splits: int, sizes: tuple[int, int, int]) -> None:
     )
 
 
-GELU = np.vectorize(lambda x: x / 2 * (1 + erf(x / 2**0.5)))
+gelu = np.vectorize(lambda x: x / 2 * (1 + erf(x / 2**0.5)))
+
+
+def gelu_tanh(x: Any) -> Any:
+    return x / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
 
 
 @pytest.mark.parametrize(
     ("activation", "function"),
     [
-        (Activation("Gelu"), GELU),
+        (Activation("Gelu"), gelu),
         (Activation("Relu"), lambda x: np.maximum(x, 0)),
-        (Activation("Clip", -1, 0.25), lambda x: np.clip(x, -1, 0.25)),
+        (Activation("GeluTanh"), gelu_tanh),
         (NO_ACTIVATION, lambda x: x),
     ],
 )
@@ -109,6 +113,8 @@ def test_what_does_not_fit(change: dict[str, Any]) -> None:
     product, y = product_of(call, random(1, np.float16, 8, 64), random(2, np.float16, 64, 64))
     assert cluster_matmul.fits(call, product, y)
     assert not cluster_matmul.fits(call, replace(product, **change), y)
+    swish = replace(product, epilogue=Epilogue(activation=Activation("Swish", 1)))
+    assert not cluster_matmul.fits(call, swish, y)
     single, y = product_of(call, random(1, np.float32, 8, 64), random(2, np.float32, 64, 64))
     assert not cluster_matmul.fits(call, single, y)
 

@@ -23,10 +23,11 @@ SPLITS = (1, 2, 4, 8)
 _FIRST_CAPABILITY = 90
 _MOST_ROWS = 512
 _TILE = 64
-_THREADS = 128
+_THREADS = 256
 _SHARED = 6 * 2 * _TILE * _TILE * 2
 """Bytes of the kernel's tiles: six stages of one of A and one of B."""
 _VECTOR = 16
+_ACTIVATIONS = ("", "Gelu", "GeluTanh", "Relu")
 _LONG = 1 << 31
 _VERSION = 1
 """Of the kernel: another one has to be timed anew."""
@@ -50,6 +51,8 @@ def fits(call: Call, p: Product, y: Tensor) -> bool:
         return False
     if p.a.dtype not in (DataType.FLOAT16, DataType.BFLOAT16) or not 0 < p.m <= _MOST_ROWS:
         return False
+    if p.epilogue.activation.name not in _ACTIVATIONS:
+        return False
     tensors = (p.a, p.b, y, p.epilogue.bias, p.epilogue.residual)
     is_aligned = all(t is None or t.address % _VECTOR == 0 for t in tensors)
     unit = _VECTOR // p.a.itemsize
@@ -64,7 +67,7 @@ def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
         (-(-p.n // _TILE), -(-p.m // _TILE), splits),
         _THREADS,
         *(p.a, p.b, y, np.int32(p.m), np.int32(p.n), np.int32(p.k)),
-        *p.epilogue.arguments,
+        *p.epilogue.arguments[:-2],
         shared=_SHARED,
     )
 
