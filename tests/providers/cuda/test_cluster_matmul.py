@@ -33,10 +33,13 @@ def wide(x: Any) -> Any:
     return x.astype(np.float64)
 
 
-def product_of(call: Call, a: Any, b: Any, **epilogue: Any) -> tuple[Product, Tensor]:
-    of_a, of_b = call.upload(a), call.upload(b)
+def product_of(
+    call: Call, a: Any, b: Any, transposed: bool = False, constant: bool = False, **epilogue: Any
+) -> tuple[Product, Tensor]:
+    of_a, of_b = call.upload(a), call.upload(b.T.copy() if transposed else b)
     (m, k), n = a.shape, b.shape[1]
-    made = Product(of_a, of_b, m, n, k, False, False, (), (m, n), Epilogue(**epilogue))
+    e = Epilogue(**epilogue)
+    made = Product(of_a, of_b, m, n, k, False, transposed, (), (m, n), e, constant)
     return made, call.empty((m, n), of_a.dtype)
 
 
@@ -45,13 +48,14 @@ def product_of(call: Call, a: Any, b: Any, **epilogue: Any) -> tuple[Product, Te
 @pytest.mark.parametrize(
     "sizes", [(64, 64, 64), (1, 8, 8), (70, 72, 136), (33, 200, 520), (5, 136, 1032)]
 )
-def test_sizes(dtype: Any, splits: int, sizes: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_sizes(dtype: Any, splits: int, sizes: tuple[int, int, int], transposed: bool) -> None:
     m, n, k = sizes
     call = blank_call()
     a, b = random(1, dtype, m, k), random(2, dtype, k, n)
     bias, residual = random(3, dtype, n), random(4, dtype, m, n)
     addends = {"bias": call.upload(bias), "residual": call.upload(residual)}
-    product, y = product_of(call, a, b, alpha=0.5, **addends)
+    product, y = product_of(call, a, b, transposed, splits > 2, alpha=0.5, **addends)
     assert cluster_matmul.fits(call, product, y)
     cluster_matmul.launch(call, product, y, splits)
     expected = 0.5 * (wide(a) @ wide(b)) + wide(bias) + wide(residual)
@@ -74,6 +78,9 @@ def gelu_tanh(x: Any) -> Any:
         (Activation("Gelu"), gelu),
         (Activation("Relu"), lambda x: np.maximum(x, 0)),
         (Activation("GeluTanh"), gelu_tanh),
+        (Activation("Clip", -1, 0.25), lambda x: np.clip(x, -1, 0.25)),
+        (Activation("Swish", 1.5), lambda x: x / (1 + np.exp(-1.5 * x))),
+        (Activation("HardSwish"), lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
         (NO_ACTIVATION, lambda x: x),
     ],
 )
@@ -99,9 +106,8 @@ def test_a_row_does_not_depend_on_the_others() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"transpose_b": True},
         {"transpose_a": True},
-        {"m": 513},
+        {"m": 4097},
         {"n": 68},
         {"k": 60},
         {"m": 0},
@@ -113,8 +119,8 @@ def test_what_does_not_fit(change: dict[str, Any]) -> None:
     product, y = product_of(call, random(1, np.float16, 8, 64), random(2, np.float16, 64, 64))
     assert cluster_matmul.fits(call, product, y)
     assert not cluster_matmul.fits(call, replace(product, **change), y)
-    swish = replace(product, epilogue=Epilogue(activation=Activation("Swish", 1)))
-    assert not cluster_matmul.fits(call, swish, y)
+    sigmoid = replace(product, epilogue=Epilogue(activation=Activation("Sigmoid")))
+    assert not cluster_matmul.fits(call, sigmoid, y)
     single, y = product_of(call, random(1, np.float32, 8, 64), random(2, np.float32, 64, 64))
     assert not cluster_matmul.fits(call, single, y)
 
@@ -140,7 +146,7 @@ def test_the_fastest_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         started = len(call.device.launches)
         assert cluster_matmul.multiply_by_clusters(call, product, y, library)
-        assert call.device.launches[started:][-1] == "cluster_matmul_2_float16"
+        assert call.device.launches[started:][-1] == "cluster_matmul_rows_2_float16"
     assert len(asked) == 2  # once to choose its algorithm, once to be timed
     expected = wide(a) @ wide(b)
     np.testing.assert_allclose(wide(call.download(y)), expected, rtol=2e-3, atol=3e-2)

@@ -21,13 +21,13 @@ from bascule.providers.cuda.tuning import copies, fastest
 SPLITS = (1, 2, 4, 8)
 """Blocks that K is cut between."""
 _FIRST_CAPABILITY = 90
-_MOST_ROWS = 512
+_MOST_ROWS = 4096
 _TILE = 64
 _THREADS = 256
 _SHARED = 6 * 2 * _TILE * _TILE * 2
 """Bytes of the kernel's tiles: six stages of one of A and one of B."""
 _VECTOR = 16
-_ACTIVATIONS = ("", "Gelu", "GeluTanh", "Relu")
+_ACTIVATIONS = frozenset(("", "Clip", "Gelu", "GeluTanh", "HardSwish", "Relu", "Swish"))
 _LONG = 1 << 31
 _VERSION = 1
 """Of the kernel: another one has to be timed anew."""
@@ -47,7 +47,7 @@ def multiply_by_clusters(call: Call, p: Product, y: Tensor, library: Way) -> boo
 
 def fits(call: Call, p: Product, y: Tensor) -> bool:
     """Whether the kernel can compute a product."""
-    if call.device.capability < _FIRST_CAPABILITY or p.transpose_a or p.transpose_b or p.batch:
+    if call.device.capability < _FIRST_CAPABILITY or p.transpose_a or p.batch:
         return False
     if p.a.dtype not in (DataType.FLOAT16, DataType.BFLOAT16) or not 0 < p.m <= _MOST_ROWS:
         return False
@@ -61,13 +61,14 @@ def fits(call: Call, p: Product, y: Tensor) -> bool:
 
 def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
     """Compute a product into `y`, with K cut between the blocks of clusters of so many."""
+    layout = "columns" if p.transpose_b else "rows"
     call.launch(
         "cluster_matmul",
-        f"cluster_matmul_{splits}_{type_name(y.dtype)}",
+        f"cluster_matmul_{layout}_{splits}_{type_name(y.dtype)}",
         (-(-p.n // _TILE), -(-p.m // _TILE), splits),
         _THREADS,
-        *(p.a, p.b, y, np.int32(p.m), np.int32(p.n), np.int32(p.k)),
-        *p.epilogue.arguments[:-2],
+        *(p.a, p.b, y, *(np.int32(size) for size in (p.m, p.n, p.k)), np.int32(p.constant)),
+        *p.epilogue.arguments,
         shared=_SHARED,
     )
 
@@ -75,12 +76,15 @@ def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
 def _key(p: Product) -> str:
     e = p.epilogue
     present = f"{e.bias is not None} {e.residual is not None}"
-    return f"{p.a.dtype} {p.m} {p.n} {p.k} {e.alpha} {present} {e.activation}"
+    sizes = f"{p.a.dtype} {p.m} {p.n} {p.k} {p.transpose_b} {p.constant}"
+    return f"{sizes} {e.alpha} {present} {e.activation}"
 
 
 def _fastest(call: Call, p: Product, y: Tensor, library: Way) -> int:
     """How many blocks to cut K between; 0 for the library."""
-    choices = (0, *(s for s in SPLITS if s == 1 or p.k >= 2 * _TILE * s))
+    tiles = -(-p.m // _TILE) * -(-p.n // _TILE)
+    most = 2 * call.device.processors
+    choices = (0, *(s for s in SPLITS if s == 1 or (p.k >= 2 * _TILE * s and tiles * s <= most)))
     others: list[Product] = []
 
     def start(number: int) -> Callable[[int], None]:

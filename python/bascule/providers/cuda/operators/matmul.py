@@ -74,6 +74,7 @@ def multiply(
         n, k = b.shape if transpose_b else b.shape[::-1]
         b, transpose_b = padded.part(0, (n, k)), True
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
+    product = replace(product, constant=constant)
     y = call.empty(product.shape, a.dtype)
     if y.size and (padded is None or not _by_padding(call, product, padded, y)):
         run(call, product, y)

@@ -69,6 +69,8 @@ class Product:
     batch: tuple[Axis, ...]
     shape: tuple[int, ...]
     epilogue: Epilogue
+    constant: bool = False
+    """B is the same in every run."""
 
     @property
     def matrices(self) -> int:
