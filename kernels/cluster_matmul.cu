@@ -167,18 +167,18 @@ __device__ void multiply_part(Quarter& sums, const Matrices<T>& x, int first, in
 #pragma unroll
   for (int i = 0; i < stages - 1; ++i) {
     copier.copy_a(i);
-    end_of_copies();
+    end_batch_of_copies();
   }
   meanwhile();
   int stage = 0;
 #pragma unroll 1
   for (int i = 0; i < count; ++i) {
-    wait_for_copies<stages - 2>();
+    wait_for_batches<stages - 2>();
     __syncthreads();
     const int free = stage == 0 ? stages - 1 : stage - 1;
     copier.copy_a(free);
     copier.copy_b(free);
-    end_of_copies();
+    end_batch_of_copies();
     T* from = shared + stage * (2 * tile * tile);
     multiply_tile<T, transposed>(sums, from, from + tile * tile);
     stage = stage == stages - 1 ? 0 : stage + 1;

@@ -80,6 +80,7 @@ class EmulatedDevice:
         self.capability = 90
         self.processors = 132
         self.shared_memory = 232448
+        self.tf32 = False
         self.cublas: Any = None
         self.cudnn: Any = None
         self.stream: Any = None

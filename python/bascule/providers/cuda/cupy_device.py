@@ -60,6 +60,7 @@ class CupyDevice:
         self.xp: Any = cupy
         self.number = number
         self._tunes = tunes
+        self.tf32 = tf32
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
         with self._device:

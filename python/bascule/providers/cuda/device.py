@@ -49,6 +49,8 @@ class Device(Protocol):
     """How many multiprocessors there are."""
     shared_memory: int
     """How many bytes of dynamic shared memory a block can have."""
+    tf32: bool
+    """Whether float32 products may round their factors to 10 bits of mantissa."""
     cublas: Any
     """libraries.cublaslt.CublasLt, or None when the library is missing."""
     cudnn: Any
