@@ -19,6 +19,7 @@ struct Matrices {
   const T* b;
   T* y;
   int m, n, k;
+  int width;        // columns of each of the results that lie behind each other in y
   int row, column;  // of the block's tile
 };
 
@@ -138,7 +139,9 @@ struct Addends {
     return row(i) < rows && x.row + first + row(i) < x.m && x.column + eighth() * 8 < x.n;
   }
   __device__ static int64_t place(const Matrices<T>& x, int first, int i) {
-    return static_cast<int64_t>(x.row + first + row(i)) * x.n + x.column + eighth() * 8;
+    const int column = x.column + eighth() * 8, result = column / x.width;
+    const int64_t line = static_cast<int64_t>(result) * x.m + x.row + first + row(i);
+    return line * x.width + column - result * x.width;
   }
   __device__ void load(const Matrices<T>& x, int first, const T* of_columns, const T* of_places) {
 #pragma unroll
@@ -353,16 +356,16 @@ __device__ void multiply(const Matrices<T>& x, bool has_constant_b, const T* bia
 #define CLUSTER(blocks)
 #endif
 
-#define KERNEL(blocks, layout, transposed, name, T)                                         \
-  extern "C" __global__ void CLUSTER(blocks) __launch_bounds__(threads)                     \
-      cluster_matmul_##layout##_##blocks##_##name(const T* a, const T* b, T* y, int32_t m,  \
-                                                  int32_t n, int32_t k, int32_t constant_b, \
-                                                  EPILOGUE_PARAMETERS(T)) {                 \
-    wait_for_previous_kernels(constant_b);                                                  \
-    const int row = blockIdx.y * tile, column = blockIdx.x * tile;                          \
-    const Matrices<T> x{a, b, y, m, n, k, row, column};                                     \
-    const Activation activated{activation, activation_alpha, activation_beta};              \
-    multiply<T, blocks, transposed>(x, constant_b != 0, bias, residual, alpha, activated);  \
+#define KERNEL(blocks, layout, transposed, name, T)                                             \
+  extern "C" __global__ void CLUSTER(blocks) __launch_bounds__(threads)                         \
+      cluster_matmul_##layout##_##blocks##_##name(const T* a, const T* b, T* y, int32_t m,      \
+                                                  int32_t n, int32_t k, int32_t width,          \
+                                                  int32_t constant_b, EPILOGUE_PARAMETERS(T)) { \
+    wait_for_previous_kernels(constant_b);                                                      \
+    const int row = blockIdx.y * tile, column = blockIdx.x * tile;                              \
+    const Matrices<T> x{a, b, y, m, n, k, width, row, column};                                  \
+    const Activation activated{activation, activation_alpha, activation_beta};                  \
+    multiply<T, blocks, transposed>(x, constant_b != 0, bias, residual, alpha, activated);      \
   }
 #define LAYOUTS(blocks, name, T)       \
   KERNEL(blocks, rows, false, name, T) \

@@ -18,7 +18,7 @@ from bascule.providers.cuda.operators import cluster_matmul
 from bascule.providers.cuda.operators.product import Epilogue, Product
 from bascule.providers.cuda.tensor import Tensor
 from tests.support import cuda_emulation
-from tests.support.cuda_emulation import blank_call
+from tests.support.cuda_emulation import blank_call, new_device, run_node
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -103,12 +103,27 @@ def test_a_row_does_not_depend_on_the_others() -> None:
     assert call.download(y)[65].tobytes() == call.download(y_alone)[0].tobytes()
 
 
+@pytest.mark.parametrize("width", [8, 24, 64, 72])
+def test_columns_that_are_several_results(width: int) -> None:
+    call = blank_call()
+    a, b = random(1, np.float16, 70, 64), random(2, np.float16, 64, 3 * width)
+    bias = random(3, np.float16, 3 * width)
+    product, y = product_of(call, a, b, bias=call.upload(bias))
+    cluster_matmul.launch(call, product, y, 2)
+    split, parts = replace(product, parts=3), call.empty((3, 70, width), DataType.FLOAT16)
+    assert cluster_matmul.fits(call, split, parts)
+    cluster_matmul.launch(call, split, parts, 2)
+    whole = call.download(y).reshape(70, 3, width)
+    np.testing.assert_array_equal(call.download(parts), whole.swapaxes(0, 1))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"transpose_a": True},
         {"m": 4097},
         {"n": 68},
+        {"parts": 3},
         {"k": 60},
         {"m": 0},
         {"k": 0},
@@ -150,6 +165,28 @@ def test_the_fastest_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(asked) == 2  # once to choose its algorithm, once to be timed
     expected = wide(a) @ wide(b)
     np.testing.assert_allclose(wide(call.download(y)), expected, rtol=2e-3, atol=3e-2)
+
+
+def test_operators_take_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = new_device()
+    monkeypatch.setattr(device, "cublas", object())
+    monkeypatch.setattr(cluster_matmul, "fastest", lambda *_: 1)
+    started = len(device.launches)
+    a, b, bias = (
+        random(1, np.float16, 2, 10, 64),
+        random(2, np.float16, 64, 48),
+        random(3, np.float16, 48),
+    )
+    sums = wide(a) @ wide(b) + wide(bias)
+    (y,) = run_node("MatMul", [a, b, bias], {"activation": "Gelu"}, domain="bascule", device=device)
+    np.testing.assert_allclose(wide(y), gelu(sums), rtol=2e-3, atol=5e-3)
+    parts = run_node("SplitMatMul", [a, b, bias], outputs=2, domain="bascule", device=device)
+    np.testing.assert_allclose(wide(np.concatenate(parts, -1)), sums, rtol=2e-3, atol=5e-3)
+    x, w = random(4, np.float16, 1, 5, 5, 16), random(5, np.float16, 24, 16, 1, 1)
+    (y,) = run_node("Conv", [x, w], {"channels_last": 1}, domain="bascule", device=device)
+    np.testing.assert_allclose(wide(y), wide(x) @ wide(w[:, :, 0, 0]).T, rtol=2e-3, atol=5e-3)
+    rows, columns = "cluster_matmul_rows_1_float16", "cluster_matmul_columns_1_float16"
+    assert device.launches[started:] == [rows, rows, columns]
 
 
 def test_the_library_is_the_way_where_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

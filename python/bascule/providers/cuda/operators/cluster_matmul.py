@@ -56,7 +56,8 @@ def fits(call: Call, p: Product, y: Tensor) -> bool:
     tensors = (p.a, p.b, y, p.epilogue.bias, p.epilogue.residual)
     is_aligned = all(t is None or t.address % _VECTOR == 0 for t in tensors)
     unit = _VECTOR // p.a.itemsize
-    return is_aligned and p.k > 0 and p.n % unit == p.k % unit == 0 and max(p.n, p.k) < _LONG
+    is_whole = p.k > 0 and p.n % (unit * p.parts) == p.k % unit == 0
+    return is_aligned and is_whole and max(p.n, p.k) < _LONG
 
 
 def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
@@ -67,7 +68,7 @@ def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
         f"cluster_matmul_{layout}_{splits}_{type_name(y.dtype)}",
         (-(-p.n // _TILE), -(-p.m // _TILE), splits),
         _THREADS,
-        *(p.a, p.b, y, *(np.int32(size) for size in (p.m, p.n, p.k)), np.int32(p.constant)),
+        *(p.a, p.b, y, *map(np.int32, (p.m, p.n, p.k, p.n // p.parts, p.constant))),
         *p.epilogue.arguments,
         shared=_SHARED,
     )
@@ -76,7 +77,7 @@ def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
 def _key(p: Product) -> str:
     e = p.epilogue
     present = f"{e.bias is not None} {e.residual is not None}"
-    sizes = f"{p.a.dtype} {p.m} {p.n} {p.k} {p.transpose_b} {p.constant}"
+    sizes = f"{p.a.dtype} {p.m} {p.n} {p.k} {p.transpose_b} {p.constant} {p.parts}"
     return f"{sizes} {e.alpha} {present} {e.activation}"
 
 

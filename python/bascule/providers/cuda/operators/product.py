@@ -71,6 +71,8 @@ class Product:
     epilogue: Epilogue
     constant: bool = False
     """B is the same in every run."""
+    parts: int = 1
+    """Y is so many results behind each other, of N / parts columns each."""
 
     @property
     def matrices(self) -> int:
