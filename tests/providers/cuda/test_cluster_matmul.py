@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import erf
+from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
@@ -22,7 +23,8 @@ from tests.support.cuda_emulation import blank_call, new_device, run_node
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
-TOLERANCES = {np.float16: 2e-3, ml_dtypes.bfloat16: 2e-2}
+TOLERANCES = {np.float32: 2e-3, np.float16: 2e-3, ml_dtypes.bfloat16: 2e-2}
+"""Of float32 as TF32."""
 
 
 def random(seed: int, dtype: Any, *shape: int) -> Any:
@@ -43,20 +45,21 @@ def product_of(
     return made, call.empty((m, n), of_a.dtype)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCES)
+SIZES = [(64, 64, 64), (1, 8, 8), (70, 72, 136), (33, 200, 520), (5, 136, 1032)]
+CASES = [(dtype, sizes) for dtype in TOLERANCES for sizes in SIZES]
+CASES.append((np.float32, (65, 68, 36)))  # whole vectors of floats alone
+
+
+@pytest.mark.parametrize(("dtype", "sizes"), CASES)
 @pytest.mark.parametrize("splits", cluster_matmul.SPLITS)
-@pytest.mark.parametrize(
-    "sizes", [(64, 64, 64), (1, 8, 8), (70, 72, 136), (33, 200, 520), (5, 136, 1032)]
-)
 @pytest.mark.parametrize("transposed", [False, True])
-def test_sizes(dtype: Any, splits: int, sizes: tuple[int, int, int], transposed: bool) -> None:
+def test_sizes(dtype: Any, sizes: tuple[int, int, int], splits: int, transposed: bool) -> None:
     m, n, k = sizes
     call = blank_call()
     a, b = random(1, dtype, m, k), random(2, dtype, k, n)
     bias, residual = random(3, dtype, n), random(4, dtype, m, n)
     addends = {"bias": call.upload(bias), "residual": call.upload(residual)}
     product, y = product_of(call, a, b, transposed, splits > 2, alpha=0.5, **addends)
-    assert cluster_matmul.fits(call, product, y)
     cluster_matmul.launch(call, product, y, splits)
     expected = 0.5 * (wide(a) @ wide(b)) + wide(bias) + wide(residual)
     tolerance = TOLERANCES[dtype]
@@ -136,8 +139,14 @@ def test_what_does_not_fit(change: dict[str, Any]) -> None:
     assert not cluster_matmul.fits(call, replace(product, **change), y)
     sigmoid = replace(product, epilogue=Epilogue(activation=Activation("Sigmoid")))
     assert not cluster_matmul.fits(call, sigmoid, y)
-    single, y = product_of(call, random(1, np.float32, 8, 64), random(2, np.float32, 64, 64))
-    assert not cluster_matmul.fits(call, single, y)
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_float32_is_for_tf32(tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = blank_call()
+    monkeypatch.setattr(call.device, "cublas", SimpleNamespace(tf32=tf32))
+    product, y = product_of(call, random(1, np.float32, 8, 64), random(2, np.float32, 64, 68))
+    assert cluster_matmul.fits(call, product, y) == tf32
 
 
 def test_the_fastest_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products with few rows of 16-bit elements, with all that follows the sum, by our own kernel.
+"""Products with few rows, of 16-bit elements or in TF32, with what follows, by our own kernel.
 
 It competes with cuBLASLt, which may need a launch for parts of K and one for the activation. Which
 is faster depends on the shape; it is timed once for a GPU, as the library's own algorithms are.
@@ -20,16 +20,19 @@ from bascule.providers.cuda.tuning import copies, fastest
 
 SPLITS = (1, 2, 4, 8)
 """Blocks that K is cut between."""
+_DTYPES = frozenset((DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16))
 _FIRST_CAPABILITY = 90
 _MOST_ROWS = 4096
 _TILE = 64
 _THREADS = 256
-_SHARED = 6 * 2 * _TILE * _TILE * 2
-"""Bytes of the kernel's tiles: six stages of one of A and one of B."""
+_DEPTH = 128
+"""Bytes of K in a stage."""
+_SHARED = 6 * 2 * _TILE * _DEPTH
+"""Bytes of six stages of a tile of A and one of B."""
 _VECTOR = 16
 _ACTIVATIONS = frozenset(("", "Clip", "Gelu", "GeluTanh", "HardSwish", "Relu", "Swish"))
 _LONG = 1 << 31
-_VERSION = 1
+_VERSION = 2
 """Of the kernel: another one has to be timed anew."""
 
 Way = Callable[[Call, Product, Tensor], bool]
@@ -49,7 +52,9 @@ def fits(call: Call, p: Product, y: Tensor) -> bool:
     """Whether the kernel can compute a product."""
     if call.device.capability < _FIRST_CAPABILITY or p.transpose_a or p.batch:
         return False
-    if p.a.dtype not in (DataType.FLOAT16, DataType.BFLOAT16) or not 0 < p.m <= _MOST_ROWS:
+    if p.a.dtype not in _DTYPES or not 0 < p.m <= _MOST_ROWS:
+        return False
+    if p.a.dtype is DataType.FLOAT and not call.device.cublas.tf32:
         return False
     if p.epilogue.activation.name not in _ACTIVATIONS:
         return False
@@ -62,10 +67,10 @@ def fits(call: Call, p: Product, y: Tensor) -> bool:
 
 def launch(call: Call, p: Product, y: Tensor, splits: int) -> None:
     """Compute a product into `y`, with K cut between the blocks of clusters of so many."""
-    layout = "columns" if p.transpose_b else "rows"
+    layout, name = "columns" if p.transpose_b else "rows", type_name(y.dtype)
     call.launch(
-        "cluster_matmul",
-        f"cluster_matmul_{layout}_{splits}_{type_name(y.dtype)}",
+        f"cluster_matmul.{layout}_{name}",
+        f"cluster_matmul_{layout}_{splits}_{name}",
         (-(-p.n // _TILE), -(-p.m // _TILE), splits),
         _THREADS,
         *(p.a, p.b, y, *map(np.int32, (p.m, p.n, p.k, p.n // p.parts, p.constant))),
@@ -85,7 +90,8 @@ def _fastest(call: Call, p: Product, y: Tensor, library: Way) -> int:
     """How many blocks to cut K between; 0 for the library."""
     tiles = -(-p.m // _TILE) * -(-p.n // _TILE)
     most = 2 * call.device.processors
-    choices = (0, *(s for s in SPLITS if s == 1 or (p.k >= 2 * _TILE * s and tiles * s <= most)))
+    least = 2 * _DEPTH // p.a.itemsize
+    choices = (0, *(s for s in SPLITS if s == 1 or (p.k >= least * s and tiles * s <= most)))
     others: list[Product] = []
 
     def start(number: int) -> Callable[[int], None]:
