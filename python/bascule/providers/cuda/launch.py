@@ -20,7 +20,7 @@ from bascule.providers.cuda.tensor import Tensor
 _KERNEL = re.compile(r"\b__global__ ")
 _WAITING = re.compile(
     r"\b__global__ [^{};]*\{[\s\\]*(?:prefetch_\w+\([^;{}]*\);[\s\\]*)?"
-    r"wait_for_previous_kernels\(\);"
+    r"wait_for_previous_kernels\(\w*\);"
 )
 _CONSTANT = re.compile(r"__restrict__|__ldg\b")
 _FIRST_CAPABILITY = 90

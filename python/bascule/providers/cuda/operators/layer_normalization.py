@@ -144,6 +144,7 @@ def _launch(
     flags = (np.int32(not is_rms), np.int32(aligned))
     epsilon = np.float32(call.attribute("epsilon", 1e-5))
     kind, grid, block = row_team(call, rows, n, x.itemsize)
-    name = f"layer_{kind}_{type_name(x.dtype)}"
+    name = type_name(x.dtype)
+    module, function = f"layer_normalization.{name}", f"layer_{kind}_{name}"
     sizes = (np.int64(rows), np.int64(n), *strides)
-    call.launch("layer_normalization", name, grid, block, *tensors, *sizes, epsilon, *flags)
+    call.launch(module, function, grid, block, *tensors, *sizes, epsilon, *flags)

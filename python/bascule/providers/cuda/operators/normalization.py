@@ -101,9 +101,10 @@ def _normalize_held(
     n = image.size // groups
     sizes = (np.int32(groups), np.int32(image.channels // groups), np.int32(image.pixels))
     last = (_epsilon(call), np.int32(is_aligned(x, n)))
-    name, grid = f"group_block_{type_name(x.dtype)}", image.batch * groups
+    name, grid = type_name(x.dtype), image.batch * groups
     arguments = (x, scale, bias, y, *sizes, *last)
-    call.launch("layer_normalization", name, grid, held_threads(n), *arguments)
+    module = f"layer_normalization.{name}"
+    call.launch(module, f"group_block_{name}", grid, held_threads(n), *arguments)
     return y
 
 

@@ -30,12 +30,14 @@ def softmax(call: Call, x: Tensor) -> Tensor:
     if inner == 1:
         kind, grid, block = row_team(call, outer, n, x.itemsize)
         sizes = (np.int64(outer), np.int64(n), np.int32(is_aligned(x, n)))
-        call.launch("softmax", f"softmax_{kind}_{name}", grid, block, x, y, *sizes, logarithm)
+        call.launch(
+            f"softmax.{name}", f"softmax_{kind}_{name}", grid, block, x, y, *sizes, logarithm
+        )
         return y
     lanes = min(16, power_of_two(-(-n // 2)))
     grid = -(-outer * inner // (_COLUMN_THREADS // lanes))
     columns = (np.int64(outer), np.int64(n), np.int64(inner), np.int32(lanes), logarithm)
-    call.launch("softmax", f"softmax_columns_{name}", grid, _COLUMN_THREADS, x, y, *columns)
+    call.launch(f"softmax.{name}", f"softmax_columns_{name}", grid, _COLUMN_THREADS, x, y, *columns)
     return y
 
 
@@ -46,5 +48,6 @@ def hardmax(call: Call, x: Tensor) -> Tensor:
     if x.size > 0:
         grid, block = team_grid(call, outer * inner, 32)
         sizes = (np.int64(outer * inner), np.int64(n), np.int64(inner))
-        call.launch("softmax", f"hardmax_{type_name(x.dtype)}", grid, block, x, y, *sizes)
+        name = type_name(x.dtype)
+        call.launch(f"softmax.{name}", f"hardmax_{name}", grid, block, x, y, *sizes)
     return y
