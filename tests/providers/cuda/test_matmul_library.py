@@ -20,6 +20,7 @@ from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.libraries import cublaslt
 from bascule.providers.cuda.libraries.cublaslt import CublasLt, Problem
+from tests.providers.cuda.test_recurrent import make_inputs as recurrent_inputs
 from tests.support import cuda_emulation
 from tests.support.cuda_emulation import EmulatedDevice, run_node
 
@@ -145,6 +146,31 @@ def test_bytes(library: CublasLt) -> None:
     addresses = [x.ctypes.data for x in (a, b, y, y)]
     plan.run(*addresses, 0, space.ctypes.data, 0)
     np.testing.assert_array_equal(y, a.astype(np.int32) @ b.astype(np.int32).T)
+
+
+@pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_inputs_of_recurrent_networks(
+    device: EmulatedDevice, op_type: str, dtype: str, direction: str, has_bias: bool
+) -> None:
+    """By the library, but for float64 with a bias: the same as by the kernel."""
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": 5}
+    if op_type == "GRU":
+        attributes["linear_before_reset"] = 1
+    inputs = recurrent_inputs(op_type, np.float32, attributes, False)
+    narrow = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    inputs = [x if x is None or x.dtype == np.int32 else x.astype(narrow) for x in inputs]
+    if not has_bias:
+        inputs[3] = None
+    outputs = 3 if op_type == "LSTM" else 2
+    device.launches.clear()
+    results = run_node(op_type, inputs, attributes, outputs, device=device)
+    by_kernel = f"recurrent_project_{dtype}" in device.launches
+    assert by_kernel == (dtype == "float64" and has_bias)
+    for ours, theirs in zip(results, run_node(op_type, inputs, attributes, outputs), strict=True):
+        check(ours, wide(theirs), dtype)
 
 
 def test_what_the_library_cannot_do_has_no_plan(library: CublasLt) -> None:
