@@ -35,10 +35,10 @@ from gpu_tables import line, report
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
 PEERS = ("eager", "compile", "onnxruntime")
+ROWS = {"machine": 12.0, "session": 12.0, "decode": 75.0}
+"""What is measured besides the models, and about how many seconds it takes: a session's of each."""
 GRACE = 20.0
 """Seconds that a process gets to end a step by itself once the step's time is over."""
-ROW_SECONDS = 12.0
-"""What a figure measured in a fresh process takes."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -55,13 +55,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--compile-mode", default="max-autotune", help="of torch.compile")
     parser.add_argument("--cache", type=Path, help="what torch.compile made, from run to run")
     parser.add_argument("--seconds", type=float, default=1.5, help="of measuring each case")
-    parser.add_argument("--prepare-seconds", type=float, default=120.0)
+    parser.add_argument("--prepare-seconds", type=float, default=150.0)
     parser.add_argument("--compile-seconds", type=float, default=240.0)
     parser.add_argument("--turn-seconds", type=float, default=60.0, help="a model's turn at most")
     parser.add_argument("--kernels", type=int, default=0, help="show the N costliest GPU kernels")
-    parser.add_argument(
-        "--no-rows", action="store_true", help="leave out all but the models' times"
-    )
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=ROWS, help="what else")
     parser.add_argument("--explain", action="store_true", help="show nodes that run on the CPU")
     return parser.parse_args()
 
@@ -76,6 +74,7 @@ class Worker:
     skip: list[str] = field(default_factory=list)
     current: str = ""
     """The case it works on."""
+    was_killed: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -83,6 +82,7 @@ class Worker:
 
     def kill(self) -> None:
         """With all that it has started."""
+        self.was_killed = True
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -110,7 +110,8 @@ class Benchmark:
             self._start(model, [])
         pending = list(self._workers.values())
         self._prepare(pending)
-        self._row("machine", {})
+        if "machine" in options.rows:
+            self._row("machine", {})
         began = time.monotonic()
         self._turns("measure", pending)
         took = time.monotonic() - began
@@ -125,8 +126,11 @@ class Benchmark:
             self._turns("profile", workers)
             self.save()
         self.close()
-        if not options.no_rows:
-            self._rows()
+        if "session" in options.rows:
+            self._sessions()
+            self.save()
+        if "decode" in options.rows:
+            self._decode()
         self.save()
 
     def close(self) -> None:
@@ -177,7 +181,7 @@ class Benchmark:
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
             "TORCHINDUCTOR_CACHE_DIR": str(self._work / "inductor"),
-            "TORCHINDUCTOR_COMPILE_THREADS": str(threads),
+            "TORCHINDUCTOR_COMPILE_THREADS": str(max(cores // 2, 1)),
             "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
             "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
         }
@@ -254,11 +258,12 @@ class Benchmark:
         elif kind in ("RECORD", "ERROR"):
             self._note(record)
         elif kind == "COMPILED":
-            self._say(f"{record['case']} compiled in {record['compile_s']:.1f} s")
+            whence = " from the cache" if record["from_cache"] else ""
+            self._say(f"{record['case']} compiled{whence} in {record['compile_s']:.1f} s")
         elif kind == "DONE":
             late = ", out of time" if record["late"] else ""
             self._say(f"{worker.model} {record['step']}: {record['s']:.1f} s{late}")
-        elif kind == "END" and worker.process.returncode not in (0, -signal.SIGKILL):
+        elif kind == "END" and worker.process.returncode and not worker.was_killed:
             code, tail = worker.process.returncode, worker.log.read_text()[-2000:]
             print(tail, file=sys.stderr)
             self._note({"case": worker.current or worker.model, "error": f"ended with {code}"})
@@ -275,20 +280,36 @@ class Benchmark:
     def _spare(self, measured: float) -> float:
         """Seconds that compiling may take, if measuring takes as long as it did."""
         turns = 2 * measured if self._options.kernels else measured
-        rows = 0 if self._options.no_rows else ROW_SECONDS * (len(self._options.models) + 1)
+        asked, models = self._options.rows, len(self._options.models)
+        rows = sum(ROWS[each] * (models if each == "session" else 1) for each in asked)
         return self.left - turns - rows - GRACE
 
-    def _rows(self) -> None:
+    def _sessions(self) -> None:
+        kind = self._options.types[0]
+        dtype = "float16" if kind == "float16" else "float32"
         for model in self._options.models:
-            path = self._work / f"{model}-1-float16.onnx"
+            path = self._work / f"{model}-1-{dtype}.onnx"
             if path.exists():
-                self._row("session", {"model": model, "type": "float16"}, str(path), "float16")
-        decode = HERE / "gpu_decode.py"
-        if decode.exists() and self.left > 2 * ROW_SECONDS:
-            subprocess.run([sys.executable, str(decode)], check=False, timeout=self.left)
+                self._row("session", {"model": model, "type": kind}, str(path), kind)
+
+    def _decode(self) -> None:
+        """The table of bench/gpu_decode.py, which shows its own progress."""
+        found = self._work / "decode.json"
+        command = [sys.executable, str(HERE / "gpu_decode.py"), "--json", str(found)]
+        limit = self.left - GRACE
+        if limit < GRACE:
+            return
+        command += ["--limit", str(limit), "--kernels", str(self._options.kernels)]
+        try:
+            subprocess.run(command, check=False, timeout=self.left)
+        except subprocess.TimeoutExpired:
+            self._note({"case": "decode", "error": "out of time"})
+        if found.exists():
+            for record in json.loads(found.read_text()):
+                self.records.append({"row": "decode", **record})
 
     def _row(self, name: str, facts: dict[str, Any], *arguments: str) -> None:
-        if self.left < ROW_SECONDS:
+        if self.left < ROWS[name]:
             return
         command = [sys.executable, str(HERE / "gpu_rows.py"), name, *arguments]
         try:
@@ -304,6 +325,7 @@ class Benchmark:
 
 def main() -> int:
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory() as folder:
         benchmark = Benchmark(options, Path(folder))
         try:

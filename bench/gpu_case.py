@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from gpu_measure import Runtime, difference, kernels, measure, on_gpu
+from gpu_measure import Lock, Runtime, difference, kernels, measure, on_gpu
 from half import to_half
 from weights import fill
 
@@ -166,27 +166,29 @@ def bind(name: str, module: Any, session: Any, feeds: Mapping[str, Any]) -> Runt
     )
 
 
+def tune_in_turns(lock: Lock) -> None:
+    """Let bascule time its choices only while it holds `lock`."""
+    if on_gpu():
+        from bascule.providers.cuda.cupy_device import CupyDevice
+
+        CupyDevice.measure = lock.around(CupyDevice.measure)  # type: ignore[method-assign]
+
+
 def make_bascule(case: Case, explain: bool) -> list[Runtime]:
     import bascule
 
-    begin = time.perf_counter()
     session = open_session(bascule, case.path, case.kind)
-    made = time.perf_counter()
     bound = bind("bascule", bascule, session, case.feeds)
     first = bound.outputs()
-    ran = time.perf_counter()
     rows = session.explain().rows
     elsewhere = [row for row in rows if row.provider != "CUDAExecutionProvider"]
     bound.facts = {
-        "load_s": made - begin,
-        "first_run_s": ran - made,
         "nodes": len(rows),
         "nodes_not_on_gpu": len(elsewhere),
         "same_bits": all(map(np.array_equal, first, bound.outputs())),
     }
     if explain:
-        for row in elsewhere:
-            print(case.key, row.name, row.op_type, row.reasons, file=sys.stderr)
+        bound.facts["elsewhere"] = [f"{row.name} {row.op_type}: {row.reasons}" for row in elsewhere]
     feeds = case.feeds
 
     def from_numpy() -> Any:
@@ -223,15 +225,17 @@ class Child:
 
     def prepare(self) -> None:
         """All sessions and modules, the most wanted first."""
+        import gpu_torch
         import torch
-        from gpu_torch import TorchModel, load_compiled
 
         from models import MODELS as MAKE
 
-        options = self._options
+        options, attempt = self._options, self._report.attempt
+        lock = Lock(Path(options.work) / "tuning")
+        attempt("tuning in turns", lambda: tune_in_turns(lock))
         torch.set_num_threads(options.threads)
         example = MAKE[options.model]()
-        self._torch = TorchModel(options.model, example.module)
+        self._torch = gpu_torch.TorchModel(options.model, example.module)
         inputs = {
             batch: example_inputs(options.model, batch, example.inputs)
             for batch in sorted({*options.batches, 1})
@@ -242,7 +246,8 @@ class Child:
                 self._prepare_case(kind, batch, inputs[batch])
         self._strict(inputs[1])
         if "compile" in options.peers:
-            self._report.attempt("cache of torch.compile", lambda: load_compiled(self._artifacts))
+            attempt("tuning of torch in turns", lambda: gpu_torch.tune_in_turns(lock))
+            attempt("cache of torch.compile", lambda: gpu_torch.load_compiled(self._artifacts))
 
     def _reference(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         """What the CPU provider makes of the first samples, one by one, in float32."""
@@ -340,20 +345,23 @@ class Child:
             self._report.attempt(title, lambda: save_compiled(self._artifacts))
 
     def _compile(self, case: Case) -> Runtime:
-        begin = time.perf_counter()
+        from gpu_torch import cache_hits
+
+        begin, hits = time.perf_counter(), cache_hits()
         mode = self._options.compile_mode
         runtime: Runtime = self._torch.compiled(case.kind, case.feeds.values(), mode)
         runtime.outputs()
-        runtime.facts = {"compile_s": time.perf_counter() - begin}
+        taken = time.perf_counter() - begin
+        runtime.facts = {"compile_s": taken, "from_cache": cache_hits() > hits}
         self._report.emit("COMPILED", {"case": case.key, **runtime.facts})
         return runtime
 
     def profile(self) -> None:
-        """The costliest kernels of all runtimes."""
+        """The costliest kernels of bascule and of torch, compiled where it could be."""
         count = self._options.kernels
         for case in self._cases:
             for runtime in (*case.runtimes, *case.compiled):
-                if runtime.name == "bascule, numpy":
+                if runtime.name == "bascule, numpy" or (runtime.name == "torch" and case.compiled):
                     continue
                 title = f"{case.key} kernels of {runtime.name}"
                 self._report.emit("BEGIN", title)

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,30 @@ class Runtime:
     start_only: Callable[[], Any] | None = None
     """Start a run, and do not wait for it even where `start` would."""
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Lock:
+    """Held by one of several processes; may be taken again by the one that holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w")
+        self._depth = 0
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, which holds the lock while it runs."""
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if not self._depth:
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+            self._depth += 1
+            try:
+                return function(*arguments, **options)
+            finally:
+                self._depth -= 1
+                if not self._depth:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+
+        return call
 
 
 def on_gpu() -> bool:

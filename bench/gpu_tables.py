@@ -14,9 +14,9 @@ Key = tuple[str, str, int]
 NOTE = (
     "Times are medians in ms: a run that is waited for / one of a stream of runs. Ratios are of "
     "runs measured in turns, below 1 where bascule is faster. The error is the largest difference "
-    "from the CPU provider in float32, relative to the largest value. All processes compiled for "
-    "torch at once, which may disturb its choices a little; nothing else ran while something was "
-    "measured."
+    "from the CPU provider in float32, relative to the largest value. All models were compiled "
+    "for torch at once, its choices timed one by one but beside the compilers, which may disturb "
+    "them a little. Nothing else ran while something was measured."
 )
 TITLES = {"float16": "float16", "tf32": "TF32", "float32": "float32"}
 
@@ -130,6 +130,10 @@ def target_table(results: Results) -> str:
     add("Python of a replayed run: at most 30 us", max(hosts, default=None), 30, "{:.0f} us")
     errors = [record["difference"] for record in results.rows.get("strict float32", ())]
     add("strict float32 against the CPU: 1e-4", max(errors, default=None), 1e-4, "{:.1e}")
+    for record in results.rows.get("decode", ()):
+        if "fraction" in record:
+            title = f"{record['case']}, a step: at most 1.33 of the time to copy its weights"
+            add(title, 1 / record["fraction"], 1 / 0.75, "{:.2f}")
     return table(rows)
 
 
@@ -140,6 +144,7 @@ def row_tables(results: Results) -> list[str]:
         "machine": ("gpu", "copy_tb_s", "float16_tflops", "tf32_tflops"),
         "session": ("model", "type", "import_s", "session_s", "first_run_s", "second_session_s"),
         "strict float32": ("model", "difference"),
+        "decode": ("case", "ms", "gb_per_s", "fraction", "launches", "busy_ms", "difference"),
     }
     for name, fields in titles.items():
         found = results.rows.get(name, ())

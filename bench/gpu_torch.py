@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpu_measure import Runtime, on_gpu
+from gpu_measure import Lock, Runtime, on_gpu
 
 IMAGE_MODELS = ("resnet50", "mobilenetv2", "convnext_t")
 """Those that torch runs with channels last, which is faster on a GPU."""
@@ -81,6 +81,23 @@ def save_compiled(path: Path) -> None:
     if not path.exists() or path.stat().st_size < len(data):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+
+
+def cache_hits() -> int:
+    """How many graphs torch.compile has found ready in this process."""
+    from torch._dynamo.utils import counters
+
+    hits = counters["aot_autograd"]["autograd_cache_hit"], counters["inductor"]["fxgraph_cache_hit"]
+    return max(hits)
+
+
+def tune_in_turns(lock: Lock) -> None:
+    """Let torch.compile time its choices only while it holds `lock`."""
+    from torch._inductor.runtime.benchmarking import benchmarker
+
+    for name in ("benchmark_gpu", "benchmark_gpu_with_cuda_graph"):
+        if hasattr(benchmarker, name):
+            setattr(benchmarker, name, lock.around(getattr(benchmarker, name)))
 
 
 def stop_compiling() -> None:

@@ -17,22 +17,58 @@ __device__ inline void copy_16_bytes(void* to, const void* from, bool exists) {
 #endif
 }
 
+// The copies of this thread since the last call become a batch.
+__device__ inline void end_batch_of_copies() {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits for all batches but the `pending` last ones.
+template <int pending>
+__device__ inline void wait_for_batches() {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}
+
 __device__ inline void wait_for_copies() {
 #if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
   asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
 
-// The first `count` of `rows` rows, of `size` elements each, to shared rows of `width` elements
-// that lie `stride` apart; zeros in all other places. Everything is a multiple of 16 bytes.
-template <typename T, int rows, int width, int stride, int threads>
-__device__ inline void copy_rows(T* to, const T* from, int64_t from_stride, int count, int size) {
+// Rows of `size` elements, `stride` apart.
+template <typename T>
+struct Rows {
+  const T* data;
+  int64_t stride;
+  int size;
+};
+
+// Rows `begin` to `end`, at most `rows` of them, to shared rows of `width` elements that lie
+// `to_stride` apart; zeros in all other places. Everything is a multiple of 16 bytes.
+template <int rows, int width, int to_stride, int threads, typename T>
+__device__ inline void copy_rows(T* to, const Rows<T>& from, int begin, int end) {
   constexpr int elements = 16 / sizeof(T), vectors = width / elements;
+  const int count = end - begin;
+  if constexpr (threads % vectors == 0 && rows * vectors % threads == 0) {
+    constexpr int step = threads / vectors;
+    const int row = threadIdx.x / vectors, column = threadIdx.x % vectors * elements;
+    const int left = column < from.size ? count - row : 0;
+    const T* data = from.data + (begin + row) * from.stride + column;
+    to += row * to_stride + column;
 #pragma unroll
-  for (int i = threadIdx.x; i < rows * vectors; i += threads) {
-    const int row = i / vectors, column = i % vectors * elements;
-    const bool exists = row < count && column < size;
-    copy_16_bytes(to + row * stride + column, exists ? from + row * from_stride + column : from,
-                  exists);
+    for (int i = 0; i < rows; i += step, data += step * from.stride) {
+      copy_16_bytes(to + i * to_stride, data, i < left);
+    }
+  } else {
+#pragma unroll
+    for (int i = threadIdx.x; i < rows * vectors; i += threads) {
+      const int row = i / vectors, column = i % vectors * elements;
+      copy_16_bytes(to + row * to_stride + column,
+                    from.data + (begin + row) * from.stride + column,
+                    row < count && column < from.size);
+    }
   }
 }

@@ -3,6 +3,7 @@
 // takes its scores in a part at a time.
 #pragma once
 
+#include "asynchronous_copy.cuh"
 #include "common.cuh"
 
 // A case, in elements: tensors [batch, head, row, size], whose last axis is dense.
@@ -47,18 +48,14 @@ __device__ inline int valid_keys(const Attention& a, const int64_t* lengths, int
 
 // The keys that a query sees; begin and end never fall from one query to the next.
 __device__ inline Range visible_keys(const Attention& a, int length, int query) {
-  int offset = a.past;
-  int end = a.keys < a.mask_keys ? a.keys : a.mask_keys;
-  if (length >= 0) {
-    end = length < end ? length : end;
-    if (!a.has_past) offset = length - a.queries;
-  }
-  const int position = query + offset;
-  if (a.causal && position + 1 < end) end = position + 1;
-  if (a.right >= 0 && position + a.right + 1 < end) end = position + a.right + 1;
-  if (end < 0) end = 0;
-  const int begin = a.left >= 0 && position > a.left ? position - a.left : 0;
-  return {begin < end ? begin : end, end};
+  constexpr int everything = 1 << 29;  // more keys than there can be
+  const int ahead = a.causal ? 0 : a.right >= 0 ? a.right : everything;
+  const int behind = a.left >= 0 ? a.left : everything;
+  const int covered = min(a.keys, a.mask_keys);
+  const int limit = length >= 0 ? min(length, covered) : covered;
+  const int position = query + (length >= 0 && !a.has_past ? length - a.queries : a.past);
+  const int end = max(min(limit, position + 1 + ahead), 0);
+  return {min(max(position - behind, 0), end), end};
 }
 
 // What the mask adds to a score.
@@ -85,6 +82,14 @@ __device__ inline float fast_exp2(float x) {
 #endif
 }
 
+__device__ inline float fast_divide(float a, float b) {
+#ifdef BASCULE_EMULATED
+  return a / b;
+#else
+  return __fdividef(a, b);
+#endif
+}
+
 // The largest score of a row so far, and the sum of the weights as they are beside that one.
 // `fast` takes 2^(score * unit), else e^score.
 template <bool fast>
@@ -108,5 +113,39 @@ struct RunningSoftmax {
     const float factor = weight(before, unit);
     sum *= factor;
     return factor;
+  }
+};
+
+// A block's tile of query rows of one head, and what it reads. The grid has tiles along x, heads
+// along y and batch items along z.
+template <typename T>
+struct QueryTile {
+  int item, head;
+  int first, count;  // of the rows
+  int length;        // how many keys are valid, or -1
+  Range seen;        // the keys that any of the rows sees
+  Rows<T> q, k, v;   // the tile's queries, the head's keys and values
+  T* y;
+  int64_t mask;  // where the head's mask begins
+
+  // A tile of `rows` rows.
+  __device__ QueryTile(const Attention& a, int rows, const T* queries, const T* keys,
+                       const T* values, T* results) {
+    item = blockIdx.z;
+    head = blockIdx.y;
+    // The last rows see the most keys when they are causal: they start first.
+    first = (gridDim.x - 1 - blockIdx.x) * rows;
+    count = min(a.queries - first, rows);
+    const int kv_head = a.q_heads == a.kv_heads ? head : head / a.group();
+    q = {queries + item * a.q_batch + head * a.q_head + first * a.q_row, a.q_row, a.size};
+    k = {keys + item * a.k_batch + kv_head * a.k_head, a.k_row, a.size};
+    v = {values + item * a.v_batch + kv_head * a.v_head, a.v_row, a.v_size};
+    y = results + item * a.y_batch + head * a.y_head + first * a.y_row;
+    mask = item * a.mask_batch + head * a.mask_head;
+  }
+
+  __device__ void look(const Attention& a, const int64_t* lengths) {
+    length = valid_keys(a, lengths, item);
+    seen = {visible_keys(a, length, first).begin, visible_keys(a, length, first + count - 1).end};
   }
 };

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of small tiles by tensor cores, from compute capability 8.0 on, of 16-bit elements.
+// Products of small tiles by tensor cores, from compute capability 8.0 on, of 16-bit elements or of
+// floats, of which only the 10 leading bits of the mantissa count.
 //
 // A tile is spread over the 32 lanes of a warp. With g = lane / 4 and t = lane % 4, a lane holds,
 // two neighbours in k in each register,
 //   of A, 16 x 16:  (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8),
 //   of B, 16 x 8:   (2t, g), (2t + 8, g),
 //   of C, 16 x 8:   (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1), as floats.
+// With floats A is 16 x 8 and B 8 x 8, a register holds one element, and in the place of 2t is t,
+// of 2t + 8 is t + 4, but in C.
 #pragma once
 
 #include "common.cuh"
@@ -18,9 +21,14 @@ constexpr bool is_bfloat16<bfloat16> = true;
 // Two elements in a register, the first in its low half.
 template <typename T>
 __device__ inline uint32_t pack_pair(float low, float high) {
-  T pair[2] = {narrow<T>(low), narrow<T>(high)};
   uint32_t bits;
-  memcpy(&bits, pair, 4);
+  if constexpr (is_bfloat16<T>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    memcpy(&bits, &pair, 4);
+  } else {
+    const __half2 pair = __floats2half2_rn(low, high);
+    memcpy(&bits, &pair, 4);
+  }
   return bits;
 }
 
@@ -56,31 +64,55 @@ __device__ inline void load_tiles(uint32_t (&tiles)[4], const void* row) {
 #endif
 }
 
+// Floats to the nearest that a product takes; what it does not take is cut off otherwise.
+template <typename T>
+__device__ inline void round_tiles(uint32_t (&tiles)[4]) {
+  if constexpr (sizeof(T) == 4) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+      asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(tiles[i]) : "f"(__uint_as_float(tiles[i])));
+#else
+      const bool finite = (tiles[i] & 0x7f800000) != 0x7f800000;
+      tiles[i] = (tiles[i] + (finite ? 0x1000 : 0)) & (finite ? 0xffffe000 : 0xffffffff);
+#endif
+    }
+  }
+}
+
 // c += a b
 template <typename T>
 __device__ inline void multiply_tiles(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                       uint32_t b1) {
 #ifdef BASCULE_EMULATED
-  static float all_a[32][16][16], all_b[32][16][8];
+  constexpr int pair = 4 / sizeof(T), depth = 8 * pair;
+  static float all_a[32][16][depth], all_b[32][depth][8];
   auto& tile_a = all_a[threadIdx.x / 32];
   auto& tile_b = all_b[threadIdx.x / 32];
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  T pair[2];
+  T held[pair];
   for (int i = 0; i < 4; ++i) {
-    memcpy(pair, &a[i], 4);
-    for (int j = 0; j < 2; ++j) tile_a[g + i % 2 * 8][2 * t + i / 2 * 8 + j] = widen(pair[j]);
+    memcpy(held, &a[i], 4);
+    for (int j = 0; j < pair; ++j) {
+      tile_a[g + i % 2 * 8][(t + i / 2 * 4) * pair + j] = widen(held[j]);
+    }
   }
   for (int i = 0; i < 2; ++i) {
-    memcpy(pair, i == 0 ? &b0 : &b1, 4);
-    for (int j = 0; j < 2; ++j) tile_b[2 * t + 8 * i + j][g] = widen(pair[j]);
+    memcpy(held, i == 0 ? &b0 : &b1, 4);
+    for (int j = 0; j < pair; ++j) tile_b[(t + 4 * i) * pair + j][g] = widen(held[j]);
   }
   __syncwarp();
   for (int i = 0; i < 4; ++i) {
-    for (int k = 0; k < 16; ++k) c[i] += tile_a[g + i / 2 * 8][k] * tile_b[k][2 * t + i % 2];
+    for (int k = 0; k < depth; ++k) c[i] += tile_a[g + i / 2 * 8][k] * tile_b[k][2 * t + i % 2];
   }
   __syncwarp();
 #elif __CUDA_ARCH__ >= 800
-  if constexpr (!is_bfloat16<T>) {
+  if constexpr (sizeof(T) == 4) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  } else if constexpr (!is_bfloat16<T>) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
         "{%8, %9}, {%0, %1, %2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])

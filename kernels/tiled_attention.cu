@@ -5,7 +5,6 @@
 // tile of 64 at a time; what comes next is copied meanwhile. A thread has 8 rows and 4 keys of the
 // scores, and of the result 8 rows and a 16th of the columns. The 16 threads of a row are
 // neighbours, half a warp. Sums have float32's precision throughout.
-#include "asynchronous_copy.cuh"
 #include "attention.cuh"
 
 constexpr int tile_rows = 64, tile_keys = 64, tile_threads = 128, own_rows = 8;
@@ -39,13 +38,14 @@ struct Tiles {
         row(threadIdx.x / 16) {}
 
   template <int to_stride>
-  __device__ void load(float* to, const T* from, int64_t from_stride, int count, int size) const {
+  __device__ void load(float* to, const Rows<T>& from, int begin, int end) const {
     if constexpr (sizeof(T) == 4) {
-      copy_rows<T, tile_keys, SIZE, to_stride, tile_threads>(to, from, from_stride, count, size);
+      copy_rows<tile_keys, SIZE, to_stride, tile_threads>(to, from, begin, end);
     } else {
       for (int i = threadIdx.x; i < tile_keys * SIZE; i += tile_threads) {
         const int r = i / SIZE, c = i % SIZE;
-        to[r * to_stride + c] = r < count && c < size ? widen(from[r * from_stride + c]) : 0.0f;
+        const bool exists = begin + r < end && c < from.size;
+        to[r * to_stride + c] = exists ? widen(from.data[(begin + r) * from.stride + c]) : 0.0f;
       }
     }
   }
@@ -90,14 +90,13 @@ struct Tiles {
   }
 
   // Scale, cap, mask, and what a query does not see.
-  __device__ void finish_scores(const void* mask, int item, int head, int length, int first,
-                                int begin) {
+  __device__ void finish_scores(const QueryTile<T>& tile, const void* mask, int begin) {
     const float scale = static_cast<float>(a.scale), cap = static_cast<float>(a.cap);
 #pragma unroll
     for (int r = 0; r < own_rows; ++r) {
-      const int query = first + row + 8 * r;
-      const Range seen = visible_keys(a, length, query);
-      const int64_t start = mask_start(a, item, head, query < a.queries ? query : 0);
+      const int query = tile.first + row + 8 * r;
+      const Range seen = visible_keys(a, tile.length, query);
+      const int64_t start = tile.mask + (query < a.queries ? query : 0) * a.mask_row;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int key = begin + column + 16 * j;
@@ -201,37 +200,27 @@ struct Tiles {
 
   __device__ void run(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
                       const T* sinks, T* y) {
-    const int tiles = (a.queries + tile_rows - 1) / tile_rows;
-    const int number = blockIdx.x / tiles, item = number / a.q_heads, head = number % a.q_heads;
-    // The last rows see the most keys when they are causal: they start first.
-    const int first = (tiles - 1 - static_cast<int>(blockIdx.x) % tiles) * tile_rows;
-    const int count = a.queries - first < tile_rows ? a.queries - first : tile_rows;
-    q += item * a.q_batch + head * a.q_head + first * a.q_row;
-    k += item * a.k_batch + head / a.group() * a.k_head;
-    v += item * a.v_batch + head / a.group() * a.v_head;
-    y += item * a.y_batch + head * a.y_head + first * a.y_row;
-    const int length = valid_keys(a, lengths, item);
-    const int end = visible_keys(a, length, first + count - 1).end;
-    int begin = visible_keys(a, length, first).begin;
-
-    start(sinks, head);
-    load<stride>(q_tile, q, a.q_row, count, a.size);
-    if (begin < end) load<stride>(k_tile, k + begin * a.k_row, a.k_row, end - begin, a.size);
-    for (; begin < end; begin += tile_keys) {
+    QueryTile<T> tile(a, tile_rows, q, k, v, y);
+    load<stride>(q_tile, tile.q, 0, tile.count);
+    tile.look(a, lengths);
+    const auto [first, end] = tile.seen;
+    start(sinks, tile.head);
+    if (first < end) load<stride>(k_tile, tile.k, first, end);
+    for (int begin = first; begin < end; begin += tile_keys) {
       wait_for_copies();
       __syncthreads();
-      load<SIZE>(v_tile, v + begin * a.v_row, a.v_row, end - begin, a.v_size);
+      load<SIZE>(v_tile, tile.v, begin, end);
       multiply_keys();
       wait_for_copies();
       __syncthreads();
       const int next = begin + tile_keys;
-      if (next < end) load<stride>(k_tile, k + next * a.k_row, a.k_row, end - next, a.size);
-      finish_scores(mask, item, head, length, first, begin);
+      if (next < end) load<stride>(k_tile, tile.k, next, end);
+      finish_scores(tile, mask, begin);
       weigh();
       multiply_values();
     }
     wait_for_copies();
-    store(y, count);
+    store(tile.y, tile.count);
   }
 };
 

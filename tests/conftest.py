@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One profile for all properties: the same few examples on every machine and in every run.
+"""What is set for all tests.
 
+One profile for all properties: the same few examples on every machine and in every run.
 `pytest --hypothesis-profile=deep` looks for new ones.
+
+`pytest -m gpu` runs the tests of the CUDA provider on a GPU; without it they run on the emulated
+device.
 """
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +28,26 @@ assert callable(providers._get_local_constants)  # else they are taken in some o
 providers._get_local_constants = lambda: providers.Constants()
 
 
+_OF_GPU = Path(__file__).parent / "providers" / "cuda"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("hypothesis_profile", None) is None:
         settings.load_profile("bascule")
+    if _asks_for_gpu(config):
+        from tests.support import cuda_emulation
+
+        cuda_emulation.use_gpu()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where a GPU is asked for, other tests' packages need not be installed."""
+    if not _asks_for_gpu(config):
+        return None
+    is_near = collection_path == _OF_GPU or _OF_GPU in collection_path.parents
+    return None if is_near or collection_path in _OF_GPU.parents else True
+
+
+def _asks_for_gpu(config: pytest.Config) -> bool:
+    markers = config.getoption("markexpr") or ""
+    return bool(re.search(r"(?<!not )\bgpu\b", markers))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bascule import capi
 from bascule._version import __version__
+from bascule.binding import IOBinding
 from bascule.build_info import (
     cuda_version,
     disable_telemetry_events,
@@ -47,4 +48,4 @@ from bascule.providers.names import all_providers as get_all_providers
 from bascule.providers.names import available_providers as get_available_providers
 from bascule.session import InferenceSession
 from bascule.sparse import OrtSparseFormat, SparseTensor
-from bascule.values import IOBinding, OrtValue
+from bascule.values import OrtValue

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,16 @@ if TYPE_CHECKING:
 
 def is_on_gpu(value: Any) -> bool:
     """Whether `value` is an array in GPU memory, of CuPy, torch or another library."""
-    if hasattr(value, "__cuda_array_interface__"):
+    if isinstance(value, np.ndarray):
+        return False
+    if _is_cupy_array(value):  # whose __cuda_array_interface__ is slow
         return True
-    return not isinstance(value, np.ndarray) and _dlpack_device(value) == _CUDA
+    return hasattr(value, "__cuda_array_interface__") or _dlpack_device(value) == _CUDA
+
+
+def _is_cupy_array(value: Any) -> bool:
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, getattr(cupy, "ndarray", ()))
 
 
 _CUDA = 2  # kDLCUDA
@@ -80,6 +89,7 @@ def empty_on_gpu(shape: Sequence[int], dtype: DataType, number: int) -> Any:
         return cupy.empty(tuple(shape), dtype.numpy)
 
 
+@functools.cache
 def _cupy() -> Any:
     try:
         import cupy

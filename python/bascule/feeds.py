@@ -21,6 +21,7 @@ from bascule.ir.types import (
     Type,
     shared_sizes,
 )
+from bascule.providers.cuda.tensor import Tensor
 from bascule.values import OrtValue
 
 
@@ -108,7 +109,7 @@ class Signature:
 def convert(name: str, value: Any, type_: Type | None) -> Any:
     """`value` for the input `name` of type `type_`: an array, a list, a dict or None."""
     if isinstance(value, OrtValue):
-        value = value._array
+        value = value._given
     if isinstance(type_, OptionalType):
         return None if value is None else convert(name, value, type_.element)
     if value is None:
@@ -163,6 +164,8 @@ def _map_item(item: Any, type_: Type) -> Any:
 def _tensor(name: str, value: Any, type_: TensorType) -> Any:
     if isinstance(value, list):
         value = _from_list(name, value, type_)
+    elif isinstance(value, Tensor):
+        return _of_type(name, value, type_)
     elif not isinstance(value, np.ndarray):
         if is_on_gpu(value):
             return _on_gpu(name, value, type_)
@@ -170,14 +173,14 @@ def _tensor(name: str, value: Any, type_: TensorType) -> Any:
     array: np.ndarray[Any, Any] = np.asarray(value)
     if type_.dtype is DataType.STRING:
         if not _is_text(array.dtype):
-            raise _wrong_dtype(name, array, type_)
+            raise _wrong_dtype(name, array.dtype, array.shape, type_)
         return _strings(array)
     try:
         actual = DataType.from_numpy(array.dtype.newbyteorder("="))
     except TypeError:
-        raise _wrong_dtype(name, array, type_) from None
+        raise _wrong_dtype(name, array.dtype, array.shape, type_) from None
     if actual is not type_.dtype:
-        raise _wrong_dtype(name, array, type_)
+        raise _wrong_dtype(name, array.dtype, array.shape, type_)
     # ascontiguousarray would turn a scalar into a vector.
     array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     return array if array.flags.aligned else array.copy()
@@ -189,9 +192,12 @@ def _on_gpu(name: str, value: Any, type_: TensorType) -> Any:
         array = gpu_array(value)
     except (RuntimeError, BufferError, TypeError, ValueError) as error:
         raise RuntimeError(f"Unable to handle the GPU array of input '{name}': {error}") from None
-    tensor = tensor_of(array)
+    return _of_type(name, tensor_of(array), type_)
+
+
+def _of_type(name: str, tensor: Tensor, type_: TensorType) -> Tensor:
     if tensor.dtype is not type_.dtype:
-        raise _wrong_dtype(name, array, type_)
+        raise _wrong_dtype(name, tensor.dtype.numpy, tensor.shape, type_)
     return tensor
 
 
@@ -241,19 +247,21 @@ def _strings(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return result
 
 
-def _wrong_dtype(name: str, array: np.ndarray[Any, Any], type_: TensorType) -> InvalidArgument:
+def _wrong_dtype(
+    name: str, found: np.dtype[Any], shape: Sequence[int], type_: TensorType
+) -> InvalidArgument:
     fix = ""
     try:
-        dtype = DataType.from_numpy(array.dtype.newbyteorder("="))
+        dtype = DataType.from_numpy(found.newbyteorder("="))
         actual = f"tensor({dtype.onnx_name})"
         if DataType.STRING not in (dtype, type_.dtype):
             fix = f"feed {name}.astype('{type_.dtype.numpy.name}')"
     except TypeError:
-        actual = f"array of {array.dtype}"
+        actual = f"array of {found}"
     return InvalidArgument(
         f"Unexpected input data type. Actual: ({actual}) , expected: ({type_})",
         input=name,
-        shape=list(array.shape),
+        shape=list(shape),
         fix=fix,
     )
 
@@ -261,8 +269,11 @@ def _wrong_dtype(name: str, array: np.ndarray[Any, Any], type_: TensorType) -> I
 def _check_shape(name: str, actual: tuple[int, ...], expected: Shape | None) -> None:
     if expected is None:
         return
+    fits = len(actual) == len(expected)
+    if fits and all(d == got or not isinstance(d, int) for got, d in zip(actual, expected)):
+        return
     wanted = [dim if dim is not None else "?" for dim in expected]
-    if len(actual) != len(expected):
+    if not fits:
         raise InvalidArgument(
             f"Invalid rank for input: {name} Got: {len(actual)} Expected: {len(expected)} "
             "Please fix either the inputs/outputs or the model.",
@@ -274,11 +285,10 @@ def _check_shape(name: str, actual: tuple[int, ...], expected: Shape | None) -> 
         for axis, (got, dim) in enumerate(zip(actual, expected))
         if isinstance(dim, int) and dim != got
     ]
-    if wrong:
-        raise InvalidArgument(
-            f"Got invalid dimensions for input: {name} for the following indices\n"
-            + "\n".join(wrong)
-            + "\n Please fix either the inputs/outputs or the model.",
-            got=list(actual),
-            expected=wanted,
-        )
+    raise InvalidArgument(
+        f"Got invalid dimensions for input: {name} for the following indices\n"
+        + "\n".join(wrong)
+        + "\n Please fix either the inputs/outputs or the model.",
+        got=list(actual),
+        expected=wanted,
+    )

@@ -254,3 +254,8 @@ class RunOptions(_Typed):
         if key not in self._config:
             raise RuntimeError(f"RunOptions does not have configuration with key: {key}")
         return str(self._config[key])
+
+    @property
+    def _waits(self) -> bool:
+        """Whether a run with outputs on a GPU returns only when they are complete."""
+        return self._config.get("disable_synchronize_execution_providers") != "1"

@@ -5,11 +5,54 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from datetime import datetime
 from typing import Any
 
+from bascule.ir.graph import Node
 from bascule.native import _native
+from bascule.providers.names import CPU, CUDA
+
+
+class Profiler(_native.Profiler):  # type: ignore[misc]
+    """Collects the spans of nodes: of those that run natively, and of those on a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[dict[str, Any]] = []
+        self._nodes: list[dict[str, Any]] = []
+
+    def add_node(
+        self, node: Node, kernel: str, start_ns: int, duration_ns: int, outputs: list[Any]
+    ) -> None:
+        """Note how long a device worked for a node; `outputs` are (type, shape)."""
+        self._nodes.append(
+            {
+                "name": node.name,
+                "op_type": node.op_type,
+                "provider": CUDA,
+                "kernel": kernel,
+                "start_ns": start_ns,
+                "duration_ns": duration_ns,
+                "thread": threading.get_ident(),
+                "outputs": outputs,
+            }
+        )
+
+    def add_part(
+        self, name: str, provider: str, nodes: int, start_ns: int, duration_ns: int
+    ) -> None:
+        """Note a part of a run: nodes that ran without the host in between."""
+        arguments = {"provider": provider, "nodes": nodes}
+        thread = threading.get_ident() % 2**31
+        self._parts.append(_event("Part", name, start_ns, duration_ns / 1000, thread, arguments))
+
+    def events(self) -> list[dict[str, Any]]:
+        """All of them, as events that start in nanoseconds; they are forgotten."""
+        events = self._parts + [_node_event(e) for e in (*self.take(), *self._nodes)]
+        self._parts, self._nodes = [], []
+        return events
 
 
 class Trace:
@@ -19,7 +62,7 @@ class Trace:
     """
 
     def __init__(self, prefix: str, enabled: bool) -> None:
-        self.profiler: Any = _native.Profiler() if enabled else None
+        self.profiler = Profiler() if enabled else None
         self.started_ns = time.monotonic_ns() if enabled else 0
         self._prefix = prefix
         self._phases: dict[str, float] = {}
@@ -32,7 +75,7 @@ class Trace:
         """Write the file and stop; the path, or '' when there is nothing to write."""
         if self.profiler is None:
             return ""
-        events = self._session_events() + [_node_event(e) for e in self.profiler.take()]
+        events = self._session_events() + self.profiler.events()
         for event in events[len(self._phases) :]:
             event["ts"] = (event["ts"] - self.started_ns) / 1000
         self.profiler = None
@@ -56,7 +99,7 @@ class Trace:
 def _node_event(event: dict[str, Any]) -> dict[str, Any]:
     arguments = {
         "op_name": event["op_type"],
-        "provider": "CPUExecutionProvider",
+        "provider": event.get("provider", CPU),
         "kernel": event["kernel"],
         "output_type_shape": [{dtype: shape} for dtype, shape in event["outputs"]],
     }

@@ -8,12 +8,12 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bascule.binding import IOBinding
 from bascule.compiled import CompiledModel
-from bascule.device_memory import array_of, is_on_gpu, tensor_of
 from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.feeds import Signature
 from bascule.ir.constant import Constant
@@ -24,9 +24,14 @@ from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
 from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.tools.explain import Explanation
-from bascule.values import ON_GPU, IOBinding, OrtValue, run_with_values
+from bascule.values import OrtValue, run_with_values
+
+if TYPE_CHECKING:
+    from bascule.providers.cuda.replay import Replay
+    from bascule.providers.cuda.targets import Wanted
 
 
 class InferenceSession:
@@ -220,7 +225,7 @@ class InferenceSession:
     def _values(self, feeds: Mapping[str, Any]) -> list[Any]:
         """One object per input, for this session's program."""
         values = self._signature.values(feeds)
-        if self._cuda is None and any(hasattr(value, "address") for value in values):
+        if self._cuda is None and any(isinstance(value, Tensor) for value in values):
             raise InvalidArgument(
                 "An input is in GPU memory, but the session has only the CPU provider",
                 fix=f"make the session with providers=['{CUDA}', '{CPU}']",
@@ -228,12 +233,16 @@ class InferenceSession:
         return values
 
     def _run_bound(
-        self, feeds: Mapping[str, Any], targets: Mapping[str, Any], run_options: RunOptions | None
-    ) -> list[Any]:
+        self,
+        feeds: Mapping[str, Any],
+        targets: Mapping[str, Wanted],
+        run_options: RunOptions | None,
+        waits: bool = True,
+    ) -> tuple[list[Any], Replay | None]:
         """Run with outputs of which some stay on the GPU.
 
-        `targets` has for each output wanted an array on the GPU to write it to, or ON_GPU for fresh
-        memory there; anything else stands for an array on the host.
+        `targets` says where each output is wanted. Returns Tensors and arrays, and a Replay if the
+        same run can be had again by it.
         """
         if self._cuda is None:
             raise InvalidArgument(
@@ -242,18 +251,13 @@ class InferenceSession:
         values = self._values(feeds)
         numbers = self._signature.output_numbers(list(targets))
         program = self._program if self._signature.names_hold(values) else self._general_program()
-        from bascule.providers.cuda.program import Where
-
-        wanted: dict[int, Any] = {}
-        for number, target in zip(numbers, targets.values()):
-            if is_on_gpu(target):
-                wanted[number] = tensor_of(target)
-            else:
-                wanted[number] = Where.DEVICE if target is ON_GPU else Where.HOST
+        wanted = dict(zip(numbers, targets.values()))
         flag = None if run_options is None else run_options._flag
-        results = program.run_bound(values, wanted, flag)
-        gpu = self._cuda.device.number
-        return [array_of(r, gpu) if hasattr(r, "address") else r for r in results]
+        profiler = self._trace.profiler
+        found: tuple[list[Any], Replay | None] = program.run_bound(
+            values, wanted, flag, profiler, waits
+        )
+        return found
 
     def _general_program(self) -> Any:
         """The model compiled without trust in the names of sizes.

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values that live outside a run: OrtValue, devices, and bindings of inputs and outputs."""
+"""OrtValue: a value that lives outside a run."""
 
 from __future__ import annotations
 
-import ctypes
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bascule import dlpack
-from bascule.device_memory import array_of, empty_on_gpu, gpu_array, is_on_gpu, to_gpu
+from bascule.device_memory import array_of, empty_on_gpu, gpu_array, is_on_gpu, tensor_of, to_gpu
 from bascule.devices import is_gpu
 from bascule.ir.dtype import DataType
+from bascule.providers.cuda.targets import Fresh
+from bascule.providers.cuda.tensor import Tensor
 
 if TYPE_CHECKING:
     from bascule.session import InferenceSession
 
 Array = np.ndarray[Any, Any]
-
-ON_GPU = object()
-"""A bound output that is to stay on the session's GPU, in fresh memory."""
 
 
 class OrtValue:
@@ -33,6 +32,11 @@ class OrtValue:
                 return
             raise ValueError(f"an OrtValue cannot be made from {type(value).__name__}")
         self._array = value
+
+    @functools.cached_property
+    def _given(self) -> Any:
+        """What a run takes for it."""
+        return tensor_of(self._array) if is_on_gpu(self._array) else self._array
 
     # --- making one
 
@@ -78,7 +82,7 @@ class OrtValue:
         on_gpu = is_gpu(device_type)
         if any(size < 0 for size in shape):
             raise RuntimeError(f"shape {list(shape)} has a negative size")
-        dtype = _element_type(element_type)
+        dtype = element_type_of(element_type)
         if on_gpu:
             return OrtValue(empty_on_gpu(shape, dtype, device_id))
         return OrtValue(np.empty(tuple(shape), dtype.numpy))
@@ -205,144 +209,11 @@ def _has_numbers(array: Array) -> bool:
         return False
 
 
-def _element_type(element_type: Any) -> DataType:
+def element_type_of(element_type: Any) -> DataType:
+    """A NumPy type or an ONNX type number as a DataType."""
     if isinstance(element_type, int):
         return DataType(element_type)
     return DataType.from_numpy(element_type)
-
-
-class IOBinding:
-    """Inputs and outputs of runs to come, bound by name to memory that stays where it is."""
-
-    def __init__(self, session: InferenceSession) -> None:
-        self._session = session
-        self._inputs: dict[str, Any] = {}
-        self._outputs: dict[str, Any] = {}
-        self._results: list[OrtValue] | None = None
-
-    def _known_input(self, name: str) -> None:
-        known = [arg.name for arg in self._session.get_inputs()]
-        known += [arg.name for arg in self._session.get_overridable_initializers()]
-        if name not in known:
-            raise RuntimeError(f"Failed to find NodeArg with name: {name} in the def list")
-
-    def bind_cpu_input(self, name: str, array: Array) -> None:
-        """Feed `array`, which is kept alive and read at each run."""
-        if not isinstance(array, np.ndarray):
-            raise RuntimeError(f"bind_cpu_input takes an array, not {type(array).__name__}")
-        self._known_input(name)
-        self._inputs[name] = array
-
-    def bind_ortvalue_input(self, name: str, value: OrtValue) -> None:
-        """Feed `value`, read at each run; RuntimeError for an unknown name."""
-        self._known_input(name)
-        self._inputs[name] = value
-
-    def bind_input(
-        self,
-        name: str,
-        device_type: str,
-        device_id: int,
-        element_type: Any,
-        shape: Sequence[int],
-        buffer_ptr: int,
-    ) -> None:
-        """Feed foreign memory, which the caller keeps alive."""
-        self._known_input(name)
-        self._inputs[name] = _memory(device_type, device_id, element_type, shape, buffer_ptr)
-
-    def bind_output(
-        self,
-        name: str,
-        device_type: str = "cpu",
-        device_id: int = 0,
-        element_type: Any = None,
-        shape: Sequence[int] | None = None,
-        buffer_ptr: int | None = None,
-    ) -> None:
-        """Ask for an output: in new memory at each run, or in the memory at `buffer_ptr`."""
-        on_gpu = is_gpu(device_type)
-        if buffer_ptr is None:
-            self._outputs[name] = ON_GPU if on_gpu else None
-            return
-        if element_type is None or shape is None:
-            raise ValueError("`element_type` and `shape` are to be provided with a buffer pointer")
-        self._outputs[name] = _memory(device_type, device_id, element_type, shape, buffer_ptr)
-
-    def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
-        """Write an output into the memory of `value`, which must have room for it."""
-        self._outputs[name] = value._tensor()
-
-    def clear_binding_inputs(self) -> None:
-        """Forget every bound input."""
-        self._inputs = {}
-
-    def clear_binding_outputs(self) -> None:
-        """Forget every bound output."""
-        self._outputs = {}
-
-    def synchronize_inputs(self) -> None:
-        """Nothing to wait for on the CPU."""
-
-    def synchronize_outputs(self) -> None:
-        """Nothing to wait for on the CPU."""
-
-    def get_outputs(self) -> list[OrtValue]:
-        """The outputs of the last run, in the order of binding."""
-        if self._results is None and self._outputs:
-            raise RuntimeError("no run with this binding has taken place yet")
-        return list(self._results or [])
-
-    def copy_outputs_to_cpu(self) -> list[Array]:
-        """The outputs of the last run as arrays, in the order of binding."""
-        return [value.numpy() for value in self.get_outputs()]
-
-    def _run(self, run_options: Any) -> None:
-        if not self._outputs:
-            raise RuntimeError("Error in execution: At least one output should be requested.")
-        names = list(self._outputs)
-        on_gpu = any(is_on_gpu(t) or t is ON_GPU for t in self._outputs.values())
-        try:
-            if on_gpu:
-                results = self._session._run_bound(self._inputs, self._outputs, run_options)
-            else:
-                results = self._session.run(names, self._inputs, run_options)
-        except Exception as error:
-            raise RuntimeError(f"Error in execution: {error}") from error
-        values = []
-        for name, result in zip(names, results):
-            target = self._outputs[name]
-            if isinstance(target, np.ndarray):
-                if target.nbytes < result.nbytes or target.dtype != result.dtype:
-                    raise RuntimeError(
-                        f"Error in execution: the buffer of output '{name}' is "
-                        f"{target.dtype}{list(target.shape)}, expected room for "
-                        f"{result.dtype}{list(result.shape)}"
-                    )
-                flat = target.reshape(-1)[: result.size]
-                flat[:] = result.reshape(-1)
-                result = flat.reshape(result.shape)
-            values.append(OrtValue(result))
-        self._results = values
-
-
-def _memory(
-    device_type: str, device_id: int, element_type: Any, shape: Sequence[int], pointer: int
-) -> Any:
-    """An array over foreign memory, of the host or of a GPU."""
-    if is_gpu(device_type):
-        from bascule.providers.cuda.tensor import Tensor
-
-        return array_of(Tensor(_element_type(element_type), tuple(shape), pointer, None), device_id)
-    return _view(pointer, element_type, shape)
-
-
-def _view(pointer: int, element_type: Any, shape: Sequence[int]) -> Array:
-    """An array over foreign memory."""
-    dtype = _element_type(element_type).numpy
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    buffer = (ctypes.c_uint8 * size).from_address(pointer)
-    return np.frombuffer(memoryview(buffer), np.uint8).view(dtype).reshape(tuple(shape))
 
 
 def run_with_values(
@@ -352,9 +223,10 @@ def run_with_values(
     run_options: Any,
 ) -> list[OrtValue]:
     """InferenceSession.run_with_ort_values."""
-    arrays = {name: value._array for name, value in feeds.items()}
-    if any(is_on_gpu(array) for array in arrays.values()):
-        names = output_names or [arg.name for arg in session.get_outputs()]
-        results = session._run_bound(arrays, dict.fromkeys(names, ON_GPU), run_options)
-        return [OrtValue(result) for result in results]
-    return [OrtValue(result) for result in session.run(output_names, arrays, run_options)]
+    given = {name: value._given for name, value in feeds.items()}
+    if not any(isinstance(value, Tensor) for value in given.values()):
+        return [OrtValue(result) for result in session.run(output_names, given, run_options)]
+    names = output_names or [arg.name for arg in session.get_outputs()]
+    results, _ = session._run_bound(given, dict.fromkeys(names, Fresh()), run_options)
+    gpu = session._cuda.device.number
+    return [OrtValue(array_of(r, gpu) if isinstance(r, Tensor) else r) for r in results]

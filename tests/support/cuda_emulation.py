@@ -2,7 +2,8 @@
 """A device of the CUDA provider without a GPU: its kernels, compiled as host code.
 
 ``cuda_emulator/`` holds what CUDA C++ has beyond C++. BASCULE_EMULATOR_SANITIZE=1 compiles the
-kernels with AddressSanitizer, whose library then has to be loaded first (see CONTRIBUTING).
+kernels with AddressSanitizer, whose library then has to be loaded first (see CONTRIBUTING). On a
+GPU BASCULE_EXACT_MEMORY=1 takes each tensor from the driver, for compute-sanitizer to see its end.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import contextlib
 import ctypes
 import functools
 import os
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Model, Node
 from bascule.ir.infer import infer_types
@@ -30,10 +33,10 @@ from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.cuda_emulator import build
 from tests.support.cuda_emulator.build import Function
-from tests.support.cuda_emulator.build import missing as missing
 from tests.support.native import node_graph
 
 _LIMITS = (2**31 - 1, 65535, 65535)
+_IS_EXACT = os.environ.get("BASCULE_EXACT_MEMORY") == "1"
 _VERSIONS = {"": OPSET, "ai.onnx.ml": 5}
 """Of the domains whose newest form is not the first."""
 
@@ -50,23 +53,26 @@ def _libc() -> Any:
 class _Memory:
     """Memory of exactly the size asked for, so that AddressSanitizer sees every overrun."""
 
-    __slots__ = ("_free", "address")
+    __slots__ = ("_device", "_free", "_nbytes", "address")
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, device: EmulatedDevice, nbytes: int) -> None:
         address = ctypes.c_void_p()
         if _libc().posix_memalign(ctypes.byref(address), 256, max(nbytes, 1)):
             raise MemoryError(f"{nbytes} bytes")
         self.address: int = address.value or 0
         self._free = _libc().free
+        self._device, self._nbytes = device, nbytes
+        device.used += nbytes
 
     def __del__(self) -> None:
+        self._device.used -= self._nbytes
         self._free(self.address)
 
 
 class EmulatedDevice:
     """A device whose memory is the host's; a launch returns when the grid is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory_limit: int = 0) -> None:
         self.xp: Any = np
         self.number = 0
         self.name = "emulated"
@@ -74,6 +80,7 @@ class EmulatedDevice:
         self.capability = 90
         self.processors = 132
         self.shared_memory = 232448
+        self.tf32 = False
         self.cublas: Any = None
         self.cudnn: Any = None
         self.stream: Any = None
@@ -81,11 +88,16 @@ class EmulatedDevice:
         """The names of the kernels started so far."""
         self.replays = 0
         """How often a captured graph was started."""
+        self.used = 0
+        """Bytes that are allocated."""
+        self._limit = memory_limit
         self._recording: list[Callable[[], None]] | None = None
         self._is_recordable = True
 
     def allocate(self, nbytes: int) -> tuple[int, object]:
-        memory = _Memory(nbytes)
+        if self._limit and self.used + nbytes > self._limit:
+            raise MemoryError(f"{nbytes:,} bytes, of {self._limit:,} are {self.used:,} in use")
+        memory = _Memory(self, nbytes)
         ctypes.memset(memory.address, 0xFF, nbytes)  # what it holds is undefined: NaN shows
         return memory.address, memory
 
@@ -133,6 +145,9 @@ class EmulatedDevice:
         assert self._recording is None, "nothing can be read back while a graph is captured"
         ctypes.memmove(array.ctypes.data, address, array.nbytes)
 
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        return [_downloaded(self, tensor) for tensor in tensors]
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         self._do(lambda: ctypes.memmove(target, source, nbytes) and None)
 
@@ -166,8 +181,23 @@ class EmulatedDevice:
         view.owner = tensor.owner
         return np.frombuffer(view, tensor.dtype.numpy).reshape(tensor.shape)
 
+    def selected(self) -> Any:
+        return contextlib.nullcontext()
+
     def after_others(self) -> None:
         pass
+
+    def before_others(self) -> None:
+        pass
+
+    def start(self, graph: Any) -> None:
+        graph.launch()
+
+    def mark(self) -> int:
+        return time.monotonic_ns()
+
+    def elapsed_ns(self, begin: int, end: int) -> int:
+        return end - begin
 
     def synchronize(self) -> None:
         pass
@@ -187,12 +217,24 @@ class _Replay:
 
 
 class _RecordedGpu(CupyDevice):
-    """A GPU that notes the kernels started."""
+    """A GPU that notes the kernels and the graphs started."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.launches: list[str] = []
+        self.replays = 0
         self._names: dict[int, str] = {}  # of functions by identity: the device keeps them
+
+    @property
+    def used(self) -> int:
+        return int(self._pool.used_bytes())
+
+    def allocate(self, nbytes: int) -> tuple[int, object]:
+        if not _IS_EXACT:
+            return super().allocate(nbytes)
+        with self._device:
+            memory = self.xp.cuda.Memory(max(nbytes, 1))
+        return int(memory.ptr), memory
 
     def function(self, module: str, name: str) -> Any:
         found = super().function(module, name)
@@ -215,13 +257,66 @@ class _RecordedGpu(CupyDevice):
         self.launches.append(self._names[id(function)])
         super().launch(function, grid, block, arguments, shared)
 
+    def capture(self, work: Callable[[], None]) -> Any:
+        graph = super().capture(work)
+        return graph and _CountedGraph(self, graph)
+
+
+@dataclass(frozen=True)
+class _CountedGraph:
+    """A captured graph of a GPU."""
+
+    device: _RecordedGpu
+    graph: Any
+
+    def launch(self) -> None:
+        self.device.replays += 1
+        self.graph.launch()
+
+
+_is_gpu = False
+
+
+def use_gpu() -> None:
+    """Let a real GPU take the place of the emulated device."""
+    global _is_gpu
+    _is_gpu = True
+
+
+def on_gpu() -> bool:
+    """Whether a real GPU has taken the place of the emulated device."""
+    return _is_gpu
+
+
+def new_device(memory_limit: int = 0) -> Any:
+    """A device with memory of its own, of which it gives out no more than the limit."""
+    if on_gpu():
+        return _RecordedGpu(memory_limit=memory_limit, tf32=False, tunes=False)
+    return EmulatedDevice(memory_limit)
+
 
 @functools.cache
 def emulated_device() -> Any:
-    """The device that tests share: with BASCULE_TEST_GPU=1 a real GPU takes its place."""
-    if os.environ.get("BASCULE_TEST_GPU") == "1":
-        return _RecordedGpu(tf32=False)
-    return EmulatedDevice()
+    """The device that tests share."""
+    return new_device()
+
+
+def unused_device() -> Any:
+    """The device that tests share, of which no launch has been noted yet."""
+    device = emulated_device()
+    device.launches.clear()
+    return device
+
+
+def missing() -> str:
+    """Why there is no such device here; empty when there is."""
+    if not on_gpu():
+        return build.missing()
+    try:
+        emulated_device()
+    except errors.EngineError as error:
+        return str(error)
+    return ""
 
 
 def _packed(function: Function, arguments: Sequence[Argument]) -> bytes:

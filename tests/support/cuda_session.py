@@ -14,6 +14,10 @@ from tests.support.cuda_emulation import emulated_device
 class EmulatedSession(bascule.InferenceSession):
     """An InferenceSession on the emulated device, with the CPU provider under it."""
 
+    device: Any = None
+    """Another device than the one that tests share."""
+
     def _executors(self) -> list[Any]:
         cpu = CpuProvider(self._options.intra_op_num_threads)
-        return [CudaProvider(emulated_device(), cpu), cpu]
+        self._cuda = CudaProvider(self.device or emulated_device(), cpu)
+        return [self._cuda, cpu]

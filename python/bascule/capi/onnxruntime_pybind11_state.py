@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The names that callers import from onnxruntime's extension module."""
 
+from bascule.binding import IOBinding
+from bascule.binding import IOBinding as SessionIOBinding
 from bascule.build_info import get_build_info, get_device, get_version_string
 from bascule.devices import (
     OrtAllocatorType,
@@ -38,8 +40,7 @@ from bascule.providers.names import all_providers as get_all_providers
 from bascule.providers.names import available_providers as get_available_providers
 from bascule.session import InferenceSession
 from bascule.sparse import OrtSparseFormat, SparseTensor
-from bascule.values import IOBinding, OrtValue
-from bascule.values import IOBinding as SessionIOBinding
+from bascule.values import OrtValue
 
 __all__ = [
     "DeviceReset",

@@ -57,6 +57,7 @@ from bascule.optimizer.fuse_rotary_embedding import (
 from bascule.optimizer.fuse_skip_layer_normalization import fuse_skip_layer_normalization
 from bascule.optimizer.fuse_swish import fuse_swish, fuse_swish_alpha
 from bascule.optimizer.move_convolution_before_resize import move_convolution_before_resize
+from bascule.optimizer.simplify_attention_mask import simplify_attention_mask
 
 QUANTIZED = (
     eliminate_quantize,
@@ -99,6 +100,7 @@ FORMULAS = (
     fuse_attention_cache,
     fuse_attention_rows,
     fuse_attention_heads,
+    simplify_attention_mask,
 )
 """Standard operators for the formulas that stand for them."""
 

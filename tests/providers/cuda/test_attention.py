@@ -36,6 +36,7 @@ def check(
     outputs: int = 1,
     domain: str = "",
     device: Any = None,
+    tolerance: float = 0.0,
 ) -> list[str]:
     """Compare with the CPU; the kernels that were started."""
     launches = (device or emulated_device()).launches
@@ -44,7 +45,7 @@ def check(
     # 16-bit inputs are exact in float32, where the reference rounds nothing.
     wide = [x.astype(np.float32) if x is not None and x.dtype.itemsize == 2 else x for x in inputs]
     expected = native.run_node("Attention", wide, attributes, outputs, domain)
-    tolerance = TOLERANCE[inputs[0].dtype.name]
+    tolerance = tolerance or TOLERANCE[inputs[0].dtype.name]
     for found, wanted in zip(actual, expected):
         assert found.dtype == inputs[0].dtype
         np.testing.assert_allclose(
@@ -86,11 +87,12 @@ def form(inputs: list[Any], attributes: dict[str, Any] | None = None, **more: An
     return check(inputs, attributes, **more)[-1]
 
 
+@pytest.mark.host
 def test_forms() -> None:
     """The kernel for each shape; a device with few processors has enough blocks sooner."""
     half = inputs_of(np.float16, 1, (2, 2), (100, 100), (64, 64))
     single = [x.astype(np.float32) for x in half]
-    assert form(half) == "flash_float16_64_1"
+    assert form(half) == "flash_float16_64_16"
     assert form(single) == "tiles_float32_64"
     assert form([x.astype(np.float64) for x in half]) == "rows_float64"
     assert form([x[..., :63] for x in half]) == "rows_float16"
@@ -100,9 +102,52 @@ def test_forms() -> None:
     many = inputs_of(np.float16, 2, (20, 20), (150, 70), (40, 40))
     device = EmulatedDevice()
     device.processors = 40
-    assert form(many, device=device) == "flash_float16_64_2"
+    assert form(many, device=device) == "flash_float16_64_128"
 
 
+@pytest.mark.parametrize("dtype", FAST)
+@pytest.mark.parametrize("processors, rows", [(100, 16), (20, 64), (8, 128)])
+@pytest.mark.parametrize("keys", [170, 171])
+def test_rows_of_a_block(dtype: Any, processors: int, rows: int, keys: int) -> None:
+    """Few rows a block where there are few blocks, with masks that begin at any address."""
+    device = EmulatedDevice()
+    device.tf32, device.processors = True, processors
+    q, k, v = inputs_of(dtype, 2, (4, 2), (150, keys), (64, 56))
+    more: dict[str, Any] = {"device": device}
+    if dtype is np.float32:
+        more["tolerance"] = 2e-3
+    launches = check([q, k, v], {"is_causal": 1}, **more)
+    assert launches == [f"flash_{np.dtype(dtype).name}_64_{rows}"]
+    boolean, added = normal(2, 4, 150, keys) > 0.5, normal(150, keys, seed=1, dtype=dtype)
+    boolean[0, 1, 3], boolean[0, 2, :, :140] = False, False
+    check([q, k, v, boolean], **more)
+    check([q, k, v, added[:1, : keys - 5]], {"softcap": 4.0}, **more)
+    check([q, k, v, added.astype(np.float32)], {"left_window_size": 60}, **more)
+    lengths = np.array([99, 0])
+    check([q, k, v, added, None, None, lengths], {"scale": -0.2}, **more)
+
+
+@pytest.mark.parametrize("sizes", [(24, 32), (64, 64), (72, 96), (128, 100)])
+@pytest.mark.parametrize("processors", [1, 132])
+def test_tf32(sizes: tuple[int, int], processors: int) -> None:
+    device = EmulatedDevice()
+    device.tf32, device.processors = True, processors
+    q, k, v = inputs_of(np.float32, 2, (4, 2), (150, 170), sizes)
+    rows = 64 if sizes != (64, 64) else 128 if processors == 1 else 16
+    size = next(n for n in (32, 64, 96, 128) if n >= max(sizes))
+    attributes = {"is_causal": 1, "softcap": 3.0}
+    launches = check([q, k, v], attributes, device=device, tolerance=2e-3)
+    assert launches == [f"flash_float32_{size}_{rows}"]
+    lengths = np.array([100, 3])
+    mask = normal(150, 170, seed=4) > -1
+    check([q, k, v, mask, None, None, lengths], device=device, tolerance=2e-3)
+    q[0, 0, 3, 2] = np.nan
+    check([q, k, v], device=device, tolerance=2e-3)
+    wide = inputs_of(np.float32, 1, (1, 1), (20, 20), (136, 136))
+    assert check(wide, device=device) == ["tiles_float32_256"]
+
+
+@pytest.mark.host
 def test_older_devices() -> None:
     device = EmulatedDevice()
     device.capability, device.shared_memory = 75, 65536
@@ -145,6 +190,7 @@ class FakeCudnn:
         o[...] = weights / weights.sum(-1, keepdims=True) @ wide[2]
 
 
+@pytest.mark.host
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("causal", [0, 1])
 def test_cudnn_is_told_what_to_do(dtype: Any, causal: int) -> None:
@@ -158,7 +204,7 @@ def test_cudnn_is_told_what_to_do(dtype: Any, causal: int) -> None:
     launches = check([flat(q), flat(k), flat(v), None, pk, pv], attributes, 3, device=device)
     assert launches == ["join_16"]
     mask = np.ones((30, 30), bool)
-    assert check([q, k, v, mask], device=device) == [f"flash_{np.dtype(dtype).name}_64_1"]
+    assert check([q, k, v, mask], device=device) == [f"flash_{np.dtype(dtype).name}_64_16"]
 
 
 @pytest.mark.parametrize("dtype", FAST)

@@ -14,10 +14,14 @@ from bascule.ir.dtype import DataType
 from bascule.providers.cuda.windows import Convolution
 from tests.kernels.test_conv import CASES, TRANSPOSED
 from tests.providers.cuda.against_cpu import last, normal, same
-from tests.support import cuda_emulation, native
+from tests.support import native
 from tests.support.cuda_emulation import EmulatedDevice, run_node
+from tests.support.cuda_emulator import build
 
-pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(bool(build.missing()), reason=build.missing()),
+]
 
 
 def array(pointer: int, shape: Sequence[int]) -> np.ndarray[Any, Any]:

@@ -13,10 +13,13 @@ import pytest
 
 from tests.support import cudnn_plans
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("cudnn") is None or shutil.which("gcc") is None,
-    reason="needs nvidia-cudnn-cu13, nvidia-cudnn-frontend and gcc",
-)
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(
+        importlib.util.find_spec("cudnn") is None or shutil.which("gcc") is None,
+        reason="needs nvidia-cudnn-cu13, nvidia-cudnn-frontend and gcc",
+    ),
+]
 
 
 def test_every_problem_has_a_plan(tmp_path: Path) -> None:

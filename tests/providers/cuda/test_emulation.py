@@ -14,10 +14,13 @@ from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.registry import kernel
 from bascule.providers.cuda.tensor import Tensor
-from tests.support import cuda_emulation
 from tests.support.cuda_emulation import blank_call, emulated_device, run_node
+from tests.support.cuda_emulator import build
 
-pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(bool(build.missing()), reason=build.missing()),
+]
 
 SOFTMAX = r"""
 #include "common.cuh"

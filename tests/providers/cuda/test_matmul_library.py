@@ -20,11 +20,15 @@ from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.libraries import cublaslt
 from bascule.providers.cuda.libraries.cublaslt import CublasLt, Problem
+from bascule.providers.cuda.operators import matmul
 from tests.providers.cuda.test_recurrent import make_inputs as recurrent_inputs
-from tests.support import cuda_emulation
 from tests.support.cuda_emulation import EmulatedDevice, run_node
+from tests.support.cuda_emulator import build
 
-pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(bool(build.missing()), reason=build.missing()),
+]
 
 SOURCE = Path(__file__).parents[2] / "support" / "cuda_libraries" / "cublaslt.cpp"
 ERRORS = {"float32": 1e-6, "float64": 1e-14, "float16": 1e-3, "bfloat16": 8e-3}
@@ -197,3 +201,29 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
     monkeypatch.setattr(cublaslt.ctypes, "CDLL", missing)
     with pytest.raises(errors.EngineError, match=r'pip install "bascule\[cuda13\]"'):
         CublasLt(90)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_columns_are_padded(
+    dtype: str,
+    transposed: bool,
+    has_bias: bool,
+    device: EmulatedDevice,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(matmul, "_PADDED_BYTES", 128 * 72 * 2)  # the rows in several parts
+    a, b = normal(1, dtype, 301, 1024), normal(2, dtype, 65, 1024)
+    bias = normal(3, dtype, 65) if has_bias else None
+    (y,) = run_node(
+        "MatMul",
+        [a, b if transposed else b.T, bias],
+        {"transB": 1} if transposed else {},
+        domain="bascule",
+        device=device,
+        constants=[1, 2],
+    )
+    assert "drop_columns_4" in device.launches or "drop_columns_2" in device.launches
+    expected = wide(a) @ wide(b).T + (0 if bias is None else wide(bias))
+    check(y, expected, dtype)

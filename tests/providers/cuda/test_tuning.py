@@ -12,6 +12,8 @@ import pytest
 from bascule.providers.cuda.tuning import copies, fastest
 from tests.support.cuda_emulation import EmulatedDevice
 
+pytestmark = pytest.mark.host
+
 
 class TimedDevice(EmulatedDevice):
     """Work takes as long as it adds to `seconds`."""

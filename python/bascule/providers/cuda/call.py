@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,12 @@ class Call:
         device: Device,
         allocate: Allocate,
         prepared: dict[str, Any],
-        kept: dict[str, Tensor],
+        kept: dict[Any, Any],
+        in_place: Collection[int] = (),
     ) -> None:
         self.node = node
         self.device = device
+        self._in_place = in_place
         self._allocate = allocate
         self._prepared = prepared
         self._kept = kept
@@ -44,6 +46,13 @@ class Call:
     def wants(self, output: int) -> bool:
         """Whether anybody reads output number `output`."""
         return output < len(self.node.outputs) and not self.node.outputs[output].is_unused
+
+    def may_overwrite(self, output: int) -> bool:
+        """Whether an output belongs into the memory of the input that it updates.
+
+        That is so where the caller wants it there, and nobody reads the input any more.
+        """
+        return output in self._in_place
 
     def dtype(self, output: int = 0) -> DataType:
         """The element type of an output."""
@@ -105,7 +114,8 @@ class Call:
             if array.nbytes:
                 self.device.upload(address, array)
             self._kept[key] = tensor
-        return self._kept[key]
+        found: Tensor = self._kept[key]
+        return found
 
     def download(self, tensor: Tensor) -> np.ndarray[Any, Any]:
         """A tensor as a host array; only for kernels that are registered as synchronizing."""
@@ -117,14 +127,22 @@ class Call:
     def prepared(self, key: str, make: Callable[[Call], Any]) -> Any:
         """What `make(call)` returns, made once per node and kept: weights in another layout, plans.
 
-        It may depend only on constant inputs, on attributes, and on what `key` says.
+        It may depend only on constant inputs, on attributes, and on what `key` says, of which
+        there are few.
         """
-        if key not in self._prepared:
-            keeping = Call(
-                self.node, self.device, self.device.allocate, self._prepared, self._prepared
-            )
-            self._prepared[key] = make(keeping)
-        return self._prepared[key]
+        return self._kept_in(self._prepared, key, make)
+
+    def planned(self, key: str, make: Callable[[Call], Any]) -> Any:
+        """What `make(call)` returns, made once for the shapes of the inputs.
+
+        It is kept as long as they are remembered, and as long as a captured graph may use it.
+        """
+        return self._kept_in(self._kept, (self.node, key), make)
+
+    def _kept_in(self, kept: dict[Any, Any], key: Any, make: Callable[[Call], Any]) -> Any:
+        if key not in kept:
+            kept[key] = make(Call(self.node, self.device, self.device.allocate, kept, kept))
+        return kept[key]
 
     # --- the array module
 

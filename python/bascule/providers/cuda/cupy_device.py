@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -13,12 +16,17 @@ import numpy as np
 from bascule import errors
 from bascule.logging import LOGGER
 from bascule.providers.cuda import compile as kernels
+from bascule.providers.cuda import sources
 from bascule.providers.cuda.device import Argument, Dim3, Struct
+from bascule.providers.cuda.host_memory import Downloads
+from bascule.providers.cuda.launch import dependent_launcher, waits
 from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
 _USUAL_SHARED = 48 * 1024
 _REPEATS = 3
+_LEGACY = 1  # CU_STREAM_LEGACY
+_NOTHING: AbstractContextManager[Any] = contextlib.nullcontext()
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _PIP = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of CUDA 12)'
 
@@ -31,13 +39,19 @@ class CupyDevice:
         memory_limit: most bytes that the pool takes, 0 for all there are.
         tf32: whether float32 products may round their factors to 10 bits of mantissa.
         tunes: whether the algorithms of libraries are chosen by timing them.
+        user_stream: address of the stream that callers work on, 0 for the default stream.
 
     Raises:
         EngineError: CuPy, the driver or the GPU is missing; the message says what mends it.
     """
 
     def __init__(
-        self, number: int = 0, memory_limit: int = 0, tf32: bool = True, tunes: bool = True
+        self,
+        number: int = 0,
+        memory_limit: int = 0,
+        tf32: bool = True,
+        tunes: bool = True,
+        user_stream: int = 0,
     ) -> None:
         cupy = _cupy()
         count = _device_count(cupy)
@@ -46,6 +60,7 @@ class CupyDevice:
         self.xp: Any = cupy
         self.number = number
         self._tunes = tunes
+        self.tf32 = tf32
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
         with self._device:
@@ -56,14 +71,22 @@ class CupyDevice:
             self.processors = int(attributes["MultiProcessorCount"])
             self.shared_memory = int(attributes["MaxSharedMemoryPerBlockOptin"])
             self.stream: Any = cupy.cuda.Stream(non_blocking=True)
+            self._stream_ptr = int(self.stream.ptr)
+            self._user_stream = user_stream
             self._event = cupy.cuda.Event(disable_timing=True)
             self._pool = cupy.cuda.MemoryPool()
             if memory_limit:
                 self._pool.set_limit(size=memory_limit)
             self.cublas = _cublas(self.capability, tf32)
             self.cudnn = _cudnn(self.stream.ptr, tf32)
+        self._query = _stream_query()
+        self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
+        self._dependent = dependent_launcher(self.capability)
+        self._waiting: set[int] = set()
+        """The functions that may start before those in front of them are done."""
+        self._is_capturing = False
 
     @property
     def tunes(self) -> bool:
@@ -83,20 +106,32 @@ class CupyDevice:
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
         # Copied to a buffer of the driver's before the call returns: the array may change.
         self._runtime.memcpyAsync(
-            address, array.ctypes.data, array.nbytes, _TO_DEVICE, self.stream.ptr
+            address, array.ctypes.data, array.nbytes, _TO_DEVICE, self._stream_ptr
         )
 
     def download(self, array: np.ndarray[Any, Any], address: int) -> None:
-        self._runtime.memcpyAsync(
-            array.ctypes.data, address, array.nbytes, _TO_HOST, self.stream.ptr
-        )
-        self.stream.synchronize()
+        self._to_host(array.ctypes.data, address, array.nbytes)
+        self._wait()
+
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        return self._downloads.arrays(tensors)
+
+    def _to_host(self, target: int, source: int, nbytes: int) -> None:
+        self._runtime.memcpyAsync(target, source, nbytes, _TO_HOST, self._stream_ptr)
+
+    def _wait(self) -> None:
+        self._runtime.streamSynchronize(self._stream_ptr)
+
+    def _locked(self, nbytes: int) -> tuple[int, object]:
+        """Page-locked memory of the host."""
+        memory = self.xp.cuda.PinnedMemory(nbytes)
+        return int(memory.ptr), memory
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
-        self._runtime.memcpyAsync(target, source, nbytes, _WITHIN, self.stream.ptr)
+        self._runtime.memcpyAsync(target, source, nbytes, _WITHIN, self._stream_ptr)
 
     def fill(self, address: int, byte: int, nbytes: int) -> None:
-        self._runtime.memsetAsync(address, byte, nbytes, self.stream.ptr)
+        self._runtime.memsetAsync(address, byte, nbytes, self._stream_ptr)
 
     def array(self, tensor: Tensor) -> Any:
         memory = self.xp.cuda.UnownedMemory(
@@ -112,6 +147,8 @@ class CupyDevice:
         if found is None:
             found = self._of_module(module).get_function(name)
             self._functions[module, name] = found
+            if waits(sources.source(module)):
+                self._waiting.add(found.ptr)
         return found
 
     def _of_module(self, name: str) -> Any:
@@ -128,6 +165,8 @@ class CupyDevice:
             code = lambda: kernels.compile_source(source, self.capability)  # noqa: E731
             found = self._module(source, code).get_function(name)
             self._functions[source, name] = found
+            if waits(source):
+                self._waiting.add(found.ptr)
         return found
 
     def _module(self, key: str, code: Callable[[], bytes]) -> Any:
@@ -148,6 +187,10 @@ class CupyDevice:
     ) -> None:
         if shared > _USUAL_SHARED:
             self.xp.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED, shared)
+        if self._is_capturing and self._dependent is not None and function.ptr in self._waiting:
+            stream = self.stream.ptr
+            self._dependent.launch(function.ptr, grid, block, arguments, shared, stream)
+            return
         function(grid, block, tuple(map(_packed, arguments)), shared, stream=self.stream)
 
     # --- order
@@ -162,13 +205,22 @@ class CupyDevice:
         with self._device, self.stream, self.xp.cuda.using_allocator(malloc):
             yield
 
+    def selected(self) -> AbstractContextManager[Any]:
+        if self._runtime.getDevice() == self.number:
+            return _NOTHING
+        other: AbstractContextManager[Any] = self._device
+        return other
+
     def capture(self, work: Callable[[], None]) -> Any:
         self.stream.begin_capture()
+        self._is_capturing = True
         failure: Exception | None = None
         try:
             work()
         except Exception as error:
             failure = error
+        finally:
+            self._is_capturing = False
         try:
             graph = self.stream.end_capture()
         except Exception:
@@ -176,7 +228,14 @@ class CupyDevice:
         if failure is not None:
             return None
         graph.upload(self.stream)
-        return _Graph(graph, self.stream)
+        return _Graph(graph, self._runtime.graphLaunch, self._stream_ptr)
+
+    def start(self, graph: Any) -> None:
+        if self._user_stream:
+            graph.launch(self._user_stream)
+        else:
+            self.after_others()
+            graph.launch()
 
     def measure(self, work: Sequence[Callable[[], None]]) -> float:
         def start() -> None:
@@ -187,31 +246,74 @@ class CupyDevice:
         if graph is None:
             raise errors.Fail("what is to be timed cannot be captured")
         graph.launch()
-        begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
         seconds = math.inf
         for _ in range(_REPEATS):
-            begin.record(self.stream)
+            begin = self.mark()
             graph.launch()
-            end.record(self.stream)
+            end = self.mark()
             end.synchronize()
-            seconds = min(seconds, self.xp.cuda.get_elapsed_time(begin, end) / 1e3)
+            seconds = min(seconds, self.elapsed_ns(begin, end) / 1e9)
         return seconds
 
     def after_others(self) -> None:
-        self._event.record(self.xp.cuda.Stream.null)
-        self.stream.wait_event(self._event)
+        # Most often nothing is left to wait for on the default stream.
+        if self._user_stream or self._query(_LEGACY):
+            self._follow(self._stream_ptr, self._user_stream)
+
+    def before_others(self) -> None:
+        if self._user_stream:
+            self._follow(self._user_stream, self._stream_ptr)
+
+    def _follow(self, stream: int, other: int) -> None:
+        """Let what `stream` does next wait for what `other` was given so far."""
+        self._runtime.eventRecord(self._event.ptr, other)
+        self._runtime.streamWaitEvent(stream, self._event.ptr)
 
     def synchronize(self) -> None:
-        self.stream.synchronize()
+        self._wait()
+        if self._user_stream:
+            self._runtime.streamSynchronize(self._user_stream)
+
+    def mark(self) -> Any:
+        event = self.xp.cuda.Event()
+        event.record(self.stream)
+        return event
+
+    def elapsed_ns(self, begin: Any, end: Any) -> int:
+        milliseconds: float = self.xp.cuda.get_elapsed_time(begin, end)
+        return round(milliseconds * 1e6)
 
 
 class _Graph:
-    def __init__(self, graph: Any, stream: Any) -> None:
+    """A captured graph; `graph` keeps what `launch` starts."""
+
+    __slots__ = ("_exec", "_graph", "_launch", "_stream")
+
+    def __init__(self, graph: Any, launch: Callable[[int, int], None], stream: int) -> None:
         self._graph = graph
+        self._exec = graph.graphExec
+        self._launch = launch
         self._stream = stream
 
-    def launch(self) -> None:
-        self._graph.launch(self._stream)
+    def launch(self, stream: int = 0) -> None:
+        self._launch(self._exec, stream or self._stream)
+
+
+def _stream_query() -> Callable[[int], int]:
+    """cuStreamQuery, which says whether a stream has work left.
+
+    The runtime's cudaStreamQuery would leave "not ready" behind as the last error, where other
+    libraries that share the runtime look for errors of their own.
+    """
+    try:
+        driver = ctypes.PyDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        query = driver.cuStreamQuery
+    except (OSError, AttributeError):
+        return lambda stream: 1
+    query.argtypes = [ctypes.c_void_p]
+    query.restype = ctypes.c_int
+    found: Callable[[int], int] = query
+    return found
 
 
 def _packed(argument: Argument) -> Any:

@@ -49,6 +49,8 @@ class Device(Protocol):
     """How many multiprocessors there are."""
     shared_memory: int
     """How many bytes of dynamic shared memory a block can have."""
+    tf32: bool
+    """Whether float32 products may round their factors to 10 bits of mantissa."""
     cublas: Any
     """libraries.cublaslt.CublasLt, or None when the library is missing."""
     cudnn: Any
@@ -87,6 +89,10 @@ class Device(Protocol):
         """Copy from the device into a dense host array, and wait for it."""
         ...
 
+    def arrays(self, tensors: Sequence[Tensor]) -> list[np.ndarray[Any, Any]]:
+        """Tensors as arrays on the host, waited for once."""
+        ...
+
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy within device memory."""
         ...
@@ -107,12 +113,38 @@ class Device(Protocol):
         """Record what `work` starts, instead of starting it; None when it cannot be recorded."""
         ...
 
+    def selected(self) -> AbstractContextManager[Any]:
+        """A block in which this device is current, and nothing else changes."""
+        ...
+
     def measure(self, work: Sequence[Callable[[], None]]) -> float:
         """The seconds that the device needs for all of `work`, which is started several times."""
         ...
 
     def after_others(self) -> None:
-        """Let what is started from now on wait for other libraries' work on the default stream."""
+        """Let what is started from now on wait for other libraries' work.
+
+        That is what they started on the default stream, or on the stream that the user gave.
+        """
+        ...
+
+    def before_others(self) -> None:
+        """Let what is started on the user's stream from now on wait for what was started here.
+
+        The default stream does not wait: who reads results there waits for the device.
+        """
+        ...
+
+    def start(self, graph: CapturedGraph) -> None:
+        """Launch a graph after other libraries' work and before what they start later."""
+        ...
+
+    def mark(self) -> Any:
+        """A point in the device's work."""
+        ...
+
+    def elapsed_ns(self, begin: Any, end: Any) -> int:
+        """The time between two points, which the device must have passed."""
         ...
 
     def synchronize(self) -> None:

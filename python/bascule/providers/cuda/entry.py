@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,12 @@ class Entry:
         return isinstance(self._host, np.ndarray) and self._host.dtype != object
 
     @property
+    def tensor(self) -> Tensor:
+        """The tensor of an entry that has one on the device."""
+        found: Tensor = self._device
+        return found
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The sizes of a tensor."""
         held = self._device if self.is_on_device else self._host
@@ -79,6 +86,14 @@ class Entry:
         return self._device
 
 
+def bring_to_host(entries: Iterable[Entry], device: Device) -> None:
+    """Fetch what is only on the device, and wait for it once."""
+    pending = [e for e in entries if not e.is_on_host and e.is_tensor]
+    if pending:
+        for entry, array in zip(pending, device.arrays([entry.tensor for entry in pending])):
+            entry._host = array
+
+
 def download(value: Any, device: Device) -> Any:
     """Tensors, and lists of them, as arrays."""
     if isinstance(value, list):
@@ -102,3 +117,9 @@ def upload(value: Any, device: Device, allocate: Any) -> Any:
     if array.nbytes:
         device.upload(memory[0], array)
     return Tensor(DataType.from_numpy(array.dtype), array.shape, *memory)
+
+
+def copy(target: Tensor, source: Tensor, device: Device) -> None:
+    """Copy elements within the device, unless they are there already."""
+    if source.nbytes and source.address != target.address:
+        device.copy(target.address, source.address, source.nbytes)

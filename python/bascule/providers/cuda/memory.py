@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bascule.providers.cuda.device import Device
+from bascule.providers.cuda.tensor import Tensor
 
 _ALIGNMENT = 256
 
@@ -18,11 +19,12 @@ Allocation = tuple[int, object]
 class _Block:
     """Memory handed out while recording; its end is an event of the record."""
 
-    __slots__ = ("memory", "number", "record")
+    __slots__ = ("address", "memory", "number", "record")
 
-    def __init__(self, record: Record, number: int, memory: object) -> None:
+    def __init__(self, record: Record, number: int, address: int, memory: object) -> None:
         self.record = record
         self.number = number
+        self.address = address
         self.memory = memory
 
     def __del__(self) -> None:
@@ -45,9 +47,18 @@ class Record:
             number = len(self.sizes)
             self.sizes.append(nbytes)
             self.events.append(number)
-            return address, _Block(self, number, memory)
+            return address, _Block(self, number, address, memory)
 
         return allocate
+
+    def number_of(self, tensor: Tensor) -> int | None:
+        """The allocation that `tensor` fills, if it was made here and holds nothing else."""
+        block = tensor.owner
+        if not isinstance(block, _Block) or block.record is not self:
+            return None
+        begins = tensor.address == block.address
+        fills = max(tensor.nbytes, 1) == self.sizes[block.number]
+        return block.number if begins and fills else None
 
 
 @dataclass(frozen=True)
@@ -121,10 +132,13 @@ class Arena:
             self._size = size
         return self._block
 
-    def placed(self, layout: Layout, leftover: list[object]) -> Callable[[int], Allocation]:
+    def placed(
+        self, layout: Layout, leftover: list[object], elsewhere: Mapping[int, int]
+    ) -> Callable[[int], Allocation]:
         """Hands out the places of `layout` in order; what does not match gets memory of its own.
 
-        That memory is kept in `leftover`.
+        That memory is kept in `leftover`. The allocations numbered in `elsewhere` are at the
+        addresses it has for them.
         """
         address, owner = self.block(layout.total)
         count = iter(range(len(layout.sizes)))
@@ -132,6 +146,8 @@ class Arena:
         def allocate(nbytes: int) -> Allocation:
             number = next(count, None)
             if number is not None and nbytes <= layout.sizes[number]:
+                if number in elsewhere:
+                    return elsewhere[number], None
                 return address + layout.offsets[number], owner
             found = self._device.allocate(nbytes)
             leftover.append(found[1])

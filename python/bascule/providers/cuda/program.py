@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import enum
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,20 +17,29 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.providers.base import Provider
 from bascule.providers.cuda.device import Device
-from bascule.providers.cuda.entry import Entry
+from bascule.providers.cuda.entry import Entry, bring_to_host, copy
 from bascule.providers.cuda.memory import Arena
 from bascule.providers.cuda.placement import Place, Placed, place
-from bascule.providers.cuda.segment import KernelStep, NativeStep, Run, Segment, ShapeStep, Values
+from bascule.providers.cuda.plan import Recording, tangled
+from bascule.providers.cuda.replay import Replay
+from bascule.providers.cuda.segment import Segment, Targets
+from bascule.providers.cuda.steps import KernelStep, NativeStep, Run, ShapeStep, Values
+from bascule.providers.cuda.targets import Fresh, OnDevice, Wanted, Where
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.names import CPU, CUDA
 from bascule.providers.partition import Partition
 from bascule.providers.split import extract
 
 
-class Where(enum.Enum):
-    """Where an output is wanted, in fresh memory."""
+@dataclass
+class Outcome:
+    """What a run of a graph gave."""
 
-    HOST = "host"
-    DEVICE = "device"
+    entries: list[Entry]
+    placed: set[int]
+    """The outputs that are in the memory that was wanted for them."""
+    recording: Recording | None
+    """Set if the run was nothing but the replay of it."""
 
 
 @dataclass
@@ -80,7 +89,8 @@ class ControlStep:
 
     def _call(self, key: str, feeds: list[Entry], values: Values, run: Run) -> list[Entry]:
         program, captured = self._programs[key]
-        return program.execute(feeds + [values[n] for n in captured], False, run.terminate)
+        feeds = feeds + [values[n] for n in captured]
+        return program.execute(feeds, None, run.terminate, run.profiler).entries
 
     def _if(self, values: Values, run: Run) -> list[Entry]:
         condition = bool(np.asarray(values[self.inputs[0]].on_host(run.device)).reshape(-1)[0])
@@ -172,7 +182,14 @@ class DeviceGraph:
         placed = place(graph, shared.cpu, on_host, shared.may_use_cpu)
         steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
         self.outputs = [self._number(v) for v in graph.outputs]
+        self._first_uses = {n: self.outputs.index(n) for n in self.outputs}
+        """For values that are outputs: which, or the first where a value is several."""
         self._parts = self._split(steps)
+
+    @property
+    def is_one_part(self) -> bool:
+        """Whether all its work is started at once."""
+        return len(self._parts) == 1
 
     def _number(self, value: Value, is_input: bool = False) -> int:
         number = self._numbers.get(value)
@@ -276,26 +293,60 @@ class DeviceGraph:
         return parts[::-1]
 
     def execute(
-        self, feeds: list[Entry], is_outermost: bool = False, terminate: Any = None
-    ) -> list[Entry]:
+        self,
+        feeds: list[Entry],
+        memory: Mapping[int, OnDevice] | None = None,
+        terminate: Any = None,
+        profiler: Any = None,
+    ) -> Outcome:
         """The outputs for one entry per input.
 
-        Those of the outermost graph may lie where the next run overwrites them.
+        `memory` says where outputs, by their place in the graph's list, are wanted on the device.
+        If it is given, the others may lie where the next run overwrites them.
         """
         values: Values = dict(self._constants)
         values.update(zip(self.inputs, feeds))
         device = self._shared.device
+        placed: set[int] = set()
+        recording = None
         for index, part in enumerate(self._parts):
             if terminate is not None and terminate.value:
                 raise errors.Fail("Exiting due to terminate flag being set to true.")
+            begin = 0 if profiler is None else time.monotonic_ns()
             if isinstance(part, Segment):
-                part.run(values, is_outermost and index == len(self._parts) - 1)
-                continue
-            with device.current(device.allocate):
-                part.execute(values, Run(device, device.allocate, {}, terminate))
-            for number in part.dies:
-                values.pop(number, None)
-        return [values[number] for number in self.outputs]
+                targets = None
+                if memory is not None:
+                    wanted = self._wanted_of(part, memory)
+                    targets = Targets(wanted, index == len(self._parts) - 1)
+                recording = part.run(values, targets, profiler)
+                placed |= set() if targets is None else targets.placed
+            else:
+                with device.current(device.allocate):
+                    part.execute(values, Run(device, device.allocate, {}, terminate, profiler))
+                for number in part.dies:
+                    values.pop(number, None)
+            if profiler is not None:
+                _note(profiler, part, begin)
+        entries = [values[number] for number in self.outputs]
+        there = {output for number, output in self._first_uses.items() if number in placed}
+        return Outcome(entries, there, recording if len(self._parts) == 1 else None)
+
+    def _wanted_of(self, segment: Segment, memory: Mapping[int, OnDevice]) -> dict[int, OnDevice]:
+        """What `memory` says of outputs that the segment makes, by the numbers of values."""
+        uses = self._first_uses
+        return {n: memory[uses[n]] for n in segment.outputs if uses.get(n) in memory}
+
+
+def _note(profiler: Any, part: Any, begin: int) -> None:
+    """Add the span of a part that has just ended."""
+    duration = time.monotonic_ns() - begin
+    if isinstance(part, Segment):
+        profiler.add_part("segment", CUDA, part.nodes, begin, duration)
+        return
+    if isinstance(part, KernelStep):
+        profiler.add_node(part.node, part.kernel.name, begin, duration, [])
+    provider = CPU if isinstance(part, NativeStep) else CUDA
+    profiler.add_part(part.node.name or part.node.op_type, provider, 1, begin, duration)
 
 
 def _reads(step: Any) -> list[int]:
@@ -337,47 +388,91 @@ class CudaProgram:
     ) -> list[Any]:
         """Outputs as arrays."""
         device = self._shared.device
-        with self._shared.lock, device.current(device.allocate):
+        with self._shared.lock, device.selected():
             if any(isinstance(feed, Tensor) for feed in feeds):
                 device.after_others()
-            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
+            inputs = [Entry.of(feed) for feed in feeds]
+            entries = self._graph.execute(inputs, {}, terminate, profiler).entries
             chosen = [entries[i] for i in wanted] if wanted else entries
+            bring_to_host(chosen, device)
             results = [entry.on_host(device) for entry in chosen]
             return [_owned(result, feeds) for result in results]
 
     def run_bound(
-        self, feeds: list[Any], targets: Mapping[int, Tensor | Where], terminate: Any = None
-    ) -> list[Any]:
-        """The outputs numbered in `targets`: in the given memory, or in fresh one there."""
-        device = self._shared.device
-        with self._shared.lock, device.current(device.allocate):
-            device.after_others()
-            entries = self._graph.execute([Entry.of(feed) for feed in feeds], True, terminate)
-            results = []
-            for number, target in targets.items():
-                entry = entries[number]
-                if target is Where.HOST or not entry.is_tensor:
-                    results.append(_owned(entry.on_host(device), feeds))
-                else:
-                    found = entry.on_device(device, device.allocate)
-                    results.append(self._placed(number, found, target))
-            device.synchronize()
-            return results
+        self,
+        feeds: list[Any],
+        targets: Mapping[int, Wanted],
+        terminate: Any = None,
+        profiler: Any = None,
+        waits: bool = True,
+    ) -> tuple[list[Any], Replay | None]:
+        """The outputs numbered in `targets`: Tensors, or arrays for those wanted on the host.
 
-    def _placed(self, number: int, found: Tensor, target: Tensor | Where) -> Tensor:
-        """A copy of an output in the memory bound to it, or in fresh one."""
+        They are complete when this returns, unless `waits` is false: then the device may still be
+        at work. The replay, if there is one, does the same again on the same memory.
+        """
         device = self._shared.device
-        if isinstance(target, Where):
-            memory = device.allocate(max(found.nbytes, 1))
-            target = Tensor(found.dtype, found.shape, *memory)
-        elif target.nbytes < found.nbytes or target.dtype is not found.dtype:
-            raise errors.Fail(
-                f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
-                f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
-            )
-        if found.nbytes and target.address != found.address:
-            device.copy(target.address, found.address, found.nbytes)
-        return Tensor(found.dtype, found.shape, target.address, target.owner)
+        with self._shared.lock, device.selected():
+            device.after_others()
+            inputs = [Entry.of(feed) for feed in feeds]
+            memory = self._memory(inputs, targets)
+            outcome = self._graph.execute(inputs, memory, terminate, profiler)
+            results = self._collected(outcome, targets, feeds)
+            device.before_others()
+            if waits:
+                device.synchronize()
+        if outcome.recording is None or not outcome.placed.issuperset(targets):
+            return results, None
+        return results, Replay(device, self._shared.lock, outcome.recording)
+
+    def _collected(
+        self, outcome: Outcome, targets: Mapping[int, Wanted], feeds: list[Any]
+    ) -> list[Any]:
+        """The outputs numbered in `targets`, brought there."""
+        device = self._shared.device
+        found: dict[int, Any] = {}
+        places: dict[int, Tensor] = {}
+        on_host = [outcome.entries[n] for n, t in targets.items() if isinstance(t, Where)]
+        bring_to_host(on_host, device)
+        for number, target in targets.items():
+            entry = outcome.entries[number]
+            if number in outcome.placed:
+                found[number] = entry.tensor
+            elif isinstance(target, Where) or not entry.is_tensor:
+                found[number] = _owned(entry.on_host(device), feeds)
+            else:
+                found[number] = entry.on_device(device, device.allocate)
+                places[number] = _place(number, found[number], target, device)
+        sources = {number: found[number] for number in places}
+        taken = {number: Entry(device=tensor) for number, tensor in places.items()}
+        for number in tangled(sources, taken):  # an input perhaps, and another output's target
+            sources[number] = Fresh().of(found[number], device)
+            copy(sources[number], found[number], device)
+        for number, target in places.items():
+            copy(target, sources[number], device)
+        found.update(places)
+        return [found[number] for number in targets]
+
+    def _memory(self, inputs: list[Entry], targets: Mapping[int, Wanted]) -> dict[int, OnDevice]:
+        """The targets that a graph may write to while it runs."""
+        memory = {n: t for n, t in targets.items() if not isinstance(t, Where)}
+        if not self._graph.is_one_part:  # later parts read inputs too
+            bound = {n: t for n, t in memory.items() if isinstance(t, Tensor)}
+            for number in tangled(bound, dict(enumerate(inputs))):
+                del memory[number]
+        return memory
+
+
+def _place(number: int, found: Tensor, target: OnDevice, device: Device) -> Tensor:
+    """The memory bound to an output, or fresh memory, in the shape of what was found."""
+    if isinstance(target, Fresh):
+        return target.of(found, device)
+    if target.nbytes < found.nbytes or target.dtype is not found.dtype:
+        raise errors.Fail(
+            f"output {number} needs {found.dtype.onnx_name}{list(found.shape)}, but "
+            f"{target.dtype.onnx_name}{list(target.shape)} is bound to it"
+        )
+    return Tensor(found.dtype, found.shape, target.address, target.owner)
 
 
 def _owned(result: Any, feeds: list[Any]) -> Any:

@@ -19,6 +19,7 @@ _DEFAULTS = {
     "device_id": "0",
     "gpu_mem_limit": "0",
     "use_tf32": "1",
+    "user_compute_stream": "0",
     "enable_cuda_graph": "1",
     "tunable_op_tuning_enable": "1",
 }
@@ -28,8 +29,8 @@ _DEFAULTS = {
 _IGNORED = frozenset((
     "arena_extend_strategy", "cudnn_conv1d_pad_to_nc1d", "cudnn_conv_algo_search",
     "cudnn_conv_use_max_workspace", "do_copy_in_default_stream",
-    "enable_skip_layer_norm_strict_mode", "prefer_nhwc", "sdpa_kernel", "tunable_op_enable",
-    "tunable_op_max_tuning_duration_ms", "use_ep_level_unified_stream",
+    "enable_skip_layer_norm_strict_mode", "has_user_compute_stream", "prefer_nhwc", "sdpa_kernel",
+    "tunable_op_enable", "tunable_op_max_tuning_duration_ms", "use_ep_level_unified_stream",
 ))
 # fmt: on
 """Options of onnxruntime that have nothing to say here."""
@@ -86,13 +87,15 @@ def make(options: Mapping[str, str], cpu: Provider, may_use_cpu: bool) -> CudaPr
             )
     try:
         number, limit = int(chosen["device_id"]), int(chosen["gpu_mem_limit"])
+        stream = int(chosen["user_compute_stream"])
     except ValueError:
         raise errors.InvalidArgument(
-            "device_id and gpu_mem_limit of CUDAExecutionProvider are numbers", **chosen
+            "device_id, gpu_mem_limit and user_compute_stream of CUDAExecutionProvider are numbers",
+            **chosen,
         ) from None
     tf32, captures, tunes = (
         chosen[name] in ("1", "true", "True")
         for name in ("use_tf32", "enable_cuda_graph", "tunable_op_tuning_enable")
     )
-    device = CupyDevice(number, limit % 2**63, tf32, tunes)
+    device = CupyDevice(number, limit % 2**63, tf32, tunes, stream)
     return CudaProvider(device, cpu, captures, may_use_cpu)

@@ -2,151 +2,41 @@
 """Work that depends on the shapes of its inputs alone: run by hand, then captured and replayed.
 
 A plan is made for each set of shapes (and of values that are needed on the host). The first run
-takes notes of what is allocated when; the second lays that out in the arena and records a CUDA
-graph; later ones copy the inputs to where the graph reads them and start it.
+takes notes of what is allocated when. Later ones start a CUDA graph over memory laid out by these
+notes: one that reads inputs and writes outputs where the caller has them, if the same addresses
+come again, or one with memory of its own, into which inputs are copied.
 """
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from bascule import errors
-from bascule.ir.dtype import DataType
-from bascule.ir.graph import Node
-from bascule.providers.cuda.call import Call
-from bascule.providers.cuda.device import CapturedGraph, Device
-from bascule.providers.cuda.entry import Entry, upload
-from bascule.providers.cuda.memory import Allocation, Arena, Layout, Record, lay_out
-from bascule.providers.cuda.registry import Kernel
+from bascule.providers.cuda.device import Device
+from bascule.providers.cuda.entry import Entry, copy
+from bascule.providers.cuda.memory import Arena, Record, lay_out
+from bascule.providers.cuda.plan import ANYWHERE, Addresses, Plan, Recording, tangled
+from bascule.providers.cuda.steps import KernelStep, Run, Values
+from bascule.providers.cuda.targets import Fresh, OnDevice
 from bascule.providers.cuda.tensor import Tensor
 
 _MOST_PLANS = 32
-
-Values = dict[int, Entry]
-"""The values of a run by their numbers."""
-
-
-@dataclass
-class Plan:
-    """What is kept for one set of shapes."""
-
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    layout: Layout | None = None
-    graph: CapturedGraph | None = None
-    inputs: dict[int, Tensor] = field(default_factory=dict)
-    outputs: Values = field(default_factory=dict)
-    leftover: list[object] = field(default_factory=list)
-    is_eager: bool = False
-    """Capturing failed: it runs by hand."""
+_ALIGNMENT = 256
+"""Of the addresses that kernels were chosen for; other memory is copied."""
 
 
 @dataclass
-class Run:
-    """What the steps of a run share."""
+class Targets:
+    """Where outputs of a segment are wanted on the device."""
 
-    device: Device
-    allocate: Callable[[int], Allocation]
-    kept: dict[str, Tensor]
-    terminate: Any = None
-    """RunOptions' flag, which stops a run before its next part."""
-
-
-@dataclass
-class KernelStep:
-    """A node with a kernel on the device."""
-
-    node: Node
-    kernel: Kernel
-    inputs: list[int]
-    """Numbers of values, -1 for an input that is left out."""
-    outputs: list[int]
-    dies: list[int] = field(default_factory=list)
-    """Values that nobody reads after this step."""
-    prepared: dict[str, Any] = field(default_factory=dict)
-
-    def execute(self, values: Values, run: Run) -> None:
-        call = Call(self.node, run.device, run.allocate, self.prepared, run.kept)
-        try:
-            arguments = [self._argument(i, n, values, run) for i, n in enumerate(self.inputs)]
-            results = self.kernel.function(call, *arguments)
-        except errors.ALL:
-            raise
-        except MemoryError as error:
-            raise errors.Fail(self._message(f"out of device memory: {error}", values)) from error
-        except Exception as error:
-            raise errors.Fail(self._message(str(error), values)) from error
-        if not isinstance(results, tuple):
-            results = (results,)
-        for number, result in zip(self.outputs, results):
-            if number >= 0 and result is not None:
-                values[number] = Entry.of(result)
-
-    def _argument(self, index: int, number: int, values: Values, run: Run) -> Any:
-        if number < 0:
-            return None
-        if index in self.kernel.host:
-            return values[number].on_host(run.device)
-        entry = values[number]
-        if entry.is_on_device or not entry.is_tensor:
-            return entry.on_device(run.device, run.allocate)
-        if entry.is_constant:
-            return entry.on_device(run.device, run.device.allocate)
-        # What the host computed for these shapes is the same in every replay.
-        key = f"value {number}"
-        if key not in run.kept:
-            run.kept[key] = upload(entry.on_host(run.device), run.device, run.device.allocate)
-        return run.kept[key]
-
-    def _message(self, what: str, values: Values) -> str:
-        shapes = [
-            "-" if n < 0 or not values[n].is_tensor else str(list(values[n].shape))
-            for n in self.inputs
-        ]
-        return (
-            f"{self.node.op_type} node '{self.node.name}' on inputs of shapes {', '.join(shapes)}: "
-            f"{what}"
-        )
-
-
-@dataclass
-class NativeStep:
-    """A node that the CPU provider runs."""
-
-    node: Node
-    program: Any
-    inputs: list[int]
-    """Numbers of the values that `program` is fed."""
-    outputs: list[int]
-    dies: list[int] = field(default_factory=list)
-
-    def execute(self, values: Values, run: Run) -> None:
-        feeds = [values[number].on_host(run.device) for number in self.inputs]
-        results = self.program.run_values(feeds, [])
-        for number, result in zip(self.outputs, results):
-            values[number] = Entry(host=result)
-
-
-@dataclass
-class ShapeStep:
-    """Shape and Size, which need no elements."""
-
-    node: Node
-    inputs: list[int]
-    outputs: list[int]
-    dies: list[int] = field(default_factory=list)
-
-    def execute(self, values: Values, run: Run) -> None:
-        shape = np.array(values[self.inputs[0]].shape, np.int64)
-        if self.node.op_type == "Size":
-            result = np.array(shape.prod(), np.int64)
-        else:
-            result = shape[self.node.attribute("start", 0) : self.node.attribute("end")]
-        values[self.outputs[0]] = Entry(host=result)
+    memory: Mapping[int, OnDevice]
+    is_last: bool
+    """Whether other outputs may be where the next replay overwrites them."""
+    placed: set[int] = field(default_factory=set)
+    """The outputs that are there."""
 
 
 class Segment:
@@ -169,15 +59,23 @@ class Segment:
         self._inputs = inputs
         self._on_host = frozenset(on_host)
         """The inputs whose values are needed on the host."""
-        self._outputs = outputs
+        self.outputs = outputs
         self._captures = captures
         self._constants = constants
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
 
-    def run(self, values: Values, is_last: bool) -> None:
+    @property
+    def nodes(self) -> int:
+        """How many there are."""
+        return len(self._steps)
+
+    def run(
+        self, values: Values, targets: Targets | None = None, profiler: Any = None
+    ) -> Recording | None:
         """Run on `values`, and add the outputs to them.
 
-        In the last segment of a program outputs may be where the next replay overwrites them.
+        Outputs are where `targets` want them as far as it says so. Returns what was replayed if it
+        was bound to addresses: it can be started again while they hold.
         """
         key = self._key(values)
         plan = self._plans.get(key)
@@ -185,23 +83,37 @@ class Segment:
             plan = self._plans[key] = Plan()
             if len(self._plans) > _MOST_PLANS:
                 self._device.synchronize()
-                self._plans.popitem(last=False)
+                self._plans.popitem(last=False)[1].give_up()
             try:
-                self._first(plan, values)
+                self._settle(values)
+                self._first(plan, values, profiler)
             except BaseException:
                 del self._plans[key]  # half a plan, of which the next run could make nothing
                 raise
-            return
+            return None
         self._plans.move_to_end(key)
-        if plan.graph is None and not plan.is_eager:
-            self._capture(plan, values)
-        if plan.graph is None:
-            self._execute(values, Run(self._device, self._device.allocate, plan.kept))
-            return
-        self._feed(plan, values)
-        plan.graph.launch()
-        for number, entry in plan.outputs.items():
-            values[number] = self._result(entry, is_last)
+        places = {} if targets is None else self._places(plan, targets.memory)
+        recording = None
+        if not plan.is_eager and profiler is None:
+            bound = None if targets is None else self._addresses(values, places)
+            recording = self._recording(plan, bound, values, places)
+        if recording is None:
+            allocate = self._device.allocate
+            self._settle(values)
+            self._by_hand(values, Run(self._device, allocate, plan.kept, None, profiler))
+            return None
+        self._fill(recording, values)
+        assert recording.graph is not None
+        recording.graph.launch()
+        is_bound = recording is not plan.recordings.get(ANYWHERE)
+        may_stay = targets is not None and targets.is_last
+        for number, entry in recording.outputs.items():
+            values[number] = self._result(entry, places.get(number), is_bound, may_stay)
+        if targets is not None:
+            targets.placed = set(places)
+        # Just started again it would not see what is new on the host, or needed there.
+        starts_alone = is_bound and not recording.inputs and not self._on_host
+        return recording if starts_alone else None
 
     def _key(self, values: Values) -> Any:
         parts: list[Any] = []
@@ -214,20 +126,40 @@ class Segment:
                 parts.append(entry.shape if entry.is_tensor else None)
         return tuple(parts)
 
-    def _first(self, plan: Plan, values: Values) -> None:
+    # --- by hand
+
+    def _settle(self, values: Values) -> None:
+        """Bring inputs to the device, into memory that is aligned as a graph would have it."""
+        for number in self._inputs:
+            entry = values[number]
+            if entry.is_tensor:
+                tensor = entry.on_device(self._device, self._device.allocate)
+                if tensor.address % _ALIGNMENT:
+                    values[number] = Entry(device=self._copied(tensor))
+
+    def _first(self, plan: Plan, values: Values, profiler: Any) -> None:
         record = Record()
-        run = Run(self._device, record.allocator(self._device), plan.kept)
-        with self._device.current(run.allocate):
-            # Inputs come into memory of the plan's own, where a graph finds them.
-            for number in self._inputs:
-                entry = values[number]
-                if entry.is_tensor:
-                    entry.on_device(self._device, self._device.allocate)
-            self._execute(values, run)
+        run = Run(self._device, record.allocator(self._device), plan.kept, None, profiler)
+        self._by_hand(values, run)
+        for number in self.outputs:
+            entry = values[number]
+            if entry.is_on_device and entry.is_tensor:
+                made = entry.tensor
+                plan.made[number] = Tensor(made.dtype, made.shape, 0, None)
+                block = record.number_of(made)
+                if block is not None:
+                    plan.blocks[number] = block
         plan.layout = lay_out(record)
         plan.is_eager = not self._captures or any(
-            not values[n].is_tensor for n in (*self._inputs, *self._outputs) if n in values
+            not values[n].is_tensor for n in (*self._inputs, *self.outputs) if n in values
         )
+
+    def _by_hand(self, values: Values, run: Run) -> None:
+        with self._device.current(run.allocate):
+            if run.profiler is None:
+                self._execute(values, run)
+            else:
+                self._execute_timed(values, run)
 
     def _execute(self, values: Values, run: Run) -> None:
         for step in self._steps:
@@ -235,57 +167,146 @@ class Segment:
             for number in step.dies:
                 values.pop(number, None)
 
-    def _capture(self, plan: Plan, values: Values) -> None:
+    def _execute_timed(self, values: Values, run: Run) -> None:
+        """As _execute, with a span for the time that the device works for each step."""
+        begin = time.monotonic_ns()
+        marks = [self._device.mark()]
+        made = []
+        for step in self._steps:
+            step.execute(values, run)
+            made.append([values.get(number) for number in step.outputs])
+            for number in step.dies:
+                values.pop(number, None)
+            marks.append(self._device.mark())
+        self._device.synchronize()
+        for index, (step, outputs) in enumerate(zip(self._steps, made)):
+            if isinstance(step, KernelStep):
+                start = begin + self._device.elapsed_ns(marks[0], marks[index])
+                length = self._device.elapsed_ns(marks[index], marks[index + 1])
+                shapes = [
+                    (entry.dtype.onnx_name, list(entry.shape))
+                    for entry in outputs
+                    if entry is not None and entry.is_tensor
+                ]
+                run.profiler.add_node(step.node, step.kernel.name, start, length, shapes)
+
+    # --- replays
+
+    def _places(self, plan: Plan, memory: Mapping[int, OnDevice]) -> dict[int, Tensor]:
+        """Memory for the outputs that are wanted on the device, where it fits."""
+        places = {}
+        for number, target in memory.items():
+            made = plan.made.get(number)
+            if made is None or plan.is_eager:
+                continue
+            if isinstance(target, Fresh):
+                places[number] = target.of(made, self._device)
+            elif target.dtype is made.dtype and target.nbytes >= made.nbytes:
+                places[number] = Tensor(made.dtype, made.shape, target.address, target.owner)
+        return places
+
+    def _addresses(self, values: Values, places: Mapping[int, Tensor]) -> Addresses:
+        inputs = [
+            entry.tensor.address if entry.is_on_device and entry.is_tensor else 0
+            for entry in map(values.__getitem__, self._inputs)
+        ]
+        # A leading number tells from ANYWHERE what has neither inputs nor outputs.
+        return (len(inputs), *inputs, *(x for n, t in places.items() for x in (n, t.address)))
+
+    def _recording(
+        self, plan: Plan, bound: Addresses | None, values: Values, places: Mapping[int, Tensor]
+    ) -> Recording | None:
+        """The graph for a replay, captured if need be; None if capturing fails."""
+        if bound is not None:
+            found = plan.recordings.get(bound)
+            if found is not None:
+                plan.recordings.move_to_end(bound)
+                return found
+            if plan.is_worth_binding(bound):
+                return self._capture(plan, bound, values, places)
+        found = plan.recordings.get(ANYWHERE)
+        return found or self._capture(plan, ANYWHERE, values, {})
+
+    def _capture(
+        self, plan: Plan, addresses: Addresses, values: Values, places: Mapping[int, Tensor]
+    ) -> Recording | None:
         assert plan.layout is not None
+        is_bound = addresses != ANYWHERE
+        given = {number: values[number] for number in self._inputs}
+        mixed = tangled(places, given)
+        # An output that is an input must not be overwritten before it is copied.
+        reads_in_place = is_bound and not (mixed and len(plan.blocks) < len(plan.made))
         own: Values = dict(self._constants)
-        for number in self._inputs:
-            entry = values[number]
-            address, owner = self._device.allocate(max(_bytes(entry), 1))
-            plan.inputs[number] = Tensor(entry.dtype, entry.shape, address, owner)
+        fill: dict[int, Tensor] = {}
+        copies: list[tuple[Tensor, Tensor]] = []
+        for number, entry in given.items():
+            tensor = entry.tensor if is_bound and entry.is_on_device else None
+            if tensor is not None and reads_in_place and tensor.address % _ALIGNMENT == 0:
+                source = Tensor(tensor.dtype, tensor.shape, tensor.address, None)
+            else:
+                source = self._empty(entry)
+                if tensor is None:
+                    fill[number] = source
+                else:
+                    copies.append((source, tensor))
             on_host = number in self._on_host
             own[number] = (
-                Entry(entry.on_host(self._device), plan.inputs[number])
-                if on_host
-                else Entry(device=plan.inputs[number])
+                Entry(entry.on_host(self._device), source) if on_host else Entry(device=source)
             )
-        allocate = self._arena.placed(plan.layout, plan.leftover)
-        run = Run(self._device, allocate, plan.kept)
-        with self._device.current(allocate):
-            plan.graph = self._device.capture(lambda: self._execute(own, run))
-        if plan.graph is None:
-            plan.is_eager = True
-            plan.inputs = {}
-            return
-        plan.outputs = {number: own[number] for number in self._outputs}
+        elsewhere = {
+            plan.blocks[number]: place.address
+            for number, place in places.items()
+            if number in plan.blocks and number not in mixed and place.address % _ALIGNMENT == 0
+        }
+        leftover: list[object] = [source.owner for source, _ in copies]
+        allocate = self._arena.placed(plan.layout, leftover, elsewhere)
 
-    def _feed(self, plan: Plan, values: Values) -> None:
-        for number, target in plan.inputs.items():
+        def work() -> None:
+            for target, source in copies:
+                copy(target, source, self._device)
+            self._execute(own, Run(self._device, allocate, plan.kept))
+            for number, place in places.items():
+                copy(place, own[number].tensor, self._device)
+
+        with self._device.current(allocate):
+            graph = self._device.capture(work)
+        if graph is None:
+            plan.is_eager = True
+            return None
+        outputs = {number: own[number] for number in self.outputs}
+        recording = Recording(graph, fill, outputs, leftover)
+        if is_bound and len(plan.recordings) > 1:
+            self._device.synchronize()  # a recording may go, which may still be running
+        plan.keep(addresses, recording)
+        return recording
+
+    def _fill(self, recording: Recording, values: Values) -> None:
+        for number, target in recording.inputs.items():
             entry = values[number]
-            if not target.nbytes:
-                continue
             if entry.is_on_device:
-                source = entry.on_device(self._device, None)
-                if source.address != target.address:
-                    self._device.copy(target.address, source.address, target.nbytes)
-            else:
+                copy(target, entry.tensor, self._device)
+            elif target.nbytes:
                 self._device.upload(target.address, entry.on_host(self._device))
 
-    def _result(self, entry: Entry, may_share: bool) -> Entry:
-        """An output of a replay: where the graph left it, or a copy."""
+    def _result(self, entry: Entry, place: Tensor | None, is_bound: bool, may_stay: bool) -> Entry:
+        """An output of a replay: in its place, where the graph left it, or a copy."""
         if not entry.is_on_device:
             return entry
-        tensor = entry.on_device(self._device, None)
-        if may_share:  # a new entry, since one that was read keeps what it read
-            return Entry(device=tensor)
-        memory = self._device.allocate(max(tensor.nbytes, 1))
-        if tensor.nbytes:
-            self._device.copy(memory[0], tensor.address, tensor.nbytes)
-        return Entry(device=Tensor(tensor.dtype, tensor.shape, *memory))
+        tensor = entry.tensor
+        if place is None:
+            if may_stay:  # a new entry, since one that was read keeps what it read
+                return Entry(device=tensor)
+            return Entry(device=self._copied(tensor))
+        if not is_bound:
+            copy(place, tensor, self._device)
+        return Entry(device=place)
 
+    # --- memory
 
-def _bytes(entry: Entry) -> int:
-    count = 1
-    for size in entry.shape:
-        count *= size
-    dtype: DataType = entry.dtype
-    return count * dtype.numpy.itemsize
+    def _copied(self, tensor: Tensor) -> Tensor:
+        copied = Fresh().of(tensor, self._device)
+        copy(copied, tensor, self._device)
+        return copied
+
+    def _empty(self, entry: Entry) -> Tensor:
+        return Fresh().of(Tensor(entry.dtype, entry.shape, 0, None), self._device)

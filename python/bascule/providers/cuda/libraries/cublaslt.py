@@ -16,6 +16,7 @@ from typing import Any, Union
 
 from bascule import errors
 from bascule.ir.dtype import DataType
+from bascule.providers.cuda.recent import Recent
 
 INSTALL = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of CUDA 12)'
 
@@ -32,6 +33,8 @@ _EPILOGUES = {"": 1, "Relu": 2, "GeluTanh": 32}
 _OPERATION_T = 1
 
 _NAMES = ("libcublasLt.so.13", "libcublasLt.so.12", "cublasLt64_13.dll", "cublasLt64_12.dll")
+_MOST_PROBLEMS = 1024
+"""Of which the library's proposals are remembered."""
 _CANDIDATES = 24
 _PLACEHOLDER = 4096
 """Any aligned address: the choice of an algorithm asks whether there is a bias, and reads none."""
@@ -144,8 +147,8 @@ class CublasLt:
         self._library = _load(library)
         self.tf32 = tf32
         self._most_workspace = (32 << 20) if capability >= 90 else (4 << 20)
-        self._proposed: dict[Problem, list[_Algorithm]] = {}
-        self._chosen: dict[Problem, int] = {}
+        self._proposed: Recent[list[_Algorithm]] = Recent(_MOST_PROBLEMS)
+        self._chosen: Recent[int] = Recent(_MOST_PROBLEMS)
         self._handle = _Pointer()
         self.check(self._library.cublasLtCreate(ctypes.byref(self._handle)), "cublasLtCreate")
         self.version = int(self._library.cublasLtGetVersion())
@@ -157,12 +160,10 @@ class CublasLt:
         if min(problem.m, problem.n, problem.k, problem.batch) < 1:
             return None
         plan = MatMulPlan(self, self._library, self._handle, problem, self._compute(problem.dtype))
-        if problem not in self._proposed:
-            self._proposed[problem] = plan.proposals(self._most_workspace)
-        plan.algorithms = self._proposed[problem]
+        plan.algorithms = self._proposed.get(problem, lambda: plan.proposals(self._most_workspace))
         if not plan.algorithms:
             return None
-        plan.take(self._chosen.get(problem, 0))
+        plan.take(self._chosen[problem] if self.is_settled(problem) else 0)
         return plan
 
     def is_settled(self, problem: Problem) -> bool:

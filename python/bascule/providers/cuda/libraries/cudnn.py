@@ -9,19 +9,21 @@ from __future__ import annotations
 import importlib
 import json
 import struct
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.cache import cached
+from bascule.providers.cuda.recent import Recent
 from bascule.providers.cuda.windows import Convolution
 
 _WORKSPACE_LIMIT = 1 << 30
 """Bytes that a plan may work in."""
 _UID_LIMIT = 16
 _CANDIDATES = 16
+_MOST_PLANS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class Cudnn:
     def __init__(self, stream: int, tf32: bool, *, described: str = "") -> None:
         self._library: Any = _library()
         self._tf32 = tf32
-        self._plans: dict[Hashable, Plan | None] = {}
+        self._plans: Recent[Plan | None] = Recent(_MOST_PLANS)
         self._handle = 0
         try:
             if described:
@@ -120,18 +122,19 @@ class Cudnn:
         if dtype not in _TYPES:
             return None
         key = (sizes, dtype, bias, residual, relu, self._tf32)
-        if key not in self._plans:
-            name, operands = repr(("convolution", *key)), 3 + bias + residual
-            strict = dtype is DataType.FLOAT and not self._tf32
+        name, operands = repr(("convolution", *key)), 3 + bias + residual
+        strict = dtype is DataType.FLOAT and not self._tf32
 
-            def build(graph: Any) -> None:
-                self._convolve(graph, sizes, dtype, bias, residual, relu)
+        def build(graph: Any) -> None:
+            self._convolve(graph, sizes, dtype, bias, residual, relu)
 
+        def make() -> Plan | None:
             plan = None
             if choose is not None:
                 plan = self._chosen(name, operands, strict, build, choose)
-            self._plans[key] = plan or self._planned(name, operands, strict, False, build)
-        return self._plans[key]
+            return plan or self._planned(name, operands, strict, False, build)
+
+        return self._plans.get(key, make)
 
     def _convolve(
         self,
@@ -208,13 +211,12 @@ class Cudnn:
         if dtype not in (DataType.FLOAT16, DataType.BFLOAT16):
             return None
         key = ("attention", dtype, q, k, v, o, scale, causal, causal_at_end, bias)
-        if key not in self._plans:
 
-            def build(graph: Any) -> None:
-                self._attend(graph, dtype, (q, k, v, o, bias), scale, causal, causal_at_end)
+        def build(graph: Any) -> None:
+            self._attend(graph, dtype, (q, k, v, o, bias), scale, causal, causal_at_end)
 
-            self._plans[key] = self._planned(repr(key), 4 + (bias is not None), False, True, build)
-        return self._plans[key]
+        operands = 4 + (bias is not None)
+        return self._plans.get(key, lambda: self._planned(repr(key), operands, False, True, build))
 
     def _attend(
         self,

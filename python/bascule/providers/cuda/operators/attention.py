@@ -25,7 +25,17 @@ from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
 _NARROW = (DataType.FLOAT16, DataType.BFLOAT16)
-_FLASH_SIZES = (32, 64, 96, 128, 256)
+_FLASH_SIZES = {
+    DataType.FLOAT: (32, 64, 96, 128),
+    DataType.FLOAT16: (32, 64, 96, 128, 256),
+    DataType.BFLOAT16: (32, 64, 96, 128, 256),
+}
+_SHARED_ROW_SIZES = {
+    DataType.FLOAT: (64,),
+    DataType.FLOAT16: (64, 128),
+    DataType.BFLOAT16: (64, 128),
+}
+"""Those with a kernel whose blocks have only 16 rows."""
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
@@ -90,13 +100,15 @@ def choose_form(call: Call, case: Case) -> str:
     """The kernel for an attention that does not show its scores: a key of _FORMS."""
     sizes = case.sizes
     largest = max(sizes.size, sizes.v_size)
-    if case.dtype is DataType.DOUBLE or largest > 256 or not case.reads_vectors():
+    many = max(sizes.batch, sizes.q_heads) >= 2**16  # more than a grid has along its later axes
+    if case.dtype is DataType.DOUBLE or largest > 256 or many or not case.reads_vectors():
         return "rows"
     if sizes.queries == 1 or sizes.queries * sizes.group <= _DECODE_ROWS:
         return "decode"
     if _cudnn_plan(call, case) is not None:
         return "cudnn"
-    if case.dtype in _NARROW and call.device.capability >= 80:
+    multiplies = case.dtype in _NARROW or call.device.tf32
+    if multiplies and call.device.capability >= 80 and largest <= _FLASH_SIZES[case.dtype][-1]:
         return "flash"
     fitting = [size for size in _TILE_SIZES.get(case.dtype, ()) if size >= largest]
     if fitting and _tile_bytes(fitting[0]) <= call.device.shared_memory:
@@ -131,17 +143,21 @@ def _cudnn_plan(call: Call, case: Case) -> Plan | None:
     def layout(heads: int, rows: int, size: int, strides: Strides) -> Layout:
         return Layout((s.batch, heads, rows, size), (*strides.values(), 1))
 
-    found: Plan | None = cudnn.attention_plan(
-        case.dtype,
-        layout(s.q_heads, s.queries, s.size, case.q_strides),
-        layout(s.kv_heads, s.keys, s.size, case.k_strides),
-        layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
-        layout(s.q_heads, s.queries, s.v_size, case.y_strides),
-        scale=case.scale,
-        causal=case.causal and not case.has_past,
-        causal_at_end=case.causal and case.has_past,
-    )
-    return found
+    def make(_: Call) -> Plan | None:
+        found: Plan | None = cudnn.attention_plan(
+            case.dtype,
+            layout(s.q_heads, s.queries, s.size, case.q_strides),
+            layout(s.kv_heads, s.keys, s.size, case.k_strides),
+            layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
+            layout(s.q_heads, s.queries, s.v_size, case.y_strides),
+            scale=case.scale,
+            causal=case.causal and not case.has_past,
+            causal_at_end=case.causal and case.has_past,
+        )
+        return found
+
+    plan: Plan | None = call.planned("plan", make)
+    return plan
 
 
 def _attend_cudnn(call: Call, case: Case) -> None:
@@ -153,15 +169,25 @@ def _attend_cudnn(call: Call, case: Case) -> None:
 
 def _attend_flash(call: Call, case: Case) -> None:
     s = case.sizes
-    size = _fitting(_FLASH_SIZES, case)
-    # Two tiles a warp read keys and values half as often, and need as many blocks all the same.
-    blocks = s.batch * s.q_heads * -(-s.queries // 128)
-    tiles = 2 if size == 64 and blocks >= 2 * call.device.processors else 1
-    rows, keys, padded = 64 * tiles, 64, size + 8
-    grid = s.batch * s.q_heads * -(-s.queries // rows)
-    name = f"flash_{type_name(case.dtype)}_{size}_{tiles}"
-    shared = 2 * padded * (rows + 2 * keys)
-    call.launch("flash_attention", name, grid, 128, *_arguments(case), shared=shared)
+    size = _fitting(_FLASH_SIZES[case.dtype], case)
+    row_bytes = size * case.q.itemsize
+    heads = s.batch * s.q_heads
+    # Few rows a block make more blocks, many read keys and values less often.
+    rows, keys = 64, 64 if row_bytes <= 128 else 32
+    blocks = heads * -(-s.queries // 64)
+    if size in _SHARED_ROW_SIZES[case.dtype] and blocks < call.device.processors:
+        rows, keys = 16, 128 if row_bytes <= 128 else 64
+    elif size == 64 and heads * -(-s.queries // 128) >= 2 * call.device.processors:
+        rows, keys = 128, 32
+    name = type_name(case.dtype)
+    call.launch(
+        f"flash_attention_{name}",
+        f"flash_{name}_{size}_{rows}",
+        (-(-s.queries // rows), s.q_heads, s.batch),
+        128,
+        *_arguments(case),
+        shared=(row_bytes + 16) * (rows + 4 * keys),
+    )
 
 
 def _tile_bytes(size: int) -> int:
@@ -172,7 +198,7 @@ def _tile_bytes(size: int) -> int:
 def _attend_tiles(call: Call, case: Case) -> None:
     s = case.sizes
     size = _fitting(_TILE_SIZES[case.dtype], case)
-    grid = s.batch * s.q_heads * -(-s.queries // _TILE_ROWS)
+    grid = (-(-s.queries // _TILE_ROWS), s.q_heads, s.batch)
     name = f"tiles_{type_name(case.dtype)}_{size}"
     call.launch("tiled_attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
 

@@ -16,6 +16,7 @@ from bascule.providers.cuda.activation import Activation, accepts_activation, ac
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.operators import matmul
+from bascule.providers.cuda.operators.strided import copy_strided, strides_of
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.cuda.tuning import fastest
@@ -70,7 +71,10 @@ def _convolve(
     _check_shape(call, "residual", residual, sizes.output_shape)
     work = _Work(call, sizes, x, w, bias, residual, activation_of(call.node))
     if math.prod(sizes.output_shape) and _is_product(sizes):
-        return _multiplied(work)
+        return _multiplied(work, x.reshaped((sizes.batch * sizes.in_pixels, sizes.in_channels)), w)
+    if math.prod(sizes.output_shape) and _cuts_patches(sizes, x):
+        weights = _weights(call, w, "channels last", _channels_last)
+        return _multiplied(work, _patches(work), weights)
     y = call.empty(sizes.output_shape, x.dtype)
     if y.size and not _by_channels(work, y) and not _by_library(work, y):
         _by_element(work, y)
@@ -95,7 +99,34 @@ def _is_product(sizes: Convolution) -> bool:
     )
 
 
-def _multiplied(work: _Work) -> Tensor:
+def _cuts_patches(sizes: Convolution, x: Tensor) -> bool:
+    """Whether windows lie side by side, in an image of few channels: libraries are slow there."""
+    return (
+        sizes.channels_last
+        and not sizes.transposed
+        and sizes.groups == 1
+        and sizes.kernel == sizes.stride
+        and sizes.dilation == (1, 1, 1)
+        and sizes.pad == (0, 0, 0)
+        and all(n * size <= all_ for n, size, all_ in zip(sizes.out, sizes.kernel, sizes.in_))
+        and sizes.in_channels * x.itemsize % 16 != 0
+    )
+
+
+def _patches(work: _Work) -> Tensor:
+    """The windows as rows of a matrix, each [taps, C]."""
+    sizes, x = work.sizes, work.x
+    y = work.call.empty((sizes.batch * sizes.out_pixels, sizes.taps * sizes.in_channels), x.dtype)
+    lengths = (sizes.batch, *sizes.out, *sizes.kernel, sizes.in_channels)
+    batch, *pixel, channel = strides_of((sizes.batch, *sizes.in_, sizes.in_channels))
+    windows = (step * size for step, size in zip(pixel, sizes.kernel))
+    source = (batch, *windows, *pixel, channel)
+    copy_strided(work.call, x, y, lengths, source, strides_of(lengths))
+    return y
+
+
+def _multiplied(work: _Work, rows_of_x: Tensor, w: Tensor) -> Tensor:
+    """Rows of X times the weights, which are rows too."""
     sizes, residual = work.sizes, work.residual
     rows = sizes.batch * sizes.out_pixels
     epilogue = matmul.Epilogue(
@@ -105,8 +136,8 @@ def _multiplied(work: _Work) -> Tensor:
     )
     y = matmul.multiply(
         work.call,
-        work.x.reshaped((rows, sizes.in_channels)),
-        work.w.reshaped((sizes.out_channels, sizes.in_channels)),
+        rows_of_x,
+        w.reshaped((sizes.out_channels, rows_of_x.shape[1])),
         transpose_b=True,
         epilogue=epilogue,
         constant=work.call.is_constant(1),
@@ -186,10 +217,13 @@ def _by_library(work: _Work, y: Tensor) -> bool:
 
         return fastest(call.device, f"cuDNN {description}", count, start)
 
-    plan = cudnn.convolution(
-        *(sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu),
-        choose=choose if call.device.tunes else None,
-    )
+    def make(_: Call) -> Any:
+        return cudnn.convolution(
+            *(sizes, x.dtype, bias is not None and fused, residual is not None and fused, relu),
+            choose=choose if call.device.tunes else None,
+        )
+
+    plan = call.planned("plan", make)
     if plan is None:
         return False
     workspace = call.workspace(plan.workspace)

@@ -43,8 +43,12 @@ MOST_STREAMED_ROWS = 8
 _MOST_CALLS = 64
 """Products of a batch that the library is called for one by one, at most."""
 _MOST_AXES = 8
-_WORTH_TRANSPOSING = 1 << 16
+_WORTH_PADDING = 1 << 16
+_PADDED_BYTES = 24 << 20
+_PADDED_ROWS = 128
 _TILE = 64
+_ACTIVATING = 128
+"""Threads of a block: few, so that small results reach all processors."""
 _VECTOR = 16
 
 
@@ -115,11 +119,14 @@ def multiply(
 
     With `constant` B is an input of the node that is the same in every run.
     """
-    if constant and not transpose_b and _lies_badly(b):
-        b, transpose_b = _transposed(call, b), True
+    padded = None
+    if constant and _lies_badly(b, transpose_b):
+        padded = _padded(call, b, transpose_b)
+        n, k = b.shape if transpose_b else b.shape[::-1]
+        b, transpose_b = padded.part(0, (n, k)), True
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
     y = call.empty(product.shape, a.dtype)
-    if y.size:
+    if y.size and (padded is None or not _by_padding(call, product, padded, y)):
         run(call, product, y)
     return y
 
@@ -130,25 +137,67 @@ def run(call: Call, product: Product, y: Tensor) -> None:
         _by_tiles(call, product, y)
 
 
-def _lies_badly(b: Tensor) -> bool:
-    """Whether rows of a large matrix are no multiples of 16 bytes, but its columns would be."""
-    if b.rank != 2 or b.dtype not in _STREAMED or b.size < _WORTH_TRANSPOSING:
+# --- results whose rows are no multiples of 16 bytes
+
+
+def _lies_badly(b: Tensor, transpose_b: bool) -> bool:
+    """Whether rows of B and of the result are no multiples of 16 bytes, but columns of B would be.
+
+    Libraries are several times slower at that; vocabularies have such sizes.
+    """
+    if b.rank != 2 or b.dtype not in _STREAMED or b.size < _WORTH_PADDING:
         return False
-    k, n = (size * b.itemsize % _VECTOR for size in b.shape)
-    return n != 0 and k == 0
+    n, k = b.shape if transpose_b else b.shape[::-1]
+    return n * b.itemsize % _VECTOR != 0 and k * b.itemsize % _VECTOR == 0
 
 
-def _transposed(call: Call, b: Tensor) -> Tensor:
-    """A constant matrix by columns, which costs its memory once more."""
-    k, n = b.shape
+def _padded(call: Call, b: Tensor, transpose_b: bool) -> Tensor:
+    """A constant matrix as [N, K], with rows of zeros up to a good N."""
+    n, k = b.shape if transpose_b else b.shape[::-1]
 
     def make(keeping: Call) -> Tensor:
-        result = keeping.empty((n, k), b.dtype)
-        _spread(keeping, b, result, (1, n), 1.0)
+        unit = _VECTOR // b.itemsize
+        result = keeping.zeros((-(-n // unit) * unit, k), b.dtype)
+        _spread(keeping, b, result.part(0, (n, k)), (k, 1) if transpose_b else (1, n), 1.0)
         return result
 
     kept: Tensor = call.prepared("B by columns", make)
     return kept
+
+
+def _by_padding(call: Call, p: Product, padded: Tensor, y: Tensor) -> bool:
+    """As a product with more columns, which are dropped in a copy."""
+    few = p.batch or p.transpose_a or p.m <= MOST_STREAMED_ROWS
+    if few or call.device.cublas is None or p.epilogue.residual is not None:
+        return False
+    columns, bias = padded.shape[0], None
+    if p.epilogue.bias is not None:
+        bias = call.empty((columns,), y.dtype)
+        call.copy(bias, p.epilogue.bias)
+    # The copy finds what was computed in the cache.
+    most = max(_PADDED_BYTES // (columns * y.itemsize) // _PADDED_ROWS, 1) * _PADDED_ROWS
+    wide = call.empty((min(most, p.m), columns), y.dtype)
+    for row in range(0, p.m, most):
+        rows = min(most, p.m - row)
+        part = replace(
+            p,
+            a=p.a.part(row * p.k, (rows, p.k)),
+            b=padded,
+            m=rows,
+            n=columns,
+            shape=(rows, columns),
+            epilogue=replace(p.epilogue, bias=bias),
+        )
+        run(call, part, wide.part(0, part.shape))
+        kept = y.part(row * p.n, (rows, p.n))
+        call.launch(
+            "drop_columns",
+            f"drop_columns_{y.itemsize}",
+            min(-(-kept.nbytes // (256 * _VECTOR)), 1 << 20),
+            256,
+            *(wide, kept, np.int64(kept.size), np.int64(p.n), np.int64(columns)),
+        )
+    return True
 
 
 def _spread(call: Call, x: Tensor, y: Tensor, strides: tuple[int, int], factor: float) -> None:
@@ -316,7 +365,7 @@ def _by_library(call: Call, p: Product, y: Tensor) -> bool:
     def make(_: Call) -> Any:
         return _plan(library, problem)
 
-    plan, done = call.prepared(f"plan {problem}", make)
+    plan, done = call.planned(f"plan {problem}", make)
     if plan is None:
         return False
     residual, bias = p.epilogue.residual, p.epilogue.bias if done.bias else None
@@ -403,10 +452,10 @@ def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
     in_vectors = n % width == 0 and y.address % _VECTOR == 0
     items = y.size // width if in_vectors else y.size
     call.launch(
-        "matmul",
-        f"matmul_activate_{type_name(y.dtype)}",
-        min(-(-items // 256), 1 << 20),
-        256,
+        "activate",
+        f"activate_{type_name(y.dtype)}",
+        min(-(-items // _ACTIVATING), 1 << 20),
+        _ACTIVATING,
         *(y, np.int64(y.size), np.int64(n), np.int32(in_vectors)),
         *epilogue.arguments,
     )

@@ -77,7 +77,7 @@ def _numbers(call: Call, shape: tuple[int, ...], dtype: DataType) -> Tensor:
     def make(keeping: Call) -> Tensor:
         return keeping.upload(np.random.RandomState(seed).random_sample(shape))
 
-    result: Tensor = call.prepared(f"numbers {shape}", make)
+    result: Tensor = call.planned(f"numbers {shape}", make)
     return result
 
 
@@ -102,7 +102,7 @@ def _sized(call: Call, kind: str, shape: tuple[int, ...]) -> Tensor:
         of_type = dtype.numpy.type  # each step is rounded, as the reference does
         return keeping.upload(typed * of_type(scale) + of_type(shift))
 
-    result: Tensor = call.prepared(f"{kind} {shape}", make)
+    result: Tensor = call.planned(kind, make)
     return result
 
 

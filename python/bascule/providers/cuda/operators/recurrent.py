@@ -213,7 +213,7 @@ def _by_library(walk: _Walk, x: Tensor, w: Tensor, bias: Tensor | None, projecte
         alignment=addresses & -addresses,
         wide=walk.wide is not x.dtype,
     )
-    plan = call.prepared(f"plan {problem}", lambda _: library.plan(problem))
+    plan = call.planned(f"plan {problem}", lambda _: library.plan(problem))
     if plan is None:
         return False
     sums = None if bias is None else _summed(walk, bias)

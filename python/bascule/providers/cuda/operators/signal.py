@@ -68,7 +68,7 @@ def _turns(length: int) -> Array:
 
 def _factors(call: Call, length: int) -> Tensor:
     """The turns on the device."""
-    result: Tensor = call.prepared(
+    result: Tensor = call.planned(
         f"factors of {length}", lambda keeping: keeping.upload(_turns(length))
     )
     return result
@@ -124,7 +124,7 @@ def _chirp(call: Call, length: int, size: int) -> tuple[Tensor, Tensor]:
         both[size - length + 1 :] = values[:0:-1]
         return keeping.upload(turns), keeping.upload(_pairs(np.fft.fft(both)))
 
-    result: tuple[Tensor, Tensor] = call.prepared(f"chirp of {length}", make)
+    result: tuple[Tensor, Tensor] = call.planned(f"chirp of {length}", make)
     return result
 
 

@@ -66,7 +66,7 @@ def _by_library(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Te
     def make(_: Call) -> Any:
         return library.plan(problem)
 
-    plan = call.prepared(f"plan {problem}", make)
+    plan = call.planned(f"plan {problem}", make)
     if plan is None:
         return False
     addresses = (a.address, b.address, parts.address, parts.address)

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""IOBinding: inputs and outputs of runs, bound to memory."""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bascule.device_memory import array_of
+from bascule.devices import is_gpu
+from bascule.providers.cuda.targets import Fresh, Wanted, Where
+from bascule.providers.cuda.tensor import Tensor
+from bascule.values import Array, OrtValue, element_type_of
+
+if TYPE_CHECKING:
+    from bascule.providers.cuda.replay import Replay
+    from bascule.session import InferenceSession
+
+_MOST_KEPT = 2
+"""Results of so many runs: a caller often holds those of the last one during the next."""
+
+
+class _Lease:
+    """Lives as long as anybody has an array over the results of a run."""
+
+
+class _Results:
+    """What a run left on the GPU and on the host, and how to have the same run again."""
+
+    def __init__(
+        self, found: list[Any], fresh: Sequence[bool], gpu: int, replay: Replay | None
+    ) -> None:
+        self.replay = replay
+        self._found = found
+        self._fresh = fresh
+        self._gpu = gpu
+        self._lease: weakref.ref[_Lease] | None = None
+
+    def is_free(self) -> bool:
+        """Whether nobody has an array over memory that the run was given for itself."""
+        return self._lease is None or self._lease() is None
+
+    def again(self, index: int) -> Tensor | None:
+        """The memory of an output, for another run."""
+        found = self._found[index]
+        return found if isinstance(found, Tensor) else None
+
+    def values(self) -> list[OrtValue]:
+        """The results, which are not free as long as these are held."""
+        lease = None if self._lease is None else self._lease()
+        if lease is None:
+            lease = _Lease()
+            self._lease = weakref.ref(lease)
+        values = []
+        for found, is_fresh in zip(self._found, self._fresh):
+            if isinstance(found, Tensor):
+                owner = (found.owner, lease) if is_fresh else found.owner
+                tensor = Tensor(found.dtype, found.shape, found.address, owner)
+                values.append(OrtValue(array_of(tensor, self._gpu)))
+            else:
+                values.append(OrtValue(found))
+        return values
+
+
+class IOBinding:
+    """Inputs and outputs of runs to come, bound by name to memory that stays where it is."""
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
+        self._inputs: dict[str, Any] = {}
+        self._outputs: dict[str, Any] = {}
+        self._results: _Results | None = None
+        self._kept: list[_Results] = []
+        self._is_pending = False
+        """Whether the last run may still be at work."""
+
+    # --- binding
+
+    def _bind_input(self, name: str, value: Any) -> None:
+        if name not in self._session._signature.types:
+            raise RuntimeError(f"Failed to find NodeArg with name: {name} in the def list")
+        self._inputs[name] = value
+        self._forget_replays()
+
+    def _bind_output(self, name: str, target: Any) -> None:
+        self._outputs[name] = target
+        self._kept.clear()
+
+    def _forget_replays(self) -> None:
+        for results in self._kept:
+            results.replay = None
+
+    def bind_cpu_input(self, name: str, array: Array) -> None:
+        """Feed `array`, which is kept alive and read at each run."""
+        if not isinstance(array, np.ndarray):
+            raise RuntimeError(f"bind_cpu_input takes an array, not {type(array).__name__}")
+        self._bind_input(name, array)
+
+    def bind_ortvalue_input(self, name: str, value: OrtValue) -> None:
+        """Feed `value`, read at each run; RuntimeError for an unknown name."""
+        self._bind_input(name, value)
+
+    def bind_input(
+        self,
+        name: str,
+        device_type: str,
+        device_id: int,
+        element_type: Any,
+        shape: Sequence[int],
+        buffer_ptr: int,
+    ) -> None:
+        """Feed foreign memory, which the caller keeps alive."""
+        self._bind_input(name, _memory(device_type, element_type, shape, buffer_ptr))
+
+    def bind_output(
+        self,
+        name: str,
+        device_type: str = "cpu",
+        device_id: int = 0,
+        element_type: Any = None,
+        shape: Sequence[int] | None = None,
+        buffer_ptr: int | None = None,
+    ) -> None:
+        """Ask for an output: in memory of its own, or in the memory at `buffer_ptr`.
+
+        On a GPU, memory of an earlier run is used again once nobody has its results any more.
+        """
+        on_gpu = is_gpu(device_type)
+        if buffer_ptr is None:
+            self._bind_output(name, Fresh() if on_gpu else None)
+            return
+        if element_type is None or shape is None:
+            raise ValueError("`element_type` and `shape` are to be provided with a buffer pointer")
+        self._bind_output(name, _memory(device_type, element_type, shape, buffer_ptr))
+
+    def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
+        """Write an output into the memory of `value`, which must have room for it."""
+        value._tensor()  # refuses what is none
+        self._bind_output(name, value._given)
+
+    def clear_binding_inputs(self) -> None:
+        """Forget every bound input."""
+        self._inputs = {}
+        self._forget_replays()
+
+    def clear_binding_outputs(self) -> None:
+        """Forget every bound output."""
+        self._outputs = {}
+        self._kept.clear()
+
+    # --- results
+
+    def synchronize_inputs(self) -> None:
+        """Nothing to wait for: inputs are read in the order of the default stream."""
+
+    def synchronize_outputs(self) -> None:
+        """Wait until what runs have written is complete."""
+        if self._is_pending:
+            self._session._cuda.device.synchronize()
+            self._is_pending = False
+
+    def get_outputs(self) -> list[OrtValue]:
+        """The outputs of the last run, in the order of binding; waits for them."""
+        if self._results is None:
+            if self._outputs:
+                raise RuntimeError("no run with this binding has taken place yet")
+            return []
+        self.synchronize_outputs()
+        return self._results.values()
+
+    def copy_outputs_to_cpu(self) -> list[Array]:
+        """The outputs of the last run as arrays, in the order of binding."""
+        return [value.numpy() for value in self.get_outputs()]
+
+    # --- running
+
+    def _run(self, run_options: Any) -> None:
+        waits = run_options is None or run_options._waits
+        free = next((each for each in self._kept if each.is_free()), None)
+        try:
+            if free is not None and free.replay is not None:
+                flag = None if run_options is None else run_options._flag
+                if free.replay.start(flag, waits):
+                    self._results = free
+                    self._is_pending = not waits
+                    return
+            self._run_anew(free, run_options, waits)
+        except Exception as error:
+            raise RuntimeError(f"Error in execution: {error}") from error
+
+    def _run_anew(self, free: _Results | None, run_options: Any, waits: bool) -> None:
+        """Run, and keep the results; what is on the GPU goes where `free` has its results."""
+        if not self._outputs:
+            raise RuntimeError("At least one output should be requested.")
+        self._results = None
+        names, targets = list(self._outputs), list(self._outputs.values())
+        replay = None
+        if any(isinstance(target, (Tensor, Fresh)) for target in targets):
+            wanted: dict[str, Wanted] = {}
+            for index, (name, target) in enumerate(zip(names, targets)):
+                if isinstance(target, Fresh):
+                    target = Fresh(None if free is None else free.again(index))
+                wanted[name] = target if isinstance(target, (Tensor, Fresh)) else Where.HOST
+            found, replay = self._session._run_bound(self._inputs, wanted, run_options, waits)
+            self._is_pending = not waits
+        else:
+            found = self._session.run(names, self._inputs, run_options)
+        found = [
+            _written(name, target, result) if isinstance(target, np.ndarray) else result
+            for name, target, result in zip(names, targets, found)
+        ]
+        fresh = [isinstance(target, Fresh) for target in targets]
+        gpu = 0 if self._session._cuda is None else self._session._cuda.device.number
+        self._results = _Results(found, fresh, gpu, replay)
+        self._kept = [each for each in self._kept if each is not free][1 - _MOST_KEPT :]
+        self._kept.append(self._results)
+
+
+def _written(name: str, target: Array, result: Array) -> Array:
+    """An output in the host memory that is bound to it."""
+    if target.nbytes < result.nbytes or target.dtype != result.dtype:
+        raise RuntimeError(
+            f"the buffer of output '{name}' is {target.dtype}{list(target.shape)}, expected room "
+            f"for {result.dtype}{list(result.shape)}"
+        )
+    flat = target.reshape(-1)[: result.size]
+    flat[:] = result.reshape(-1)
+    written: Array = flat.reshape(result.shape)
+    return written
+
+
+def _memory(device_type: str, element_type: Any, shape: Sequence[int], pointer: int) -> Any:
+    """Foreign memory, as an array on the host or as a Tensor."""
+    if is_gpu(device_type):
+        return Tensor(element_type_of(element_type), tuple(shape), pointer, None)
+    return _view(pointer, element_type, shape)
+
+
+def _view(pointer: int, element_type: Any, shape: Sequence[int]) -> Array:
+    """An array over foreign memory."""
+    dtype = element_type_of(element_type).numpy
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    buffer = (ctypes.c_uint8 * size).from_address(pointer)
+    return np.frombuffer(memoryview(buffer), np.uint8).view(dtype).reshape(tuple(shape))

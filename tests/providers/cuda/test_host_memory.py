@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results on their way to the host, the device's memory being the host's here."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bascule.ir.dtype import DataType
+from bascule.providers.cuda.host_memory import Downloads, PinnedMemory
+from bascule.providers.cuda.tensor import Tensor
+
+
+def allocate(nbytes: int) -> tuple[int, object]:
+    memory = np.empty(nbytes, np.uint8)
+    return memory.ctypes.data, memory
+
+
+def tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    return Tensor(DataType.from_numpy(array.dtype), array.shape, array.ctypes.data, array)
+
+
+def test_downloads_of_all_sizes_are_waited_for_once() -> None:
+    generator = np.random.default_rng(0)
+    sizes = [0, 1, 16384, 16385, 300, 100_000, *[16384] * 80]
+    given = [generator.integers(0, 256, size).astype(np.uint8) for size in sizes]
+    given += [np.array(3.5), generator.standard_normal((3, 5, 7)).astype(DataType.BFLOAT16.numpy)]
+    started: list[tuple[int, int, int]] = []
+
+    def wait() -> None:
+        for target, source, nbytes in started:
+            ctypes.memmove(target, source, nbytes)
+        started.clear()
+
+    def copy(target: int, source: int, nbytes: int) -> None:
+        started.append((target, source, nbytes))
+
+    downloads = Downloads(allocate, copy, wait)
+    for _ in range(2):
+        found = downloads.arrays([tensor(array) for array in given])
+        for one, other in zip(found, given):
+            assert one.dtype == other.dtype and one.shape == other.shape and one.flags.writeable
+            assert one.tobytes() == other.tobytes()
+
+
+def test_locked_memory_is_used_again_and_limited() -> None:
+    allocated: list[int] = []
+
+    def counted(nbytes: int) -> tuple[int, object]:
+        allocated.append(nbytes)
+        return allocate(nbytes)
+
+    pinned = PinnedMemory(counted, 3 << 20)
+    like = tensor(np.zeros((1000, 250), np.float32))
+    first = pinned.array(like)
+    assert first is not None and first.shape == (1000, 250) and allocated == [1 << 20]
+    address = first.ctypes.data
+    row = first[3]
+    del first
+    second = pinned.array(like)
+    assert second is not None and second.ctypes.data != address
+    del row
+    third = pinned.array(like)
+    assert third is not None and third.ctypes.data == address and len(allocated) == 2
+    larger = tensor(np.zeros(400_000, np.float32))
+    assert pinned.array(larger) is None
+    del second, third
+    assert pinned.array(larger) is not None and allocated[-1] == 2 << 20
+
+
+def test_what_cannot_be_locked_is_not() -> None:
+    def refuse(nbytes: int) -> tuple[int, object]:
+        raise MemoryError(f"{nbytes}")
+
+    assert PinnedMemory(refuse, 1 << 30).array(tensor(np.zeros(9))) is None
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 0)])
+def test_arrays_without_or_of_one_element(shape: tuple[int, ...]) -> None:
+    found = PinnedMemory(allocate, 1 << 20).array(tensor(np.zeros(shape)))
+    assert found is not None and found.shape == shape

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Device memory: it does not grow while sizes change, all of it comes back, and it may run out."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+import bascule
+from bascule.providers.cuda.entry import upload
+from bascule.providers.cuda.program import Where
+from tests.support.cuda_emulation import emulated_device, missing, new_device, on_gpu
+from tests.support.cuda_session import EmulatedSession
+
+pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+
+Array = np.ndarray[Any, Any]
+
+RUNS = 3400 if on_gpu() else 200
+"""Of each model: more than 10,000 in all."""
+SHAPES = 40
+"""More than a session keeps plans for."""
+
+
+def normal(seed: int, *shape: int) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def model(text: str, **weights: Array) -> bytes:
+    header = '<ir_version: 10, opset_import: ["" : 22]>'
+    made = onnx.parser.parse_model(f"{header} {text}")
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()]
+    made.graph.initializer.extend(tensors)
+    data: bytes = made.SerializeToString()
+    return data
+
+
+def perceptron() -> bytes:
+    return model(
+        """g (float[N,16] x) => (float[N,8] y) { a = MatMul (x, w) b = Add (a, bias) c = Relu (b)
+            d = MatMul (c, v) y = Softmax (d) }""",
+        w=normal(1, 16, 32),
+        bias=normal(2, 32),
+        v=normal(3, 32, 8),
+    )
+
+
+def convolutions() -> bytes:
+    return model(
+        """g (float[1,3,H,16] x) => (float[1,4,1,1] y) {
+            a = Conv <pads = [1,1,1,1]> (x, w) b = Relu (a) c = MaxPool <kernel_shape = [2,2]> (b)
+            d = Conv (c, v) y = GlobalAveragePool (d) }""",
+        w=normal(1, 8, 3, 3, 3),
+        v=normal(2, 4, 8, 2, 2),
+    )
+
+
+def attention() -> bytes:
+    return model(
+        """g (float[N,16] x) => (float[N,16] y) {
+            q = MatMul (x, w) k = MatMul (x, v) t = Transpose <perm = [1,0]> (k)
+            s = MatMul (q, t) p = Softmax (s) o = MatMul (p, x) r = RandomUniformLike (x)
+            n = RandomNormalLike <seed = 3.0> (x) m = Mul (n, r) zero = Sub (m, m)
+            y = Add (o, zero) }""",
+        w=normal(1, 16, 16),
+        v=normal(2, 16, 16),
+    )
+
+
+MODELS: dict[str, tuple[Callable[[], bytes], Callable[[int], Array]]] = {
+    "perceptron": (perceptron, lambda size: normal(size, size, 16)),
+    "convolutions": (convolutions, lambda size: normal(size, 1, 3, size, 16)),
+    "attention": (attention, lambda size: normal(size, size, 16)),
+}
+
+
+def free_elsewhere() -> int:
+    """Bytes of the GPU that nobody has; 0 where other processes take some of it."""
+    if not on_gpu() or "PYTEST_XDIST_WORKER" in os.environ:
+        return 0
+    free, _ = emulated_device().xp.cuda.runtime.memGetInfo()
+    return int(free)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("bound", [False, True])
+def test_no_growth_while_sizes_change(name: str, bound: bool) -> None:
+    data, make = MODELS[name][0](), MODELS[name][1]
+    session, device = EmulatedSession(data), emulated_device()
+    feeds = [make(4 + size) for size in range(SHAPES)]
+
+    def run(x: Array) -> Array:
+        if not bound:
+            return session.run(None, {"x": x})[0]
+        given = upload(x, device, device.allocate)
+        (result,) = session._program.run_bound([given], {0: Where.DEVICE})
+        found = np.empty(result.shape, np.float32)
+        device.download(found, result.address)
+        return found
+
+    def level() -> tuple[int, int]:
+        """What is in use after a run of each shape, and another."""
+        for x in feeds:
+            run(x)
+            run(x)
+        return device.used, free_elsewhere()
+
+    level()
+    used, free = level()
+    expected = [run(x) for x in feeds]
+    order = np.random.default_rng(5)
+    for number in order.integers(SHAPES, size=RUNS // 2):
+        np.testing.assert_array_equal(run(feeds[number]), expected[number])
+    after, free_after = level()
+    assert after == used
+    assert free_after >= free - (1 << 20)
+
+
+def test_shapes_that_never_come_back_leave_nothing() -> None:
+    session, device = EmulatedSession(attention()), emulated_device()
+
+    def level() -> int:
+        for size in range(2, 2 + SHAPES):
+            session.run(None, {"x": normal(size, size, 16)})
+        used: int = device.used
+        return used
+
+    last = 1000 if on_gpu() else 100
+    session.run(None, {"x": normal(0, last, 16)})  # the arena is as large as it gets
+    session.run(None, {"x": normal(0, last, 16)})
+    before = level()
+    for size in range(2 + SHAPES, last):
+        session.run(None, {"x": normal(size, size, 16)})
+    assert level() == before
+
+
+def test_sessions_give_everything_back() -> None:
+    device = emulated_device()
+    gc.collect()
+    before = device.used
+    for number in range(50):
+        name = sorted(MODELS)[number % 3]
+        data, make = MODELS[name][0](), MODELS[name][1]
+        session = EmulatedSession(data)
+        for _ in range(3):
+            session.run(None, {"x": make(9)})
+        del session
+    assert device.used == before
+
+
+def limited(data: bytes, limit: int) -> EmulatedSession:
+    class Limited(EmulatedSession):
+        device = new_device(limit)
+
+    return Limited(data)
+
+
+def test_too_little_memory_for_a_node() -> None:
+    data = model("""g (float[N,16] x) => (float[N,N] y) { t = Transpose <perm = [1,0]> (x)
+        y = MatMul (x, t) }""")
+    session = limited(data, 64 << 20)
+    small, large = normal(1, 64, 16), normal(2, 5000, 16)
+    for _ in range(3):
+        expected = session.run(None, {"x": small})[0]
+        message = r"MatMul node .* \[5000, 16\].*: out of device memory: .*100,000,"
+        with pytest.raises(bascule.errors.Fail, match=message):
+            session.run(None, {"x": large})
+        np.testing.assert_array_equal(session.run(None, {"x": small})[0], expected)
