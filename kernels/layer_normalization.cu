@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32 float64 float16 bfloat16
 // LayerNormalization, RMSNormalization and, with a residual added first, the Skip forms: y =
 // (x - mean) / sqrt(variance + epsilon) * scale + bias over rows; the RMS forms leave the mean out.
 // GroupNormalization of images whose groups fit into the registers of a block.

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32 float64 float16 bfloat16
+// parts: int32 int64 uint32 uint64
 // Matrix products of any type and layout, and what cuBLASLt leaves to be done after its products.
 #include "activation.cuh"
 
@@ -171,8 +173,11 @@ __device__ bfloat16 scaled(float factor, bfloat16 value) {
   }
 FOR_FLOATS(TILED_FLOATS)
 
-#define FOR_SUMMED_INTEGERS(X) \
-  X(int32, int32_t) X(int64, int64_t) X(uint32, uint32_t) X(uint64, uint64_t)
+#define FOR_SUMMED_INTEGERS(X)  \
+  FOR_TYPE(X, int32, int32_t)   \
+  FOR_TYPE(X, int64, int64_t)   \
+  FOR_TYPE(X, uint32, uint32_t) \
+  FOR_TYPE(X, uint64, uint64_t)
 #define TILED_INTEGERS(name, T)                                                                   \
   extern "C" __global__ void __launch_bounds__(256)                                               \
       matmul_tiled_##name(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ y,    \

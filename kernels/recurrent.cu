@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32 float64 float16 bfloat16
 // LSTM, GRU and RNN: the inputs of all steps are multiplied with W at once, here or by cuBLASLt;
 // then a launch for each step (two for a GRU whose reset comes before the product) takes the state
 // one step further. A warp makes one element of the state. States and sums are in the wide type.

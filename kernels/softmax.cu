@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32 float64 float16 bfloat16
 // Softmax, LogSoftmax and Hardmax along one axis: maximum m, then e = exp(x - m) and its sum s,
 // then e / s, or (x - m) - log(s). A line with nothing but -Inf, or with NaN, gives NaN. Softmax of
 // float16 rounds e and s to it, as the function does that the standard defines it by.

@@ -159,7 +159,7 @@ def _start(
         threads = min(_MOST_THREADS, max(32, -(-core.size // (4 * 32)) * 32))
         arguments = (x, window, table, y, transform, core.struct, chirp)
         call.launch(
-            f"signal.{dtype}",
+            "signal",
             f"fourier_shared_{dtype}",
             min(lines, 1 << 16),
             threads,
@@ -170,14 +170,14 @@ def _start(
     values = call.empty((lines, core.size, 2), DataType.DOUBLE)
     size, blocks = np.int64(core.size), min(-(-lines * core.size // _BLOCK), 1 << 20)
     name = f"fourier_load_{dtype}"
-    call.launch(f"signal.{dtype}", name, blocks, _BLOCK, x, window, values, transform, chirp, size)
+    call.launch("signal", name, blocks, _BLOCK, x, window, values, transform, chirp, size)
     values = _staged(call, values, core, table, kind == 0 or core.has_chirp)
     if core.has_chirp:
         operands = (values, size, transform, chirp)
         call.launch("signal.stages", "fourier_filter", blocks, _BLOCK, *operands)
         values = _staged(call, values, core, table, False)
     name = f"fourier_store_{dtype}"
-    call.launch(f"signal.{dtype}", name, blocks, _BLOCK, values, y, transform, chirp, size)
+    call.launch("signal", name, blocks, _BLOCK, values, y, transform, chirp, size)
 
 
 def _staged(call: Call, values: Tensor, core: _Core, table: Tensor, forward: bool) -> Tensor:
