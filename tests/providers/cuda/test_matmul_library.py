@@ -131,6 +131,30 @@ def test_epilogues(
     assert len(device.launches) == int(swish_or_gelu)
 
 
+@pytest.mark.parametrize("name", ["HardSwish", "HardSigmoid"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_what_vanishes_away_from_zero_is_rounded_once(
+    device: EmulatedDevice, name: str, dtype: str, batch: tuple[int, ...]
+) -> None:
+    a, b = normal(8, dtype, *batch, 19, 16), normal(9, dtype, *batch, 16, 24)
+    bias, residual = normal(10, dtype, 24), normal(11, dtype, *batch, 19, 24)
+    parameters = {"activation_alpha": 0.25, "activation_beta": 0.375}
+    attributes = {"activation": name, "alpha": 0.75, **parameters}
+    inputs = [a, b, bias, residual]
+    device.launches.clear()
+    (y,) = run_node("MatMul", inputs, attributes, domain="bascule", device=device)
+    assert device.launches == [f"gemv_combine_{dtype}"]
+    x = 0.75 * (wide(a) @ wide(b)) + wide(bias) + wide(residual)
+    functions = {
+        "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+        "HardSigmoid": lambda x: np.clip(0.25 * x + 0.375, 0, 1),
+    }
+    # Half a unit of the last place, and what float32 sums of 18 numbers below 20 can lose.
+    unit = 2.0**-11 if dtype == "float16" else 2.0**-8
+    np.testing.assert_allclose(wide(y), functions[name](x), rtol=unit, atol=18 * 20 * 2.0**-24)
+
+
 @pytest.mark.parametrize("c", [(), (7,), (1, 7), (9, 1), (9, 7)])
 def test_gemm(device: EmulatedDevice, c: tuple[int, ...]) -> None:
     a, b, addend = (normal(i, "float32", *s) for i, s in enumerate([(9, 5), (7, 5), c]))
