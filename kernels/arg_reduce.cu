@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32 float64 float16 bfloat16
+// parts: int8 int16 int32 int64 uint8 uint16 uint32 uint64
 // ArgMax and ArgMin along one axis of [outer, n, inner]: the number of the first (or last) of the
 // largest (smallest) elements. NaN comes before every number. Long axes are searched in pieces,
 // whose results are joined by a second kernel.

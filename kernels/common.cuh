@@ -23,6 +23,7 @@ typedef unsigned long long uint64_t;
 typedef long int64_t;
 typedef unsigned long uint64_t;
 #endif
+typedef uint64_t uintptr_t;
 #define INT8_MIN (-128)
 #define INT16_MIN (-32768)
 #define INT32_MIN (-2147483647 - 1)

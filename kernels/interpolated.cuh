@@ -57,7 +57,7 @@ struct InterpolatedHalves {
     const double rest = rint((part[0] - whole) * half + part[1]);
     const double carry = floor(rest / half), upper = whole + carry;
     if (!(upper >= low)) return least;
-    if (upper >= high) return static_cast<S>(least - 1);  // the largest, by wrapping around
+    if (upper >= high) return static_cast<S>(static_cast<uint64_t>(least) - 1);  // the largest
     const uint64_t lower = static_cast<uint64_t>(rest - carry * half);
     const uint64_t above = static_cast<uint64_t>(static_cast<int64_t>(upper));
     return static_cast<S>((above << 32) + lower);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32 float64 float16 bfloat16
+// parts: int32 int64 uint32 uint64
 // Matrix products of any type and layout, and what cuBLASLt leaves to be done after its products.
 #include "activation.cuh"
 
@@ -29,24 +31,15 @@ struct Summed<int64_t> {
   using type = uint64_t;
 };
 
+// The range of an integer of 32 or 64 bits.
 template <typename T>
-struct Limits;
-template <>
-struct Limits<int32_t> {
-  static constexpr int32_t least = INT32_MIN, largest = INT32_MAX;
-};
-template <>
-struct Limits<int64_t> {
-  static constexpr int64_t least = INT64_MIN, largest = INT64_MAX;
-};
-template <>
-struct Limits<uint32_t> {
-  static constexpr uint32_t least = 0, largest = UINT32_MAX;
-};
-template <>
-struct Limits<uint64_t> {
-  static constexpr uint64_t least = 0, largest = UINT64_MAX;
-};
+constexpr bool has_sign = static_cast<T>(-1) < static_cast<T>(1);
+template <typename T>
+constexpr T least_of = static_cast<T>(!has_sign<T>     ? 0
+                                      : sizeof(T) == 4 ? INT32_MIN
+                                                       : INT64_MIN);
+template <typename T>
+constexpr T largest_of = static_cast<T>(static_cast<typename Summed<T>::type>(least_of<T>) - 1);
 
 // factor * value: modulo 2^bits by a whole factor; by another one in double, cut toward zero and to
 // the range of T.
@@ -58,8 +51,8 @@ __device__ T scaled_integer(float factor, T value) {
   }
   const double exact = static_cast<double>(factor) * static_cast<double>(value);
   if (exact != exact) return 0;
-  if (exact <= static_cast<double>(Limits<T>::least)) return Limits<T>::least;
-  if (exact >= static_cast<double>(Limits<T>::largest)) return Limits<T>::largest;
+  if (exact <= static_cast<double>(least_of<T>)) return least_of<T>;
+  if (exact >= static_cast<double>(largest_of<T>)) return largest_of<T>;
   return static_cast<T>(exact);
 }
 
@@ -138,26 +131,14 @@ __device__ void multiply_tiles(const T* a, const T* b, T* y, int64_t m, int64_t 
   }
 }
 
-// factor * x, spread over rows and columns by strides.
 template <typename T>
 __device__ T scaled(float factor, T value) {
-  return scaled_integer(factor, value);
-}
-template <>
-__device__ float scaled(float factor, float value) {
-  return factor * value;
-}
-template <>
-__device__ double scaled(float factor, double value) {
-  return factor * value;
-}
-template <>
-__device__ float16 scaled(float factor, float16 value) {
-  return narrow<float16>(factor * widen(value));
-}
-template <>
-__device__ bfloat16 scaled(float factor, bfloat16 value) {
-  return narrow<bfloat16>(factor * widen(value));
+  constexpr bool is_whole = static_cast<wide_t<T>>(0.5f) == 0;
+  if constexpr (is_whole) {
+    return scaled_integer(factor, value);
+  } else {
+    return narrow<T>(factor * widen(value));
+  }
 }
 
 }  // namespace
@@ -171,8 +152,11 @@ __device__ bfloat16 scaled(float factor, bfloat16 value) {
   }
 FOR_FLOATS(TILED_FLOATS)
 
-#define FOR_SUMMED_INTEGERS(X) \
-  X(int32, int32_t) X(int64, int64_t) X(uint32, uint32_t) X(uint64, uint64_t)
+#define FOR_SUMMED_INTEGERS(X)  \
+  FOR_TYPE(X, int32, int32_t)   \
+  FOR_TYPE(X, int64, int64_t)   \
+  FOR_TYPE(X, uint32, uint32_t) \
+  FOR_TYPE(X, uint64, uint64_t)
 #define TILED_INTEGERS(name, T)                                                                   \
   extern "C" __global__ void __launch_bounds__(256)                                               \
       matmul_tiled_##name(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ y,    \
@@ -183,6 +167,7 @@ FOR_FLOATS(TILED_FLOATS)
   }
 FOR_SUMMED_INTEGERS(TILED_INTEGERS)
 
+// factor * x, spread over rows and columns by strides.
 #define ADDEND(name, T)                                                                 \
   extern "C" __global__ void matmul_addend_##name(                                      \
       const T* __restrict__ x, T* __restrict__ y, int64_t rows, int64_t columns,        \

@@ -246,6 +246,7 @@ __device__ void expand_all(const Weights& w, T* to) {
     data, scales, zeros, groups, values, n, k, blocks, row_bytes, block_shift, scale_kind, \
         zero_kind                                                                          \
   }
+// Parts: rows_columns_type for a product, and the type for the expansion.
 #define STREAMED(name, T, bits, rows, columns)                                                 \
   extern "C" __global__ void __launch_bounds__(256)                                            \
       matmul_nbits_##bits##_##rows##_##columns##_##name(                                       \
@@ -257,10 +258,12 @@ __device__ void expand_all(const Weights& w, T* to) {
   extern "C" __global__ void expand_nbits_##bits##_##name(T* __restrict__ to, WEIGHT_PARAMETERS) { \
     expand_all<T, bits>(WEIGHTS, to);                                                              \
   }
-#define FOR_ROWS(name, T, bits) \
-  STREAMED(name, T, bits, 1, 1) \
-  STREAMED(name, T, bits, 1, 4) \
-  STREAMED(name, T, bits, 2, 4) \
-  STREAMED(name, T, bits, 4, 4) \
-  STREAMED(name, T, bits, 8, 2) \
-  EXPANDED(name, T, bits)
+#define FOR_SHAPE(name, T, bits, rows, columns) \
+  IN_PART(rows##_##columns##_##name, STREAMED(name, T, bits, rows, columns))
+#define FOR_ROWS(name, T, bits)  \
+  FOR_SHAPE(name, T, bits, 1, 1) \
+  FOR_SHAPE(name, T, bits, 1, 4) \
+  FOR_SHAPE(name, T, bits, 2, 4) \
+  FOR_SHAPE(name, T, bits, 4, 4) \
+  FOR_SHAPE(name, T, bits, 8, 2) \
+  IN_PART(name, EXPANDED(name, T, bits))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// LSTM, GRU and RNN: the inputs of all steps are multiplied with W at once; then a launch for each
-// step (two for a GRU whose reset comes before the product) takes the state one step further. A
-// warp makes one element of the state. States and sums are in the wide type.
+// parts: float32 float64 float16 bfloat16
+// LSTM, GRU and RNN: the inputs of all steps are multiplied with W at once, here or by cuBLASLt;
+// then a launch for each step (two for a GRU whose reset comes before the product) takes the state
+// one step further. A warp makes one element of the state. States and sums are in the wide type.
 #include "common.cuh"
 
 struct Sizes {
@@ -55,6 +56,25 @@ __device__ W gate(const Cell& cell, int index, W x, bool bounded) {
   }
 }
 
+// What is added to a product of the input with W, for column `column` of direction d.
+template <typename T>
+__device__ wide_t<T> summed_bias(const T* bias, const Sizes& s, const Cell& cell, int64_t d,
+                                 int64_t column) {
+  const int64_t columns = s.gates * s.hidden;
+  const T* own = bias + d * 2 * columns;
+  // A GRU that is linear before the reset multiplies the last gate's second bias.
+  const bool apart = s.gates == 3 && cell.option && column >= 2 * s.hidden;
+  return widen(own[column]) + (apart ? wide_t<T>(0) : widen(own[columns + column]));
+}
+
+template <typename T>
+__device__ void sum_bias(const T* bias, wide_t<T>* sums, const Sizes& s, const Cell& cell) {
+  const int64_t columns = s.gates * s.hidden;
+  for (int64_t i = thread_number(); i < s.directions * columns; i += thread_count()) {
+    sums[i] = summed_bias(bias, s, cell, i / columns, i % columns);
+  }
+}
+
 // projected[d][row][column] = x[row] W[d][column]' and the bias, 16 rows and columns to a block.
 template <typename T>
 __device__ void project(const T* x, const T* w, const T* bias, wide_t<T>* projected, Sizes s,
@@ -78,13 +98,7 @@ __device__ void project(const T* x, const T* w, const T* bias, wide_t<T>* projec
     __syncthreads();
   }
   if (row >= rows || column >= columns) return;
-  if (bias != nullptr) {
-    const T* own = bias + d * 2 * columns;
-    sum += widen(own[column]);
-    // A GRU that is linear before the reset multiplies the last gate's second bias.
-    const bool apart = s.gates == 3 && cell.option && column >= 2 * s.hidden;
-    if (!apart) sum += widen(own[columns + column]);
-  }
+  if (bias != nullptr) sum += summed_bias(bias, s, cell, d, column);
   projected[(d * rows + row) * columns + column] = sum;
 }
 
@@ -249,6 +263,10 @@ __device__ void rnn_step(const wide_t<T>* projected, const T* r, const int32_t* 
   extern "C" __global__ void recurrent_project_##name(                                            \
       const T* x, const T* w, const T* bias, wide_t<T>* projected, Sizes sizes, Cell cell) {      \
     project<T>(x, w, bias, projected, sizes, cell);                                               \
+  }                                                                                               \
+  extern "C" __global__ void recurrent_bias_##name(const T* bias, wide_t<T>* sums, Sizes sizes,   \
+                                                   Cell cell) {                                   \
+    sum_bias<T>(bias, sums, sizes, cell);                                                         \
   }                                                                                               \
   extern "C" __global__ void load_state_##name(const T* from, wide_t<T>* state, Sizes sizes) {    \
     load_state<T>(from, state, sizes);                                                            \

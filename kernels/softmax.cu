@@ -1,8 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 // parts: float32 float64 float16 bfloat16
 // Softmax, LogSoftmax and Hardmax along one axis: maximum m, then e = exp(x - m) and its sum s,
-// then e / s, or (x - m) - log(s). A line with nothing but -Inf, or with NaN, gives NaN.
+// then e / s, or (x - m) - log(s). A line with nothing but -Inf, or with NaN, gives NaN. Softmax of
+// float16 rounds e and s to it, as the function does that the standard defines it by.
 #include "rows.cuh"
+
+template <typename T>
+constexpr bool is_half = false;
+template <>
+constexpr bool is_half<float16> = true;
+
+template <typename T>
+__device__ inline wide_t<T> rounded(wide_t<T> x, bool logarithm) {
+  return is_half<T> && !logarithm ? widen(narrow<T>(x)) : x;
+}
+
+// 1 / s. A sum beyond the range of float16 stays as it is.
+template <typename T>
+__device__ inline wide_t<T> scale_of(wide_t<T> sum, bool logarithm) {
+  const wide_t<T> near = rounded<T>(sum, logarithm);
+  return 1 / (near == static_cast<wide_t<T>>(INFINITY) ? sum : near);
+}
 
 template <typename T>
 struct LoadRow {
@@ -35,13 +53,13 @@ __device__ void softmax_held(const T* x, T* y, int64_t rows, int64_t n, bool ali
 #pragma unroll
     for (int i = 0; i < Pack<T>::width; ++i) {
       pack.data[i] -= top;
-      exponents.data[i] = exp(pack.data[i]);
+      exponents.data[i] = rounded<T>(exp(pack.data[i]), logarithm);
     }
     sum += sum_of_pack(exponents, [](W e) { return e; });
     if (!logarithm) pack = exponents;
   });
   sum = team.reduce(sum, W(0), Sum());
-  const W scale = 1 / sum, shift = logarithm ? log(sum) : 0;
+  const W scale = scale_of<T>(sum, logarithm), shift = logarithm ? log(sum) : 0;
   T* to = y + number * n;
   row.each([&](int64_t first, Pack<T>& pack) {
 #pragma unroll
@@ -64,7 +82,8 @@ struct Partial {
   }
 };
 
-// A row of any length: one pass for maximum and sum together, one for the result.
+// A row of any length: one pass for maximum and sum together, one for the result. What is rounded
+// has to be relative to the maximum of all, so there its sum takes a pass of its own.
 template <typename T>
 __device__ void softmax_streamed(const T* x, T* y, int64_t rows, int64_t n, bool aligned,
                                  bool logarithm) {
@@ -76,20 +95,27 @@ __device__ void softmax_streamed(const T* x, T* y, int64_t rows, int64_t n, bool
   Partial<W> part{lowest, 0};
   row.each([&](int64_t, const Pack<T>& pack) {
     part.rise(Largest()(part.top, largest_of_pack(pack)));
+    if (is_half<T> && !logarithm) return;
     if (part.top == lowest) return;  // nothing but -Inf so far
     part.sum += sum_of_pack(pack, [&](W v) { return exp(v - part.top); });
   });
   BlockTeam team(n);
   const W top = team.reduce(part.top, lowest, Largest());
-  part.rise(top);
+  if (is_half<T> && !logarithm) {
+    row.each([&](int64_t, const Pack<T>& pack) {
+      part.sum += sum_of_pack(pack, [&](W v) { return rounded<T>(exp(v - top), false); });
+    });
+  } else {
+    part.rise(top);
+  }
   const W sum = team.reduce(part.sum, W(0), Sum());
-  const W scale = 1 / sum, shift = logarithm ? log(sum) : 0;
+  const W scale = scale_of<T>(sum, logarithm), shift = logarithm ? log(sum) : 0;
   T* to = y + number * n;
   row.each([&](int64_t first, Pack<T>& pack) {
 #pragma unroll
     for (int i = 0; i < Pack<T>::width; ++i) {
       const W distance = pack.data[i] - top;
-      pack.data[i] = logarithm ? distance - shift : exp(distance) * scale;
+      pack.data[i] = logarithm ? distance - shift : rounded<T>(exp(distance), false) * scale;
     }
     store_pack(to, first, n, aligned, pack);
   });
@@ -124,10 +150,22 @@ __device__ void softmax_columns(const T* x, T* y, int64_t outer, int64_t n, int6
     const W own = tops[k * width + column], own_sum = sums[k * width + column];
     sum += own == top ? own_sum : own_sum * exp(own - top);
   }
-  const W scale = 1 / sum, shift = logarithm ? log(sum) : 0;
+  if (is_half<T> && !logarithm) {
+    // Relative to the maximum of all.
+    __syncthreads();
+    sums[threadIdx.x] = 0;
+    for (int64_t i = lane; i < end; i += lanes) {
+      sums[threadIdx.x] += rounded<T>(exp(widen(x[offset + i * inner]) - top), false);
+    }
+    __syncthreads();
+    sum = 0;
+    for (int k = 0; k < lanes; ++k) sum += sums[k * width + column];
+  }
+  const W scale = scale_of<T>(sum, logarithm), shift = logarithm ? log(sum) : 0;
   for (int64_t i = lane; i < end; i += lanes) {
     const W distance = widen(x[offset + i * inner]) - top;
-    y[offset + i * inner] = narrow<T>(logarithm ? distance - shift : exp(distance) * scale);
+    y[offset + i * inner] =
+        narrow<T>(logarithm ? distance - shift : rounded<T>(exp(distance), false) * scale);
   }
 }
 

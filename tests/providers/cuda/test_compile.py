@@ -33,14 +33,18 @@ needs_nvrtc = pytest.mark.skipif(bool(_missing()), reason=_missing())
 
 
 GENERATIONS = (75, 80, 90, 100, 120)
+_FILES = sorted({module.partition(".")[0] for module in sources.modules()})
 _SINCE = re.compile(r"__CUDA_ARCH__ >= (\d+)0\b")
 
 
 @needs_nvrtc
-@pytest.mark.parametrize("module", sources.modules())
+@pytest.mark.parametrize("module", [*_FILES, *(m for m in sources.modules() if "." in m)])
 def test_every_kernel_compiles_without_a_warning(module: str) -> None:
-    """The front end instantiates all templates; what follows it is long and finds nothing more."""
-    for capability in GENERATIONS:
+    """The front end instantiates all templates; what follows it is long and finds nothing more.
+
+    The parts of a file are its text with something left out.
+    """
+    for capability in GENERATIONS if "." not in module else GENERATIONS[:1]:
         options = [*compile.options(capability), "--fdevice-syntax-only"]
         _, log = nvrtc.compile_program(sources.source(module), f"{module}.cu", options)
         assert log == ""
@@ -53,7 +57,7 @@ def _assembled() -> list[tuple[str, int]]:
     shared = shared[: shared.index("#endif")]
     return [
         (module, capability)
-        for module in sources.modules()
+        for module in _FILES
         if "asm" in (text := sources.source(module).replace(shared, ""))
         for capability in sorted({int(since) for since in _SINCE.findall(text)})
     ]
@@ -116,6 +120,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BASCULE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(sources, "folder", lambda: tmp_path)
     sources.source.cache_clear()
+    sources.module_of.cache_clear()
     sources.architectures.cache_clear()
     return tmp_path
 
@@ -124,6 +129,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _other_folders_are_forgotten() -> object:
     yield
     sources.source.cache_clear()
+    sources.module_of.cache_clear()
     sources.architectures.cache_clear()
 
 
@@ -232,9 +238,28 @@ def parted(package: Path) -> Path:
 @pytest.mark.usefixtures("parted")
 def test_a_file_in_parts_is_a_module_for_each() -> None:
     assert sources.modules() == ["one", "two.float32", "two.float16", "two.rest"]
-    for module in ("two", "two.float64", "one.float32"):
-        with pytest.raises(errors.EngineError, match="has the parts"):
+    for module in ("two.float64", "one.float32"):
+        with pytest.raises(errors.EngineError, match="has no part"):
             sources.source(module)
+    assert "BASCULE_PARTS" not in sources.source("two").splitlines()[0]  # all of them
+
+
+@pytest.mark.usefixtures("parted")
+def test_the_name_of_a_kernel_tells_its_part() -> None:
+    assert sources.module_of("one", "of_float32") == "one"
+    assert sources.module_of("two", "of_float16") == "two.float16"
+    assert sources.module_of("two", "of_the_rest") == "two.rest"
+    assert sources.module_of("two.rest", "of_float16") == "two.rest"
+    with pytest.raises(errors.EngineError, match=r"of_int8 is in no part of two\.cu"):
+        sources.module_of("two", "of_int8")
+
+
+def test_every_kernel_is_found_by_its_name() -> None:
+    """Longer parts before shorter ones, such as the type alone."""
+    name = "matmul_nbits_2"
+    assert sources.module_of(name, "matmul_nbits_2_1_4_float16") == f"{name}.1_4_float16"
+    assert sources.module_of(name, "matmul_nbits_2_1_4_bfloat16") == f"{name}.1_4_bfloat16"
+    assert sources.module_of(name, "expand_nbits_2_float16") == f"{name}.float16"
 
 
 @needs_nvrtc

@@ -21,6 +21,7 @@ from bascule.ir.dtype import DataType
 from bascule.providers.cuda.libraries import cublaslt
 from bascule.providers.cuda.libraries.cublaslt import CublasLt, Problem
 from bascule.providers.cuda.operators import matmul
+from tests.providers.cuda.test_recurrent import make_inputs as recurrent_inputs
 from tests.support.cuda_emulation import EmulatedDevice, run_node
 from tests.support.cuda_emulator import build
 
@@ -130,6 +131,30 @@ def test_epilogues(
     assert len(device.launches) == int(swish_or_gelu)
 
 
+@pytest.mark.parametrize("name", ["HardSwish", "HardSigmoid"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_what_vanishes_away_from_zero_is_rounded_once(
+    device: EmulatedDevice, name: str, dtype: str, batch: tuple[int, ...]
+) -> None:
+    a, b = normal(8, dtype, *batch, 19, 16), normal(9, dtype, *batch, 16, 24)
+    bias, residual = normal(10, dtype, 24), normal(11, dtype, *batch, 19, 24)
+    parameters = {"activation_alpha": 0.25, "activation_beta": 0.375}
+    attributes = {"activation": name, "alpha": 0.75, **parameters}
+    inputs = [a, b, bias, residual]
+    device.launches.clear()
+    (y,) = run_node("MatMul", inputs, attributes, domain="bascule", device=device)
+    assert device.launches == [f"gemv_combine_{dtype}"]
+    x = 0.75 * (wide(a) @ wide(b)) + wide(bias) + wide(residual)
+    functions = {
+        "HardSwish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+        "HardSigmoid": lambda x: np.clip(0.25 * x + 0.375, 0, 1),
+    }
+    # Half a unit of the last place, and what float32 sums of 18 numbers below 20 can lose.
+    unit = 2.0**-11 if dtype == "float16" else 2.0**-8
+    np.testing.assert_allclose(wide(y), functions[name](x), rtol=unit, atol=18 * 20 * 2.0**-24)
+
+
 @pytest.mark.parametrize("c", [(), (7,), (1, 7), (9, 1), (9, 7)])
 def test_gemm(device: EmulatedDevice, c: tuple[int, ...]) -> None:
     a, b, addend = (normal(i, "float32", *s) for i, s in enumerate([(9, 5), (7, 5), c]))
@@ -149,6 +174,31 @@ def test_bytes(library: CublasLt) -> None:
     addresses = [x.ctypes.data for x in (a, b, y, y)]
     plan.run(*addresses, 0, space.ctypes.data, 0)
     np.testing.assert_array_equal(y, a.astype(np.int32) @ b.astype(np.int32).T)
+
+
+@pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_inputs_of_recurrent_networks(
+    device: EmulatedDevice, op_type: str, dtype: str, direction: str, has_bias: bool
+) -> None:
+    """By the library, but for float64 with a bias: the same as by the kernel."""
+    attributes: dict[str, Any] = {"direction": direction, "hidden_size": 5}
+    if op_type == "GRU":
+        attributes["linear_before_reset"] = 1
+    inputs = recurrent_inputs(op_type, np.float32, attributes, False)
+    narrow = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    inputs = [x if x is None or x.dtype == np.int32 else x.astype(narrow) for x in inputs]
+    if not has_bias:
+        inputs[3] = None
+    outputs = 3 if op_type == "LSTM" else 2
+    device.launches.clear()
+    results = run_node(op_type, inputs, attributes, outputs, device=device)
+    by_kernel = f"recurrent_project_{dtype}" in device.launches
+    assert by_kernel == (dtype == "float64" and has_bias)
+    for ours, theirs in zip(results, run_node(op_type, inputs, attributes, outputs), strict=True):
+        check(ours, wide(theirs), dtype)
 
 
 def test_what_the_library_cannot_do_has_no_plan(library: CublasLt) -> None:

@@ -59,6 +59,28 @@ def test_every_length(op_type: str, dtype: Any, shape: tuple[int, ...], axis: in
     same(y, reference(x, axis, op_type == "LogSoftmax"))
 
 
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((50, 6), 1), ((9, 300), 1), ((3, 1027), 1), ((2, 9001), 1), ((2, 30, 33), 1), ((6, 50), 0)],
+)
+def test_exponentials_and_sums_of_float16_are_rounded(shape: tuple[int, ...], axis: int) -> None:
+    """As the function of the standard has it: what is left are sums in another order."""
+    x = random(np.float16, *shape)
+    [y] = run_node("Softmax", [x], {"axis": axis})
+    distances = x.astype(np.float32) - x.max(axis, keepdims=True).astype(np.float32)
+    powers = np.exp(distances).astype(np.float16)
+    sums = powers.astype(np.float64).sum(axis, keepdims=True).astype(np.float16)
+    expected = (powers.astype(np.float64) / sums).astype(np.float16)
+    assert (np.abs(y - expected) <= np.spacing(expected)).all()
+    assert (y != expected).mean() < 0.02
+
+
+def test_a_sum_beyond_the_range_of_float16() -> None:
+    x = np.zeros((1, 70000), np.float16)
+    [y] = run_node("Softmax", [x])
+    assert (y == np.float16(1 / 70000)).all()
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_hardmax(dtype: Any) -> None:
     x = np.round(random(dtype, 5, 40, 6).astype(np.float32)).astype(dtype)

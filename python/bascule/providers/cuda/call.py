@@ -13,6 +13,7 @@ import numpy as np
 from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
+from bascule.providers.cuda import sources
 from bascule.providers.cuda.device import Argument, Device
 from bascule.providers.cuda.tensor import Tensor
 
@@ -160,8 +161,12 @@ class Call:
         *arguments: Argument,
         shared: int = 0,
     ) -> None:
-        """Start the kernel `name` of ``kernels/<module>.cu``; nothing when the grid is empty."""
-        self._start(self.device.function(module, name), grid, block, arguments, shared)
+        """Start the kernel `name` of ``kernels/<module>.cu``; nothing when the grid is empty.
+
+        Of a file in parts that do not occur in the names of kernels, the module is ``file.part``.
+        """
+        found = self.device.function(sources.module_of(module, name), name)
+        self._start(found, grid, block, arguments, shared)
 
     def launch_generated(
         self,

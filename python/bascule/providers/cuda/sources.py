@@ -46,6 +46,23 @@ def parts(name: str) -> list[str]:
 
 
 @functools.cache
+def module_of(name: str, function: str) -> str:
+    """The module with a kernel of ``kernels/<name>.cu``: the part that is named in `function`.
+
+    ``softmax.float16`` for ``softmax_warp_8_float16``; of several the longest, and the last. A name
+    with a part is a module already.
+    """
+    known = [] if "." in name else parts(name)
+    if not known:
+        return name
+    words = f"_{function}_"
+    best = max(known, key=lambda part: (f"_{part}_" in words and len(part), words.rfind(part)))
+    if f"_{best}_" not in words:
+        raise errors.EngineError(f"{function} is in no part of {name}.cu, which are {known}")
+    return f"{name}.{best}"
+
+
+@functools.cache
 def architectures() -> tuple[int, ...]:
     """The compute capabilities that fat binaries are built for; the last one also as PTX."""
     text = (folder() / "architectures.txt").read_text(encoding="utf-8")
@@ -56,13 +73,16 @@ def architectures() -> tuple[int, ...]:
 def source(module: str) -> str:
     """The text of a module with the files of the folder that it includes, each once.
 
-    What chooses its part comes first, as nvcc has it in its options.
+    What chooses its part comes first, as nvcc has it in its options; a file without the name of a
+    part is all of them.
     """
     name, _, part = module.partition(".")
-    known = parts(name)
-    if part not in (known or [""]):
-        raise errors.EngineError(f"{name}.cu has the parts {known}, and '{part}' is asked for")
-    text = inlined((folder() / f"{name}.cu").read_text(encoding="utf-8"), f"{name}.cu")
+    if part and part not in parts(name):
+        raise errors.EngineError(f"{name}.cu has no part '{part}'")
+    path = folder() / f"{name}.cu"
+    if not path.is_file():
+        raise errors.EngineError(f"there is no file {name}.cu in {folder()}")
+    text = inlined(path.read_text(encoding="utf-8"), path.name)
     chosen = f"#define BASCULE_PARTS\n#define BASCULE_PART_{part} 1\n" if part else ""
     return chosen + text
 

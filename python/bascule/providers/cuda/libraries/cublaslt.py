@@ -90,6 +90,8 @@ class Problem:
     activation: str = ""
     alignment: int = 16
     """Bytes that all addresses are multiples of."""
+    wide: bool = False
+    """C, D and the bias are of the type of the sums: float32 for float16 operands."""
 
 
 class _Algorithm(ctypes.Structure):
@@ -229,7 +231,8 @@ class MatMulPlan:
         b = (p.k, p.n) if p.transpose_b else (p.n, p.k)
         self._a = self._layout(types.operand, *a, p.a_stride)
         self._b = self._layout(types.operand, *b, p.b_stride, p.b_row)
-        self._d = self._layout(types.result, p.n, p.m, p.d_stride)
+        result = types.scale if p.wide else types.result
+        self._d = self._layout(result, p.n, p.m, p.d_stride)
 
     def __del__(self) -> None:
         for destroy, made in reversed(getattr(self, "_made", [])):

@@ -46,6 +46,10 @@ INTEGERS = frozenset((DataType.INT32, DataType.INT64, DataType.UINT32, DataType.
 TYPES = FLOATS | INTEGERS
 _STREAMED = frozenset((DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16))
 
+_NARROW = frozenset((DataType.FLOAT16, DataType.BFLOAT16))
+_VANISHING = frozenset(("HardSigmoid", "HardSwish"))
+"""Activations that cross zero away from zero: of a small result a rounded argument is much."""
+
 MOST_STREAMED_ROWS = 8
 _MOST_CALLS = 64
 """Products of a batch that the library is called for one by one, at most."""
@@ -89,7 +93,9 @@ def multiply(
 
 def run(call: Call, product: Product, y: Tensor) -> None:
     """Compute a product into `y`, in the fastest way there is."""
-    if _stream(call, product, y) or multiply_by_clusters(call, product, y, _by_library):
+    if _stream(call, product, y) or _rounded_once(call, product, y):
+        return
+    if multiply_by_clusters(call, product, y, _by_library):
         return
     if not _by_library(call, product, y):
         _by_tiles(call, product, y)
@@ -323,8 +329,8 @@ def _by_library(call: Call, p: Product, y: Tensor) -> bool:
         moved = [(at, axis) for at, axis in zip(index, rest, strict=True)]
         to_y = sum(at * axis.y for at, axis in moved) * y.itemsize
         plan.run(
-            p.a.address + sum(at * axis.a for at, axis in moved) * y.itemsize,
-            p.b.address + sum(at * axis.b for at, axis in moved) * y.itemsize,
+            p.a.address + sum(at * axis.a for at, axis in moved) * p.a.itemsize,
+            p.b.address + sum(at * axis.b for at, axis in moved) * p.b.itemsize,
             (residual or y).address + to_y,
             y.address + to_y,
             bias_address,
@@ -340,9 +346,20 @@ def _by_library(call: Call, p: Product, y: Tensor) -> bool:
     return True
 
 
+def _rounded_once(call: Call, p: Product, y: Tensor) -> bool:
+    """By the library in float32, where rounding the sums would show in what follows them."""
+    if p.epilogue.activation.name not in _VANISHING or p.a.dtype not in _NARROW:
+        return False
+    sums = call.empty((1, *y.shape), DataType.FLOAT)
+    if not _by_library(call, replace(p, epilogue=Epilogue()), sums):
+        return False
+    combine(call, sums, y, p.n, p.epilogue)
+    return True
+
+
 def _problem(p: Product, y: Tensor, strided: Axis, rest: Sequence[Axis]) -> Problem:
     steps = [
-        (axis.a | axis.b | axis.y) * y.itemsize for axis in (*rest, strided)
+        (axis.a | axis.b) * p.a.itemsize | axis.y * y.itemsize for axis in (*rest, strided)
     ]  # the lowest bit set in any of them
     addresses = p.a.address | p.b.address | y.address | _VECTOR
     if p.epilogue.residual is not None:
@@ -366,6 +383,7 @@ def _problem(p: Product, y: Tensor, strided: Axis, rest: Sequence[Axis]) -> Prob
         bias=p.epilogue.bias is not None,
         activation=p.epilogue.activation.name,
         alignment=bits & -bits,
+        wide=y.dtype is not p.a.dtype,
     )
 
 

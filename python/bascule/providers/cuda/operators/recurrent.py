@@ -12,11 +12,14 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
+from bascule.providers.cuda.libraries.cublaslt import Problem
+from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
 _BLOCK = 256
 _WARPS = _BLOCK // 32
+_ALIGNMENT = 16
 
 # name: (number in recurrent.cu, how many parameters it takes from the lists, alpha, beta)
 _ACTIVATIONS = {
@@ -179,11 +182,65 @@ def _projected(walk: _Walk, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor
     columns = w.shape[1]
     rows = walk.steps * walk.batch
     projected = walk.call.empty((walk.directions, rows, columns), walk.wide)
+    if not projected.size or _by_library(walk, x, w, bias, projected):
+        return projected
     grid = (-(-rows // 16) * -(-columns // 16), walk.directions)
     name = f"recurrent_project_{walk.name}"
     arguments = (x, w, bias, projected, walk.sizes, walk.cell)
     walk.call.launch("recurrent", name, grid, 256, *arguments)
     return projected
+
+
+def _by_library(walk: _Walk, x: Tensor, w: Tensor, bias: Tensor | None, projected: Tensor) -> bool:
+    """By cuBLASLt, both directions at once, if it is there and can do it."""
+    call, library = walk.call, walk.call.device.cublas
+    if library is None or not x.size:
+        return False
+    directions, rows, columns = projected.shape
+    several = directions > 1
+    addresses = x.address | w.address | _ALIGNMENT
+    if several:
+        addresses |= w.shape[1] * w.shape[2] * w.itemsize | rows * columns * projected.itemsize
+    problem = Problem(
+        x.dtype,
+        *(rows, columns, w.shape[2]),
+        transpose_b=True,
+        batch=directions,
+        b_stride=columns * w.shape[2],
+        d_stride=rows * columns,
+        bias_stride=columns if several and bias is not None else 0,
+        bias=bias is not None,
+        alignment=addresses & -addresses,
+        wide=walk.wide is not x.dtype,
+    )
+    plan = call.planned(f"plan {problem}", lambda _: library.plan(problem))
+    if plan is None:
+        return False
+    sums = None if bias is None else _summed(walk, bias)
+    places = (x.address, w.address, projected.address, projected.address)
+    bias_address = 0 if sums is None else sums.address
+    if not library.is_settled(problem):
+        library.settle(plan, fastest_algorithm(call.device, library, plan, *places, bias_address))
+    workspace = call.workspace(plan.workspace) if plan.workspace else None
+    room = 0 if workspace is None else workspace.address
+    plan.run(*places, bias_address, room, call.device.stream.ptr)
+    return True
+
+
+def _summed(walk: _Walk, bias: Tensor) -> Tensor:
+    """What is added to the products with W."""
+
+    def make(call: Call) -> Tensor:
+        sums = call.empty((walk.directions, bias.shape[1] // 2), walk.wide)
+        grid = -(-sums.size // _BLOCK)
+        name = f"recurrent_bias_{walk.name}"
+        call.launch("recurrent", name, grid, _BLOCK, bias, sums, walk.sizes, walk.cell)
+        return sums
+
+    if not walk.call.is_constant(3):
+        return make(walk.call)
+    kept: Tensor = walk.call.prepared("bias", make)
+    return kept
 
 
 def _output(walk: _Walk, dtype: DataType, lengths: Tensor | None) -> Tensor | None:

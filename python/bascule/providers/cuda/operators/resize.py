@@ -80,7 +80,7 @@ def _halves(call: Call, x: Tensor) -> Tensor:
     halves = call.empty((*x.shape, 2), DataType.DOUBLE)
     name = type_name(x.dtype)
     arguments = (x, halves, np.int64(x.size))
-    call.launch(f"resize.{name}", f"resize_split_{name}", _blocks(x.size), _THREADS, *arguments)
+    call.launch("resize", f"resize_split_{name}", _blocks(x.size), _THREADS, *arguments)
     return halves
 
 
@@ -88,7 +88,7 @@ def _joined(call: Call, halves: Tensor, dtype: DataType) -> Tensor:
     y = call.empty(halves.shape[:-1], dtype)
     name = type_name(dtype)
     arguments = (halves, y, np.int64(y.size))
-    call.launch(f"resize.{name}", f"resize_join_{name}", _blocks(y.size), _THREADS, *arguments)
+    call.launch("resize", f"resize_join_{name}", _blocks(y.size), _THREADS, *arguments)
     return y
 
 
@@ -205,7 +205,7 @@ def _interpolated(call: Call, x: Tensor, sampling: Sampling, axes: list[Axis]) -
         assert weights is not None
         start, end = ("element" if t.dtype is x.dtype else "wide" for t in (current, y))
         call.launch(
-            f"resize.{type_name(x.dtype)}",
+            "resize",
             f"resize_{start}_{end}_{type_name(x.dtype)}",
             _blocks(y.size),
             _THREADS,
