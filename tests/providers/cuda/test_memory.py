@@ -14,8 +14,7 @@ import onnx.parser
 import pytest
 
 import bascule
-from bascule.providers.cuda.entry import upload
-from bascule.providers.cuda.program import Where
+from tests.support import gpu_arrays
 from tests.support.cuda_emulation import emulated_device, missing, new_device, on_gpu
 from tests.support.cuda_session import EmulatedSession
 
@@ -91,7 +90,10 @@ def free_elsewhere() -> int:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("bound", [False, True])
-def test_no_growth_while_sizes_change(name: str, bound: bool) -> None:
+def test_no_growth_while_sizes_change(
+    name: str, bound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_arrays.use(monkeypatch)
     data, make = MODELS[name][0](), MODELS[name][1]
     session, device = EmulatedSession(data), emulated_device()
     feeds = [make(4 + size) for size in range(SHAPES)]
@@ -99,15 +101,15 @@ def test_no_growth_while_sizes_change(name: str, bound: bool) -> None:
     def run(x: Array) -> Array:
         if not bound:
             return session.run(None, {"x": x})[0]
-        given = upload(x, device, device.allocate)
-        (result,) = session._program.run_bound([given], {0: Where.DEVICE})
-        found = np.empty(result.shape, np.float32)
-        device.download(found, result.address)
-        return found
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("x", bascule.OrtValue.ortvalue_from_numpy(x, "cuda", 0))
+        binding.bind_output("y", "cuda")
+        session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0]
 
     def level() -> tuple[int, int]:
-        """What is in use after a run of each shape, and another."""
-        for x in feeds:
+        """What is in use when the plans there are for the last shapes, and new."""
+        for x in (*feeds, *feeds):
             run(x)
             run(x)
         return device.used, free_elsewhere()
@@ -120,7 +122,7 @@ def test_no_growth_while_sizes_change(name: str, bound: bool) -> None:
         np.testing.assert_array_equal(run(feeds[number]), expected[number])
     after, free_after = level()
     assert after == used
-    assert free_after >= free - (1 << 20)
+    assert free_after >= free - (32 << 20)  # the driver gives pages of megabytes
 
 
 def test_shapes_that_never_come_back_leave_nothing() -> None:
