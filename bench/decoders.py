@@ -3,8 +3,8 @@
 
     python bench/decoders.py llama-1b --out models
 
-``llama`` is what onnxruntime-genai exports with 4-bit weights: MatMulNBits, GroupQueryAttention over
-a cache of fixed size whose content is counted by the attention mask, and RMS normalization.
+``llama`` is what onnxruntime-genai exports with 4-bit weights: MatMulNBits, GroupQueryAttention
+over a cache of fixed size whose content the attention mask counts, and RMS normalization.
 ``gpt2`` has its cache in the same form by TensorScatter and Attention, or ``gpt2_growing`` gets
 the past and gives it back one longer. The weights lie beside the model, in NAME.weights.
 """

@@ -4,9 +4,9 @@
     python bench/gpu_decode.py --json decode.json
 
 Each model is made here, with random weights (bench/decoders.py); its inputs and its cache stay on
-the GPU, and the cache is bound as input and output at once. A step is timed in a stream of steps, at
-the position where the cache is nearly full; its gigabytes a second are those of the matrices, each
-of which it has to read once, and the fraction is that of what a copy on the device moves.
+the GPU, and the cache is bound as input and output at once. A step is timed in a stream of steps,
+at the position where the cache is nearly full; its gigabytes a second are those of the matrices,
+each of which it has to read once, and the fraction is that of what a copy on the device moves.
 "launches" counts what the GPU is told to do for a step, copies included. A small model of each kind
 is compared with the CPU provider over several steps, whose positions differ from step to step.
 """

@@ -93,8 +93,8 @@ struct Epilogue {
 };
 
 // The parameters that make an Epilogue, last in a kernel's list, and their names to pass on.
-#define EPILOGUE_PARAMETERS(T)                                                             \
-  const T *__restrict__ bias, const T *__restrict__ residual, float alpha, int activation, \
-      float activation_alpha, float activation_beta
+#define EPILOGUE_PARAMETERS(T)                                                           \
+  const T *bias, const T *residual, float alpha, int activation, float activation_alpha, \
+      float activation_beta
 #define EPILOGUE(T) \
   Epilogue<T> { bias, residual, alpha, activation, activation_alpha, activation_beta }

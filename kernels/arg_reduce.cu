@@ -92,16 +92,19 @@ __device__ void join_pieces(const BestFold<total_t<T>>& fold, const T* x, const 
   extern "C" __global__ void arg_rows_##name(const T* x, int64_t* indices, int64_t rows,         \
                                              int64_t n, int64_t pieces, int64_t length,          \
                                              int32_t lanes, int32_t largest, int32_t last) {     \
+    wait_for_previous_kernels();                                                                 \
     search_rows<T>({largest != 0, last != 0}, x, indices, rows, n, pieces, length, lanes);       \
   }                                                                                              \
   extern "C" __global__ void arg_columns_##name(const T* x, int64_t* indices, int64_t outer,     \
                                                 int64_t n, int64_t inner, int64_t pieces,        \
                                                 int64_t length, int32_t largest, int32_t last) { \
+    wait_for_previous_kernels();                                                                 \
     search_columns<T>({largest != 0, last != 0}, x, indices, outer, n, inner, pieces, length);   \
   }                                                                                              \
   extern "C" __global__ void arg_join_##name(const T* x, const int64_t* indices, int64_t* y,     \
                                              int64_t outer, int64_t n, int64_t inner,            \
                                              int64_t pieces, int32_t largest, int32_t last) {    \
+    wait_for_previous_kernels();                                                                 \
     join_pieces<T>({largest != 0, last != 0}, x, indices, y, outer, n, inner, pieces);           \
   }
 FOR_NUMBERS(KERNEL)

@@ -139,6 +139,17 @@ __device__ inline bfloat16 narrow<bfloat16, double>(double x) {
   return __double2bfloat16(x);
 }
 
+// The first statement of kernels that may be started while those before them still run
+// (programmatic dependent launch). Nothing in memory may be touched before it, not even to read
+// what is constant to a kernel: its memory may have had another use. From compute capability 9.0
+// on; else nothing.
+__device__ inline void wait_for_previous_kernels() {
+#if !defined(BASCULE_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 // Number of this thread in the whole grid, and of threads in it, along x.
 __device__ inline int64_t thread_number() {
   return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

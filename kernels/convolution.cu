@@ -110,15 +110,18 @@ __device__ inline void convolution(const X* x, const T* w, const T* bias, const 
   extern "C" __global__ void convolution_##name(const T* x, const T* w, const T* bias,             \
                                                 const T* residual, T* y, Convolution c,            \
                                                 Activation a) {                                    \
+    wait_for_previous_kernels();                                                                   \
     convolution<false>(x, w, bias, residual, y, c, a);                                             \
   }                                                                                                \
   extern "C" __global__ void transposed_convolution_##name(const T* x, const T* w, const T* bias,  \
                                                            const T* residual, T* y, Convolution c, \
                                                            Activation a) {                         \
+    wait_for_previous_kernels();                                                                   \
     convolution<true>(x, w, bias, residual, y, c, a);                                              \
   }                                                                                                \
   extern "C" __global__ void columns_convolution_##name(const wide_t<T>* x, const T* w,            \
                                                         const T* bias, T* y, Convolution c) {      \
+    wait_for_previous_kernels();                                                                   \
     convolution<false>(x, w, bias, static_cast<const T*>(nullptr), y, c, Activation{0, 0, 0});     \
   }
 FOR_FLOATS(CONVOLUTIONS)
@@ -161,6 +164,7 @@ __device__ inline void finish(T* y, const T* bias, const T* residual, int64_t n,
   extern "C" __global__ void __launch_bounds__(256)                                      \
       finish_##name(T* y, const T* bias, const T* residual, int64_t n, int64_t channels, \
                     int64_t inner, Activation a) {                                       \
+    wait_for_previous_kernels();                                                         \
     finish(y, bias, residual, n, channels, inner, a);                                    \
   }
 FOR_FLOATS(FINISH)
@@ -170,6 +174,7 @@ FOR_FLOATS(FINISH)
 #define SWAP(bytes, T)                                                                           \
   extern "C" __global__ void swap_weights_##bytes(const T* w, T* y, int64_t outer, int64_t rows, \
                                                   int64_t columns) {                             \
+    wait_for_previous_kernels();                                                                 \
     for (int64_t i = thread_number(); i < outer * rows * columns; i += thread_count()) {         \
       const int64_t row = i % rows, column = i / rows % columns, block = i / rows / columns;     \
       y[i] = w[(block * rows + row) * columns + column];                                         \
@@ -240,6 +245,7 @@ __device__ inline void deformed_columns(const T* x, const T* offset, const T* ma
   extern "C" __global__ void deformed_columns_##name(const T* x, const T* offset, const T* mask, \
                                                      wide_t<T>* columns, Convolution c,          \
                                                      int64_t offset_groups, int axes) {          \
+    wait_for_previous_kernels();                                                                 \
     deformed_columns(x, offset, mask, columns, c, offset_groups, axes);                          \
   }
 FOR_FLOATS(DEFORMED)
@@ -271,6 +277,7 @@ __device__ inline int32_t convolve_integers(const X* x, const W* w, const X* x_z
   extern "C" __global__ void integer_convolution_##x_name##_##w_name(                        \
       const X* x, const W* w, const X* x_zero, const W* w_zero, int64_t w_zeros, int32_t* y, \
       Convolution c) {                                                                       \
+    wait_for_previous_kernels();                                                             \
     const int64_t outputs = c.outputs();                                                     \
     for (int64_t i = thread_number(); i < outputs; i += thread_count()) {                    \
       const Output o(c, i);                                                                  \
@@ -307,6 +314,7 @@ __device__ inline void requantize(const int32_t* sums, const int32_t* bias, cons
       const int32_t* sums, const int32_t* bias, const float* x_scale, const float* w_scale,       \
       int64_t w_scales, const float* y_scale, const Y* y_zero, Y* y, int64_t n, int64_t channels, \
       int64_t pixels) {                                                                           \
+    wait_for_previous_kernels();                                                                  \
     requantize(sums, bias, x_scale, w_scale, w_scales, y_scale, y_zero, y, n, channels, pixels);  \
   }
 REQUANTIZE(int8, int8_t)

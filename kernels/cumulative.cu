@@ -67,11 +67,13 @@ __device__ void scan_line(const Running<total_t<T>>& running, const T* x, T* y, 
   extern "C" __global__ void scan_lines_##name(const T* x, T* y, int64_t lines, int64_t n,        \
                                                int64_t inner, int32_t product, int32_t exclusive, \
                                                int32_t reverse) {                                 \
+    wait_for_previous_kernels();                                                                  \
     scan_lines<T>({product != 0}, x, y, lines, n, inner, exclusive != 0, reverse != 0);           \
   }                                                                                               \
   extern "C" __global__ void scan_line_##name(const T* x, T* y, int64_t n, int64_t inner,         \
                                               int32_t product, int32_t exclusive,                 \
                                               int32_t reverse) {                                  \
+    wait_for_previous_kernels();                                                                  \
     scan_line<T>({product != 0}, x, y, n, inner, exclusive != 0, reverse != 0);                   \
   }
 FOR_NUMBERS(KERNEL)

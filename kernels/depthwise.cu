@@ -79,6 +79,7 @@ __device__ inline void depthwise(const T* x, const T* w, const T* bias, const T*
       depthwise_##kernel##_##stride##_##tile##_##name(const T* x, const T* w, const T* bias, \
                                                       const T* residual, T* y, Depthwise s,  \
                                                       Activation a) {                        \
+    wait_for_previous_kernels();                                                             \
     depthwise<T, kernel, stride, tile>(x, w, bias, residual, y, s, a);                       \
   }
 #define DEPTHWISE_KERNEL(name, T, kernel)                                                    \

@@ -12,6 +12,7 @@ struct Larger {
 
 // ranges[2 b] and [2 b + 1] become the least and the largest of what block b reads, and of zero.
 extern "C" __global__ void range_of_blocks(const float* x, int64_t count, float* ranges) {
+  wait_for_previous_kernels();
   float low = 0, high = 0;
   for (int64_t i = thread_number(); i < count; i += thread_count()) {
     low = Smaller()(low, x[i]);
@@ -28,6 +29,7 @@ extern "C" __global__ void range_of_blocks(const float* x, int64_t count, float*
 // One block of at least as many threads as there are ranges.
 extern "C" __global__ void scale_and_zero(const float* ranges, int blocks, float* scale,
                                           uint8_t* zero) {
+  wait_for_previous_kernels();
   const int i = threadIdx.x;
   const float low = block_reduce(i < blocks ? ranges[2 * i] : 0.0f, 0.0f, Smaller());
   const float high = block_reduce(i < blocks ? ranges[2 * i + 1] : 0.0f, 0.0f, Larger());
@@ -39,6 +41,7 @@ extern "C" __global__ void scale_and_zero(const float* ranges, int blocks, float
 
 extern "C" __global__ void quantize(const float* x, int64_t count, const float* scale,
                                     const uint8_t* zero, uint8_t* y) {
+  wait_for_previous_kernels();
   const float step = *scale;
   const uint8_t moved = *zero;
   for (int64_t i = thread_number(); i < count; i += thread_count()) {

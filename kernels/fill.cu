@@ -4,10 +4,12 @@
 
 #define CONSTANT(bytes, T)                                                                      \
   extern "C" __global__ void constant_##bytes(T* y, int64_t count, T value) {                   \
+    wait_for_previous_kernels();                                                                \
     for (int64_t i = thread_number(); i < count; i += thread_count()) y[i] = value;             \
   }                                                                                             \
   extern "C" __global__ void diagonal_##bytes(T* y, int64_t first, int64_t step, int64_t count, \
                                               T value) {                                        \
+    wait_for_previous_kernels();                                                                \
     for (int64_t i = thread_number(); i < count; i += thread_count()) {                         \
       y[first + i * step] = value;                                                              \
     }                                                                                           \
@@ -23,6 +25,7 @@ __device__ void fill_range(T* y, int64_t count, W start, W delta) {
 }
 #define RANGE(name, T)                                                                             \
   extern "C" __global__ void range_##name(T* y, int64_t count, wide_t<T> start, wide_t<T> delta) { \
+    wait_for_previous_kernels();                                                                   \
     fill_range(y, count, start, delta);                                                            \
   }
 FOR_FLOATS(RANGE)
@@ -40,6 +43,7 @@ __device__ void fill_window(T* y, int64_t count, double n, double a, double b, d
 #define WINDOW(name, T)                                                                       \
   extern "C" __global__ void window_##name(T* y, int64_t count, double n, double a, double b, \
                                            double c) {                                        \
+    wait_for_previous_kernels();                                                              \
     fill_window(y, count, n, a, b, c);                                                        \
   }
 FOR_NUMBERS(WINDOW)

@@ -58,14 +58,17 @@ __device__ void element_offsets(const Index* indices, int64_t* offsets, const Ta
 }
 extern "C" __global__ void element_offsets_int64(const int64_t* indices, int64_t* offsets,
                                                  Targets targets) {
+  wait_for_previous_kernels();
   element_offsets(indices, offsets, targets);
 }
 extern "C" __global__ void element_offsets_int32(const int32_t* indices, int64_t* offsets,
                                                  Targets targets) {
+  wait_for_previous_kernels();
   element_offsets(indices, offsets, targets);
 }
 
 extern "C" __global__ void tuple_offsets(const int64_t* indices, int64_t* offsets, Targets t) {
+  wait_for_previous_kernels();
   const int64_t i = thread_number();
   if (i >= t.count) return;
   int64_t offset = i / t.per_batch * t.batch_step;
@@ -88,6 +91,7 @@ __device__ void gather_slices(const T* x, const int64_t* offsets, T* y, int64_t 
 // Which update of a slice is the last one: winners[slice] starts as 0 and ends as its number + 1.
 extern "C" __global__ void find_winners(const int64_t* offsets, int32_t* winners, int64_t count,
                                         int64_t inner) {
+  wait_for_previous_kernels();
   const int64_t i = thread_number();
   if (i < count) atomicMax(&winners[offsets[i] / inner], static_cast<int32_t>(i + 1));
 }
@@ -109,6 +113,7 @@ struct Entry {
 
 extern "C" __global__ void scatter_entries(const int64_t* offsets, Entry* entries, int64_t count,
                                            int64_t padded) {
+  wait_for_previous_kernels();
   const int64_t i = thread_number();
   if (i >= padded) return;
   const bool real = i < count;
@@ -217,6 +222,7 @@ __device__ void one_hot(const int64_t* places, const T* values, T* y, int64_t ou
   extern "C" __global__ void gather_##width##_##name(const T* x, const Index* indices, T* y,     \
                                                      int64_t outer, int64_t size, int64_t inner, \
                                                      int64_t picked) {                           \
+    wait_for_previous_kernels();                                                                 \
     gather(x, indices, y, outer, size, inner, picked);                                           \
   }
 #define KERNELS(width, T)                                                                        \
@@ -224,15 +230,18 @@ __device__ void one_hot(const int64_t* places, const T* values, T* y, int64_t ou
   GATHER(width, T, int64, int64_t)                                                               \
   extern "C" __global__ void gather_slices_##width(const T* x, const int64_t* offsets, T* y,     \
                                                    int64_t count, int64_t inner, int64_t unit) { \
+    wait_for_previous_kernels();                                                                 \
     gather_slices(x, offsets, y, count, inner, unit);                                            \
   }                                                                                              \
   extern "C" __global__ void scatter_slices_##width(const T* updates, const int64_t* offsets,    \
                                                     const int32_t* winners, T* y, int64_t count, \
                                                     int64_t inner) {                             \
+    wait_for_previous_kernels();                                                                 \
     scatter_slices(updates, offsets, winners, y, count, inner);                                  \
   }                                                                                              \
   extern "C" __global__ void one_hot_##width(const int64_t* places, const T* values, T* y,       \
                                              int64_t outer, int64_t depth, int64_t inner) {      \
+    wait_for_previous_kernels();                                                                 \
     one_hot(places, values, y, outer, depth, inner);                                             \
   }
 FOR_WIDTHS(KERNELS)
@@ -240,6 +249,7 @@ FOR_WIDTHS(KERNELS)
 #define JOINED(join, Join, name, T)                                                                \
   extern "C" __global__ void scatter_##join##_##name(const T* updates, const Entry* entries, T* y, \
                                                      int64_t count, int64_t inner) {               \
+    wait_for_previous_kernels();                                                                   \
     scatter_joined<Join<wide_t<T>>>(updates, entries, y, count, inner);                            \
   }
 #define ALL_JOINED(name, T)   \
@@ -253,6 +263,7 @@ ALL_JOINED(bool, bool)
 #define PLACES(name, T)                                                                          \
   extern "C" __global__ void hot_places_##name(const T* indices, int64_t* places, int64_t count, \
                                                int64_t depth) {                                  \
+    wait_for_previous_kernels();                                                                 \
     hot_places(indices, places, count, depth);                                                   \
   }
 FOR_NUMBERS(PLACES)

@@ -191,6 +191,7 @@ __device__ void normalize_group(const T* x, const wide_t<T>* scale, const wide_t
       const T* x, const T* skip, const T* scale, const T* bias, T* y, T* sums, float* means, \
       float* factors, int64_t rows, int64_t n, int64_t skip_stride, int64_t scale_stride,    \
       int64_t bias_stride, float epsilon, int32_t centered, int32_t aligned) {               \
+    wait_for_previous_kernels();                                                             \
     const Layer<T> layer{x,                                                                  \
                          {skip, skip_stride},                                                \
                          {scale, scale_stride},                                              \
@@ -223,6 +224,7 @@ __device__ void normalize_group(const T* x, const wide_t<T>* scale, const wide_t
   extern "C" __global__ void __launch_bounds__(1024)                                               \
       group_block_##name(const T* x, const void* scale, const void* bias, T* y, int32_t groups,    \
                          int32_t size, int32_t pixels, float epsilon, int32_t aligned) {           \
+    wait_for_previous_kernels();                                                                   \
     using W = wide_t<T>;                                                                           \
     normalize_group(x, static_cast<const W*>(scale), static_cast<const W*>(bias), y, groups, size, \
                     pixels, epsilon, aligned != 0);                                                \

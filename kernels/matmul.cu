@@ -138,27 +138,6 @@ __device__ void multiply_tiles(const T* a, const T* b, T* y, int64_t m, int64_t 
   }
 }
 
-// What is left to do on a product in place: y = activation(y + bias).
-template <typename T>
-__device__ void activate_rows(T* y, int64_t size, int64_t n, bool in_vectors,
-                              const Epilogue<T>& epilogue) {
-  constexpr int width = 16 / sizeof(T);
-  if (!in_vectors) {
-    for (int64_t i = thread_number(); i < size; i += thread_count()) {
-      y[i] = epilogue(widen(y[i]), i, i % n);
-    }
-    return;
-  }
-  for (int64_t i = thread_number() * width; i < size; i += thread_count() * width) {
-    uint4 packed = *reinterpret_cast<const uint4*>(y + i);
-    T* elements = reinterpret_cast<T*>(&packed);
-    const int64_t column = i % n;
-#pragma unroll
-    for (int j = 0; j < width; ++j) elements[j] = epilogue(widen(elements[j]), i + j, column + j);
-    *reinterpret_cast<uint4*>(y + i) = packed;
-  }
-}
-
 // factor * x, spread over rows and columns by strides.
 template <typename T>
 __device__ T scaled(float factor, T value) {
@@ -189,10 +168,6 @@ __device__ bfloat16 scaled(float factor, bfloat16 value) {
                           int64_t m, int64_t n, int64_t k, int64_t a_row, int64_t a_column,       \
                           int64_t b_row, int64_t b_column, Batch batch, EPILOGUE_PARAMETERS(T)) { \
     multiply_tiles(a, b, y, m, n, k, a_row, a_column, b_row, b_column, batch, EPILOGUE(T));       \
-  }                                                                                               \
-  extern "C" __global__ void __launch_bounds__(256) matmul_activate_##name(                       \
-      T* __restrict__ y, int64_t size, int64_t n, int in_vectors, EPILOGUE_PARAMETERS(T)) {       \
-    activate_rows<T>(y, size, n, in_vectors != 0, EPILOGUE(T));                                   \
   }
 FOR_FLOATS(TILED_FLOATS)
 

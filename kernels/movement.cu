@@ -230,36 +230,44 @@ __device__ void write_rows(const T* cache, const T* rows, const int64_t* starts,
 #define KERNELS(width, T)                                                                         \
   extern "C" __global__ void strided_copy_##width(const T* x, T* y, Copy copy, int64_t from,      \
                                                   int64_t to) {                                   \
+    wait_for_previous_kernels();                                                                  \
     strided_copy(x, y, copy, from, to);                                                           \
   }                                                                                               \
   extern "C" __global__ void transpose_tiles_##width(const T* x, T* y, Tiles tiles, int64_t from, \
                                                      int64_t to) {                                \
+    wait_for_previous_kernels();                                                                  \
     transpose_tiles < T, width<4 ? 64 : 32, width == 1   ? 68                                     \
                                             : width == 2 ? 66                                     \
                                                          : 33>(x, y, tiles, from, to);            \
   }                                                                                               \
   extern "C" __global__ void join_parts_##width(const T* a, const T* b, const T* c, const T* d,   \
                                                 T* y, SideBySide s) {                             \
+    wait_for_previous_kernels();                                                                  \
     join_parts(a, b, c, d, y, s);                                                                 \
   }                                                                                               \
   extern "C" __global__ void take_parts_##width(const T* x, T* a, T* b, T* c, T* d,               \
                                                 SideBySide s) {                                   \
+    wait_for_previous_kernels();                                                                  \
     take_parts(x, a, b, c, d, s);                                                                 \
   }                                                                                               \
   extern "C" __global__ void pad_##width(const T* x, const T* value, T* y, Padding padding) {     \
+    wait_for_previous_kernels();                                                                  \
     pad(x, value, y, padding);                                                                    \
   }                                                                                               \
   extern "C" __global__ void trilu_##width(const T* x, T* y, int64_t count, int64_t rows,         \
                                            int64_t columns, int64_t k, int32_t upper) {           \
+    wait_for_previous_kernels();                                                                  \
     trilu(x, y, count, rows, columns, k, upper);                                                  \
   }                                                                                               \
   extern "C" __global__ void reverse_sequence_##width(const T* x, const int64_t* lengths, T* y,   \
                                                       int64_t outer, int64_t middle,              \
                                                       int64_t inner, int32_t time_first) {        \
+    wait_for_previous_kernels();                                                                  \
     reverse_sequence(x, lengths, y, outer, middle, inner, time_first);                            \
   }                                                                                               \
   extern "C" __global__ void write_rows_##width(                                                  \
       const T* cache, const T* rows, const int64_t* starts, T* y, Rows r, int32_t circular) {     \
+    wait_for_previous_kernels();                                                                  \
     write_rows(cache, rows, starts, y, r, circular);                                              \
   }
 FOR_WIDTHS(KERNELS)

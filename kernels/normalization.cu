@@ -149,16 +149,19 @@ __device__ void local_response(const T* x, T* y, int64_t count, int64_t channels
   extern "C" __global__ void group_factors_##name(const void* moments, const W* scale, W* means,   \
                                                   W* factors, int64_t all, int64_t channels,       \
                                                   int64_t size, float epsilon) {                   \
+    wait_for_previous_kernels();                                                                   \
     group_factors(static_cast<const Moments<W>*>(moments), scale, means, factors, all, channels,   \
                   size, epsilon);                                                                  \
   }                                                                                                \
   extern "C" __global__ void channel_factors_##name(const W* variance, const W* scale, W* factors, \
                                                     int64_t channels, float epsilon) {             \
+    wait_for_previous_kernels();                                                                   \
     channel_factors(variance, scale, factors, channels, epsilon);                                  \
   }                                                                                                \
   extern "C" __global__ void running_##name(const void* moments, const W* before, W* after,        \
                                             int64_t channels, float momentum,                      \
                                             int32_t of_variance) {                                 \
+    wait_for_previous_kernels();                                                                   \
     running(static_cast<const Moments<W>*>(moments), before, after, channels, momentum,            \
             of_variance != 0);                                                                     \
   }
@@ -169,6 +172,7 @@ PER_CHANNEL(float64, double)
   extern "C" __global__ void affine_##name(                                                        \
       const T* x, const void* means, const void* factors, const void* bias, T* y, int64_t images,  \
       int64_t size, int64_t inner, int64_t channels, int64_t step, int32_t aligned) {              \
+    wait_for_previous_kernels();                                                                   \
     using W = wide_t<T>;                                                                           \
     const W* of_means = static_cast<const W*>(means);                                              \
     const W* of_factors = static_cast<const W*>(factors);                                          \
@@ -183,15 +187,18 @@ PER_CHANNEL(float64, double)
   }                                                                                                \
   extern "C" __global__ void mean_variance_##name(const T* x, const void* moments, T* y,           \
                                                   int64_t size, const Axes axes) {                 \
+    wait_for_previous_kernels();                                                                   \
     mean_variance(x, static_cast<const Moments<wide_t<T>>*>(moments), y, size, axes);              \
   }                                                                                                \
   extern "C" __global__ void norm_lines_##name(const T* x, T* y, int64_t lines, int64_t n,         \
                                                int64_t inner, int32_t lanes, int32_t squares) {    \
+    wait_for_previous_kernels();                                                                   \
     divide_by_norm(x, y, lines, n, inner, lanes, squares != 0);                                    \
   }                                                                                                \
   extern "C" __global__ void local_response_##name(const T* x, T* y, int64_t count,                \
                                                    int64_t channels, int64_t pixels, int64_t size, \
                                                    float alpha, float beta, float bias) {          \
+    wait_for_previous_kernels();                                                                   \
     local_response(x, y, count, channels, pixels, size, alpha, beta, bias);                        \
   }
 FOR_FLOATS(KERNELS)
@@ -199,6 +206,7 @@ FOR_FLOATS(KERNELS)
 // Elements of one type as another.
 #define CONVERT(from, From, to, To)                                               \
   extern "C" __global__ void from##_to_##to(const From* x, To* y, int64_t size) { \
+    wait_for_previous_kernels();                                                  \
     for (int64_t i = thread_number(); i < size; i += thread_count()) {            \
       y[i] = narrow<To>(static_cast<wide_t<From>>(widen(x[i])));                  \
     }                                                                             \

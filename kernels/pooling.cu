@@ -156,6 +156,7 @@ __device__ inline void lp_pool(const T* x, T* y, const Pool& p, double power) {
 #define MAX_POOL(name, T)                                                                \
   extern "C" __global__ void max_pool_##name(const T* x, T* y, int64_t* indices, Pool p, \
                                              int column_major) {                         \
+    wait_for_previous_kernels();                                                         \
     max_pool(x, y, indices, p, column_major);                                            \
   }
 FOR_NUMBERS(MAX_POOL)
@@ -204,6 +205,7 @@ __device__ inline void max_pool_image(const T* x, T* y, const ImagePool& s) {
 #define MAX_POOL_IMAGE(name, T)                              \
   extern "C" __global__ void __launch_bounds__(128)          \
       max_pool_image_##name(const T* x, T* y, ImagePool s) { \
+    wait_for_previous_kernels();                             \
     max_pool_image(x, y, s);                                 \
   }
 MAX_POOL_IMAGE(float32, float)
@@ -212,9 +214,11 @@ MAX_POOL_IMAGE(bfloat16, bfloat16)
 
 #define POOLS(name, T)                                                                         \
   extern "C" __global__ void average_pool_##name(const T* x, T* y, Pool p, int count_padded) { \
+    wait_for_previous_kernels();                                                               \
     average_pool(x, y, p, count_padded);                                                       \
   }                                                                                            \
   extern "C" __global__ void lp_pool_##name(const T* x, T* y, Pool p, double power) {          \
+    wait_for_previous_kernels();                                                               \
     lp_pool(x, y, p, power);                                                                   \
   }
 FOR_FLOATS(POOLS)
@@ -229,17 +233,20 @@ __device__ inline W fold_plane(const T* x, int64_t n, W neutral, Load&& load, Jo
 
 #define GLOBAL_POOLS(name, T)                                                                     \
   extern "C" __global__ void global_average_pool_##name(const T* x, T* y, int64_t n) {            \
+    wait_for_previous_kernels();                                                                  \
     using W = wide_t<T>;                                                                          \
     const W sum = fold_plane<T, W>(x + blockIdx.x * n, n, W{0}, [](W v) { return v; }, Sum());    \
     if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(sum / static_cast<W>(n));                     \
   }                                                                                               \
   extern "C" __global__ void global_max_pool_##name(const T* x, T* y, int64_t n) {                \
+    wait_for_previous_kernels();                                                                  \
     using W = wide_t<T>;                                                                          \
     const W top =                                                                                 \
         fold_plane<T, W>(x + blockIdx.x * n, n, -INFINITY, [](W v) { return v; }, Largest());     \
     if (threadIdx.x == 0) y[blockIdx.x] = narrow<T>(top);                                         \
   }                                                                                               \
   extern "C" __global__ void global_lp_pool_##name(const T* x, T* y, int64_t n, double power) {   \
+    wait_for_previous_kernels();                                                                  \
     using W = wide_t<T>;                                                                          \
     const double sum = fold_plane<T, double>(                                                     \
         x + blockIdx.x * n, n, 0.0, [=](W v) { return power_of(static_cast<double>(v), power); }, \

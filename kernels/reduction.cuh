@@ -302,12 +302,14 @@ __device__ void reduce_columns(const Fold& fold, const In* x, const Target<T, Fo
   extern "C" __global__ void reduce_rows_##fold##_##name(                                         \
       const T* x, T* y, void* states, int64_t rows, int64_t n, int64_t pieces, int64_t length,    \
       int32_t lanes, int32_t aligned, int32_t kind, int32_t finish, int64_t count) {              \
+    wait_for_previous_kernels();                                                                  \
     const Target<T, Fold<T>> target{y, static_cast<Fold<T>::State*>(states), finish, count};      \
     reduce_rows<false>(Fold<T>{kind}, x, target, rows, n, pieces, length, lanes, aligned != 0);   \
   }                                                                                               \
   extern "C" __global__ void join_rows_##fold##_##name(                                           \
       const void* x, T* y, void* states, int64_t rows, int64_t n, int64_t pieces, int64_t length, \
       int32_t lanes, int32_t aligned, int32_t kind, int32_t finish, int64_t count) {              \
+    wait_for_previous_kernels();                                                                  \
     using State = Fold<T>::State;                                                                 \
     const Target<T, Fold<T>> target{y, static_cast<State*>(states), finish, count};               \
     reduce_rows<true>(Fold<T>{kind}, static_cast<const State*>(x), target, rows, n, pieces,       \
@@ -316,12 +318,14 @@ __device__ void reduce_columns(const Fold& fold, const In* x, const Target<T, Fo
   extern "C" __global__ void reduce_columns_##fold##_##name(                                      \
       const T* x, T* y, void* states, int64_t outer, int64_t n, int64_t inner, int64_t pieces,    \
       int64_t length, int32_t lanes, int32_t kind, int32_t finish, int64_t count) {               \
+    wait_for_previous_kernels();                                                                  \
     const Target<T, Fold<T>> target{y, static_cast<Fold<T>::State*>(states), finish, count};      \
     reduce_columns<false>(Fold<T>{kind}, x, target, outer, n, inner, pieces, length, lanes);      \
   }                                                                                               \
   extern "C" __global__ void join_columns_##fold##_##name(                                        \
       const void* x, T* y, void* states, int64_t outer, int64_t n, int64_t inner, int64_t pieces, \
       int64_t length, int32_t lanes, int32_t kind, int32_t finish, int64_t count) {               \
+    wait_for_previous_kernels();                                                                  \
     using State = Fold<T>::State;                                                                 \
     const Target<T, Fold<T>> target{y, static_cast<State*>(states), finish, count};               \
     reduce_columns<true>(Fold<T>{kind}, static_cast<const State*>(x), target, outer, n, inner,    \

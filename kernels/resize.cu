@@ -36,6 +36,7 @@ __device__ inline void resize_axis(const A* x, B* y, const int* indices, const W
   extern "C" __global__ void resize_##x_type##_##y_type##_##name(                           \
       const A* x, B* y, const int* indices, const W* weights, int64_t outer, int64_t input, \
       int64_t output, int64_t inner, int64_t taps, double extrapolation) {                  \
+    wait_for_previous_kernels();                                                            \
     resize_axis<A, B, W>(x, y, indices, weights, outer, input, output, inner, taps,         \
                          extrapolation);                                                    \
   }
@@ -80,6 +81,7 @@ struct Nearest {
 #define NEAREST(bytes, T)                                                                     \
   extern "C" __global__ void resize_nearest_##bytes(const T* x, T* y, const int* indices,     \
                                                     const T* outside, Nearest s, int64_t n) { \
+    wait_for_previous_kernels();                                                              \
     for (int64_t i = thread_number(); i < n; i += thread_count()) {                           \
       int64_t rest = i, from = 0, stride = 1;                                                 \
       for (int axis = static_cast<int>(s.rank) - 1; axis >= 0; --axis) {                      \

@@ -164,6 +164,7 @@ __device__ void hardmax_lines(const T* x, T* y, int64_t lines, int64_t n, int64_
 #define HELD(kind, bound, name, T, elements, ...)                                        \
   extern "C" __global__ void __launch_bounds__(bound) softmax_##kind##_##name(           \
       const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {   \
+    wait_for_previous_kernels();                                                         \
     softmax_held<T, elements / Pack<T>::width, __VA_ARGS__>(x, y, rows, n, aligned != 0, \
                                                             logarithm != 0);             \
   }
@@ -178,15 +179,18 @@ __device__ void hardmax_lines(const T* x, T* y, int64_t lines, int64_t n, int64_
   HELD(block, 1024, name, T, 8, BlockTeam)                                                      \
   extern "C" __global__ void __launch_bounds__(1024) softmax_long_##name(                       \
       const T* x, T* y, int64_t rows, int64_t n, int32_t aligned, int32_t logarithm) {          \
+    wait_for_previous_kernels();                                                                \
     softmax_streamed(x, y, rows, n, aligned != 0, logarithm != 0);                              \
   }                                                                                             \
   extern "C" __global__ void softmax_columns_##name(const T* x, T* y, int64_t outer, int64_t n, \
                                                     int64_t inner, int32_t lanes,               \
                                                     int32_t logarithm) {                        \
+    wait_for_previous_kernels();                                                                \
     softmax_columns(x, y, outer, n, inner, lanes, logarithm != 0);                              \
   }                                                                                             \
   extern "C" __global__ void hardmax_##name(const T* x, T* y, int64_t lines, int64_t n,         \
                                             int64_t inner) {                                    \
+    wait_for_previous_kernels();                                                                \
     hardmax_lines(x, y, lines, n, inner);                                                       \
   }
 FOR_FLOATS(KERNELS)

@@ -28,8 +28,8 @@ def optimize(
     With `verify` the graph's structure is checked after every change; with `few_launches`
     operations become fewer and larger, as a GPU has them best.
     """
-    from bascule.optimizer.stages import FEW_LAUNCHES, STAGES
+    from bascule.optimizer.stages import STAGES, STAGES_FOR_FEW_LAUNCHES
 
-    chosen = (*STAGES, FEW_LAUNCHES) if few_launches else STAGES
+    chosen = STAGES_FOR_FEW_LAUNCHES if few_launches else STAGES
     stages = [stage for stage in chosen if stage.level <= level and level != Level.DISABLED]
     return run_stages(model, stages, context or Context(), disabled=disabled, verify=verify)

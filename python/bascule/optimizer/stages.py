@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
+from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
+from bascule.optimizer.fuse_projections import fuse_projections
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
@@ -25,8 +27,9 @@ FINISH = Stage(
 )
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
+PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
 FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (fuse_split_matmul,))
-"""Last, for devices on which starting an operation costs more than a small one itself."""
+"""Both for devices on which starting an operation costs more than a small one itself."""
 
 STAGES = (
     SIMPLIFY,
@@ -39,3 +42,5 @@ STAGES = (
     FUSE_ELEMENTWISE,
 )
 """In order; each runs from its level up."""
+
+STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-1], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)

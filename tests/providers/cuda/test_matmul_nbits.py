@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes  # noqa: F401, which gives NumPy bfloat16
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.cuda_emulation import run_node, unused_device
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
-ERRORS = {"float32": 1e-5, "float16": 2e-3}
+ERRORS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 def packed(numbers: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
@@ -86,7 +87,7 @@ class Case:
 def test_few_and_many_rows(bits: int, dtype: str, zeros: str, m: int) -> None:
     device = unused_device()
     Case(m, 13, 200, bits, 64, dtype, zeros, bias=True).check(device)
-    streamed = any(name.startswith("matmul_nbits") for name in device.launches)
+    streamed = any(name.startswith(("matmul_nbits", "stream")) for name in device.launches)
     assert streamed == (m <= 16)
 
 
@@ -116,6 +117,75 @@ def test_values_in_place_of_numbers(bits: int, m: int) -> None:
 @pytest.mark.parametrize("m", [1, 17])
 def test_groups_out_of_order(m: int) -> None:
     Case(m, 10, 128, 4, 16, "float32", "packed", groups=True).check()
+
+
+TILED = [  # rows, columns, k, size of a block
+    (1, 16, 128, 32),
+    (1, 37, 320, 32),
+    (2, 4300, 64, 32),
+    (1, 2200, 1280, 64),
+    (4, 90, 2176, 64),
+    (1, 2048, 512, 128),
+    (7, 33, 900, 128),
+    (8, 16, 2048, 256),
+]
+
+
+@pytest.mark.parametrize("zeros", ["", "packed"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("sizes", TILED)
+def test_products_on_tensor_cores(sizes: tuple[int, int, int, int], dtype: str, zeros: str) -> None:
+    device = unused_device()
+    m, n, k, block = sizes
+    Case(m, n, k, 4, block, dtype, zeros, bias=True).check(device)
+    assert [name.startswith("stream_nbits") for name in device.launches] == [True]
+
+
+def projected(case: Case, norm: Any, residual: Any, gated: bool) -> np.ndarray[Any, Any]:
+    """ProjectNBits in float64."""
+    x = case.a.astype("float64")
+    if norm is not None:
+        x = x / np.sqrt(np.mean(x * x, -1, keepdims=True) + 1e-3) * norm.astype("float64")
+    y = x @ case.weights.T
+    if case.bias is not None:
+        y = y + case.bias.astype("float64")
+    if gated:
+        first, second = np.split(y, 2, axis=-1)
+        y = first / (1 + np.exp(-first)) * second
+    return y if residual is None else y + residual
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize(
+    "form",
+    [
+        (1, 96, 512, 4, 32, "float16"),
+        (1, 4400, 128, 4, 32, "float16"),
+        (2, 80, 2304, 4, 64, "bfloat16"),
+        (3, 32, 320, 4, 32, "float16"),
+        (20, 10, 200, 8, 64, "float16"),
+        (1, 24, 256, 4, 32, "float32"),
+    ],
+)
+def test_projections(form: Any, summed: bool, normalized: bool, gated: bool) -> None:
+    m, n, k, bits, size, dtype = form
+    case = Case(m, n, k, bits, size, dtype, "packed", bias=True)
+    case.scales[:] *= np.asarray(0.3 / k**0.5, case.scales.dtype)
+    case.weights *= 0.3 / k**0.5
+    rng = np.random.default_rng(k)
+    norm = rng.normal(1, 0.1, k).astype(dtype) if normalized else None
+    kept = n // 2 if gated else n
+    residual = rng.normal(size=(m, kept)).astype(dtype) if summed else None
+    attributes = {**case.attributes, "gated": int(gated), "epsilon": 1e-3}
+    inputs = [case.a, case.b, case.scales, case.zeros, case.bias, norm, residual]
+    (y,) = run_node("ProjectNBits", inputs, attributes, domain="bascule")
+    expected = projected(case, norm, residual, gated)
+    assert y.shape == expected.shape
+    assert y.dtype == case.a.dtype
+    error = {"float32": 1e-5, "float16": 2e-2, "bfloat16": 1e-1}[dtype]
+    np.testing.assert_allclose(y.astype("float64"), expected, error, error)
 
 
 def test_wrong_inputs_are_refused() -> None:

@@ -124,6 +124,23 @@ def test_a_row_does_not_depend_on_the_others() -> None:
         assert alone.tobytes() == together[k : k + 1].tobytes()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [1, 96, 192, 250, 256, 384, 512, 768, 1000, 1024])
+def test_few_rows_and_many_give_the_same(
+    dtype: Any, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, skip = random(dtype, 5, n, offset=1), random(dtype, 5, n)
+    inputs = [x, skip, positive(dtype, n), random(dtype, n)]
+    device = emulated_device()
+    started = len(device.launches)
+    few = run_node("SkipLayerNormalization", inputs, outputs=2, domain="bascule")
+    monkeypatch.setattr(device, "processors", 0)
+    many = run_node("SkipLayerNormalization", inputs, outputs=2, domain="bascule")
+    first, second = device.launches[started:]
+    assert first.startswith("layer_spread") and second.startswith("layer_warp")
+    assert [y.tobytes() for y in few] == [y.tobytes() for y in many]
+
+
 def test_an_unknown_stash_is_refused() -> None:
     inputs = [random(np.float32, 2, 3), positive(np.float32, 3)]
     with pytest.raises(NotImplementedError, match="stash_type"):

@@ -98,8 +98,17 @@ def test_a_row_does_not_depend_on_the_others() -> None:
         assert alone.tobytes() == together[k : k + 1].tobytes()
 
 
-def test_the_scores_of_attention_take_a_warp_each() -> None:
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("n", [1, 100, 128, 197, 256, 257, 512, 770, 1024])
+def test_few_rows_and_many_give_the_same(
+    dtype: Any, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = random(dtype, 5, n)
     device = emulated_device()
     started = len(device.launches)
-    run_node("Softmax", [random(np.float16, 1, 2, 8, 197)])
-    assert device.launches[started:] == ["softmax_warp_8_float16"]
+    [few] = run_node("Softmax", [x])
+    monkeypatch.setattr(device, "processors", 0)
+    [many] = run_node("Softmax", [x])
+    first, second = device.launches[started:]
+    assert first.startswith("softmax_spread") and second.startswith("softmax_warp")
+    assert few.tobytes() == many.tobytes()

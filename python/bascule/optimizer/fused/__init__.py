@@ -23,11 +23,20 @@ MatMulNBits               ``(A, B, scales, zero_points?, g_idx?, bias?) -> Y``, 
                           bits and block_size: a product with weights of 2, 4 or 8 bits that
                           are packed along K, and have a scale and a zero point for each
                           block; ``values`` names what the patterns stand for.
+ProjectNBits              ``(X, B, scales, zero_points?, bias?, norm?, residual?) -> Y``:
+                          MatMulNBits of ``RMSNormalization(X, norm)``, attribute epsilon; with
+                          ``gated=1`` swish(first half of the columns) * second half; plus
+                          residual, of the shape of Y.
 QLinearAdd                ``(A, A_scale, A_zero?, B, B_scale, B_zero?, Y_scale, Y_zero?) -> Y``:
                           the sum of bytes with a scale and a zero point each.
 UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
                           size]``, ``rows``, ``[batch, N, heads * size]``, go to where each
                           sample starts. Y is ``length`` long if L is less.
+CacheRows                 ``(Q?, K, V, past_key, past_value, starts, length, cos?, sin?, ids?) ->
+                          (Y, present_key, present_value)``: UpdateCache of both caches, after
+                          RotaryEmbedding of Q, which gives Y, and of K where there are angles;
+                          attributes num_heads, kv_num_heads, interleaved and
+                          rotary_embedding_dim.
 Elementwise               ``(inputs...) -> outputs``, attribute ``body``: a graph of
                           standard elementwise operators, broadcasting as these do.
 ========================  ========================================================================
@@ -41,13 +50,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bascule.ir.graph import FUSED_DOMAIN, Function, Node
-from bascule.optimizer.fused.attention import define_attention, define_update_cache
+from bascule.optimizer.fused.attention import (
+    define_attention,
+    define_cache_rows,
+    define_update_cache,
+)
 from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
 from bascule.optimizer.fused.convolution import define_convolution
 from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul
-from bascule.optimizer.fused.packed_weights import define_matmul_nbits
+from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
 from bascule.optimizer.fused.quantized_sum import define_qlinear_add
 from bascule.optimizer.fused.skip_normalization import (
     define_skip_layer_normalization,
@@ -70,8 +83,10 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "SkipRMSNormalization": define_skip_rms_normalization,
     "Attention": define_attention,
     "MatMulNBits": define_matmul_nbits,
+    "ProjectNBits": define_project_nbits,
     "QLinearAdd": define_qlinear_add,
     "UpdateCache": define_update_cache,
+    "CacheRows": define_cache_rows,
     "Elementwise": define_elementwise,
 }
 

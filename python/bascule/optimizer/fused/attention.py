@@ -68,13 +68,37 @@ def _share_beside(body: Body, scores: Value, sink: Value) -> Value:
 def define_update_cache(node: Node) -> Body:
     """The cache, grown with zeros to the length, with each sample's rows from its start on."""
     body = Body(node, "cache", "rows", "starts", "length")
-    cache = body.input("cache")
+    return body.output(_updated(body, body.input("cache"), body.input("rows")))
+
+
+def define_cache_rows(node: Node) -> Body:
+    """RotaryEmbedding of queries and keys, if there are angles, and UpdateCache of both caches."""
+    names = ("Q", "K", "V", "past_key", "past_value", "starts", "length", "cos", "sin", "ids")
+    body = Body(node, *names)
+    q, k = body.optional("Q"), body.input("K")
+    if body.optional("cos") is not None:
+        angles = [body.input(name) for name in names[7:]]
+        turned = {
+            "interleaved": node.attribute("interleaved", 0),
+            "rotary_embedding_dim": node.attribute("rotary_embedding_dim", 0),
+        }
+        kv_heads = int(node.attribute("kv_num_heads"))
+        k = body.call("RotaryEmbedding", k, *angles, num_heads=kv_heads, **turned)
+        if q is not None:
+            heads = int(node.attribute("num_heads"))
+            q = body.call("RotaryEmbedding", q, *angles, num_heads=heads, **turned)
+    keys = _updated(body, body.input("past_key"), k)
+    values = _updated(body, body.input("past_value"), body.input("V"))
+    return body.output(body.call("Identity", k if q is None else q), keys, values)
+
+
+def _updated(body: Body, cache: Value, rows: Value) -> Value:
     size = body.call("Shape", cache, start=3)
     heads = body.call("Concat", body.constant(np.array([0, 0, -1])), size, axis=0)
-    rows = body.call("Reshape", body.input("rows"), heads)
+    rows = body.call("Reshape", rows, heads)
     zero = body.constant(np.array([0]))
     missing = body.call("Sub", body.input("length"), body.call("Shape", cache, start=2, end=3))
     pads = body.call("Concat", zero, body.call("Max", missing, zero), axis=0)
     grown = body.call("Pad", cache, pads, None, body.constant(np.array([2])))
     rows = body.call("Transpose", rows, perm=[0, 2, 1, 3])
-    return body.output(body.call("TensorScatter", grown, rows, body.input("starts"), axis=2))
+    return body.call("TensorScatter", grown, rows, body.input("starts"), axis=2)

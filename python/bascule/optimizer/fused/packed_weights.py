@@ -15,6 +15,28 @@ _FLOAT = int(DataType.FLOAT)
 def define_matmul_nbits(node: Node) -> Body:
     """``A @ ((B - zero_points) * scales)' + bias``, a factor and a zero for each block of K."""
     body = Body(node, "A", "B", "scales", "zero_points", "g_idx", "bias")
+    a = body.input("A")
+    return body.output(body.call("CastLike", _product(body, node, a), a))
+
+
+def define_project_nbits(node: Node) -> Body:
+    """MatMulNBits of RMSNormalization(X); swish(first half) * second half of it; plus residual."""
+    body = Body(node, "X", "B", "scales", "zero_points", "bias", "norm", "residual")
+    x = body.input("X")
+    norm, residual = body.optional("norm"), body.optional("residual")
+    if norm is not None:
+        epsilon = float(node.attribute("epsilon", 1e-5))
+        x = body.call("RMSNormalization", x, norm, axis=-1, epsilon=epsilon)
+    y = _product(body, node, x)
+    if node.attribute("gated", 0):
+        halves = body.graph.append(Node("Split", [y], 2, {"axis": -1, "num_outputs": 2})).outputs
+        y = body.call("Mul", body.call("Swish", halves[0]), halves[1])
+    y = body.call("CastLike", y, body.input("X"))
+    return body.output(y if residual is None else body.call("Add", y, residual))
+
+
+def _product(body: Body, node: Node, a: Value) -> Value:
+    """The product of `a` with the weights, in float."""
     columns, inside = int(node.attribute("N")), int(node.attribute("K"))
     bits, size = int(node.attribute("bits", 4)), int(node.attribute("block_size"))
     blocks = -(-inside // size)
@@ -35,14 +57,13 @@ def define_matmul_nbits(node: Node) -> Body:
         weights = body.call("Sub", body.call("Cast", weights, to=_FLOAT), zeros)
     scales = spread(body.call("Cast", body.input("scales"), to=_FLOAT))
     weights = body.call("Mul", weights, scales)
-    a = body.input("A")
     y = body.call(
         "MatMul", body.call("Cast", a, to=_FLOAT), body.call("Transpose", weights, perm=[1, 0])
     )
     bias = body.optional("bias")
     if bias is not None:
         y = body.call("Add", y, body.call("Cast", bias, to=_FLOAT))
-    return body.output(body.call("CastLike", y, a))
+    return y
 
 
 class _Spread:

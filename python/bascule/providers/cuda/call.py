@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,11 @@ class Call:
         allocate: Allocate,
         prepared: dict[str, Any],
         kept: dict[Any, Any],
+        in_place: Collection[int] = (),
     ) -> None:
         self.node = node
         self.device = device
+        self._in_place = in_place
         self._allocate = allocate
         self._prepared = prepared
         self._kept = kept
@@ -44,6 +46,13 @@ class Call:
     def wants(self, output: int) -> bool:
         """Whether anybody reads output number `output`."""
         return output < len(self.node.outputs) and not self.node.outputs[output].is_unused
+
+    def may_overwrite(self, output: int) -> bool:
+        """Whether an output belongs into the memory of the input that it updates.
+
+        That is so where the caller wants it there, and nobody reads the input any more.
+        """
+        return output in self._in_place
 
     def dtype(self, output: int = 0) -> DataType:
         """The element type of an output."""

@@ -16,8 +16,10 @@ import numpy as np
 from bascule import errors
 from bascule.logging import LOGGER
 from bascule.providers.cuda import compile as kernels
+from bascule.providers.cuda import sources
 from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.host_memory import Downloads
+from bascule.providers.cuda.launch import dependent_launcher, waits
 from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
@@ -81,6 +83,10 @@ class CupyDevice:
         self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
+        self._dependent = dependent_launcher(self.capability)
+        self._waiting: set[int] = set()
+        """The functions that may start before those in front of them are done."""
+        self._is_capturing = False
 
     @property
     def tunes(self) -> bool:
@@ -141,6 +147,8 @@ class CupyDevice:
         if found is None:
             found = self._of_module(module).get_function(name)
             self._functions[module, name] = found
+            if waits(sources.source(module)):
+                self._waiting.add(found.ptr)
         return found
 
     def _of_module(self, name: str) -> Any:
@@ -157,6 +165,8 @@ class CupyDevice:
             code = lambda: kernels.compile_source(source, self.capability)  # noqa: E731
             found = self._module(source, code).get_function(name)
             self._functions[source, name] = found
+            if waits(source):
+                self._waiting.add(found.ptr)
         return found
 
     def _module(self, key: str, code: Callable[[], bytes]) -> Any:
@@ -177,6 +187,10 @@ class CupyDevice:
     ) -> None:
         if shared > _USUAL_SHARED:
             self.xp.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED, shared)
+        if self._is_capturing and self._dependent is not None and function.ptr in self._waiting:
+            stream = self.stream.ptr
+            self._dependent.launch(function.ptr, grid, block, arguments, shared, stream)
+            return
         function(grid, block, tuple(map(_packed, arguments)), shared, stream=self.stream)
 
     # --- order
@@ -199,11 +213,14 @@ class CupyDevice:
 
     def capture(self, work: Callable[[], None]) -> Any:
         self.stream.begin_capture()
+        self._is_capturing = True
         failure: Exception | None = None
         try:
             work()
         except Exception as error:
             failure = error
+        finally:
+            self._is_capturing = False
         try:
             graph = self.stream.end_capture()
         except Exception:

@@ -224,6 +224,7 @@ def _text(
     stores = [f"at.store(y{k}, b{k});" for k in range(len(results))]
     lines = [
         f'extern "C" __global__ void {NAME}({", ".join(parameters)}) {{',
+        "  wait_for_previous_kernels();",
         f"  for (Vectors<{width}, {count}> at(operands); at.more(); at.next()) {{",
         *(f"    {line}" for line in (*loads, *made)),
         "#pragma unroll",

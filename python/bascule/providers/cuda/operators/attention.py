@@ -174,7 +174,8 @@ def _attend_flash(call: Call, case: Case) -> None:
     heads = s.batch * s.q_heads
     # Few rows a block make more blocks, many read keys and values less often.
     rows, keys = 64, 64 if row_bytes <= 128 else 32
-    if size in _SHARED_ROW_SIZES[case.dtype] and heads * -(-s.queries // 64) < call.device.processors:
+    blocks = heads * -(-s.queries // 64)
+    if size in _SHARED_ROW_SIZES[case.dtype] and blocks < call.device.processors:
         rows, keys = 16, 128 if row_bytes <= 128 else 64
     elif size == 64 and heads * -(-s.queries // 128) >= 2 * call.device.processors:
         rows, keys = 128, 32

@@ -46,6 +46,12 @@ def rms_normalization(call: Call, x: Tensor, scale: Tensor) -> Tensor:
     return y
 
 
+def normalized_rows(call: Call, x: Tensor, scale: Tensor) -> Tensor:
+    """x over the root mean square of each of its rows, for a node with attribute epsilon."""
+    y, _ = _normalized(call, x, None, scale, None, axis_of(call, -1, x.rank), x.dtype, is_rms=True)
+    return y
+
+
 @kernel("SkipLayerNormalization", "SkipRMSNormalization", domain=FUSED_DOMAIN, dtypes=FLOATS)
 def skip_normalization(
     call: Call, x: Tensor, skip: Tensor, scale: Tensor, bias: Tensor | None = None
@@ -63,6 +69,7 @@ def _normalized(
     axis: int,
     dtype: DataType,
     means: Sequence[Tensor | None] = (None, None),
+    is_rms: bool | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """(the result, the sum with `skip` if that is wanted); of mixed types in the widest."""
     given = (x, skip, scale, bias)
@@ -80,7 +87,9 @@ def _normalized(
     sums = call.empty(x.shape, works) if has_sum else None
     n = math.prod(x.shape[axis:])
     rows = math.prod(x.shape[:axis])
-    _launch(call, wide, operands, y, sums, means, rows, n)
+    if is_rms is None:
+        is_rms = "RMS" in call.node.op_type
+    _launch(call, wide, operands, y, sums, means, rows, n, is_rms)
     return converted(call, y, dtype), None if sums is None else converted(call, sums, dtype)
 
 
@@ -124,11 +133,12 @@ def _launch(
     means: Sequence[Tensor | None],
     rows: int,
     n: int,
+    is_rms: bool,
 ) -> None:
     tensors = (x, *(tensor for tensor, _ in operands), y, sums, *means)
     strides = (np.int64(stride) for _, stride in operands)
     aligned = all(t is None or is_aligned(t, n) for t in tensors[:6])
-    flags = (np.int32("RMS" not in call.node.op_type), np.int32(aligned))
+    flags = (np.int32(not is_rms), np.int32(aligned))
     epsilon = np.float32(call.attribute("epsilon", 1e-5))
     kind, grid, block = row_team(call, rows, n, x.itemsize)
     name = f"layer_{kind}_{type_name(x.dtype)}"

@@ -47,6 +47,8 @@ _WORTH_PADDING = 1 << 16
 _PADDED_BYTES = 24 << 20
 _PADDED_ROWS = 128
 _TILE = 64
+_ACTIVATING = 128
+"""Threads of a block: few, so that small results reach all processors."""
 _VECTOR = 16
 
 
@@ -450,10 +452,10 @@ def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
     in_vectors = n % width == 0 and y.address % _VECTOR == 0
     items = y.size // width if in_vectors else y.size
     call.launch(
-        "matmul",
-        f"matmul_activate_{type_name(y.dtype)}",
-        min(-(-items // 256), 1 << 20),
-        256,
+        "activate",
+        f"activate_{type_name(y.dtype)}",
+        min(-(-items // _ACTIVATING), 1 << 20),
+        _ACTIVATING,
         *(y, np.int64(y.size), np.int64(n), np.int32(in_vectors)),
         *epilogue.arguments,
     )

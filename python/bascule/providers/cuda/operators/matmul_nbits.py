@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Products with weights of 2, 4 or 8 bits.
 
-Up to 16 rows stream the packed weights, which are expanded in registers. For more rows, for weights
-whose rows are no multiples of 16 bytes, and where ``g_idx`` puts weights into blocks out of order,
-the weights are expanded to the type of A for the time of the product.
+Which way a product goes, in this order:
+
+* a few rows of 16-bit elements times weights of 4 bits: tensor cores, as fast as weights are read
+  (``stream_nbits.cu``); normalization, gate and residual of ProjectNBits are part of it;
+* up to 16 rows stream the packed weights, which are expanded in registers (``matmul_nbits.cuh``);
+* for more rows, for weights whose rows are no multiples of 16 bytes, and where ``g_idx`` puts
+  weights into blocks out of order, the weights are expanded to the type of A for the time of the
+  product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +22,8 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument
-from bascule.providers.cuda.operators.matmul import Epilogue, multiply
+from bascule.providers.cuda.operators.layer_normalization import normalized_rows
+from bascule.providers.cuda.operators.matmul import Epilogue, activate, multiply
 from bascule.providers.cuda.registry import kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -27,6 +33,22 @@ _MOST_STREAMED_ROWS = 16
 _WARPS = 8
 _STAGE_BYTES = 40 * 1024
 """Bytes of A that a block keeps in shared memory."""
+_TOGETHER, _TILE = 128, 16
+"""The part of k that a warp of stream_nbits.cu reads at once, and its columns."""
+_MOST_STAGED = 38 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What comes before and after a product."""
+
+    bias: Tensor | None = None
+    norm: Tensor | None = None
+    """The scale of a normalization of the rows of A by their root mean square."""
+    epsilon: float = 0.0
+    residual: Tensor | None = None
+    gated: bool = False
+    """The result is swish(first half of the columns) * second half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +85,18 @@ class Packed:
         )
 
 
+_OPERANDS = (_FLOATS, frozenset((DataType.UINT8,)), _FLOATS, frozenset(_KINDS))
+
+
 def _accepts(node: Node) -> str:
-    allowed = (_FLOATS, {DataType.UINT8}, _FLOATS, set(_KINDS), {DataType.INT32}, _FLOATS)
+    return _refusal(node, (*_OPERANDS, frozenset((DataType.INT32,)), _FLOATS))
+
+
+def _accepts_projection(node: Node) -> str:
+    return _refusal(node, (*_OPERANDS, *[frozenset((node.output.dtype,))] * 3))
+
+
+def _refusal(node: Node, allowed: Sequence[Collection[DataType | None]]) -> str:
     for index, (value, dtypes) in enumerate(zip(node.inputs, allowed, strict=False)):
         if value is not None and value.dtype not in dtypes:
             name = value.dtype.onnx_name if value.dtype is not None else "unknown"
@@ -83,12 +115,48 @@ def matmul_nbits(
     bias: Tensor | None = None,
 ) -> Tensor:
     """``A @ ((B - zero_points) * scales)' + bias``."""
-    w = _packed(call, data, scales, zeros, groups)
+    return _multiply(call, a, _packed(call, data, scales, zeros, groups), bias)
+
+
+@kernel("ProjectNBits", domain=FUSED_DOMAIN, dtypes=_FLOATS, accepts=_accepts_projection)
+def project_nbits(
+    call: Call,
+    x: Tensor,
+    data: Tensor,
+    scales: Tensor,
+    zeros: Tensor | None = None,
+    bias: Tensor | None = None,
+    norm: Tensor | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """MatMulNBits with a normalization before it, and a gate and a residual after it."""
+    w = _packed(call, data, scales, zeros, None)
+    gated, epsilon = bool(call.attribute("gated", 0)), float(call.attribute("epsilon", 1e-5))
+    around = Around(bias, norm, epsilon, residual, gated)
+    _check_around(call, x, w, around)
+    y = call.empty((*x.shape[:-1], w.n // 2 if gated else w.n), x.dtype)
+    if y.size == 0 or _stream_tiles(call, x, w, around, y):
+        return y
+    if norm is not None:
+        x = normalized_rows(call, x, norm)
+    y = _multiply(call, x, w, bias)
+    if gated:
+        y = _gated(call, y)
+    if residual is not None:
+        activate(call, y, y.shape[-1], Epilogue(residual=residual))
+    return y
+
+
+def _multiply(call: Call, a: Tensor, w: Packed, bias: Tensor | None) -> Tensor:
     if a.rank == 0 or a.shape[-1] != w.k:
         raise call.error(f"A has shape {a.shape}, expected {w.k} elements along its last axis")
     if bias is not None and bias.shape != (w.n,):
         raise call.error(f"bias has shape {bias.shape}, expected {(w.n,)}")
     rows = a.size // w.k
+    if rows <= _MOST_STREAMED_ROWS and rows:
+        y = call.empty((*a.shape[:-1], w.n), a.dtype)
+        if _stream_tiles(call, a, w, Around(bias), y):
+            return y
     if rows <= _MOST_STREAMED_ROWS and w.groups is None and w.row_bytes % 16 == 0:
         y = call.empty((*a.shape[:-1], w.n), a.dtype)
         if y.size:
@@ -105,6 +173,76 @@ def matmul_nbits(
     if bias is not None and bias.dtype is not a.dtype:
         bias = call.tensor(call.array(bias).astype(a.dtype.numpy))
     return multiply(call, a, expanded, transpose_b=True, epilogue=Epilogue(bias=bias))
+
+
+def _check_around(call: Call, x: Tensor, w: Packed, around: Around) -> None:
+    if x.rank == 0 or x.shape[-1] != w.k:
+        raise call.error(f"X has shape {x.shape}, expected {w.k} elements along its last axis")
+    if around.gated and w.n % 2:
+        raise call.error(f"N is {w.n}, expected an even number of columns")
+    kept = w.n // 2 if around.gated else w.n
+    expected = {"bias": (w.n,), "norm": (w.k,), "residual": (*x.shape[:-1], kept)}
+    for name, shape in expected.items():
+        given = getattr(around, name)
+        if given is not None and given.shape != shape:
+            raise call.error(f"{name} has shape {given.shape}, expected {shape}")
+
+
+def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -> bool:
+    """By tensor cores, at the speed of reading the weights, if they can do it."""
+    segments = max(_TOGETHER // w.block_size, 1)
+    rows = x.size // w.k
+    groups = -(-w.k // _TOGETHER)
+    staged = rows * groups * _TOGETHER * x.itemsize
+    if (
+        call.device.capability < 80
+        or x.dtype not in (DataType.FLOAT16, DataType.BFLOAT16)
+        or w.bits != 4
+        or any(t is not None for t in (w.groups, w.values))
+        or (w.zeros is not None and w.zeros.dtype is not DataType.UINT8)
+        or w.scales.dtype is not x.dtype
+        or (around.bias is not None and around.bias.dtype is not x.dtype)
+        or segments > 4
+        or (segments > 1 and w.blocks % 2)
+        or not 0 < rows <= 8 // segments
+        or w.row_bytes % 16
+        or w.data.address % 16
+        or w.scales.address % 4
+        or staged > _MOST_STAGED
+        or max(w.n, w.k) >= 2**30
+    ):
+        return False
+    processors = call.device.processors
+    tiles = 2 * -(-w.n // 2 // _TILE) if around.gated else -(-w.n // _TILE)
+    # Warps enough to keep every processor reading: by columns, then by parts of k.
+    most = 16 if tiles <= processors and not around.gated else 8
+    slices = 1
+    while slices < min(most, groups) and tiles * slices < 16 * processors:
+        slices *= 2
+    warps = 16 if slices == 16 or (slices == 8 and around.gated) else 8
+    blocks = -(-tiles // (warps // slices))
+    call.launch(
+        "stream_nbits",
+        f"stream_nbits_{segments}_{type_name(x.dtype)}",
+        min(blocks, processors * 16 // warps),
+        32 * warps,
+        *(x, w.data, w.scales, w.zeros, around.bias, around.norm, around.residual, y),
+        np.float32(around.epsilon),
+        *(np.int32(size) for size in (rows, w.n, w.k, w.blocks, w.row_bytes)),
+        *(np.int32(n) for n in (w.block_size.bit_length() - 1, slices, around.gated)),
+        shared=staged,
+    )
+    return True
+
+
+def _gated(call: Call, x: Tensor) -> Tensor:
+    """swish(first half of each row) * second half."""
+    half = x.shape[-1] // 2
+    y = call.empty((*x.shape[:-1], half), x.dtype)
+    grid = min(-(-y.size // 256), 1 << 20)
+    sizes = np.int64(y.size), np.int64(half)
+    call.launch("stream_nbits", f"gate_{type_name(x.dtype)}", grid, 256, x, y, *sizes)
+    return y
 
 
 def _stream(call: Call, a: Tensor, w: Packed, bias: Tensor | None, y: Tensor, rows: int) -> None:

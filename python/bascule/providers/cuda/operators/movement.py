@@ -383,6 +383,17 @@ def update_cache(call: Call, cache: Tensor, rows: Tensor, starts: Tensor, length
     return y
 
 
+def grown_cache(call: Call, cache: Tensor, length: int) -> Tensor:
+    """A copy of ``[batch, heads, L, size]`` that is `length` long, with zeros at its end."""
+    batch, heads, before, size = cache.shape
+    if length == before:
+        return call.copied(cache)
+    y = call.empty((batch, heads, length, size), cache.dtype)
+    sizes = (batch, heads, before, length, size, 0)
+    _write_rows(call, cache, cache, None, y, sizes, (0, 0, 0), False)
+    return y
+
+
 def _write_rows(
     call: Call,
     cache: Tensor,
