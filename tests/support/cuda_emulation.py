@@ -269,9 +269,9 @@ class _CountedGraph:
     device: _RecordedGpu
     graph: Any
 
-    def launch(self) -> None:
+    def launch(self, *stream: int) -> None:
         self.device.replays += 1
-        self.graph.launch()
+        self.graph.launch(*stream)
 
 
 _is_gpu = False
