@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 
 RUNS = 3400 if on_gpu() else 200
 """Of each model: more than 10,000 in all."""
+ZERO = np.zeros((), np.int64)
 SHAPES = 40
 """More than a session keeps plans for."""
 
@@ -62,6 +63,7 @@ def convolutions() -> bytes:
 
 
 def attention() -> bytes:
+    """With numbers that are drawn, and that stay, which must not change anything."""
     return model(
         """g (float[N,16] x) => (float[N,16] y) {
             q = MatMul (x, w) k = MatMul (x, v) t = Transpose <perm = [1,0]> (k)
@@ -143,6 +145,25 @@ def test_shapes_that_never_come_back_leave_nothing() -> None:
     assert level() == before
 
 
+def test_small_shapes_before_large_ones_keep_one_arena() -> None:
+    session, device = EmulatedSession(MODELS["convolutions"][0]()), emulated_device()
+    make = MODELS["convolutions"][1]
+
+    def after(sizes: Sequence[int]) -> int:
+        for size in (*sizes, *sizes):
+            for _ in range(3):
+                session.run(None, {"x": make(size)})
+        used: int = device.used
+        return used
+
+    sizes = range(20, 120, 5)
+    start = device.used
+    growing = after(sizes) - start
+    session = EmulatedSession(MODELS["convolutions"][0]())
+    start = device.used
+    assert after(sizes[::-1]) - start == growing
+
+
 def test_sessions_give_everything_back() -> None:
     device = emulated_device()
     gc.collect()
@@ -175,3 +196,60 @@ def test_too_little_memory_for_a_node() -> None:
         with pytest.raises(bascule.errors.Fail, match=message):
             session.run(None, {"x": large})
         np.testing.assert_array_equal(session.run(None, {"x": small})[0], expected)
+
+
+def test_too_little_memory_for_an_input() -> None:
+    session = limited(model("g (float[N] x) => (float y) { y = ReduceMax (x) }"), 1 << 20)
+    for _ in range(3):
+        with pytest.raises(bascule.errors.Fail, match=r"input of shape \[400000\].*memory"):
+            session.run(None, {"x": normal(1, 400000)})
+        assert session.run(None, {"x": np.float32([1, 2])})[0] == 2
+
+
+def test_too_little_memory_for_a_graph() -> None:
+    """Without room for a layout of its own a run goes on by hand."""
+    data = model("g (float[N] x) => (float[N] y) { a = Exp (x) y = CumSum (a, zero) }", zero=ZERO)
+    size = 1 << 18  # a megabyte
+    session = limited(data, 7 << 19)
+    x = normal(1, size)
+    expected = session.run(None, {"x": x})[0]
+    for _ in range(3):
+        np.testing.assert_array_equal(session.run(None, {"x": x})[0], expected)
+    small = normal(2, 9)
+    for _ in range(3):
+        np.testing.assert_allclose(session.run(None, {"x": small})[0], np.exp(small).cumsum(), 1e-5)
+
+
+def test_what_other_shapes_keep_makes_room() -> None:
+    data = model(
+        "g (float[N] x) => (float[N] y) { a = Exp (x) b = CumSum (a, zero) y = Neg (b) }", zero=ZERO
+    )
+    session = limited(data, 3 << 20)
+    for size in (1 << 16, 3 << 16, 2 << 16, 3 << 16):
+        x = normal(size, size)
+        runs = [session.run(None, {"x": x})[0] for _ in range(3)]
+        np.testing.assert_allclose(runs[0][-100:], -np.exp(x).cumsum(dtype="float64")[-100:], 1e-4)
+        np.testing.assert_array_equal(runs[0], runs[1])
+        np.testing.assert_array_equal(runs[0], runs[2])
+
+
+def test_bound_graphs_of_small_shapes_outlive_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_arrays.use(monkeypatch)
+    session = EmulatedSession(attention())
+
+    def bind(rows: int) -> tuple[Any, Array]:
+        x = normal(rows, rows, 16)
+        binding = session.io_binding()
+        binding.bind_ortvalue_input("x", bascule.OrtValue.ortvalue_from_numpy(x, "cuda", 0))
+        binding.bind_output("y", "cuda")
+        return binding, session.run(None, {"x": x})[0]
+
+    small, expected = bind(5)
+    for rows in (20, 40, 80):
+        for _ in range(3):
+            session.run_with_iobinding(small)
+            np.testing.assert_array_equal(small.copy_outputs_to_cpu()[0], expected)
+        large, result = bind(rows)
+        for _ in range(3):
+            session.run_with_iobinding(large)
+            np.testing.assert_array_equal(large.copy_outputs_to_cpu()[0], result)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bascule import errors
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry, copy
 from bascule.providers.cuda.memory import Arena, Record, lay_out
@@ -63,6 +64,7 @@ class Segment:
         self._captures = captures
         self._constants = constants
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        arena.let(self)
 
     @property
     def nodes(self) -> int:
@@ -133,7 +135,11 @@ class Segment:
         for number in self._inputs:
             entry = values[number]
             if entry.is_tensor:
-                tensor = entry.on_device(self._device, self._device.allocate)
+                try:
+                    tensor = entry.on_device(self._device, self._device.allocate)
+                except MemoryError as error:
+                    what = f"an input of shape {list(entry.shape)} takes more device memory than"
+                    raise errors.Fail(f"{what} there is: {error}") from error
                 if tensor.address % _ALIGNMENT:
                     values[number] = Entry(device=self._copied(tensor))
 
@@ -302,6 +308,16 @@ class Segment:
         return Entry(device=place)
 
     # --- memory
+
+    def move_out(self) -> None:
+        """Forget the recordings; nothing may be running."""
+        for plan in self._plans.values():
+            plan.give_up()
+
+    def forget(self) -> None:
+        """Forget all plans; nothing may be running."""
+        self.move_out()
+        self._plans.clear()
 
     def _copied(self, tensor: Tensor) -> Tensor:
         copied = Fresh().of(tensor, self._device)
