@@ -101,6 +101,9 @@ class EmulatedDevice:
         ctypes.memset(memory.address, 0xFF, nbytes)  # what it holds is undefined: NaN shows
         return memory.address, memory
 
+    def trim(self) -> None:
+        pass
+
     def function(self, module: str, name: str) -> Function:
         return build.function(module, name)
 

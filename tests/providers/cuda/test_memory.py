@@ -178,6 +178,39 @@ def test_sessions_give_everything_back() -> None:
     assert device.used == before
 
 
+@pytest.mark.parametrize("way", ["arrays", "values", "binding"])
+def test_memory_is_given_back_after_a_run_that_says_so(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu_arrays.use(monkeypatch)
+    session, device = EmulatedSession(perceptron()), emulated_device()
+    options = bascule.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0;gpu:0")
+
+    def run(rows: int, options: Any = None) -> None:
+        x = normal(rows, rows, 16)
+        value = bascule.OrtValue.ortvalue_from_numpy(x, "cuda", 0)
+        if way == "arrays":
+            session.run(None, {"x": x}, options)
+        elif way == "values":
+            session.run_with_ort_values(None, {"x": value}, options)
+        else:
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("x", value)
+            binding.bind_output("y", "cuda")
+            session.run_with_iobinding(binding, options)
+
+    run(1, options)
+    weights = device.used
+    for rows in (20, 40):
+        for _ in range(3):
+            run(rows)
+    assert device.used > weights
+    run(30, options)
+    assert device.used == weights
+    run(30)
+
+
 def limited(data: bytes, limit: int) -> EmulatedSession:
     class Limited(EmulatedSession):
         device = new_device(limit)
