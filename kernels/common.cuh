@@ -141,10 +141,12 @@ __device__ inline bfloat16 narrow<bfloat16, double>(double x) {
 
 // The first statement of kernels that may be started while those before them still run
 // (programmatic dependent launch). Nothing in memory may be touched before it, not even to read
-// what is constant to a kernel: its memory may have had another use. From compute capability 9.0
-// on; else nothing.
-__device__ inline void wait_for_previous_kernels() {
+// what is constant to a kernel: its memory may have had another use. A kernel that has something
+// else to do first, such as to fetch weights, which nobody ever writes, says that it waits `later`,
+// and does so. From compute capability 9.0 on; else nothing.
+__device__ inline void wait_for_previous_kernels(bool later = false) {
 #if !defined(BASCULE_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if (later) return;
   asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;");
 #endif

@@ -18,7 +18,7 @@ from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 
 _KERNEL = re.compile(r"\b__global__ ")
-_WAITING = re.compile(r"\b__global__ [^{};]*\{[\s\\]*wait_for_previous_kernels\(\);")
+_WAITING = re.compile(r"\b__global__ [^{};]*\{[\s\\]*wait_for_previous_kernels\(\w*\);")
 _CONSTANT = re.compile(r"__restrict__|__ldg\b")
 _FIRST_CAPABILITY = 90
 _FIRST_DRIVER = 12030

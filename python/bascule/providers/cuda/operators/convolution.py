@@ -16,6 +16,7 @@ from bascule.providers.cuda.activation import Activation, accepts_activation, ac
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.operators import matmul
+from bascule.providers.cuda.operators.product import Epilogue
 from bascule.providers.cuda.operators.strided import copy_strided, strides_of
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
@@ -129,7 +130,7 @@ def _multiplied(work: _Work, rows_of_x: Tensor, w: Tensor) -> Tensor:
     """Rows of X times the weights, which are rows too."""
     sizes, residual = work.sizes, work.residual
     rows = sizes.batch * sizes.out_pixels
-    epilogue = matmul.Epilogue(
+    epilogue = Epilogue(
         bias=work.bias,
         residual=None if residual is None else residual.reshaped((rows, sizes.out_channels)),
         activation=work.activation,

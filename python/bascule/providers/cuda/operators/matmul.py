@@ -5,6 +5,8 @@ Which way a product goes, in this order:
 
 * up to 8 rows times one matrix of float32, float16 or bfloat16, whose rows are multiples of 16
   bytes: our kernels that stream the weights (``gemv.cu``);
+* few rows of 16-bit elements: our kernel with everything that follows the sum
+  (``cluster_matmul.cu``), where it was found to be faster than cuBLASLt;
 * cuBLASLt, with bias, residual and those activations that it knows, the others after it;
 * our kernel for all types and layouts (``matmul.cu``).
 """
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,16 +23,19 @@ import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
-from bascule.providers.cuda.activation import (
-    NO_ACTIVATION,
-    Activation,
-    accepts_activation,
-    activation_of,
-)
+from bascule.providers.cuda.activation import NO_ACTIVATION, accepts_activation, activation_of
 from bascule.providers.cuda.call import Call, type_name
-from bascule.providers.cuda.device import Argument, Struct
 from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
 from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
+from bascule.providers.cuda.operators.cluster_matmul import multiply_by_clusters
+from bascule.providers.cuda.operators.product import (
+    PLAIN,
+    Axis,
+    Epilogue,
+    Product,
+    batch_axes,
+    batch_struct,
+)
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -42,7 +46,6 @@ _STREAMED = frozenset((DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16))
 MOST_STREAMED_ROWS = 8
 _MOST_CALLS = 64
 """Products of a batch that the library is called for one by one, at most."""
-_MOST_AXES = 8
 _WORTH_PADDING = 1 << 16
 _PADDED_BYTES = 24 << 20
 _PADDED_ROWS = 128
@@ -52,67 +55,13 @@ _ACTIVATING = 128
 _VECTOR = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Epilogue:
-    """``activation(alpha * sum + bias + residual)``: bias for each column, residual like Y."""
-
-    alpha: float = 1.0
-    bias: Tensor | None = None
-    residual: Tensor | None = None
-    activation: Activation = NO_ACTIVATION
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        """As kernels take it, last in their lists."""
-        return self.bias, self.residual, np.float32(self.alpha), *self.activation.arguments
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the sums stay as they are."""
-        nothing = self.bias is None and self.residual is None and not self.activation.name
-        return nothing and self.alpha == 1
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """An axis of a batch, with the elements from one matrix to the next along it."""
-
-    size: int
-    a: int
-    b: int
-    y: int
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """Y, [M, N], from A, [M, K], and B, [K, N], for each matrix of a batch.
-
-    Transposed operands lie as [K, M] and [N, K].
-    """
-
-    a: Tensor
-    b: Tensor
-    m: int
-    n: int
-    k: int
-    transpose_a: bool
-    transpose_b: bool
-    batch: tuple[Axis, ...]
-    shape: tuple[int, ...]
-    epilogue: Epilogue
-
-    @property
-    def matrices(self) -> int:
-        return math.prod(axis.size for axis in self.batch)
-
-
 def multiply(
     call: Call,
     a: Tensor,
     b: Tensor,
     transpose_a: bool = False,
     transpose_b: bool = False,
-    epilogue: Epilogue = Epilogue(),
+    epilogue: Epilogue = PLAIN,
     constant: bool = False,
 ) -> Tensor:
     """The product by NumPy's rules for shapes; transposing swaps the last two axes of a matrix.
@@ -125,6 +74,7 @@ def multiply(
         n, k = b.shape if transpose_b else b.shape[::-1]
         b, transpose_b = padded.part(0, (n, k)), True
     product = _product(call, a, b, transpose_a, transpose_b, epilogue)
+    product = replace(product, constant=constant)
     y = call.empty(product.shape, a.dtype)
     if y.size and (padded is None or not _by_padding(call, product, padded, y)):
         run(call, product, y)
@@ -133,7 +83,9 @@ def multiply(
 
 def run(call: Call, product: Product, y: Tensor) -> None:
     """Compute a product into `y`, in the fastest way there is."""
-    if not _stream(call, product, y) and not _by_library(call, product, y):
+    if _stream(call, product, y) or multiply_by_clusters(call, product, y, _by_library):
+        return
+    if not _by_library(call, product, y):
         _by_tiles(call, product, y)
 
 
@@ -245,37 +197,6 @@ def _product(
     if len(axes) == 1 and axes[0].b == 0 and axes[0].a and not transpose_a:
         m, axes = m * axes[0].size, ()  # one B for all: the batch is more rows
     return Product(a, b, m, n, k, transpose_a, transpose_b, axes, shape, epilogue)
-
-
-def batch_axes(
-    batch: Sequence[int], a_shape: Sequence[int], b_shape: Sequence[int], y_size: int
-) -> tuple[Axis, ...]:
-    """The axes of a batch, as few as there can be."""
-    axes: list[Axis] = []
-    y = y_size
-    steps = [_matrix_steps(shape, len(batch)) for shape in (a_shape, b_shape)]
-    for size, a, b in reversed([*zip(batch, *steps, strict=True)]):
-        if size != 1:
-            axes.insert(0, Axis(size, a, b, y))
-            y *= size
-    merged: list[Axis] = []
-    for axis in reversed(axes):
-        inner = merged[0] if merged else None
-        if inner and axis.a == inner.a * inner.size and axis.b == inner.b * inner.size:
-            merged[0] = replace(inner, size=inner.size * axis.size)
-        else:
-            merged.insert(0, axis)
-    return tuple(merged)
-
-
-def _matrix_steps(shape: Sequence[int], rank: int) -> list[int]:
-    """Elements from one matrix to the next along each of `rank` axes; 0 where it is broadcast."""
-    steps: list[int] = []
-    step = shape[-1] * shape[-2]
-    for size in reversed(shape[:-2]):
-        steps.insert(0, step if size != 1 else 0)
-        step *= size
-    return [0] * (rank - len(steps)) + steps
 
 
 # --- few rows
@@ -478,15 +399,6 @@ def _by_tiles(call: Call, p: Product, y: Tensor) -> None:
         batch_struct(call, p.batch),
         *p.epilogue.arguments,
     )
-
-
-def batch_struct(call: Call, axes: Sequence[Axis]) -> Struct:
-    """The axes as kernels take them."""
-    if len(axes) > _MOST_AXES:
-        raise call.error(f"the batch has {len(axes)} axes that cannot be joined")
-    columns = [[getattr(axis, name) for axis in axes] for name in ("size", "a", "b")]
-    padded = [number for column in columns for number in column + [0] * (_MOST_AXES - len(column))]
-    return Struct(struct.pack(f"<{1 + 3 * _MOST_AXES}q", len(axes), *padded))
 
 
 # --- operators

@@ -16,7 +16,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.device import Argument, Struct
-from bascule.providers.cuda.operators.matmul import Axis, batch_axes, batch_struct
+from bascule.providers.cuda.operators.product import Axis, batch_axes, batch_struct
 from bascule.providers.cuda.registry import kernel
 from bascule.providers.cuda.tensor import Tensor
 

@@ -9,7 +9,9 @@ from bascule.ir.graph import FUSED_DOMAIN
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.libraries.cublaslt import Problem
 from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
-from bascule.providers.cuda.operators.matmul import Epilogue, multiply
+from bascule.providers.cuda.operators.cluster_matmul import multiply_by_clusters
+from bascule.providers.cuda.operators.matmul import MOST_STREAMED_ROWS, multiply
+from bascule.providers.cuda.operators.product import Epilogue, Product
 from bascule.providers.cuda.operators.strided import copy_strided, strides_of
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
@@ -29,7 +31,7 @@ def split_matmul(
     shape = (*a.shape[:-1], width)
     rows = a.size // max(a.shape[-1], 1)
     parts = call.empty((count, rows, width), a.dtype)
-    if parts.size and (rows == 1 or not _by_library(call, a, b, bias, parts)):
+    if parts.size and (rows == 1 or not _at_once(call, a, b, bias, parts)):
         whole = multiply(call, a, b, epilogue=Epilogue(bias=bias), constant=True)
         if rows == 1:
             parts = whole
@@ -38,6 +40,21 @@ def split_matmul(
             to = (width, rows * width, 1)
             copy_strided(call, whole, parts, sizes, strides_of(sizes), to)
     return tuple(parts.part(index * rows * width, shape) for index in range(count))
+
+
+def _at_once(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Tensor) -> bool:
+    """In a launch that writes dense results, if there is one."""
+    count, rows, _ = parts.shape
+    k, n = b.shape
+    e, constant = Epilogue(bias=bias), call.is_constant(1)
+    product = Product(a, b, rows, n, k, False, False, (), parts.shape, e, constant, count)
+
+    def library(call: Call, p: Product, y: Tensor) -> bool:
+        return _by_library(call, a, p.b, bias, y)
+
+    if rows > MOST_STREAMED_ROWS and multiply_by_clusters(call, product, parts, library):
+        return True
+    return library(call, product, parts)
 
 
 def _by_library(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Tensor) -> bool:
