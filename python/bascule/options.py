@@ -256,6 +256,11 @@ class RunOptions(_Typed):
         return str(self._config[key])
 
     @property
+    def _trimmed(self) -> list[str]:
+        """The devices whose memory is given back after a run: ``gpu:0``."""
+        return self._config.get("memory.enable_memory_arena_shrinkage", "").split(";")
+
+    @property
     def _waits(self) -> bool:
         """Whether a run with outputs on a GPU returns only when they are complete."""
         return self._config.get("disable_synchronize_execution_providers") != "1"

@@ -220,7 +220,9 @@ class InferenceSession:
         program = self._program
         if not self._signature.names_hold(values):
             program = self._general_program()
-        return program.run_values(values, wanted, flag, profiler)  # type: ignore[no-any-return]
+        results = program.run_values(values, wanted, flag, profiler)
+        self._trim(run_options)
+        return results  # type: ignore[no-any-return]
 
     def _values(self, feeds: Mapping[str, Any]) -> list[Any]:
         """One object per input, for this session's program."""
@@ -258,6 +260,13 @@ class InferenceSession:
             values, wanted, flag, profiler, waits
         )
         return found
+
+    def _trim(self, run_options: RunOptions | None) -> None:
+        """After a run, give device memory back if the options ask for it."""
+        if self._cuda is None or run_options is None:
+            return
+        if f"gpu:{self._cuda.device.number}" in run_options._trimmed:
+            self._cuda.trim()
 
     def _general_program(self) -> Any:
         """The model compiled without trust in the names of sizes.
@@ -332,6 +341,7 @@ class InferenceSession:
         if iobinding._session is not self:
             raise ValueError("an IOBinding must be used with the session that created it")
         iobinding._run(run_options)
+        self._trim(run_options)
 
     # --- what the model is
 

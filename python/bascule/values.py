@@ -228,5 +228,6 @@ def run_with_values(
         return [OrtValue(result) for result in session.run(output_names, given, run_options)]
     names = output_names or [arg.name for arg in session.get_outputs()]
     results, _ = session._run_bound(given, dict.fromkeys(names, Fresh()), run_options)
+    session._trim(run_options)
     gpu = session._cuda.device.number
     return [OrtValue(array_of(r, gpu) if isinstance(r, Tensor) else r) for r in results]

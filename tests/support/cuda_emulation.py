@@ -101,6 +101,9 @@ class EmulatedDevice:
         ctypes.memset(memory.address, 0xFF, nbytes)  # what it holds is undefined: NaN shows
         return memory.address, memory
 
+    def trim(self) -> None:
+        pass
+
     def function(self, module: str, name: str) -> Function:
         return build.function(module, name)
 
@@ -269,9 +272,9 @@ class _CountedGraph:
     device: _RecordedGpu
     graph: Any
 
-    def launch(self) -> None:
+    def launch(self, *stream: int) -> None:
         self.device.replays += 1
-        self.graph.launch()
+        self.graph.launch(*stream)
 
 
 _is_gpu = False
@@ -288,10 +291,13 @@ def on_gpu() -> bool:
     return _is_gpu
 
 
-def new_device(memory_limit: int = 0) -> Any:
-    """A device with memory of its own, of which it gives out no more than the limit."""
+def new_device(memory_limit: int = 0, tunes: bool = False) -> Any:
+    """A device with memory of its own, of which it gives out no more than the limit.
+
+    If it tunes, a GPU chooses algorithms by timing them; else tests do the same in every run.
+    """
     if on_gpu():
-        return _RecordedGpu(memory_limit=memory_limit, tf32=False, tunes=False)
+        return _RecordedGpu(memory_limit=memory_limit, tf32=False, tunes=tunes)
     return EmulatedDevice(memory_limit)
 
 

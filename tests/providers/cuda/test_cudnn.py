@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bascule.ir.dtype import DataType
+from bascule.providers.cuda.libraries.cudnn import Handle
+from bascule.providers.cuda.libraries.cudnn import Plan as LibraryPlan
 from bascule.providers.cuda.windows import Convolution
 from tests.kernels.test_conv import CASES, TRANSPOSED
 from tests.providers.cuda.against_cpu import last, normal, same
@@ -146,3 +149,39 @@ def test_what_is_refused_runs_on_our_kernel(device: EmulatedDevice) -> None:
     (actual,) = run_node("Conv", [x, w], device=device)
     same(actual, expected)
     assert device.launches == ["convolution_float16"]
+
+
+class Library:
+    """As much of cuDNN's frontend as a handle takes."""
+
+    def __init__(self) -> None:
+        self.handles: dict[int, int] = {}
+
+    def create_handle(self) -> int:
+        self.handles[len(self.handles) + 100] = 0
+        return max(self.handles)
+
+    def set_stream(self, handle: int, stream: int) -> None:
+        self.handles[handle] = stream
+
+    def destroy_handle(self, handle: int) -> None:
+        del self.handles[handle]
+
+
+def test_a_handle_goes_with_the_last_plan() -> None:
+    library = Library()
+    graph = SimpleNamespace(get_workspace_size=lambda: 3)
+    handle = Handle(library, 7)
+    assert library.handles == {100: 7}
+    plan = LibraryPlan(graph, handle, 2)
+    assert plan.workspace == 3
+    del handle
+    assert library.handles == {100: 7}
+    del plan
+    assert not library.handles
+
+
+def test_without_a_stream_there_is_no_handle() -> None:
+    library = Library()
+    assert Handle(library, None).address == 0
+    assert not library.handles

@@ -251,3 +251,17 @@ def test_columns_are_padded(
     assert "drop_columns_4" in device.launches or "drop_columns_2" in device.launches
     expected = wide(a) @ wide(b).T + (0 if bias is None else wide(bias))
     check(y, expected, dtype)
+
+
+def test_the_library_is_left_when_its_last_plan_goes(
+    library: CublasLt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Any] = []
+    another = CublasLt(90, library=library._library._name)
+    monkeypatch.setattr(another._library, "cublasLtDestroy", left.append)
+    plan = another.plan(Problem(DataType.FLOAT, 2, 3, 4))
+    assert plan is not None
+    del another
+    assert not left
+    del plan
+    assert len(left) == 1

@@ -103,6 +103,9 @@ class CupyDevice:
                 memory = self._pool.malloc(max(nbytes, 1))
         return int(memory.ptr), memory
 
+    def trim(self) -> None:
+        self._pool.free_all_blocks()
+
     def upload(self, address: int, array: np.ndarray[Any, Any]) -> None:
         # Copied to a buffer of the driver's before the call returns: the array may change.
         self._runtime.memcpyAsync(

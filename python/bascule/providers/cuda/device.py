@@ -67,6 +67,10 @@ class Device(Protocol):
         """(address, owner) of fresh memory, 256-byte aligned."""
         ...
 
+    def trim(self) -> None:
+        """Give the driver the memory that nobody uses."""
+        ...
+
     def function(self, module: str, name: str) -> Any:
         """The kernel `name` of ``kernels/<module>.cu``."""
         ...

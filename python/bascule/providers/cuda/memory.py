@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import bisect
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.tensor import Tensor
@@ -114,23 +116,52 @@ def _give_back(gaps: list[tuple[int, int]], offset: int, size: int) -> None:
     gaps.insert(index, (offset, size))
 
 
+class Tenant(Protocol):
+    """Who lays tensors out in an arena."""
+
+    def move_out(self) -> None:
+        """Forget what was recorded for addresses in the arena."""
+        ...
+
+    def forget(self) -> None:
+        """Give back all memory that can be had again."""
+        ...
+
+
 class Arena:
     """One block of device memory that all plans of a session lay their tensors out in.
 
-    It grows by a new block; plans made before keep theirs.
+    It grows by a new block, in which all recordings are made anew.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._size = 0
         self._block: Allocation = (0, None)
+        self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
+
+    def let(self, tenant: Tenant) -> None:
+        """Add a tenant, which will be told when to move out."""
+        self._tenants.add(tenant)
 
     def block(self, size: int) -> Allocation:
         """Memory of at least `size` bytes, shared with whoever asked before."""
         if size > self._size:
+            if self._size:
+                self._device.synchronize()
+                for tenant in self._tenants:
+                    tenant.move_out()
+                self._size, self._block = 0, (0, None)
             self._block = self._device.allocate(size)
             self._size = size
         return self._block
+
+    def clear(self) -> None:
+        """Give back the block, and what its tenants can do without."""
+        self._device.synchronize()
+        for tenant in self._tenants:
+            tenant.forget()
+        self._size, self._block = 0, (0, None)
 
     def placed(
         self, layout: Layout, leftover: list[object], elsewhere: Mapping[int, int]

@@ -296,8 +296,7 @@ class CudaProgram:
         with self._shared.lock, device.selected():
             if any(isinstance(feed, Tensor) for feed in feeds):
                 device.after_others()
-            inputs = [Entry.of(feed) for feed in feeds]
-            entries = self._graph.execute(inputs, {}, terminate, profiler).entries
+            entries = self._execute(feeds, {}, terminate, profiler).entries
             chosen = [entries[i] for i in wanted] if wanted else entries
             bring_to_host(chosen, device)
             results = [entry.on_host(device) for entry in chosen]
@@ -319,9 +318,7 @@ class CudaProgram:
         device = self._shared.device
         with self._shared.lock, device.selected():
             device.after_others()
-            inputs = [Entry.of(feed) for feed in feeds]
-            memory = self._memory(inputs, targets)
-            outcome = self._graph.execute(inputs, memory, terminate, profiler)
+            outcome = self._execute(feeds, targets, terminate, profiler)
             results = self._collected(outcome, targets, feeds)
             device.before_others()
             if waits:
@@ -329,6 +326,27 @@ class CudaProgram:
         if outcome.recording is None or not outcome.placed.issuperset(targets):
             return results, None
         return results, Replay(device, self._shared.lock, outcome.recording)
+
+    def _execute(
+        self, feeds: list[Any], targets: Mapping[int, Wanted], terminate: Any, profiler: Any
+    ) -> Outcome:
+        """Run; if memory runs out, once more without what is kept for other shapes."""
+
+        def attempt() -> Outcome:
+            inputs = [Entry.of(feed) for feed in feeds]
+            memory = self._memory(inputs, targets)
+            return self._graph.execute(inputs, memory, terminate, profiler)
+
+        try:
+            return attempt()
+        except (errors.Fail, MemoryError) as error:
+            if not isinstance(error, MemoryError) and not isinstance(error.__cause__, MemoryError):
+                raise
+        self._shared.arena.clear()  # not before the failed attempt has dropped its values
+        try:
+            return attempt()
+        except MemoryError as error:
+            raise errors.Fail(f"out of device memory: {error}") from error
 
     def _collected(
         self, outcome: Outcome, targets: Mapping[int, Wanted], feeds: list[Any]

@@ -64,6 +64,12 @@ class CudaProvider:
         placed = place(graph, self._shared.cpu, (), self._shared.may_use_cpu)
         return {node: each.answer for node, each in placed.items()}
 
+    def trim(self) -> None:
+        """Give back all memory but that of weights and of what callers hold."""
+        with self._shared.lock, self.device.selected():
+            self._shared.arena.clear()
+            self.device.trim()
+
     def compile(self, graph: Graph) -> Any:
         return CudaProgram(graph, self._shared)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bascule import errors
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry, copy
 from bascule.providers.cuda.memory import Arena, Record, lay_out
@@ -69,6 +70,7 @@ class Segment:
         self._lengths = _lengths(steps, inputs, outputs, self._on_host)
         """Inputs on the host that are lengths, and the caches that grow if they exceed theirs."""
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        arena.let(self)
 
     @property
     def nodes(self) -> int:
@@ -144,7 +146,11 @@ class Segment:
         for number in self._inputs:
             entry = values[number]
             if entry.is_tensor:
-                tensor = entry.on_device(self._device, self._device.allocate)
+                try:
+                    tensor = entry.on_device(self._device, self._device.allocate)
+                except MemoryError as error:
+                    what = f"an input of shape {list(entry.shape)} takes more device memory than"
+                    raise errors.Fail(f"{what} there is: {error}") from error
                 if tensor.address % _ALIGNMENT:
                     values[number] = Entry(device=self._copied(tensor))
 
@@ -327,6 +333,16 @@ class Segment:
         return Entry(device=place)
 
     # --- memory
+
+    def move_out(self) -> None:
+        """Forget the recordings; nothing may be running."""
+        for plan in self._plans.values():
+            plan.give_up()
+
+    def forget(self) -> None:
+        """Forget all plans; nothing may be running."""
+        self.move_out()
+        self._plans.clear()
 
     def _copied(self, tensor: Tensor) -> Tensor:
         copied = Fresh().of(tensor, self._device)

@@ -9,6 +9,7 @@ be captured in a CUDA graph. The GELU of the library is the approximation with t
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,6 +153,11 @@ class CublasLt:
         self._handle = _Pointer()
         self.check(self._library.cublasLtCreate(ctypes.byref(self._handle)), "cublasLtCreate")
         self.version = int(self._library.cublasLtGetVersion())
+
+    def __del__(self) -> None:
+        handle = getattr(self, "_handle", None)
+        if handle and not sys.is_finalizing():  # at the end the driver may be gone already
+            self._library.cublasLtDestroy(handle)
 
     def plan(self, problem: Problem) -> MatMulPlan | None:
         """How to run `problem`; None when the library cannot."""
@@ -358,12 +364,7 @@ def _find() -> ctypes.CDLL:
         return ctypes.CDLL(load_nvidia_dynamic_lib("cublasLt").abs_path)
     except (ImportError, RuntimeError, OSError) as error:
         reasons.append(str(error).strip().partition("\n")[0])
-    for name in (
-        "libcublasLt.so.13",
-        "libcublasLt.so.12",
-        "cublasLt64_13.dll",
-        "cublasLt64_12.dll",
-    ):
+    for name in _NAMES:
         try:
             return ctypes.CDLL(name)
         except OSError as error:

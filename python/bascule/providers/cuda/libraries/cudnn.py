@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import json
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,10 +35,26 @@ class Layout:
     strides: tuple[int, ...]
 
 
+class Handle:
+    """What cuDNN keeps for a stream; it goes with the last plan that runs there."""
+
+    def __init__(self, library: Any, stream: int | None) -> None:
+        self._library = library
+        self.address = 0
+        """0 without a stream: then nothing can run."""
+        if stream is not None:
+            self.address = int(library.create_handle())
+            library.set_stream(handle=self.address, stream=stream)
+
+    def __del__(self) -> None:
+        if self.address and not sys.is_finalizing():  # at the end the driver may be gone already
+            self._library.destroy_handle(self.address)
+
+
 class Plan:
     """A graph that is ready to run."""
 
-    def __init__(self, graph: Any, handle: int, count: int, number: int | None = None) -> None:
+    def __init__(self, graph: Any, handle: Handle, count: int, number: int | None = None) -> None:
         self._graph = graph
         self._handle = handle
         self._number = number
@@ -49,7 +66,7 @@ class Plan:
         self._uids = list(range(1, count + 1))
         self._order: list[int] | None = None
         # The short way takes pointers in an order that the graph tells; not every version has it.
-        if number is None and hasattr(graph, "_execute_with_ptrs") and handle:
+        if number is None and hasattr(graph, "_execute_with_ptrs") and handle.address:
             graph._prepare_variant_pack_template()
             order = [int(uid) for uid in graph._get_variant_pack_uids_sorted()]
             self._order = order if sorted(order) == self._uids else None
@@ -59,10 +76,10 @@ class Plan:
         assert len(pointers) == len(self._uids)
         if self._order is not None:
             in_order = [int(pointers[uid - 1]) for uid in self._order]
-            self._graph._execute_with_ptrs(in_order, int(workspace), self._handle)
+            self._graph._execute_with_ptrs(in_order, int(workspace), self._handle.address)
         else:
             pack = {uid: int(pointer) for uid, pointer in zip(self._uids, pointers)}
-            workspace, handle = int(workspace), self._handle
+            workspace, handle = int(workspace), self._handle.address
             if self._number is None:
                 self._graph.execute(pack, workspace, handle=handle)
             else:
@@ -89,14 +106,12 @@ class Cudnn:
         self._library: Any = _library()
         self._tf32 = tf32
         self._plans: Recent[Plan | None] = Recent(_MOST_PLANS)
-        self._handle = 0
         try:
+            self._handle = Handle(self._library, None if described else int(stream))
             if described:
                 self._properties = json.loads(described)
                 self._device = self._library.create_device_properties(described)
             else:
-                self._handle = self._library.create_handle()
-                self._library.set_stream(handle=self._handle, stream=int(stream))
                 self._properties = _properties(self._library)
             self.version = int(self._library.backend_version())
         except Exception as error:
@@ -296,7 +311,7 @@ class Cudnn:
 
         # What refuses a graph raises errors of several types.
         try:
-            if self._handle and self._properties and slow:
+            if self._handle.address and self._properties and slow:
                 loaded = self._loaded(cached("cudnn", key, make))
                 if loaded is not None:
                     return Plan(loaded, self._handle, count)
@@ -310,7 +325,7 @@ class Cudnn:
     def _loaded(self, data: bytes) -> Any:
         """A plan that was kept; None when this library does not take it."""
         try:
-            graph = self._library.pygraph(handle=self._handle)
+            graph = self._library.pygraph(handle=self._handle.address)
             graph.deserialize(_unpacked(data))
         except Exception:
             return None
@@ -318,8 +333,8 @@ class Cudnn:
 
     def _graph(self) -> Any:
         types = self._library.data_type
-        options: dict[str, Any] = {"handle": self._handle}
-        if not self._handle:
+        options: dict[str, Any] = {"handle": self._handle.address}
+        if not self._handle.address:
             options = {
                 "device_property": self._device,
                 "sm_version": int(self._properties["deviceVer"]) // 10,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conv, ConvTranspose, DeformConv and the integer convolutions."""
+"""Conv, ConvTranspose and DeformConv."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.cuda.tuning import fastest
 from bascule.providers.cuda.windows import Convolution, convolution_of
 
-_THREADS = 256
-_BYTES = (DataType.INT8, DataType.UINT8)
+THREADS = 256
 _INDEX_LIMIT = 1 << 31
 """How many elements 32-bit indices reach."""
 
@@ -68,8 +67,8 @@ def _convolve(
     bias: Tensor | None,
     residual: Tensor | None,
 ) -> Tensor:
-    _check_shape(call, "bias", bias, (sizes.out_channels,))
-    _check_shape(call, "residual", residual, sizes.output_shape)
+    check_shape(call, "bias", bias, (sizes.out_channels,))
+    check_shape(call, "residual", residual, sizes.output_shape)
     work = _Work(call, sizes, x, w, bias, residual, activation_of(call.node))
     if math.prod(sizes.output_shape) and _is_product(sizes):
         return _multiplied(work, x.reshaped((sizes.batch * sizes.in_pixels, sizes.in_channels)), w)
@@ -82,7 +81,8 @@ def _convolve(
     return y
 
 
-def _check_shape(call: Call, name: str, given: Tensor | None, expected: tuple[int, ...]) -> None:
+def check_shape(call: Call, name: str, given: Tensor | None, expected: tuple[int, ...]) -> None:
+    """Raise an error if an operand that is there has another shape."""
     if given is not None and given.shape != expected:
         raise call.error(f"{name} has shape {given.shape}, expected {expected}")
 
@@ -244,8 +244,8 @@ def _by_element(work: _Work, y: Tensor) -> None:
     work.call.launch(
         "convolution",
         f"{name}_{type_name(x.dtype)}",
-        _blocks(y.size),
-        _THREADS,
+        blocks_of(y.size),
+        THREADS,
         x,
         weights,
         work.bias,
@@ -270,8 +270,8 @@ def _finish(
     call.launch(
         "convolution",
         f"finish_{type_name(y.dtype)}",
-        _blocks(-(-y.nbytes // 16)),
-        _THREADS,
+        blocks_of(-(-y.nbytes // 16)),
+        THREADS,
         y,
         bias,
         residual,
@@ -282,9 +282,9 @@ def _finish(
     )
 
 
-def _blocks(threads: int) -> int:
+def blocks_of(threads: int) -> int:
     """A grid whose threads take turns when there is more to do."""
-    return min(-(-threads // _THREADS), 1 << 20)
+    return min(-(-threads // THREADS), 1 << 20)
 
 
 # --- weights in other layouts, made once when they are constant
@@ -304,7 +304,7 @@ def _swapped(call: Call, w: Tensor, outer: int, rows: int, columns: int) -> Tens
     y = call.like(w)
     name = f"swap_weights_{w.itemsize}"
     sizes = np.int64(outer), np.int64(rows), np.int64(columns)
-    call.launch("convolution", name, _blocks(w.size), _THREADS, w, y, *sizes)
+    call.launch("convolution", name, blocks_of(w.size), THREADS, w, y, *sizes)
     return y
 
 
@@ -356,9 +356,9 @@ def deformed_convolution(
         raise call.error(f"{sizes.in_channels} channels do not fit offset_group {groups}")
     axes, spatial = x.rank - 2, sizes.output_shape[2:]
     planes = groups * sizes.taps
-    _check_shape(call, "offset", offset, (sizes.batch, planes * axes, *spatial))
-    _check_shape(call, "mask", mask, (sizes.batch, planes, *spatial))
-    _check_shape(call, "B", bias, (sizes.out_channels,))
+    check_shape(call, "offset", offset, (sizes.batch, planes * axes, *spatial))
+    check_shape(call, "mask", mask, (sizes.batch, planes, *spatial))
+    check_shape(call, "B", bias, (sizes.out_channels,))
     y = call.empty(sizes.output_shape, x.dtype)
     wide = DataType.DOUBLE if x.dtype is DataType.DOUBLE else DataType.FLOAT
     depth = sizes.in_channels * sizes.taps
@@ -367,8 +367,8 @@ def deformed_convolution(
     call.launch(
         "convolution",
         f"deformed_columns_{name}",
-        _blocks(columns.size),
-        _THREADS,
+        blocks_of(columns.size),
+        THREADS,
         x,
         offset,
         mask,
@@ -398,8 +398,8 @@ def deformed_convolution(
     call.launch(
         "convolution",
         f"columns_convolution_{name}",
-        _blocks(y.size),
-        _THREADS,
+        blocks_of(y.size),
+        THREADS,
         columns,
         w,
         bias,
@@ -407,87 +407,3 @@ def deformed_convolution(
         product.argument(strides),
     )
     return y
-
-
-# --- integers
-
-
-@kernel("ConvInteger", dtypes=_BYTES)
-def integer_convolution(
-    call: Call,
-    x: Tensor,
-    w: Tensor,
-    x_zero: Tensor | None = None,
-    w_zero: Tensor | None = None,
-) -> Tensor:
-    """The int32 sums of (X - x_zero) * (W - w_zero)"""
-    return _integer_sums(call, convolution_of(call.node, x.shape, w.shape), x, w, x_zero, w_zero)
-
-
-@kernel("QLinearConv", dtypes=_BYTES)
-def quantized_convolution(
-    call: Call,
-    x: Tensor,
-    x_scale: Tensor,
-    x_zero: Tensor | None,
-    w: Tensor,
-    w_scale: Tensor,
-    w_zero: Tensor | None,
-    y_scale: Tensor,
-    y_zero: Tensor | None,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Sums of integers, scaled to bytes."""
-    sizes = convolution_of(call.node, x.shape, w.shape)
-    if w_scale.size not in (1, sizes.out_channels):
-        raise call.error(f"w_scale has shape {w_scale.shape}, expected ({sizes.out_channels},)")
-    _check_shape(call, "bias", bias, (sizes.out_channels,))
-    sums = _integer_sums(call, sizes, x, w, x_zero, w_zero)
-    y = call.empty(sums.shape, call.dtype())
-    call.launch(
-        "convolution",
-        f"requantize_{type_name(y.dtype)}",
-        _blocks(y.size),
-        _THREADS,
-        sums,
-        bias,
-        x_scale,
-        w_scale,
-        np.int64(w_scale.size),
-        y_scale,
-        y_zero,
-        y,
-        np.int64(y.size),
-        np.int64(sizes.out_channels),
-        np.int64(sizes.out_pixels),
-    )
-    return y
-
-
-def _integer_sums(
-    call: Call,
-    sizes: Convolution,
-    x: Tensor,
-    w: Tensor,
-    x_zero: Tensor | None,
-    w_zero: Tensor | None,
-) -> Tensor:
-    if w_zero is not None and w_zero.size not in (1, sizes.out_channels):
-        raise call.error(f"w_zero_point has shape {w_zero.shape}, expected ({sizes.out_channels},)")
-    sums = call.empty(sizes.output_shape, DataType.INT32)
-    taps = sizes.taps
-    strides = (sizes.group_in * taps, taps, 1, sizes.group_out * sizes.group_in * taps)
-    call.launch(
-        "convolution",
-        f"integer_convolution_{type_name(x.dtype)}_{type_name(w.dtype)}",
-        _blocks(sums.size),
-        _THREADS,
-        x,
-        w,
-        x_zero,
-        w_zero,
-        np.int64(1 if w_zero is None else w_zero.size),
-        sums,
-        sizes.argument(strides),
-    )
-    return sums

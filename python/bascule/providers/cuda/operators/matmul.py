@@ -13,26 +13,20 @@ Which way a product goes, in this order:
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
-from bascule.providers.cuda.activation import NO_ACTIVATION, accepts_activation, activation_of
+from bascule.providers.cuda.activation import accepts_activation, activation_of
 from bascule.providers.cuda.call import Call, type_name
-from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
-from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
 from bascule.providers.cuda.operators.cluster_matmul import multiply_by_clusters
 from bascule.providers.cuda.operators.layer_normalization import normalized_rows
+from bascule.providers.cuda.operators.library_matmul import multiply_by_library
 from bascule.providers.cuda.operators.product import (
     NOT_NORMALIZED,
     PLAIN,
-    Axis,
     Epilogue,
     Normalization,
     Product,
@@ -51,14 +45,10 @@ _VANISHING = frozenset(("HardSigmoid", "HardSwish"))
 """Activations that cross zero away from zero: of a small result a rounded argument is much."""
 
 MOST_STREAMED_ROWS = 8
-_MOST_CALLS = 64
-"""Products of a batch that the library is called for one by one, at most."""
 _WORTH_PADDING = 1 << 16
 _PADDED_BYTES = 24 << 20
 _PADDED_ROWS = 128
 _TILE = 64
-_ACTIVATING = 128
-"""Threads of a block: few, so that small results reach all processors."""
 _VECTOR = 16
 _MOST_NORMALIZED = 44 << 10
 """Bytes of normalized rows that a block keeps in shared memory."""
@@ -95,9 +85,9 @@ def run(call: Call, product: Product, y: Tensor) -> None:
     """Compute a product into `y`, in the fastest way there is."""
     if _stream(call, product, y) or _rounded_once(call, product, y):
         return
-    if multiply_by_clusters(call, product, y, _by_library):
+    if multiply_by_clusters(call, product, y, multiply_by_library):
         return
-    if not _by_library(call, product, y):
+    if not multiply_by_library(call, product, y):
         _by_tiles(call, product, y)
 
 
@@ -299,129 +289,15 @@ def combine(call: Call, parts: Tensor, y: Tensor, n: int, epilogue: Epilogue) ->
     )
 
 
-# --- the library
-
-
-def _by_library(call: Call, p: Product, y: Tensor) -> bool:
-    """By cuBLASLt, if it is there and can do it."""
-    library = call.device.cublas
-    if library is None or p.k == 0 or p.a.dtype not in FLOATS:
-        return False
-    strided = max(p.batch, key=lambda axis: axis.size, default=Axis(1, 0, 0, p.m * p.n))
-    rest = [axis for axis in p.batch if axis is not strided]
-    if math.prod(axis.size for axis in rest) > _MOST_CALLS:
-        return False
-    problem = _problem(p, y, strided, rest)
-
-    def make(_: Call) -> Any:
-        return _plan(library, problem)
-
-    plan, done = call.planned(f"plan {problem}", make)
-    if plan is None:
-        return False
-    residual, bias = p.epilogue.residual, p.epilogue.bias if done.bias else None
-    bias_address = 0 if bias is None else bias.address
-    if not library.is_settled(plan.problem):
-        addresses = p.a.address, p.b.address, (residual or y).address, y.address, bias_address
-        library.settle(plan, fastest_algorithm(call.device, library, plan, *addresses))
-    workspace = call.workspace(plan.workspace) if plan.workspace else None
-    for index in itertools.product(*(range(axis.size) for axis in rest)):
-        moved = [(at, axis) for at, axis in zip(index, rest, strict=True)]
-        to_y = sum(at * axis.y for at, axis in moved) * y.itemsize
-        plan.run(
-            p.a.address + sum(at * axis.a for at, axis in moved) * p.a.itemsize,
-            p.b.address + sum(at * axis.b for at, axis in moved) * p.b.itemsize,
-            (residual or y).address + to_y,
-            y.address + to_y,
-            bias_address,
-            0 if workspace is None else workspace.address,
-            call.device.stream.ptr,
-        )
-    left = Epilogue(
-        bias=None if done.bias else p.epilogue.bias,
-        activation=NO_ACTIVATION if done.activation else p.epilogue.activation,
-    )
-    if not left.is_plain:
-        activate(call, y, p.n, left)
-    return True
-
-
 def _rounded_once(call: Call, p: Product, y: Tensor) -> bool:
     """By the library in float32, where rounding the sums would show in what follows them."""
     if p.epilogue.activation.name not in _VANISHING or p.a.dtype not in _NARROW:
         return False
     sums = call.empty((1, *y.shape), DataType.FLOAT)
-    if not _by_library(call, replace(p, epilogue=Epilogue()), sums):
+    if not multiply_by_library(call, replace(p, epilogue=Epilogue()), sums):
         return False
     combine(call, sums, y, p.n, p.epilogue)
     return True
-
-
-def _problem(p: Product, y: Tensor, strided: Axis, rest: Sequence[Axis]) -> Problem:
-    steps = [
-        (axis.a | axis.b) * p.a.itemsize | axis.y * y.itemsize for axis in (*rest, strided)
-    ]  # the lowest bit set in any of them
-    addresses = p.a.address | p.b.address | y.address | _VECTOR
-    if p.epilogue.residual is not None:
-        addresses |= p.epilogue.residual.address
-    bits = addresses
-    for step in steps if p.batch else ():
-        bits |= step
-    return Problem(
-        p.a.dtype,
-        p.m,
-        p.n,
-        p.k,
-        p.transpose_a,
-        p.transpose_b,
-        strided.size,
-        strided.a,
-        strided.b,
-        strided.y,
-        alpha=p.epilogue.alpha,
-        beta=1.0 if p.epilogue.residual is not None else 0.0,
-        bias=p.epilogue.bias is not None,
-        activation=p.epilogue.activation.name,
-        alignment=bits & -bits,
-        wide=y.dtype is not p.a.dtype,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a plan does besides the product itself."""
-
-    bias: bool
-    activation: bool
-
-
-def _plan(library: Any, wanted: Problem) -> tuple[Any, _Done]:
-    """The plan that does most of what is wanted."""
-    # Its Gelu is as accurate as float32 is, in float64 too.
-    coarse = wanted.activation == "GeluTanh" and wanted.dtype is DataType.DOUBLE
-    choices = [wanted] if wanted.activation in ACTIVATIONS and not coarse else []
-    choices += [replace(wanted, activation=""), replace(wanted, activation="", bias=False)]
-    for problem in dict.fromkeys(choices):
-        plan = library.plan(problem)
-        if plan is not None:
-            done = _Done(problem.bias or not wanted.bias, problem.activation == wanted.activation)
-            return plan, done
-    return None, _Done(False, False)
-
-
-def activate(call: Call, y: Tensor, n: int, epilogue: Epilogue) -> None:
-    """What the library could not do, on its result in place."""
-    width = _VECTOR // y.itemsize
-    in_vectors = n % width == 0 and y.address % _VECTOR == 0
-    items = y.size // width if in_vectors else y.size
-    call.launch(
-        "activate",
-        f"activate_{type_name(y.dtype)}",
-        min(-(-items // _ACTIVATING), 1 << 20),
-        _ACTIVATING,
-        *(y, np.int64(y.size), np.int64(n), np.int32(in_vectors)),
-        *epilogue.arguments,
-    )
 
 
 # --- our kernel for everything

@@ -8,8 +8,8 @@ from typing import Any
 from bascule.ir.graph import FUSED_DOMAIN
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.libraries.cublaslt import Problem
-from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
 from bascule.providers.cuda.operators.cluster_matmul import multiply_by_clusters
+from bascule.providers.cuda.operators.library_matmul import run_plan
 from bascule.providers.cuda.operators.matmul import MOST_STREAMED_ROWS, multiply
 from bascule.providers.cuda.operators.product import Epilogue, Product
 from bascule.providers.cuda.operators.strided import copy_strided, strides_of
@@ -86,12 +86,5 @@ def _by_library(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Te
     plan = call.planned(f"plan {problem}", make)
     if plan is None:
         return False
-    addresses = (a.address, b.address, parts.address, parts.address)
-    bias_address = 0 if bias is None else bias.address
-    if not library.is_settled(problem):
-        chosen = fastest_algorithm(call.device, library, plan, *addresses, bias_address)
-        library.settle(plan, chosen)
-    workspace = call.workspace(plan.workspace) if plan.workspace else None
-    address = 0 if workspace is None else workspace.address
-    plan.run(*addresses, bias_address, address, call.device.stream.ptr)
+    run_plan(call, plan, [(a.address, b.address, parts.address, parts.address)], bias)
     return True
