@@ -114,6 +114,10 @@ struct RunningSoftmax {
     sum *= factor;
     return factor;
   }
+  // The same, but 1 where none of the new weights is over 2^8 beside the score that is there.
+  __device__ float raise_far(float largest, float unit) {
+    return (largest - top) * unit <= 8 ? 1.0f : raise(largest, unit);
+  }
 };
 
 // A block's tile of query rows of one head, and what it reads. The grid has tiles along x, heads

@@ -286,11 +286,13 @@ struct Flash {
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
         RunningSoftmax<true>& row = softmax[m][half];
-        const float factor = row.raise(largest, unit);
+        const float factor = row.raise_far(largest, unit);
+        if (__ballot_sync(0xffffffffu, factor != 1) != 0) {
 #pragma unroll
-        for (int n = 0; n < SIZE / 8; ++n) {
-          result[m][n][2 * half] *= factor;
-          result[m][n][2 * half + 1] *= factor;
+          for (int n = 0; n < SIZE / 8; ++n) {
+            result[m][n][2 * half] *= factor;
+            result[m][n][2 * half + 1] *= factor;
+          }
         }
 #pragma unroll
         for (int n = 0; n < groups; ++n) {
