@@ -66,8 +66,7 @@ __device__ inline void copy_rows(T* to, const Rows<T>& from, int begin, int end)
 #pragma unroll
     for (int i = threadIdx.x; i < rows * vectors; i += threads) {
       const int row = i / vectors, column = i % vectors * elements;
-      copy_16_bytes(to + row * to_stride + column,
-                    from.data + (begin + row) * from.stride + column,
+      copy_16_bytes(to + row * to_stride + column, from.data + (begin + row) * from.stride + column,
                     row < count && column < from.size);
     }
   }

@@ -34,8 +34,8 @@ struct Flash {
   static constexpr int warp_rows = 16 * TILES, rows = warps / SPLITS * warp_rows;
   // As many keys as registers and shared memory hold.
   static constexpr bool is_short = SIZE * sizeof(T) <= 128;
-  static constexpr int warp_keys = SPLITS > 1 ? (is_short ? 32 : 16)
-                                              : (is_short && TILES == 1 ? 64 : 32);
+  static constexpr int warp_keys =
+      SPLITS > 1 ? (is_short ? 32 : 16) : (is_short && TILES == 1 ? 64 : 32);
   static constexpr int tile_keys = SPLITS * warp_keys, groups = warp_keys / 8;
   static constexpr int elements = 16 / sizeof(T);  // of 16 bytes, half of a step along a row
   static constexpr int steps = SIZE / (2 * elements);
@@ -49,7 +49,7 @@ struct Flash {
   T* q_tile;
   T* kv_tiles;  // two of keys, two of values
   int lane, row_warp, key_warp;
-  float unit;  // of the scores, in powers of 2
+  float unit;                 // of the scores, in powers of 2
   const unsigned char* mask;  // of this head
   int itemsize;               // of the mask
 
@@ -294,12 +294,21 @@ struct Flash {
             result[m][n][2 * half + 1] *= factor;
           }
         }
+        float offset = -row.reference() * unit;
+        if (isinf(offset)) {  // the product alone is out of range
+          offset = 0;
+#pragma unroll
+          for (int n = 0; n < groups; ++n) {
+            scores[m][n][2 * half] -= row.reference();
+            scores[m][n][2 * half + 1] -= row.reference();
+          }
+        }
 #pragma unroll
         for (int n = 0; n < groups; ++n) {
 #pragma unroll
           for (int j = 0; j < 2; ++j) {
             float& score = scores[m][n][2 * half + j];
-            score = row.weight(score, unit);
+            score = fast_exp2(fmaf(score, unit, offset));
             row.sum += score;
           }
         }
@@ -477,7 +486,8 @@ struct Flash {
     load_tile(k_tile(0), tile.k, first);
     load_tile(v_tile(0), tile.v, first);
     // Of this warp: what its first row sees last, and its last row first.
-    const int warp_first = tile.first + row_warp * warp_rows, warp_last = warp_first + warp_rows - 1;
+    const int warp_first = tile.first + row_warp * warp_rows,
+              warp_last = warp_first + warp_rows - 1;
     const Range low = visible_keys(a, tile.length, warp_first);
     const Range high = visible_keys(a, tile.length, warp_last);
     find_mask(whole_mask);
@@ -525,18 +535,19 @@ struct Flash {
 };
 
 #if defined(BASCULE_EMULATED) || __CUDA_ARCH__ >= 800 || !defined(__CUDA_ARCH__)
-#define RUN_FLASH(T, SIZE, TILES, SPLITS)                               \
-  using Kernel = Flash<T, SIZE, TILES, SPLITS>;                         \
-  DYNAMIC_SHARED(shared);                                               \
+#define RUN_FLASH(T, SIZE, TILES, SPLITS)       \
+  using Kernel = Flash<T, SIZE, TILES, SPLITS>; \
+  DYNAMIC_SHARED(shared);                       \
   Kernel(a, {a, Kernel::rows, q, k, v, y}, shared).run(mask, lengths, sinks);
 #else
 #define RUN_FLASH(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
 #endif
 
 // `rows` is how many a block takes; `blocks` are to fit a processor at once.
-#define FLASH(name, T, SIZE, rows, TILES, SPLITS, blocks)                      \
-  extern "C" __global__ void __launch_bounds__(threads, blocks)                \
-      flash_##name##_##SIZE##_##rows(const T* q, const T* k, const T* v, const void* mask, \
-                                     const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
-    RUN_FLASH(T, SIZE, TILES, SPLITS)                                          \
+#define FLASH(name, T, SIZE, rows, TILES, SPLITS, blocks)                                       \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) flash_##name##_##SIZE##_##rows( \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,             \
+      const T* sinks, T* y, const Attention a) {                                                \
+    wait_for_previous_kernels();                                                                \
+    RUN_FLASH(T, SIZE, TILES, SPLITS)                                                           \
   }

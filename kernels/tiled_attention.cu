@@ -231,6 +231,7 @@ struct Tiles {
   extern "C" __global__ void __launch_bounds__(tile_threads)                                   \
       tiles_##name##_##SIZE(const T* q, const T* k, const T* v, const void* mask,              \
                             const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
+    wait_for_previous_kernels();                                                               \
     RUN(T, SIZE)                                                                               \
   }
 ENTRY(float32, float, 32)
