@@ -8,24 +8,10 @@
 // elements are multiplied as they are, float32 rounded to TF32.
 #pragma once
 
-#include "attention.cuh"
+#include "attention_mask.cuh"
 #include "tensor_core.cuh"
 
 constexpr int warps = 4, threads = 32 * warps;
-
-// An unsigned integer of so many bytes.
-template <int bytes>
-struct Unsigned {
-  using type = uint32_t;
-};
-template <>
-struct Unsigned<1> {
-  using type = uint8_t;
-};
-template <>
-struct Unsigned<2> {
-  using type = uint16_t;
-};
 
 // `SIZE` holds a row of a head, and one of the result; `TILES` of 16 rows are a warp's. `SPLITS`
 // warps share their rows.
@@ -49,24 +35,24 @@ struct Flash {
   T* q_tile;
   T* kv_tiles;  // two of keys, two of values
   int lane, row_warp, key_warp;
-  float unit;                 // of the scores, in powers of 2
-  const unsigned char* mask;  // of this head
-  int itemsize;               // of the mask
+  float unit;  // of the scores, in powers of 2
 
   uint32_t queries[TILES][kept][4];
   float scores[TILES][groups][4];
   float result[TILES][SIZE / 8][4];
-  uint32_t mask_pairs[TILES][2][groups][sizeof(T) / 2];
+  MaskTiles<T, TILES, groups> mask;
   RunningSoftmax<true> softmax[TILES][2];
 
-  __device__ Flash(const Attention& a, const QueryTile<T>& tile, unsigned char* shared)
+  __device__ Flash(const Attention& a, const QueryTile<T>& tile, const void* whole_mask,
+                   unsigned char* shared)
       : a(a),
         tile(tile),
         q_tile(reinterpret_cast<T*>(shared)),
         kv_tiles(q_tile + rows * stride),
         lane(threadIdx.x % 32),
         row_warp(threadIdx.x / 32 / SPLITS),
-        key_warp(threadIdx.x / 32 % SPLITS) {}
+        key_warp(threadIdx.x / 32 % SPLITS),
+        mask(a, whole_mask, tile.mask, tile.first + row_of(0, 0)) {}
 
   __device__ T* k_tile(int stage) const { return kv_tiles + stage * (tile_keys * stride); }
   __device__ T* v_tile(int stage) const { return k_tile(2 + stage); }
@@ -140,72 +126,10 @@ struct Flash {
     }
   }
 
-  // --- masks
-
-  // Finds where the head's mask begins, and how long its rows are.
-  __device__ void find_mask(const void* whole) {
-    const int wide = sizeof(wide_t<T>);
-    itemsize = a.mask_kind == mask_boolean ? 1 : a.mask_kind == mask_wide ? wide : sizeof(T);
-    mask = static_cast<const unsigned char*>(whole);
-    if (mask != nullptr) mask += tile.mask * itemsize;
-  }
-
-  __device__ const unsigned char* mask_row(int m, int half) const {
-    const int query = min(tile.first + row_of(m, half), a.queries - 1);
-    return mask + query * (a.mask_row * itemsize);
-  }
-
-  // Loads all that a tile needs before any of it is waited for. `begin`: the warp's first key.
-  __device__ void load_mask(int begin) {
-    // Whether every row begins at a multiple of a pair, and has pairs alone.
-    const int64_t bits = reinterpret_cast<int64_t>(mask) | a.mask_row * itemsize;
-    const bool aligned = (bits | itemsize * (a.mask_keys | begin)) % (2 * itemsize) == 0;
-    if (a.mask_kind == mask_boolean) {
-      aligned ? load_pairs<true, uint8_t>(begin) : load_pairs<false, uint8_t>(begin);
-    } else if (a.mask_kind == mask_narrow) {
-      using Bits = typename Unsigned<sizeof(T)>::type;
-      aligned ? load_pairs<true, Bits>(begin) : load_pairs<false, Bits>(begin);
-    }
-  }
-
-  template <bool aligned, typename E>
-  __device__ void load_pairs(int begin) {
-    const int key = begin + lane % 4 * 2, count = a.mask_keys - key;
-#pragma unroll
-    for (int m = 0; m < TILES; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const E* row = reinterpret_cast<const E*>(mask_row(m, half)) + key;
-#pragma unroll
-        for (int n = 0; n < groups; ++n) {
-          load_pair<aligned>(mask_pairs[m][half][n], row + n * 8, count - n * 8);
-        }
-      }
-    }
-  }
-
-  // Elements of the mask as they are in memory; 0 where there are none.
-  template <bool aligned, typename E, int words>
-  __device__ static void load_pair(uint32_t (&to)[words], const E* at, int count) {
-    constexpr int bits = 8 * sizeof(E);
-    if constexpr (!aligned) {
-      const uint32_t first = count > 0 ? at[0] : 0, second = count > 1 ? at[1] : 0;
-      to[0] = bits == 32 ? first : first | second << bits % 32;
-      if constexpr (bits == 32) to[1] = second;
-    } else if constexpr (bits == 32) {
-      const uint2 pair = count > 0 ? *reinterpret_cast<const uint2*>(at) : make_uint2(0, 0);
-      to[0] = pair.x;
-      to[1] = pair.y;
-    } else {
-      using Pair = typename Unsigned<2 * sizeof(E)>::type;
-      to[0] = count > 0 ? *reinterpret_cast<const Pair*>(at) : 0;
-    }
-  }
-
   // --- from scores to weights
 
-  // Scale, cap and mask. `begin`: the warp's first key.
-  __device__ void finish_scores(int begin) {
+  // Scale, cap and mask.
+  __device__ void finish_scores() {
     float scale = static_cast<float>(a.scale);
     if (a.cap != 0) {
       const float cap = static_cast<float>(a.cap), factor = fast_divide(2 * log2_of_e * scale, cap);
@@ -214,26 +138,22 @@ struct Flash {
       });
       scale = 1;
     }
-    if (mask == nullptr) {
+    if (mask.data == nullptr) {
       for_scores([&](float& score, int, int, int, int) { score *= scale; });
     } else if (a.mask_kind == mask_boolean) {
-      for_scores([&](float& score, int m, int half, int n, int j) {
-        const bool seen = mask_pairs[m][half][n][0] >> 8 * j & 0xff;
-        score = fmaf(score, scale, seen ? 0.0f : negative_infinity());
-      });
+      add_mask<mask_boolean>(scale);
     } else if (a.mask_kind == mask_narrow) {
-      for_scores([&](float& score, int m, int half, int n, int j) {
-        T pair[2];
-        memcpy(pair, mask_pairs[m][half][n], sizeof(pair));
-        score = fmaf(score, scale, widen(pair[j]));
-      });
+      add_mask<mask_narrow>(scale);
     } else {
-      for_scores([&](float& score, int m, int half, int n, int j) {
-        const int key = begin + n * 8 + lane % 4 * 2 + j;
-        const float* row = reinterpret_cast<const float*>(mask_row(m, half));
-        score = fmaf(score, scale, key < a.mask_keys ? row[key] : 0.0f);
-      });
+      add_mask<mask_wide>(scale);
     }
+  }
+
+  template <int kind>
+  __device__ void add_mask(float scale) {
+    for_scores([&](float& score, int m, int half, int n, int j) {
+      score = fmaf(score, scale, mask.template value<kind>(m, half, n, j));
+    });
   }
 
   // `each(score, m, half, n, j)`: of row (m, half), for key 8 n + 2 (lane % 4) + j.
@@ -479,7 +399,7 @@ struct Flash {
 
   // --- all of it
 
-  __device__ void run(const void* whole_mask, const int64_t* lengths, const T* sinks) {
+  __device__ void run(const int64_t* lengths, const T* sinks) {
     copy_rows<rows, SIZE, stride, threads>(q_tile, tile.q, 0, tile.count);
     tile.look(a, lengths);
     const auto [first, end] = tile.seen;
@@ -490,17 +410,16 @@ struct Flash {
               warp_last = warp_first + warp_rows - 1;
     const Range low = visible_keys(a, tile.length, warp_first);
     const Range high = visible_keys(a, tile.length, warp_last);
-    find_mask(whole_mask);
     // Scores without anything but a scale are scaled in the exponent.
     const float scale = static_cast<float>(a.scale);
-    const bool plain = mask == nullptr && sinks == nullptr && a.cap == 0 && scale > 0;
+    const bool plain = mask.data == nullptr && sinks == nullptr && a.cap == 0 && scale > 0;
     unit = plain ? scale * log2_of_e : log2_of_e;
 
     start(sinks);
     for (int begin = first, stage = 0; begin < end; begin += tile_keys, stage ^= 1) {
       const int own = begin + key_warp * warp_keys;
       const bool sees = warp_first < a.queries && own < high.end && low.begin < own + warp_keys;
-      if (sees && mask != nullptr) load_mask(own);
+      if (sees && mask.data != nullptr) mask.load(own + lane % 4 * 2);
       wait_for_batches<1>();
       __syncthreads();
       load_tile(k_tile(stage ^ 1), tile.k, begin + tile_keys);
@@ -510,7 +429,7 @@ struct Flash {
       __syncthreads();
       load_tile(v_tile(stage ^ 1), tile.v, begin + tile_keys);
       if (sees) {
-        if (!plain) finish_scores(own);
+        if (!plain) finish_scores();
         if (own < high.begin || own + warp_keys > low.end) hide_keys(own);
         weigh();
         multiply_values(v_tile(stage));
@@ -538,7 +457,7 @@ struct Flash {
 #define RUN_FLASH(T, SIZE, TILES, SPLITS)       \
   using Kernel = Flash<T, SIZE, TILES, SPLITS>; \
   DYNAMIC_SHARED(shared);                       \
-  Kernel(a, {a, Kernel::rows, q, k, v, y}, shared).run(mask, lengths, sinks);
+  Kernel(a, {a, Kernel::rows, q, k, v, y}, mask, shared).run(lengths, sinks);
 #else
 #define RUN_FLASH(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
 #endif
