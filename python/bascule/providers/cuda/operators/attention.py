@@ -222,7 +222,7 @@ def _attend_flash(call: Call, case: Case) -> None:
     # Keys of a tile as in flash_attention.cuh.
     keys = {16: 128, 64: 64, 128: 32}[rows] // (1 if row_bytes <= 128 or rows == 128 else 2)
     call.launch(
-        f"flash_attention_{name}",
+        f"flash_attention.{name}_{size}",
         f"flash_{name}_{size}_{rows}",
         (-(-s.queries // rows), s.q_heads, s.batch),
         128,
@@ -240,8 +240,9 @@ def _attend_tiles(call: Call, case: Case) -> None:
     s = case.sizes
     size = _fitting(_TILE_SIZES[case.dtype], case)
     grid = (-(-s.queries // _TILE_ROWS), s.q_heads, s.batch)
-    name = f"tiles_{type_name(case.dtype)}_{size}"
-    call.launch("tiled_attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
+    part, shared = f"{type_name(case.dtype)}_{size}", _tile_bytes(size)
+    module = f"tiled_attention.{part}"
+    call.launch(module, f"tiles_{part}", grid, 128, *_arguments(case), shared=shared)
 
 
 def _attend_decode(call: Call, case: Case) -> None:

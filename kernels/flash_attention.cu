@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float16_32 float16_64 float16_96 float16_128 float16_256
+// parts: bfloat16_32 bfloat16_64 bfloat16_96 bfloat16_128 bfloat16_256
+// parts: float32_32 float32_64 float32_96 float32_128
 // Attention of many queries, by tensor cores, without the scores in memory.
 //
 // A block takes a tile of query rows of one head and goes through the keys and values it sees, a
@@ -6,8 +9,6 @@
 // to itself: scores, running softmax and result stay in its registers. Where that makes too few
 // blocks, the warps of a block share 16 rows, and each takes a part of every tile of keys. 16-bit
 // elements are multiplied as they are, float32 rounded to TF32.
-#pragma once
-
 #include "attention_mask.cuh"
 #include "tensor_core.cuh"
 
@@ -454,19 +455,33 @@ struct Flash {
 };
 
 #if defined(BASCULE_EMULATED) || __CUDA_ARCH__ >= 800 || !defined(__CUDA_ARCH__)
-#define RUN_FLASH(T, SIZE, TILES, SPLITS)       \
+#define RUN(T, SIZE, TILES, SPLITS)             \
   using Kernel = Flash<T, SIZE, TILES, SPLITS>; \
   DYNAMIC_SHARED(shared);                       \
   Kernel(a, {a, Kernel::rows, q, k, v, y}, mask, shared).run(lengths, sinks);
 #else
-#define RUN_FLASH(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
+#define RUN(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
 #endif
 
 // `rows` is how many a block takes; `blocks` are to fit a processor at once.
-#define FLASH(name, T, SIZE, rows, TILES, SPLITS, blocks)                                       \
+#define ENTRY(name, T, SIZE, rows, TILES, SPLITS, blocks)                                       \
   extern "C" __global__ void __launch_bounds__(threads, blocks) flash_##name##_##SIZE##_##rows( \
       const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,             \
       const T* sinks, T* y, const Attention a) {                                                \
     wait_for_previous_kernels();                                                                \
-    RUN_FLASH(T, SIZE, TILES, SPLITS)                                                           \
+    RUN(T, SIZE, TILES, SPLITS)                                                                 \
   }
+#define NARROW(name, T)                                                                  \
+  IN_PART(name##_32, ENTRY(name, T, 32, 64, 1, 1, 4))                                    \
+  IN_PART(name##_64, ENTRY(name, T, 64, 16, 1, 4, 4) ENTRY(name, T, 64, 64, 1, 1, 3)     \
+                         ENTRY(name, T, 64, 128, 2, 1, 3))                               \
+  IN_PART(name##_96, ENTRY(name, T, 96, 64, 1, 1, 3))                                    \
+  IN_PART(name##_128, ENTRY(name, T, 128, 16, 1, 4, 3) ENTRY(name, T, 128, 64, 1, 1, 3)) \
+  IN_PART(name##_256, ENTRY(name, T, 256, 64, 1, 1, 2))
+NARROW(float16, float16)
+NARROW(bfloat16, bfloat16)
+IN_PART(float32_32, ENTRY(float32, float, 32, 64, 1, 1, 3))
+IN_PART(float32_64, ENTRY(float32, float, 64, 16, 1, 4, 3) ENTRY(float32, float, 64, 64, 1, 1, 3)
+                        ENTRY(float32, float, 64, 128, 2, 1, 2))
+IN_PART(float32_96, ENTRY(float32, float, 96, 64, 1, 1, 3))
+IN_PART(float32_128, ENTRY(float32, float, 128, 64, 1, 1, 2))
