@@ -66,7 +66,7 @@ struct MaskTiles {
     begin = first;
     // Whether every row begins at a multiple of a pair, and has pairs alone.
     const int64_t bits = reinterpret_cast<int64_t>(data) | a.mask_row * itemsize;
-    const bool aligned = (bits | itemsize * (a.mask_keys | begin)) % (2 * itemsize) == 0;
+    const bool aligned = ((bits | itemsize * (a.mask_keys | begin)) & (2 * itemsize - 1)) == 0;
     if (a.mask_kind == mask_boolean) {
       aligned ? load_pairs<true, uint8_t>() : load_pairs<false, uint8_t>();
     } else if (a.mask_kind == mask_narrow) {

@@ -51,9 +51,12 @@ struct Flash {
         q_tile(reinterpret_cast<T*>(shared)),
         kv_tiles(q_tile + rows * stride),
         lane(threadIdx.x % 32),
-        row_warp(threadIdx.x / 32 / SPLITS),
-        key_warp(threadIdx.x / 32 % SPLITS),
+        row_warp(warp_number() / SPLITS),
+        key_warp(warp_number() % SPLITS),
         mask(a, whole_mask, tile.mask, tile.first + row_of(0, 0)) {}
+
+  // In a way that tells the compiler that it is one number for all lanes.
+  __device__ static int warp_number() { return __shfl_sync(0xffffffffu, threadIdx.x / 32, 0); }
 
   __device__ T* k_tile(int stage) const { return kv_tiles + stage * (tile_keys * stride); }
   __device__ T* v_tile(int stage) const { return k_tile(2 + stage); }
@@ -132,8 +135,9 @@ struct Flash {
   // Scale, cap and mask.
   __device__ void finish_scores() {
     float scale = static_cast<float>(a.scale);
-    if (a.cap != 0) {
-      const float cap = static_cast<float>(a.cap), factor = fast_divide(2 * log2_of_e * scale, cap);
+    const float cap = static_cast<float>(a.cap);
+    if (cap != 0) {
+      const float factor = fast_divide(2 * log2_of_e * scale, cap);
       for_scores([&](float& score, int, int, int, int) {
         score = cap - fast_divide(2 * cap, fast_exp2(score * factor) + 1);  // cap * tanh(score/cap)
       });
@@ -195,6 +199,8 @@ struct Flash {
 
   // Scores become weights, and the result what it is beside them.
   __device__ void weigh() {
+    float factors[TILES][2], offsets[TILES][2];
+    bool rescales = false, shifts = false;
 #pragma unroll
     for (int m = 0; m < TILES; ++m) {
 #pragma unroll
@@ -206,35 +212,38 @@ struct Flash {
         }
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-        RunningSoftmax<true>& row = softmax[m][half];
-        const float factor = row.raise_far(largest, unit);
-        if (__ballot_sync(0xffffffffu, factor != 1) != 0) {
+        factors[m][half] = softmax[m][half].raise_far(largest, unit);
+        offsets[m][half] = -softmax[m][half].reference() * unit;
+        rescales |= factors[m][half] != 1;
+        shifts |= isinf(offsets[m][half]);
+      }
+    }
+    if (__ballot_sync(0xffffffffu, rescales) != 0) {
 #pragma unroll
-          for (int n = 0; n < SIZE / 8; ++n) {
-            result[m][n][2 * half] *= factor;
-            result[m][n][2 * half + 1] *= factor;
-          }
-        }
-        float offset = -row.reference() * unit;
-        if (isinf(offset)) {  // the product alone is out of range
-          offset = 0;
+      for (int m = 0; m < TILES; ++m) {
 #pragma unroll
-          for (int n = 0; n < groups; ++n) {
-            scores[m][n][2 * half] -= row.reference();
-            scores[m][n][2 * half + 1] -= row.reference();
-          }
-        }
+        for (int n = 0; n < SIZE / 8; ++n) {
 #pragma unroll
-        for (int n = 0; n < groups; ++n) {
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-            float& score = scores[m][n][2 * half + j];
-            score = fast_exp2(fmaf(score, unit, offset));
-            row.sum += score;
-          }
+          for (int i = 0; i < 4; ++i) result[m][n][i] *= factors[m][i / 2];
         }
       }
     }
+    if (shifts) {  // the product alone is out of range
+      for_scores([&](float& score, int m, int half, int, int) {
+        if (isinf(offsets[m][half])) score -= softmax[m][half].reference();
+      });
+#pragma unroll
+      for (int m = 0; m < TILES; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (isinf(offsets[m][half])) offsets[m][half] = 0;
+        }
+      }
+    }
+    for_scores([&](float& score, int m, int half, int, int) {
+      score = fast_exp2(fmaf(score, unit, offsets[m][half]));
+      softmax[m][half].sum += score;
+    });
   }
 
   // --- the result
@@ -325,10 +334,11 @@ struct Flash {
       }
     }
     __syncwarp();
-    const int vectors = a.v_size / elements;
+    constexpr int vectors = SIZE / elements;
+#pragma unroll
     for (int i = lane; i < warp_rows * vectors; i += 32) {
       const int row = row_warp * warp_rows + i / vectors, column = i % vectors * elements;
-      if (row < tile.count) {
+      if (row < tile.count && column < a.v_size) {
         *reinterpret_cast<uint4*>(tile.y + row * a.y_row + column) =
             *reinterpret_cast<const uint4*>(q_tile + row * stride + column);
       }
@@ -413,7 +423,8 @@ struct Flash {
     const Range high = visible_keys(a, tile.length, warp_last);
     // Scores without anything but a scale are scaled in the exponent.
     const float scale = static_cast<float>(a.scale);
-    const bool plain = mask.data == nullptr && sinks == nullptr && a.cap == 0 && scale > 0;
+    const bool plain =
+        mask.data == nullptr && sinks == nullptr && static_cast<float>(a.cap) == 0 && scale > 0;
     unit = plain ? scale * log2_of_e : log2_of_e;
 
     start(sinks);
