@@ -69,7 +69,6 @@ struct Flash {
   __device__ void load_queries(int m, int step, uint32_t (&to)[4]) const {
     const int row = row_warp * warp_rows + m * 16 + lane % 16;
     load_tiles<false>(to, q_tile + row * stride + (2 * step + lane / 16) * elements);
-    round_tiles<T>(to);
   }
 
   __device__ void start(const T* sinks) {
@@ -119,7 +118,6 @@ struct Flash {
       for (int n = 0; n < groups; n += 2) {
         uint32_t b[4];
         load_tiles<false>(b, own + n * 8 * stride + (2 * step + lane / 8 % 2) * elements);
-        round_tiles<T>(b);
 #pragma unroll
         for (int m = 0; m < TILES; ++m) {
           const auto& row = keeps_queries ? queries[m][keeps_queries ? step : 0] : loaded[m];
@@ -285,16 +283,14 @@ struct Flash {
       for (int m = 0; m < TILES; ++m) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          weights[m][i] = __float_as_uint(scores[m][step][i / 2 + i % 2 * 2]);
+          weights[m][i] = round_bits(__float_as_uint(scores[m][step][i / 2 + i % 2 * 2]));
         }
-        round_tiles<T>(weights[m]);
       }
 #pragma unroll
       for (int n = 0; n < SIZE / 8; n += 2) {
         const T* value = own + step * 8 * stride + n * 8;
         uint32_t b[4] = {__float_as_uint(value[0]), __float_as_uint(value[stride]),
                          __float_as_uint(value[8]), __float_as_uint(value[stride + 8])};
-        round_tiles<T>(b);
 #pragma unroll
         for (int m = 0; m < TILES; ++m) {
           multiply_tiles<T>(result[m][n], weights[m], b[0], b[1]);
@@ -433,11 +429,14 @@ struct Flash {
       const bool sees = warp_first < a.queries && own < high.end && low.begin < own + warp_keys;
       if (sees && mask.data != nullptr) mask.load(own + lane % 4 * 2);
       wait_for_batches<1>();
+      if (begin == first) round_rows<rows>(q_tile);
+      round_rows<tile_keys>(k_tile(stage));
       __syncthreads();
       load_tile(k_tile(stage ^ 1), tile.k, begin + tile_keys);
       if (begin == first) keep_queries();
       if (sees) multiply_keys(k_tile(stage));
       wait_for_batches<1>();
+      round_rows<tile_keys>(v_tile(stage));
       __syncthreads();
       load_tile(v_tile(stage ^ 1), tile.v, begin + tile_keys);
       if (sees) {
@@ -455,6 +454,18 @@ struct Flash {
         __syncthreads();
       }
       store();
+    }
+  }
+
+  // Floats that this thread has copied, and that have arrived, to what products take.
+  template <int count>
+  __device__ static void round_rows(T* tile) {
+    if constexpr (sizeof(T) == 4) {
+      for_own_vectors<count, SIZE / elements, threads>([&](int row, int vector) {
+        auto* at = reinterpret_cast<uint4*>(tile + row * stride + vector * elements);
+        const uint4 x = *at;
+        *at = make_uint4(round_bits(x.x), round_bits(x.y), round_bits(x.z), round_bits(x.w));
+      });
     }
   }
 
