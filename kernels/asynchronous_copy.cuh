@@ -46,29 +46,30 @@ struct Rows {
   int size;
 };
 
+// `each(row, vector)` for this thread's share of rows of 16-byte vectors.
+template <int rows, int vectors, int threads, typename Each>
+__device__ inline void for_own_vectors(Each each) {
+  static_assert(rows * vectors % threads == 0);
+#pragma unroll
+  for (int first = 0; first < rows * vectors; first += threads) {
+    if constexpr (threads % vectors == 0) {  // so that a thread's lie a constant apart
+      each(threadIdx.x / vectors + first / vectors, threadIdx.x % vectors);
+    } else {
+      const int i = first + threadIdx.x;
+      each(i / vectors, i % vectors);
+    }
+  }
+}
+
 // Rows `begin` to `end`, at most `rows` of them, to shared rows of `width` elements that lie
 // `to_stride` apart; zeros in all other places. Everything is a multiple of 16 bytes.
 template <int rows, int width, int to_stride, int threads, typename T>
 __device__ inline void copy_rows(T* to, const Rows<T>& from, int begin, int end) {
-  constexpr int elements = 16 / sizeof(T), vectors = width / elements;
-  const int count = end - begin;
-  if constexpr (threads % vectors == 0 && rows * vectors % threads == 0) {
-    constexpr int step = threads / vectors;
-    const int row = threadIdx.x / vectors, column = threadIdx.x % vectors * elements;
-    const int left = column < from.size ? count - row : 0;
-    const T* data = from.data + (begin + row) * from.stride + column;
-    to += row * to_stride + column;
-#pragma unroll
-    for (int i = 0; i < rows; i += step, data += step * from.stride) {
-      copy_16_bytes(to + i * to_stride, data, i < left);
-    }
-  } else {
-#pragma unroll
-    for (int i = threadIdx.x; i < rows * vectors; i += threads) {
-      const int row = i / vectors, column = i % vectors * elements;
-      copy_16_bytes(to + row * to_stride + column,
-                    from.data + (begin + row) * from.stride + column,
-                    row < count && column < from.size);
-    }
-  }
+  constexpr int elements = 16 / sizeof(T);
+  const T* data = from.data + begin * from.stride;
+  for_own_vectors<rows, width / elements, threads>([&](int row, int vector) {
+    const int column = vector * elements;
+    copy_16_bytes(to + row * to_stride + column, data + row * from.stride + column,
+                  row < end - begin && column < from.size);
+  });
 }

@@ -94,6 +94,7 @@ __device__ void attend_rows(const T* q, const T* k, const T* v, const void* mask
   extern "C" __global__ void rows_##name(                                                    \
       const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,          \
       const T* sinks, T* y, const Attention a, wide_t<T>* strips, T* scores, int32_t mode) { \
+    wait_for_previous_kernels();                                                             \
     attend_rows<T>(q, k, v, mask, lengths, sinks, y, a, strips, scores, mode);               \
   }
 FOR_FLOATS(ROWS)
@@ -108,9 +109,11 @@ __device__ void widen_elements(const T* x, W* y, int64_t count) {
 }
 #define WIDEN(name, T)                                                                     \
   extern "C" __global__ void mask_##name##_float32(const T* x, float* y, int64_t count) {  \
+    wait_for_previous_kernels();                                                           \
     widen_elements(x, y, count);                                                           \
   }                                                                                        \
   extern "C" __global__ void mask_##name##_float64(const T* x, double* y, int64_t count) { \
+    wait_for_previous_kernels();                                                           \
     widen_elements(x, y, count);                                                           \
   }
 FOR_NUMBERS(WIDEN)
@@ -145,6 +148,7 @@ __device__ void join(const U* past, const U* from, U* to, const Join& j) {
   extern "C" __global__ void join_##bytes(const U* past_key, const U* key, U* present_key,       \
                                           const U* past_value, const U* value, U* present_value, \
                                           const Join of_keys, const Join of_values) {            \
+    wait_for_previous_kernels();                                                                 \
     if (blockIdx.y == 0) {                                                                       \
       join(past_key, key, present_key, of_keys);                                                 \
     } else {                                                                                     \

@@ -100,11 +100,8 @@ struct RunningSoftmax {
   // A score too large for the others leaves NaN, one of -infinity a weight of 0.
   __device__ float reference() const { return top == negative_infinity() ? 0.0f : top; }
   __device__ float weight(float score, float unit) const {
-    if constexpr (fast) {
-      return fast_exp2(fmaf(score, unit, -reference() * unit));
-    } else {
-      return expf(score - reference());
-    }
+    // The difference first: the lowest finite score, which hides keys too, has no product.
+    return fast ? fast_exp2((score - reference()) * unit) : expf(score - reference());
   }
   // Takes in the largest of new scores. What was summed before is to be multiplied by the result.
   __device__ float raise(float largest, float unit) {
@@ -113,6 +110,10 @@ struct RunningSoftmax {
     const float factor = weight(before, unit);
     sum *= factor;
     return factor;
+  }
+  // The same, but 1 where none of the new weights is over 2^8 beside the score that is there.
+  __device__ float raise_far(float largest, float unit) {
+    return (largest - top) * unit <= 8 ? 1.0f : raise(largest, unit);
   }
 };
 

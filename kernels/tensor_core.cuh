@@ -64,20 +64,17 @@ __device__ inline void load_tiles(uint32_t (&tiles)[4], const void* row) {
 #endif
 }
 
-// Floats to the nearest that a product takes; what it does not take is cut off otherwise.
-template <typename T>
-__device__ inline void round_tiles(uint32_t (&tiles)[4]) {
-  if constexpr (sizeof(T) == 4) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
+// The bits of a float, rounded to the nearest that a product takes; what it does not take is cut
+// off otherwise.
+__device__ inline uint32_t round_bits(uint32_t x) {
 #if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
-      asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(tiles[i]) : "f"(__uint_as_float(tiles[i])));
+  uint32_t y;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(__uint_as_float(x)));
+  return y;
 #else
-      const bool finite = (tiles[i] & 0x7f800000) != 0x7f800000;
-      tiles[i] = (tiles[i] + (finite ? 0x1000 : 0)) & (finite ? 0xffffe000 : 0xffffffff);
+  const bool finite = (x & 0x7f800000) != 0x7f800000;
+  return finite ? (x + 0x1000) & 0xffffe000 : x;
 #endif
-    }
-  }
 }
 
 // c += a b

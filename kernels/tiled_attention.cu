@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32_32 float32_64 float32_96 float32_128 float32_256
+// parts: float16_32 float16_64 float16_128
 // Attention of many queries in float32, without the scores in memory.
 //
 // A block takes a tile of 64 query rows of one head and goes through the keys and values it sees, a
@@ -231,19 +233,20 @@ struct Tiles {
   extern "C" __global__ void __launch_bounds__(tile_threads)                                   \
       tiles_##name##_##SIZE(const T* q, const T* k, const T* v, const void* mask,              \
                             const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
+    wait_for_previous_kernels();                                                               \
     RUN(T, SIZE)                                                                               \
   }
-ENTRY(float32, float, 32)
-ENTRY(float32, float, 64)
-ENTRY(float32, float, 96)
-ENTRY(float32, float, 128)
-ENTRY(float32, float, 256)
+IN_PART(float32_32, ENTRY(float32, float, 32))
+IN_PART(float32_64, ENTRY(float32, float, 64))
+IN_PART(float32_96, ENTRY(float32, float, 96))
+IN_PART(float32_128, ENTRY(float32, float, 128))
+IN_PART(float32_256, ENTRY(float32, float, 256))
 
 // Later devices have the tensor cores that flash_attention.cu needs.
 #if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
 #undef RUN
 #define RUN(T, SIZE)
 #endif
-ENTRY(float16, float16, 32)
-ENTRY(float16, float16, 64)
-ENTRY(float16, float16, 128)
+IN_PART(float16_32, ENTRY(float16, float16, 32))
+IN_PART(float16_64, ENTRY(float16, float16, 64))
+IN_PART(float16_128, ENTRY(float16, float16, 128))

@@ -106,20 +106,20 @@ def test_forms() -> None:
 
 
 @pytest.mark.parametrize("dtype", FAST)
-@pytest.mark.parametrize("processors, rows", [(100, 16), (20, 64), (8, 128)])
+@pytest.mark.parametrize("processors, rows", [(100, 16), (10, 64), (4, 128)])
 @pytest.mark.parametrize("keys", [170, 171])
 def test_rows_of_a_block(dtype: Any, processors: int, rows: int, keys: int) -> None:
     """Few rows a block where there are few blocks, with masks that begin at any address."""
     device = EmulatedDevice()
     device.tf32, device.processors = True, processors
-    q, k, v = inputs_of(dtype, 2, (4, 2), (150, keys), (64, 56))
+    q, k, v = inputs_of(dtype, 2, (2, 1), (150, keys), (64, 56))
     more: dict[str, Any] = {"device": device}
     if dtype is np.float32:
         more["tolerance"] = 2e-3
     launches = check([q, k, v], {"is_causal": 1}, **more)
     assert launches == [f"flash_{np.dtype(dtype).name}_64_{rows}"]
-    boolean, added = normal(2, 4, 150, keys) > 0.5, normal(150, keys, seed=1, dtype=dtype)
-    boolean[0, 1, 3], boolean[0, 2, :, :140] = False, False
+    boolean, added = normal(2, 2, 150, keys) > 0.5, normal(150, keys, seed=1, dtype=dtype)
+    boolean[0, 1, 3], boolean[1, 0, :, :140] = False, False
     check([q, k, v, boolean], **more)
     check([q, k, v, added[:1, : keys - 5]], {"softcap": 4.0}, **more)
     check([q, k, v, added.astype(np.float32)], {"left_window_size": 60}, **more)
@@ -163,12 +163,15 @@ class FakeCudnn:
 
     workspace = 3
 
-    def attention_plan(self, dtype: Any, *layouts: Any, scale: float, **causal: bool) -> FakeCudnn:
-        self.dtype, self.layouts, self.scale, self.causal = dtype, layouts, scale, causal
+    def attention_plan(
+        self, dtype: Any, *layouts: Any, scale: float, bias: Any, **causal: bool
+    ) -> FakeCudnn:
+        self.dtype, self.scale, self.causal = dtype, scale, causal
+        self.layouts = [*layouts[:3], *([] if bias is None else [bias]), layouts[3]]
         return self
 
     def run(self, pointers: list[int], workspace: int) -> None:
-        q, k, v, o = (
+        q, k, v, *bias, o = (
             np.lib.stride_tricks.as_strided(
                 np.ctypeslib.as_array((ctypes.c_uint16 * 1).from_address(pointer)).view(
                     self.dtype.numpy
@@ -176,35 +179,76 @@ class FakeCudnn:
                 layout.shape,
                 [2 * step for step in layout.strides],
             )
-            for pointer, layout in zip(pointers, self.layouts)
+            for pointer, layout in zip(pointers, self.layouts, strict=True)
         )
         group = q.shape[1] // k.shape[1]
         wide = [np.repeat(x.astype(np.float64), n, 1) for x, n in ((q, 1), (k, group), (v, group))]
         scores = wide[0] @ np.swapaxes(wide[1], 2, 3) * self.scale
+        if bias:
+            scores = scores + bias[0].astype(np.float64)
         queries, keys = scores.shape[-2:]
         shift = keys - queries if self.causal["causal_at_end"] else 0
         if any(self.causal.values()):
             seen = np.arange(keys) <= np.arange(queries)[:, None] + shift
             scores = np.where(seen, scores, -np.inf)
-        weights = np.exp(scores - scores.max(-1, keepdims=True))
-        o[...] = weights / weights.sum(-1, keepdims=True) @ wide[2]
+        top = scores.max(-1, keepdims=True)
+        weights = np.exp(scores - np.where(top == -np.inf, 0, top))
+        total = weights.sum(-1, keepdims=True)
+        o[...] = weights / np.where(total == 0, 1, total) @ wide[2]
 
 
-@pytest.mark.host
+@pytest.fixture
+def with_cudnn() -> EmulatedDevice:
+    """So small that there is no need for blocks of few rows."""
+    device = EmulatedDevice()
+    device.cudnn, device.processors = FakeCudnn(), 1
+    return device
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("causal", [0, 1])
-def test_cudnn_is_told_what_to_do(dtype: Any, causal: int) -> None:
-    device = EmulatedDevice()
-    device.cudnn = FakeCudnn()
+def test_cudnn_is_told_what_to_do(with_cudnn: EmulatedDevice, dtype: Any, causal: int) -> None:
     attributes = {"is_causal": causal}
     q, k, v = inputs_of(dtype, 2, (4, 2), (30, 30), (40, 24))
-    assert not check([q, k, v], attributes, device=device)
+    assert not check([q, k, v], attributes, device=with_cudnn)
     pk, pv = normal(2, 2, 9, 40, seed=3, dtype=dtype), normal(2, 2, 9, 24, seed=4, dtype=dtype)
     attributes |= {"q_num_heads": 4, "kv_num_heads": 2}
-    launches = check([flat(q), flat(k), flat(v), None, pk, pv], attributes, 3, device=device)
+    launches = check([flat(q), flat(k), flat(v), None, pk, pv], attributes, 3, device=with_cudnn)
     assert launches == ["join_16"]
-    mask = np.ones((30, 30), bool)
-    assert check([q, k, v, mask], device=device) == [f"flash_{np.dtype(dtype).name}_64_16"]
+
+
+@pytest.mark.parametrize("shape", [(30,), (30, 30), (2, 1, 1, 30), (1, 4, 30, 30)])
+def test_cudnn_takes_masks(with_cudnn: EmulatedDevice, shape: tuple[int, ...]) -> None:
+    inputs = inputs_of(np.float16, 2, (4, 2), (30, 30), (40, 24))
+    mask = normal(*shape, seed=5, dtype=np.float16)
+    mask.reshape(-1, 30)[-1] = -np.inf
+    assert not check([*inputs, mask], device=with_cudnn)
+
+
+def test_cudnn_is_not_asked_for_what_it_does_otherwise(with_cudnn: EmulatedDevice) -> None:
+    def launches(dtype: Any, mask: Any, **attributes: Any) -> list[str]:
+        inputs = inputs_of(dtype, 1, (1, 1), (30, 30), (40, 24))
+        return check([*inputs, mask], attributes, device=with_cudnn)
+
+    assert not launches(np.float16, None)
+    added = normal(30, 30, dtype=np.float16)
+    half = ["flash_float16_64_64"]
+    assert launches(np.float16, added > 0) == half
+    assert launches(np.float16, added, is_causal=1) == half
+    assert launches(np.float16, added[:, :20]) == half
+    assert launches(np.float16, added.astype(np.float32)) == half
+    assert launches(np.float16, None, softcap=2.0) == half
+    assert launches(np.float16, None, left_window_size=3) == half
+    brain = added.astype(ml_dtypes.bfloat16)
+    assert launches(ml_dtypes.bfloat16, brain) == ["flash_bfloat16_64_64"]
+
+
+def test_short_attention_that_leaves_processors_idle_is_not_cudnn_s() -> None:
+    device = EmulatedDevice()
+    device.cudnn = FakeCudnn()
+    inputs = inputs_of(np.float16, 1, (2, 2), (100, 100), (64, 64))
+    assert form(inputs, device=device) == "flash_float16_64_16"
+    assert not check(inputs_of(np.float16, 1, (2, 2), (100, 300), (64, 64)), device=device)
 
 
 @pytest.mark.parametrize("dtype", FAST)
@@ -304,6 +348,21 @@ def test_negative_scale_and_large_scores() -> None:
             check([q, k, v], {"scale": -0.3})
             check([q, k, v], {"scale": 0.0})
             mask = np.where(normal(queries, 90, seed=9) > 0, 0, -60000).astype(dtype)
+            check([q, k, v, mask])
+
+
+def test_rows_that_the_lowest_finite_number_hides() -> None:
+    """Nothing is left of their scores: all keys weigh the same."""
+    for dtype in FAST:
+        lowest = ml_dtypes.finfo(dtype).min
+        for queries in (1, 20):
+            q, k, v = inputs_of(dtype, 1, (2, 2), (queries, 150), (64, 64))
+            mask = np.zeros((queries, 150), dtype)
+            mask[0], mask[-1] = lowest, lowest
+            mask[-1, 140:] = 0
+            check([q, k, v, mask])
+            check([q, k, v, mask.astype(np.float32)])
+            mask[0] = np.where(np.arange(150) < 130, lowest, -np.inf)
             check([q, k, v, mask])
 
 

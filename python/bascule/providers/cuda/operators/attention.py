@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import struct
+from collections.abc import Callable
 
 import numpy as np
 
@@ -31,12 +33,12 @@ _FLASH_SIZES = {
     DataType.FLOAT16: (32, 64, 96, 128, 256),
     DataType.BFLOAT16: (32, 64, 96, 128, 256),
 }
-_SHARED_ROW_SIZES = {
+_FEW_ROWS_SIZES = {
     DataType.FLOAT: (64,),
     DataType.FLOAT16: (64, 128),
     DataType.BFLOAT16: (64, 128),
 }
-"""Those with a kernel whose blocks have only 16 rows."""
+"""Those with a kernel whose blocks have few rows."""
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
@@ -44,6 +46,10 @@ _DECODE_ROWS = 8
 """So many rows of queries share the keys and values that a block of decoding reads."""
 _DECODE_KEYS = 128
 """A block of decoding takes 32 keys with each of its 4 warps at once."""
+_SHORT = 256
+"""Up to so many keys, an attention that leaves the GPU idle takes less time here than in cuDNN."""
+_GRID_LIMIT = 65535
+"""Of blocks along the later axes of a grid."""
 _THREADS = 256
 
 
@@ -99,22 +105,49 @@ def _attend(call: Call, case: Case, scores: Tensor | None, mode: int) -> None:
 
 def choose_form(call: Call, case: Case) -> str:
     """The kernel for an attention that does not show its scores: a key of _FORMS."""
-    sizes = case.sizes
-    largest = max(sizes.size, sizes.v_size)
-    many = max(sizes.batch, sizes.q_heads) >= 2**16  # more than a grid has along its later axes
-    if case.dtype is DataType.DOUBLE or largest > 256 or many or not case.reads_vectors():
-        return "rows"
-    if sizes.queries == 1 or sizes.queries * sizes.group <= _DECODE_ROWS:
-        return "decode"
-    if _cudnn_plan(call, case) is not None:
-        return "cudnn"
-    multiplies = case.dtype in _NARROW or call.device.tf32
-    if multiplies and call.device.capability >= 80 and largest <= _FLASH_SIZES[case.dtype][-1]:
-        return "flash"
+    return next(form for form, suits in _CHOICES if suits(call, case))
+
+
+def _is_awkward(call: Call, case: Case) -> bool:
+    s = case.sizes
+    too_large = max(s.size, s.v_size) > 256 or max(s.batch, s.q_heads) > _GRID_LIMIT
+    return case.dtype is DataType.DOUBLE or too_large or not case.reads_vectors()
+
+
+def _has_few_queries(call: Call, case: Case) -> bool:
+    return case.sizes.queries == 1 or case.sizes.queries * case.sizes.group <= _DECODE_ROWS
+
+
+def _suits_flash(call: Call, case: Case) -> bool:
+    multiplies = case.dtype in _NARROW or (case.dtype is DataType.FLOAT and call.device.tf32)
+    largest = max(case.sizes.size, case.sizes.v_size)
+    return multiplies and call.device.capability >= 80 and largest <= _FLASH_SIZES[case.dtype][-1]
+
+
+def _is_short(call: Call, case: Case) -> bool:
+    return case.sizes.keys <= _SHORT and _suits_flash(call, case) and _flash_rows(call, case) == 16
+
+
+def _suits_cudnn(call: Call, case: Case) -> bool:
+    return _cudnn_plan(call, case) is not None
+
+
+def _suits_tiles(call: Call, case: Case) -> bool:
+    largest = max(case.sizes.size, case.sizes.v_size)
     fitting = [size for size in _TILE_SIZES.get(case.dtype, ()) if size >= largest]
-    if fitting and _tile_bytes(fitting[0]) <= call.device.shared_memory:
-        return "tiles"
-    return "rows"
+    return bool(fitting) and _tile_bytes(fitting[0]) <= call.device.shared_memory
+
+
+_CHOICES: tuple[tuple[str, Callable[[Call, Case], bool]], ...] = (
+    ("rows", _is_awkward),  # takes everything, at any address
+    ("decode", _has_few_queries),  # reads keys and values once, with all of the GPU
+    ("flash", _is_short),  # starts sooner than cuDNN's
+    ("cudnn", _suits_cudnn),  # the fastest for large ones, but it does not know all that we do
+    ("flash", _suits_flash),  # everything else that tensor cores multiply
+    ("tiles", _suits_tiles),  # float32 in full precision, and float16 before there were such cores
+    ("rows", lambda call, case: True),
+)
+"""The first that suits is taken."""
 
 
 def _arguments(case: Case) -> tuple[Tensor | Struct | None, ...]:
@@ -130,59 +163,67 @@ def _fitting(sizes: tuple[int, ...], case: Case) -> int:
 def _cudnn_plan(call: Call, case: Case) -> Plan | None:
     """cuDNN's plan, for what it does as we do.
 
-    A row that a mask hides altogether is zero here, not there, and what masks hold is not known.
+    With a float16 mask, rows that it hides with -infinity are zero there too, and those that it
+    hides with the lowest finite number are not. A lowest number of another type makes zeros, and
+    rows that `lengths` hide are not written at all.
     """
     s, cudnn = case.sizes, call.device.cudnn
-    extras = (case.mask, case.lengths, case.sinks)
-    if cudnn is None or case.dtype not in _NARROW or any(x is not None for x in extras):
+    if cudnn is None or case.dtype not in _NARROW or not (case.lengths is case.sinks is None):
         return None
     if case.causal and case.has_past and s.queries != s.new_keys:
         return None
     if case.cap or case.left >= 0 or case.right >= 0 or max(s.size, s.v_size) > 128 or s.keys == 0:
         return None
+    bias = None
+    if case.mask is not None:
+        narrow = case.mask.dtype is case.dtype is DataType.FLOAT16
+        if not narrow or case.causal or case.mask.shape[-1] != s.keys or case.mask.address % 16:
+            return None
+        shape = (1,) * (4 - case.mask.rank) + case.mask.shape
+        bias = Layout(shape, tuple(math.prod(shape[axis + 1 :]) for axis in range(4)))
 
     def layout(heads: int, rows: int, size: int, strides: Strides) -> Layout:
         return Layout((s.batch, heads, rows, size), (*strides.values(), 1))
 
-    def make(_: Call) -> Plan | None:
-        found: Plan | None = cudnn.attention_plan(
-            case.dtype,
-            layout(s.q_heads, s.queries, s.size, case.q_strides),
-            layout(s.kv_heads, s.keys, s.size, case.k_strides),
-            layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
-            layout(s.q_heads, s.queries, s.v_size, case.y_strides),
-            scale=case.scale,
-            causal=case.causal and not case.has_past,
-            causal_at_end=case.causal and case.has_past,
-        )
-        return found
-
-    plan: Plan | None = call.planned("plan", make)
-    return plan
+    found: Plan | None = cudnn.attention_plan(
+        case.dtype,
+        layout(s.q_heads, s.queries, s.size, case.q_strides),
+        layout(s.kv_heads, s.keys, s.size, case.k_strides),
+        layout(s.kv_heads, s.keys, s.v_size, case.v_strides),
+        layout(s.q_heads, s.queries, s.v_size, case.y_strides),
+        scale=case.scale,
+        causal=case.causal and not case.has_past,
+        causal_at_end=case.causal and case.has_past,
+        bias=bias,
+    )
+    return found
 
 
 def _attend_cudnn(call: Call, case: Case) -> None:
     plan = _cudnn_plan(call, case)
     assert plan is not None
     workspace = call.workspace(plan.workspace)
-    plan.run([x.address for x in (case.q, case.k, case.v, case.y)], workspace.address)
+    operands = [x for x in (case.q, case.k, case.v, case.mask, case.y) if x is not None]
+    plan.run([x.address for x in operands], workspace.address)
+
+
+def _flash_rows(call: Call, case: Case) -> int:
+    """How many rows a block of flash_attention takes: few make more blocks, many read less."""
+    s = case.sizes
+    size, heads = _fitting(_FLASH_SIZES[case.dtype], case), s.batch * s.q_heads
+    if size in _FEW_ROWS_SIZES[case.dtype] and heads * -(-s.queries // 64) < call.device.processors:
+        return 16
+    return 128 if size == 64 and heads * -(-s.queries // 128) >= 2 * call.device.processors else 64
 
 
 def _attend_flash(call: Call, case: Case) -> None:
-    s = case.sizes
+    s, name, rows = case.sizes, type_name(case.dtype), _flash_rows(call, case)
     size = _fitting(_FLASH_SIZES[case.dtype], case)
     row_bytes = size * case.q.itemsize
-    heads = s.batch * s.q_heads
-    # Few rows a block make more blocks, many read keys and values less often.
-    rows, keys = 64, 64 if row_bytes <= 128 else 32
-    blocks = heads * -(-s.queries // 64)
-    if size in _SHARED_ROW_SIZES[case.dtype] and blocks < call.device.processors:
-        rows, keys = 16, 128 if row_bytes <= 128 else 64
-    elif size == 64 and heads * -(-s.queries // 128) >= 2 * call.device.processors:
-        rows, keys = 128, 32
-    name = type_name(case.dtype)
+    # Keys of a tile as in flash_attention.cuh.
+    keys = {16: 128, 64: 64, 128: 32}[rows] // (1 if row_bytes <= 128 or rows == 128 else 2)
     call.launch(
-        f"flash_attention_{name}",
+        f"flash_attention.{name}_{size}",
         f"flash_{name}_{size}_{rows}",
         (-(-s.queries // rows), s.q_heads, s.batch),
         128,
@@ -200,8 +241,9 @@ def _attend_tiles(call: Call, case: Case) -> None:
     s = case.sizes
     size = _fitting(_TILE_SIZES[case.dtype], case)
     grid = (-(-s.queries // _TILE_ROWS), s.q_heads, s.batch)
-    name = f"tiles_{type_name(case.dtype)}_{size}"
-    call.launch("tiled_attention", name, grid, 128, *_arguments(case), shared=_tile_bytes(size))
+    part, shared = f"{type_name(case.dtype)}_{size}", _tile_bytes(size)
+    module = f"tiled_attention.{part}"
+    call.launch(module, f"tiles_{part}", grid, 128, *_arguments(case), shared=shared)
 
 
 def _attend_decode(call: Call, case: Case) -> None:

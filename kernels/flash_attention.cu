@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float16_32 float16_64 float16_96 float16_128 float16_256
+// parts: bfloat16_32 bfloat16_64 bfloat16_96 bfloat16_128 bfloat16_256
+// parts: float32_32 float32_64 float32_96 float32_128
 // Attention of many queries, by tensor cores, without the scores in memory.
 //
 // A block takes a tile of query rows of one head and goes through the keys and values it sees, a
@@ -6,26 +9,10 @@
 // to itself: scores, running softmax and result stay in its registers. Where that makes too few
 // blocks, the warps of a block share 16 rows, and each takes a part of every tile of keys. 16-bit
 // elements are multiplied as they are, float32 rounded to TF32.
-#pragma once
-
-#include "attention.cuh"
+#include "attention_mask.cuh"
 #include "tensor_core.cuh"
 
 constexpr int warps = 4, threads = 32 * warps;
-
-// An unsigned integer of so many bytes.
-template <int bytes>
-struct Unsigned {
-  using type = uint32_t;
-};
-template <>
-struct Unsigned<1> {
-  using type = uint8_t;
-};
-template <>
-struct Unsigned<2> {
-  using type = uint16_t;
-};
 
 // `SIZE` holds a row of a head, and one of the result; `TILES` of 16 rows are a warp's. `SPLITS`
 // warps share their rows.
@@ -34,8 +21,8 @@ struct Flash {
   static constexpr int warp_rows = 16 * TILES, rows = warps / SPLITS * warp_rows;
   // As many keys as registers and shared memory hold.
   static constexpr bool is_short = SIZE * sizeof(T) <= 128;
-  static constexpr int warp_keys = SPLITS > 1 ? (is_short ? 32 : 16)
-                                              : (is_short && TILES == 1 ? 64 : 32);
+  static constexpr int warp_keys =
+      SPLITS > 1 ? (is_short ? 32 : 16) : (is_short && TILES == 1 ? 64 : 32);
   static constexpr int tile_keys = SPLITS * warp_keys, groups = warp_keys / 8;
   static constexpr int elements = 16 / sizeof(T);  // of 16 bytes, half of a step along a row
   static constexpr int steps = SIZE / (2 * elements);
@@ -50,23 +37,26 @@ struct Flash {
   T* kv_tiles;  // two of keys, two of values
   int lane, row_warp, key_warp;
   float unit;  // of the scores, in powers of 2
-  const unsigned char* mask;  // of this head
-  int itemsize;               // of the mask
 
   uint32_t queries[TILES][kept][4];
   float scores[TILES][groups][4];
   float result[TILES][SIZE / 8][4];
-  uint32_t mask_pairs[TILES][2][groups][sizeof(T) / 2];
+  MaskTiles<T, TILES, groups> mask;
   RunningSoftmax<true> softmax[TILES][2];
 
-  __device__ Flash(const Attention& a, const QueryTile<T>& tile, unsigned char* shared)
+  __device__ Flash(const Attention& a, const QueryTile<T>& tile, const void* whole_mask,
+                   unsigned char* shared)
       : a(a),
         tile(tile),
         q_tile(reinterpret_cast<T*>(shared)),
         kv_tiles(q_tile + rows * stride),
         lane(threadIdx.x % 32),
-        row_warp(threadIdx.x / 32 / SPLITS),
-        key_warp(threadIdx.x / 32 % SPLITS) {}
+        row_warp(warp_number() / SPLITS),
+        key_warp(warp_number() % SPLITS),
+        mask(a, whole_mask, tile.mask, tile.first + row_of(0, 0)) {}
+
+  // In a way that tells the compiler that it is one number for all lanes.
+  __device__ static int warp_number() { return __shfl_sync(0xffffffffu, threadIdx.x / 32, 0); }
 
   __device__ T* k_tile(int stage) const { return kv_tiles + stage * (tile_keys * stride); }
   __device__ T* v_tile(int stage) const { return k_tile(2 + stage); }
@@ -79,7 +69,6 @@ struct Flash {
   __device__ void load_queries(int m, int step, uint32_t (&to)[4]) const {
     const int row = row_warp * warp_rows + m * 16 + lane % 16;
     load_tiles<false>(to, q_tile + row * stride + (2 * step + lane / 16) * elements);
-    round_tiles<T>(to);
   }
 
   __device__ void start(const T* sinks) {
@@ -129,7 +118,6 @@ struct Flash {
       for (int n = 0; n < groups; n += 2) {
         uint32_t b[4];
         load_tiles<false>(b, own + n * 8 * stride + (2 * step + lane / 8 % 2) * elements);
-        round_tiles<T>(b);
 #pragma unroll
         for (int m = 0; m < TILES; ++m) {
           const auto& row = keeps_queries ? queries[m][keeps_queries ? step : 0] : loaded[m];
@@ -140,100 +128,35 @@ struct Flash {
     }
   }
 
-  // --- masks
-
-  // Finds where the head's mask begins, and how long its rows are.
-  __device__ void find_mask(const void* whole) {
-    const int wide = sizeof(wide_t<T>);
-    itemsize = a.mask_kind == mask_boolean ? 1 : a.mask_kind == mask_wide ? wide : sizeof(T);
-    mask = static_cast<const unsigned char*>(whole);
-    if (mask != nullptr) mask += tile.mask * itemsize;
-  }
-
-  __device__ const unsigned char* mask_row(int m, int half) const {
-    const int query = min(tile.first + row_of(m, half), a.queries - 1);
-    return mask + query * (a.mask_row * itemsize);
-  }
-
-  // Loads all that a tile needs before any of it is waited for. `begin`: the warp's first key.
-  __device__ void load_mask(int begin) {
-    // Whether every row begins at a multiple of a pair, and has pairs alone.
-    const int64_t bits = reinterpret_cast<int64_t>(mask) | a.mask_row * itemsize;
-    const bool aligned = (bits | itemsize * (a.mask_keys | begin)) % (2 * itemsize) == 0;
-    if (a.mask_kind == mask_boolean) {
-      aligned ? load_pairs<true, uint8_t>(begin) : load_pairs<false, uint8_t>(begin);
-    } else if (a.mask_kind == mask_narrow) {
-      using Bits = typename Unsigned<sizeof(T)>::type;
-      aligned ? load_pairs<true, Bits>(begin) : load_pairs<false, Bits>(begin);
-    }
-  }
-
-  template <bool aligned, typename E>
-  __device__ void load_pairs(int begin) {
-    const int key = begin + lane % 4 * 2, count = a.mask_keys - key;
-#pragma unroll
-    for (int m = 0; m < TILES; ++m) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const E* row = reinterpret_cast<const E*>(mask_row(m, half)) + key;
-#pragma unroll
-        for (int n = 0; n < groups; ++n) {
-          load_pair<aligned>(mask_pairs[m][half][n], row + n * 8, count - n * 8);
-        }
-      }
-    }
-  }
-
-  // Elements of the mask as they are in memory; 0 where there are none.
-  template <bool aligned, typename E, int words>
-  __device__ static void load_pair(uint32_t (&to)[words], const E* at, int count) {
-    constexpr int bits = 8 * sizeof(E);
-    if constexpr (!aligned) {
-      const uint32_t first = count > 0 ? at[0] : 0, second = count > 1 ? at[1] : 0;
-      to[0] = bits == 32 ? first : first | second << bits % 32;
-      if constexpr (bits == 32) to[1] = second;
-    } else if constexpr (bits == 32) {
-      const uint2 pair = count > 0 ? *reinterpret_cast<const uint2*>(at) : make_uint2(0, 0);
-      to[0] = pair.x;
-      to[1] = pair.y;
-    } else {
-      using Pair = typename Unsigned<2 * sizeof(E)>::type;
-      to[0] = count > 0 ? *reinterpret_cast<const Pair*>(at) : 0;
-    }
-  }
-
   // --- from scores to weights
 
-  // Scale, cap and mask. `begin`: the warp's first key.
-  __device__ void finish_scores(int begin) {
+  // Scale, cap and mask.
+  __device__ void finish_scores() {
     float scale = static_cast<float>(a.scale);
-    if (a.cap != 0) {
-      const float cap = static_cast<float>(a.cap), factor = fast_divide(2 * log2_of_e * scale, cap);
+    const float cap = static_cast<float>(a.cap);
+    if (cap != 0) {
+      const float factor = fast_divide(2 * log2_of_e * scale, cap);
       for_scores([&](float& score, int, int, int, int) {
         score = cap - fast_divide(2 * cap, fast_exp2(score * factor) + 1);  // cap * tanh(score/cap)
       });
       scale = 1;
     }
-    if (mask == nullptr) {
+    if (mask.data == nullptr) {
       for_scores([&](float& score, int, int, int, int) { score *= scale; });
     } else if (a.mask_kind == mask_boolean) {
-      for_scores([&](float& score, int m, int half, int n, int j) {
-        const bool seen = mask_pairs[m][half][n][0] >> 8 * j & 0xff;
-        score = fmaf(score, scale, seen ? 0.0f : negative_infinity());
-      });
+      add_mask<mask_boolean>(scale);
     } else if (a.mask_kind == mask_narrow) {
-      for_scores([&](float& score, int m, int half, int n, int j) {
-        T pair[2];
-        memcpy(pair, mask_pairs[m][half][n], sizeof(pair));
-        score = fmaf(score, scale, widen(pair[j]));
-      });
+      add_mask<mask_narrow>(scale);
     } else {
-      for_scores([&](float& score, int m, int half, int n, int j) {
-        const int key = begin + n * 8 + lane % 4 * 2 + j;
-        const float* row = reinterpret_cast<const float*>(mask_row(m, half));
-        score = fmaf(score, scale, key < a.mask_keys ? row[key] : 0.0f);
-      });
+      add_mask<mask_wide>(scale);
     }
+  }
+
+  template <int kind>
+  __device__ void add_mask(float scale) {
+    for_scores([&](float& score, int m, int half, int n, int j) {
+      score = fmaf(score, scale, mask.template value<kind>(m, half, n, j));
+    });
   }
 
   // `each(score, m, half, n, j)`: of row (m, half), for key 8 n + 2 (lane % 4) + j.
@@ -274,6 +197,8 @@ struct Flash {
 
   // Scores become weights, and the result what it is beside them.
   __device__ void weigh() {
+    float factors[TILES][2], offsets[TILES][2];
+    bool rescales = false, shifts = false;
 #pragma unroll
     for (int m = 0; m < TILES; ++m) {
 #pragma unroll
@@ -285,24 +210,38 @@ struct Flash {
         }
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-        RunningSoftmax<true>& row = softmax[m][half];
-        const float factor = row.raise(largest, unit);
+        factors[m][half] = softmax[m][half].raise_far(largest, unit);
+        offsets[m][half] = -softmax[m][half].reference() * unit;
+        rescales |= factors[m][half] != 1;
+        shifts |= isinf(offsets[m][half]);
+      }
+    }
+    if (__ballot_sync(0xffffffffu, rescales) != 0) {
+#pragma unroll
+      for (int m = 0; m < TILES; ++m) {
 #pragma unroll
         for (int n = 0; n < SIZE / 8; ++n) {
-          result[m][n][2 * half] *= factor;
-          result[m][n][2 * half + 1] *= factor;
-        }
 #pragma unroll
-        for (int n = 0; n < groups; ++n) {
-#pragma unroll
-          for (int j = 0; j < 2; ++j) {
-            float& score = scores[m][n][2 * half + j];
-            score = row.weight(score, unit);
-            row.sum += score;
-          }
+          for (int i = 0; i < 4; ++i) result[m][n][i] *= factors[m][i / 2];
         }
       }
     }
+    if (shifts) {  // the product alone is out of range
+      for_scores([&](float& score, int m, int half, int, int) {
+        if (isinf(offsets[m][half])) score -= softmax[m][half].reference();
+      });
+#pragma unroll
+      for (int m = 0; m < TILES; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (isinf(offsets[m][half])) offsets[m][half] = 0;
+        }
+      }
+    }
+    for_scores([&](float& score, int m, int half, int, int) {
+      score = fast_exp2(fmaf(score, unit, offsets[m][half]));
+      softmax[m][half].sum += score;
+    });
   }
 
   // --- the result
@@ -344,16 +283,14 @@ struct Flash {
       for (int m = 0; m < TILES; ++m) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          weights[m][i] = __float_as_uint(scores[m][step][i / 2 + i % 2 * 2]);
+          weights[m][i] = round_bits(__float_as_uint(scores[m][step][i / 2 + i % 2 * 2]));
         }
-        round_tiles<T>(weights[m]);
       }
 #pragma unroll
       for (int n = 0; n < SIZE / 8; n += 2) {
         const T* value = own + step * 8 * stride + n * 8;
         uint32_t b[4] = {__float_as_uint(value[0]), __float_as_uint(value[stride]),
                          __float_as_uint(value[8]), __float_as_uint(value[stride + 8])};
-        round_tiles<T>(b);
 #pragma unroll
         for (int m = 0; m < TILES; ++m) {
           multiply_tiles<T>(result[m][n], weights[m], b[0], b[1]);
@@ -393,10 +330,11 @@ struct Flash {
       }
     }
     __syncwarp();
-    const int vectors = a.v_size / elements;
+    constexpr int vectors = SIZE / elements;
+#pragma unroll
     for (int i = lane; i < warp_rows * vectors; i += 32) {
       const int row = row_warp * warp_rows + i / vectors, column = i % vectors * elements;
-      if (row < tile.count) {
+      if (row < tile.count && column < a.v_size) {
         *reinterpret_cast<uint4*>(tile.y + row * a.y_row + column) =
             *reinterpret_cast<const uint4*>(q_tile + row * stride + column);
       }
@@ -468,37 +406,41 @@ struct Flash {
 
   // --- all of it
 
-  __device__ void run(const void* whole_mask, const int64_t* lengths, const T* sinks) {
+  __device__ void run(const int64_t* lengths, const T* sinks) {
     copy_rows<rows, SIZE, stride, threads>(q_tile, tile.q, 0, tile.count);
     tile.look(a, lengths);
     const auto [first, end] = tile.seen;
     load_tile(k_tile(0), tile.k, first);
     load_tile(v_tile(0), tile.v, first);
     // Of this warp: what its first row sees last, and its last row first.
-    const int warp_first = tile.first + row_warp * warp_rows, warp_last = warp_first + warp_rows - 1;
+    const int warp_first = tile.first + row_warp * warp_rows,
+              warp_last = warp_first + warp_rows - 1;
     const Range low = visible_keys(a, tile.length, warp_first);
     const Range high = visible_keys(a, tile.length, warp_last);
-    find_mask(whole_mask);
     // Scores without anything but a scale are scaled in the exponent.
     const float scale = static_cast<float>(a.scale);
-    const bool plain = mask == nullptr && sinks == nullptr && a.cap == 0 && scale > 0;
+    const bool plain =
+        mask.data == nullptr && sinks == nullptr && static_cast<float>(a.cap) == 0 && scale > 0;
     unit = plain ? scale * log2_of_e : log2_of_e;
 
     start(sinks);
     for (int begin = first, stage = 0; begin < end; begin += tile_keys, stage ^= 1) {
       const int own = begin + key_warp * warp_keys;
       const bool sees = warp_first < a.queries && own < high.end && low.begin < own + warp_keys;
-      if (sees && mask != nullptr) load_mask(own);
+      if (sees && mask.data != nullptr) mask.load(own + lane % 4 * 2);
       wait_for_batches<1>();
+      if (begin == first) round_rows<rows>(q_tile);
+      round_rows<tile_keys>(k_tile(stage));
       __syncthreads();
       load_tile(k_tile(stage ^ 1), tile.k, begin + tile_keys);
       if (begin == first) keep_queries();
       if (sees) multiply_keys(k_tile(stage));
       wait_for_batches<1>();
+      round_rows<tile_keys>(v_tile(stage));
       __syncthreads();
       load_tile(v_tile(stage ^ 1), tile.v, begin + tile_keys);
       if (sees) {
-        if (!plain) finish_scores(own);
+        if (!plain) finish_scores();
         if (own < high.begin || own + warp_keys > low.end) hide_keys(own);
         weigh();
         multiply_values(v_tile(stage));
@@ -515,6 +457,18 @@ struct Flash {
     }
   }
 
+  // Floats that this thread has copied, and that have arrived, to what products take.
+  template <int count>
+  __device__ static void round_rows(T* tile) {
+    if constexpr (sizeof(T) == 4) {
+      for_own_vectors<count, SIZE / elements, threads>([&](int row, int vector) {
+        auto* at = reinterpret_cast<uint4*>(tile + row * stride + vector * elements);
+        const uint4 x = *at;
+        *at = make_uint4(round_bits(x.x), round_bits(x.y), round_bits(x.z), round_bits(x.w));
+      });
+    }
+  }
+
   __device__ void load_tile(T* to, const Rows<T>& from, int begin) const {
     const int end = tile.seen.end;
     if (begin < end) copy_rows<tile_keys, SIZE, stride, threads>(to, from, begin, end);
@@ -523,18 +477,33 @@ struct Flash {
 };
 
 #if defined(BASCULE_EMULATED) || __CUDA_ARCH__ >= 800 || !defined(__CUDA_ARCH__)
-#define RUN_FLASH(T, SIZE, TILES, SPLITS)                               \
-  using Kernel = Flash<T, SIZE, TILES, SPLITS>;                         \
-  DYNAMIC_SHARED(shared);                                               \
-  Kernel(a, {a, Kernel::rows, q, k, v, y}, shared).run(mask, lengths, sinks);
+#define RUN(T, SIZE, TILES, SPLITS)             \
+  using Kernel = Flash<T, SIZE, TILES, SPLITS>; \
+  DYNAMIC_SHARED(shared);                       \
+  Kernel(a, {a, Kernel::rows, q, k, v, y}, mask, shared).run(lengths, sinks);
 #else
-#define RUN_FLASH(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
+#define RUN(T, SIZE, TILES, SPLITS)  // there are no such tensor cores
 #endif
 
 // `rows` is how many a block takes; `blocks` are to fit a processor at once.
-#define FLASH(name, T, SIZE, rows, TILES, SPLITS, blocks)                      \
-  extern "C" __global__ void __launch_bounds__(threads, blocks)                \
-      flash_##name##_##SIZE##_##rows(const T* q, const T* k, const T* v, const void* mask, \
-                                     const int64_t* lengths, const T* sinks, T* y, const Attention a) { \
-    RUN_FLASH(T, SIZE, TILES, SPLITS)                                          \
+#define ENTRY(name, T, SIZE, rows, TILES, SPLITS, blocks)                                       \
+  extern "C" __global__ void __launch_bounds__(threads, blocks) flash_##name##_##SIZE##_##rows( \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,             \
+      const T* sinks, T* y, const Attention a) {                                                \
+    wait_for_previous_kernels();                                                                \
+    RUN(T, SIZE, TILES, SPLITS)                                                                 \
   }
+#define NARROW(name, T)                                                                  \
+  IN_PART(name##_32, ENTRY(name, T, 32, 64, 1, 1, 4))                                    \
+  IN_PART(name##_64, ENTRY(name, T, 64, 16, 1, 4, 4) ENTRY(name, T, 64, 64, 1, 1, 3)     \
+                         ENTRY(name, T, 64, 128, 2, 1, 3))                               \
+  IN_PART(name##_96, ENTRY(name, T, 96, 64, 1, 1, 3))                                    \
+  IN_PART(name##_128, ENTRY(name, T, 128, 16, 1, 4, 3) ENTRY(name, T, 128, 64, 1, 1, 3)) \
+  IN_PART(name##_256, ENTRY(name, T, 256, 64, 1, 1, 2))
+NARROW(float16, float16)
+NARROW(bfloat16, bfloat16)
+IN_PART(float32_32, ENTRY(float32, float, 32, 64, 1, 1, 3))
+IN_PART(float32_64, ENTRY(float32, float, 64, 16, 1, 4, 3) ENTRY(float32, float, 64, 64, 1, 1, 3)
+                        ENTRY(float32, float, 64, 128, 2, 1, 2))
+IN_PART(float32_96, ENTRY(float32, float, 96, 64, 1, 1, 3))
+IN_PART(float32_128, ENTRY(float32, float, 128, 64, 1, 1, 2))
