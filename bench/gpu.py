@@ -194,7 +194,7 @@ class Benchmark:
         living = [worker for worker in ahead if worker.is_alive]
         self._say(f"compiling for {seconds:.0f} s more")
         for worker in self._workers.wait(living, seconds):
-            self._say(f"{worker.current}: not compiled in time")
+            self._say(f"{worker.current or worker.model}: not compiled in time")
         for worker in ahead:
             worker.kill()
         self._workers.step("compile", cases, LOAD_SECONDS)
