@@ -34,7 +34,7 @@ from gpu_workers import GRACE, Worker, Workers, stopped
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
 PEERS = ("eager", "compile", "onnxruntime")
-ROWS = {"machine": 12.0, "session": 12.0, "decode": 75.0}
+ROWS = {"machine": 12.0, "session": 12.0, "replay": 15.0, "decode": 75.0}
 """What is measured besides the models, and about how many seconds it takes: a session's of each."""
 LOAD_SECONDS = 60.0
 """What a process may take to load what was compiled for its model."""
@@ -113,6 +113,8 @@ class Benchmark:
         if "session" in options.rows:
             self._sessions()
             self.save()
+        if "replay" in options.rows:
+            self._replay()
         if "decode" in options.rows:
             self._decode()
         self.save()
@@ -246,24 +248,33 @@ class Benchmark:
             for record in json.loads(found.read_text()):
                 self.records.append({"row": "decode", **record})
 
+    def _replay(self) -> None:
+        """The table of bench/replay.py."""
+        text = self._output("replay", "replay.py", "--gpu")
+        if text:
+            self._note({"row": "replay", "text": text})
+
     def _row(self, name: str, facts: dict[str, Any], *arguments: str) -> None:
-        if self.left < ROWS[name]:
-            return
-        command = [sys.executable, str(HERE / "gpu_rows.py"), name, *arguments]
+        text = self._output(f"{name} {facts}", "gpu_rows.py", name, *arguments)
+        if text:
+            self._note({"row": name, **facts, **json.loads(text.splitlines()[-1])})
+
+    def _output(self, title: str, script: str, *arguments: str) -> str:
+        """What a script prints; nothing, and a record, if it fails."""
+        command = [sys.executable, str(HERE / script), *arguments]
         try:
-            text = subprocess.run(
+            return subprocess.run(
                 command,
                 capture_output=True,
                 text=True,
                 check=True,
-                timeout=self.left,
+                timeout=max(self.left, 1),
                 env=self._environment,
             ).stdout
         except subprocess.SubprocessError as error:
             output = getattr(error, "stderr", None) or ""
-            self._note({"case": f"{name} {facts}", "error": f"{error}: {output[-500:]}"})
-        else:
-            self._note({"row": name, **facts, **json.loads(text.splitlines()[-1])})
+            self._note({"case": title, "error": f"{error}: {output[-500:]}"})
+            return ""
 
 
 def main() -> int:
