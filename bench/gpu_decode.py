@@ -18,6 +18,7 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,7 +179,10 @@ def measure(case: str, copied: float, folder: Path, options: argparse.Namespace)
     name, dtype = case.split()
     record: dict[str, Any] = {"case": case}
     if not options.no_check:
-        record["difference"] = compare(name.split("-")[0] + "-tiny", dtype, folder)
+        try:
+            record["difference"] = compare(name.split("-")[0] + "-tiny", dtype, folder)
+        except Exception:
+            print(traceback.format_exc(), flush=True)
     begin = time.perf_counter()
     decoder = make(name, folder, np.dtype(dtype))
     record["make_s"] = time.perf_counter() - begin
@@ -229,6 +233,7 @@ def run(cases: list[str], options: argparse.Namespace) -> list[dict[str, Any]]:
             try:
                 record = measure(case, copied, Path(folder), options)
             except Exception as error:
+                print(traceback.format_exc(), flush=True)
                 record = {"case": case, "error": f"{type(error).__name__}: {error}"[:1000]}
         records.append(record)
         shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in record.items()}

@@ -66,11 +66,13 @@ __device__ void cache_rows(const T* q, const T* k, const T* v, const T* cosine, 
   extern "C" __global__ void cache_rows_##name(                                               \
       const T* q, const T* k, const T* v, const T* cosine, const T* sine, const int64_t* ids, \
       const int64_t* starts, T* y, T* keys, T* values, CacheRows r) {                         \
+    wait_for_previous_kernels();                                                              \
     cache_rows<T, 1>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);                 \
   }                                                                                           \
   extern "C" __global__ void cache_rows_vectors_##name(                                       \
       const T* q, const T* k, const T* v, const T* cosine, const T* sine, const int64_t* ids, \
       const int64_t* starts, T* y, T* keys, T* values, CacheRows r) {                         \
+    wait_for_previous_kernels();                                                              \
     cache_rows<T, 16 / sizeof(T)>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);    \
   }
 FOR_FLOATS(ENTRY)

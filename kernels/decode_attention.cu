@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention of a few queries over many keys, as in decoding: bound by reading keys and values once.
 //
-// The keys are split over blocks so that all processors read; a second kernel joins the parts, in
-// their order. A block takes the query rows that share a key head, up to ROWS at once. Its warps go
-// through its keys 32 at a time, each with a running softmax of its own: first a few lanes take a
-// key, 16 bytes a lane, and the scores go to shared memory; then a lane takes a key, for the
-// softmax; then the lanes weigh the values as they did the keys.
+// The keys are split over blocks so that all processors read; the block that is done last joins the
+// parts, in their order. A block takes the query rows that share a key head, up to ROWS at once.
+// Its warps go through its keys 32 at a time, each with a running softmax of its own: first a few
+// lanes take a key, 16 bytes a lane, and the scores go to shared memory; then a lane takes a key,
+// for the softmax; then the lanes weigh the values as they did the keys.
 #include "attention.cuh"
 
 constexpr int warps = 4, threads = 32 * warps, chunk = 32;
@@ -284,6 +284,41 @@ struct Decode {
   }
 };
 
+// What another block has written.
+__device__ inline float made(const float* from) {
+#ifdef BASCULE_EMULATED
+  return *from;
+#else
+  return __ldcg(from);
+#endif
+}
+
+// Row `row` of the result from the parts of all splits.
+template <typename T>
+__device__ void join_splits(const float* parts, const float* states, T* y, const Attention& a,
+                            int splits, int64_t row) {
+  const int query = static_cast<int>(row % a.queries);
+  const int head = static_cast<int>(row / a.queries % a.q_heads);
+  const int item = static_cast<int>(row / a.queries / a.q_heads);
+  parts += row * splits * a.v_size;
+  states += row * splits * 2;
+  RunningSoftmax<false> joined = {negative_infinity(), 0};
+  for (int s = 0; s < splits; ++s) joined.top = fmaxf(joined.top, made(states + 2 * s));
+  for (int s = 0; s < splits; ++s) {
+    joined.sum += made(states + 2 * s + 1) * joined.weight(made(states + 2 * s), 1);
+  }
+  const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
+  y += item * a.y_batch + head * a.y_head + query * a.y_row;
+  for (int c = threadIdx.x; c < a.v_size; c += blockDim.x) {
+    float value = 0;
+    for (int s = 0; s < splits; ++s) {
+      const float part = made(parts + static_cast<int64_t>(s) * a.v_size + c);
+      value += part * joined.weight(made(states + 2 * s), 1);
+    }
+    y[c] = narrow<T>(value * factor);
+  }
+}
+
 // The block of number `blockIdx.x` = ((item, head), rows); `blockIdx.y` is the split.
 template <int ROWS>
 __device__ Part part_of(const Attention& a, int length, int splits) {
@@ -307,7 +342,7 @@ __device__ Part part_of(const Attention& a, int length, int splits) {
 template <typename T, int SIZE, int ROWS>
 __device__ void decode(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
                        const T* sinks, T* y, const Attention& a, float* parts, float* states,
-                       int splits) {
+                       int* done, int splits) {
   using Block = Decode<T, SIZE, ROWS>;
   __shared__ typename Block::Shared shared;
   const int rows = a.group() * a.queries, row_blocks = (rows + ROWS - 1) / ROWS;
@@ -320,13 +355,31 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
               static_cast<int>(threadIdx.x % 32),
               static_cast<int>(threadIdx.x / 32)};
   block.run(q, k, v, mask, sinks, y, parts, states, splits);
+  if (splits == 1) return;
+  // How many blocks of these rows are done is 0 again afterwards.
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    is_last = atomicAdd(done + blockIdx.x, 1) == splits - 1;
+    if (is_last) done[blockIdx.x] = 0;
+  }
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  for (int r = 0; r < block.part.rows; ++r) {
+    const int64_t head = static_cast<int64_t>(block.part.item) * a.q_heads + block.row_head(r);
+    join_splits(parts, states, y, a, splits, head * a.queries + block.row_query(r));
+  }
 }
 
-#define ENTRY(name, T, SIZE, ROWS)                                                            \
-  extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS(      \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,           \
-      const T* sinks, T* y, const Attention a, float* parts, float* states, int32_t splits) { \
-    decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, splits);        \
+#define ENTRY(name, T, SIZE, ROWS)                                                           \
+  extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS(     \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,          \
+      const T* sinks, T* y, const Attention a, float* parts, float* states, int* done,       \
+      int32_t splits) {                                                                      \
+    wait_for_previous_kernels();                                                             \
+    decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, done, splits); \
   }
 #define ROW_COUNTS(name, T, SIZE) \
   ENTRY(name, T, SIZE, 1) ENTRY(name, T, SIZE, 4) ENTRY(name, T, SIZE, 8)
@@ -334,37 +387,3 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
 SIZES(float32, float)
 SIZES(float16, float16)
 SIZES(bfloat16, bfloat16)
-
-// A block of threads to each row of the result.
-template <typename T>
-__device__ void join_splits(const float* parts, const float* states, T* y, const Attention& a,
-                            int splits) {
-  const int64_t row = blockIdx.x;
-  const int query = static_cast<int>(row % a.queries);
-  const int head = static_cast<int>(row / a.queries % a.q_heads);
-  const int item = static_cast<int>(row / a.queries / a.q_heads);
-  parts += row * splits * a.v_size;
-  states += row * splits * 2;
-  RunningSoftmax<false> joined = {negative_infinity(), 0};
-  for (int s = 0; s < splits; ++s) joined.top = fmaxf(joined.top, states[2 * s]);
-  for (int s = 0; s < splits; ++s) {
-    joined.sum += states[2 * s + 1] * joined.weight(states[2 * s], 1);
-  }
-  const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
-  y += item * a.y_batch + head * a.y_head + query * a.y_row;
-  for (int c = threadIdx.x; c < a.v_size; c += blockDim.x) {
-    float value = 0;
-    for (int s = 0; s < splits; ++s) {
-      value += parts[static_cast<int64_t>(s) * a.v_size + c] * joined.weight(states[2 * s], 1);
-    }
-    y[c] = narrow<T>(value * factor);
-  }
-}
-#define JOIN(name, T)                                                                          \
-  extern "C" __global__ void join_splits_##name(const float* parts, const float* states, T* y, \
-                                                const Attention a, int32_t splits) {           \
-    join_splits(parts, states, y, a, splits);                                                  \
-  }
-JOIN(float32, float)
-JOIN(float16, float16)
-JOIN(bfloat16, bfloat16)

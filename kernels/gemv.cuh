@@ -13,6 +13,14 @@ __device__ inline uint4 load_once(const void* from) {
 #endif
 }
 
+// Asks for memory that is soon read. It may be done before wait_for_previous_kernels: what is read
+// afterwards is what is in memory then.
+__device__ inline void prefetch(const void* from) {
+#ifndef BASCULE_EMULATED
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+#endif
+}
+
 template <typename T>
 __device__ inline void unpack_word(uint32_t word, float* to);
 template <>

@@ -227,6 +227,21 @@ __device__ void write_rows(const T* cache, const T* rows, const int64_t* starts,
   }
 }
 
+// The same where y holds the cache already. A thread has an element of rows, ordered as in y.
+template <typename T>
+__device__ void place_rows(const T* rows, const int64_t* starts, T* y, const Rows& r,
+                           int32_t circular) {
+  const int64_t i = thread_number();
+  if (i >= r.batch * r.outer * r.count * r.inner) return;
+  const int64_t column = i % r.inner, number = i / r.inner % r.count, o = i / r.inner / r.count;
+  const int64_t b = o / r.outer;
+  int64_t position = number + (starts != nullptr ? starts[b] : 0);
+  if (circular) position = modulo(position, r.length);
+  if (position < 0 || position >= r.length) return;
+  y[(o * r.length + position) * r.inner + column] =
+      rows[b * r.batch_step + o % r.outer * r.outer_step + number * r.row_step + column];
+}
+
 #define KERNELS(width, T)                                                                         \
   extern "C" __global__ void strided_copy_##width(const T* x, T* y, Copy copy, int64_t from,      \
                                                   int64_t to) {                                   \
@@ -269,5 +284,10 @@ __device__ void write_rows(const T* cache, const T* rows, const int64_t* starts,
       const T* cache, const T* rows, const int64_t* starts, T* y, Rows r, int32_t circular) {     \
     wait_for_previous_kernels();                                                                  \
     write_rows(cache, rows, starts, y, r, circular);                                              \
+  }                                                                                               \
+  extern "C" __global__ void place_rows_##width(const T* rows, const int64_t* starts, T* y,       \
+                                                Rows r, int32_t circular) {                       \
+    wait_for_previous_kernels();                                                                  \
+    place_rows(rows, starts, y, r, circular);                                                     \
   }
 FOR_WIDTHS(KERNELS)

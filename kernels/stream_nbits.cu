@@ -14,7 +14,9 @@ namespace {
 
 constexpr int tile_columns = 16, together = 128;  // columns of a warp, and k that it reads at once
 constexpr int most_warps = 16;
-constexpr int ahead = 4;  // reads of `together` that are under way
+// More than there are in a block: so many are to fit a multiprocessor with their registers.
+constexpr int most_threads = 768;
+constexpr int ahead = 2;  // reads of `together` that are under way
 
 // What the product works on.
 template <typename T>
@@ -97,24 +99,43 @@ struct Read {
   uint32_t zeros;      // a byte for each column
 };
 
-template <typename T, int segments>
+// A number that the compiler keeps in a register rather than to compute it over and over.
+__device__ inline int keep(int x) {
+#ifndef BASCULE_EMULATED
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
+
+// Where the two columns of a lane begin.
+template <typename T>
+struct Columns {
+  const uint8_t* data;
+  const T* scales;
+  const uint8_t* zeros;
+  uint32_t data_step, scale_step, zero_step;  // to the second column
+};
+
+template <typename T, int segments, bool has_zeros>
 struct Stream {
   static constexpr int pieces = together / 8;  // of 16 bytes of x
 
   const Product<T>& p;
+  const uint4* staged;
   int g, t, slice, groups;  // groups of `together`
-  bool gives;               // this lane has a column of x to give
-  bool sums_up;             // this lane has sums that somebody wants
-  const uint4* given;
+  int bytes, scales;        // of a row, from those of this lane on; no scales for unwanted sums
+  int given, given_step;    // what this lane has to give of x, or zeros; to the next group
 
-  __device__ Stream(const Product<T>& product, const uint4* staged)
-      : p(product), g(threadIdx.x % 32 / 4), t(threadIdx.x % 4) {
+  __device__ Stream(const Product<T>& product, const uint4* x)
+      : p(product), staged(x), g(threadIdx.x % 32 / 4), t(threadIdx.x % 4) {
     slice = threadIdx.x / 32 % p.slices;
     groups = (p.k + together - 1) / together;
+    bytes = keep(p.row_bytes - t * 16);
+    scales = keep(2 * t / segments < p.m ? p.blocks - 2 * t % segments : 0);
     // Sums over different blocks go to different columns, so that they can be scaled afterwards.
-    gives = g % segments == t / (4 / segments) && g / segments < p.m;
-    sums_up = 2 * t / segments < p.m;
-    given = staged + (gives ? g / segments : 0) * groups * pieces + t * 4;
+    const bool gives = g % segments == t / (4 / segments) && g / segments < p.m;
+    given = keep(gives ? g / segments * groups * pieces + t * 4 : p.m * groups * pieces);
+    given_step = keep(gives ? pieces : 0);
   }
 
   // The block of weights `segment` of a group.
@@ -122,39 +143,51 @@ struct Stream {
     return segments == 1 ? group * together >> p.block_shift : group * segments + segment;
   }
 
-  __device__ void fetch(int first_column, int group, Read& to) const {
-    to.zeros = 0x8888;
+  __device__ Columns<T> columns_from(int first) const {
+    const int64_t column = min(first + g, p.n - 1);
+    const uint32_t more = min(first + g + 8, p.n - 1) - static_cast<int>(column);
+    const int zero_bytes = (p.blocks + 1) / 2;
+    return {p.data + column * p.row_bytes + t * 16,
+            p.scales + column * p.blocks + 2 * t % segments,
+            p.zeros + column * zero_bytes,
+            more * p.row_bytes,
+            more * p.blocks,
+            more * zero_bytes};
+  }
+
+  __device__ void fetch(const Columns<T>& from, int group, Read& to) const {
+    const int at = group * (together / 2);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int64_t column = min(first_column + g + 8 * i, p.n - 1);
-      const int at = group * (together / 2) + t * 16;
       to.packed[i] = make_uint4(0, 0, 0, 0);
-      if (at < p.row_bytes) to.packed[i] = load_once(p.data + column * p.row_bytes + at);
+      if (at < bytes) to.packed[i] = load_once(from.data + i * from.data_step + at);
       to.scales[i] = 0;
-      if (sums_up) {
-        if constexpr (segments == 1) {
-          const T scale = p.scales[column * p.blocks + block_of(group, 0)];
+      if constexpr (segments == 1) {
+        if (scales > 0) {
+          const T scale = from.scales[i * from.scale_step + block_of(group, 0)];
           uint16_t bits;
           memcpy(&bits, &scale, 2);
           to.scales[i] = bits * 0x10001u;
-        } else {
-          // There is an even number of blocks.
-          const int block = min(block_of(group, 2 * t % segments), p.blocks - 2);
-          to.scales[i] = *reinterpret_cast<const uint32_t*>(p.scales + column * p.blocks + block);
         }
+      } else if (group * segments < scales) {  // there is an even number of blocks
+        const T* pair = from.scales + i * from.scale_step + group * segments;
+        to.scales[i] = *reinterpret_cast<const uint32_t*>(pair);
       }
     }
-    if (p.zeros != nullptr) {
-      const int block = min(block_of(group, t / (4 / segments)), p.blocks - 1);
-      const int64_t bytes = (p.blocks + 1) / 2;
-      const uint8_t* zeros = p.zeros + block / 2;
-      to.zeros = zeros[min(first_column + g, p.n - 1) * bytes];
-      to.zeros |= zeros[min(first_column + g + 8, p.n - 1) * bytes] << 8;
+    if constexpr (has_zeros) {
+      const int place = min(block_of(group, t / (4 / segments)), p.blocks - 1) / 2;
+      to.zeros = from.zeros[place] | from.zeros[from.zero_step + place] << 8;
     }
   }
 
   __device__ void multiply(int group, const Read& from, float (&sums)[4]) const {
-    const int shift = block_of(group, t / (4 / segments)) % 2 * 4;
+    int zeros[2] = {8, 8};
+    if constexpr (has_zeros) {
+      const int shift = block_of(group, t / (4 / segments)) % 2 * 4;
+      zeros[0] = from.zeros >> shift & 15;
+      zeros[1] = from.zeros >> (8 + shift) & 15;
+    }
+    const uint4* xs = staged + given + group * given_step;
     float c[4] = {};
 #pragma unroll
     for (int word = 0; word < 4; ++word) {
@@ -166,10 +199,9 @@ struct Stream {
                               : word == 1 ? packed.y
                               : word == 2 ? packed.z
                                           : packed.w;
-        expand<T>(bits, from.zeros >> (8 * i + shift) & 15, pairs[i]);
+        expand<T>(bits, zeros[i], pairs[i]);
       }
-      uint4 x = make_uint4(0, 0, 0, 0);
-      if (gives) x = given[group * pieces + word];
+      const uint4 x = xs[word];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint32_t a[4] = {pairs[0][2 * half], pairs[1][2 * half], pairs[0][2 * half + 1],
@@ -192,7 +224,8 @@ struct Stream {
 template <typename T>
 __device__ void stage(const Product<T>& p, uint4* staged) {
   const int pieces = (p.k + together - 1) / together * (together / 8);
-  const bool vectors = p.k % 8 == 0 && reinterpret_cast<uintptr_t>(p.x) % 16 == 0;
+  const bool vectors = p.k % 8 == 0 && reinterpret_cast<uintptr_t>(p.x) % 16 == 0 &&
+                       reinterpret_cast<uintptr_t>(p.norm) % 16 == 0;
   const auto read = [&](const T* row, int piece, T(&to)[8]) {
     const int k = piece * 8;
     if (vectors && k < p.k) {
@@ -220,10 +253,11 @@ __device__ void stage(const Product<T>& p, uint4* staged) {
       alignas(16) T values[8], ordered[8];
       read(row, piece, values);
       if (p.norm != nullptr) {
+        alignas(16) T scales[8];
+        read(p.norm, piece, scales);
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-          const int k = piece * 8 + i;
-          if (k < p.k) values[i] = narrow<T>(widen(values[i]) * factor * widen(p.norm[k]));
+          values[i] = narrow<T>(widen(values[i]) * factor * widen(scales[i]));
         }
       }
 #pragma unroll
@@ -241,42 +275,75 @@ __device__ inline void store(const Product<T>& p, int row, int column, float sum
   p.y[at] = narrow<T>(sum);
 }
 
-template <typename T, int segments>
+// How tiles are numbered: a tile and its gate follow each other.
+template <typename T>
+struct Tiles {
+  int at_once, count, half;
+
+  __device__ explicit Tiles(const Product<T>& p)
+      : at_once(blockDim.x / 32 / p.slices), half(p.gated ? p.n / 2 : 0) {
+    count = p.gated ? (half + tile_columns - 1) / tile_columns * 2
+                    : (p.n + tile_columns - 1) / tile_columns;
+  }
+  __device__ int column(int tile) const {
+    return half ? tile / 2 * tile_columns + tile % 2 * half : tile * tile_columns;
+  }
+};
+
+// Asks for the weights that this warp reads first.
+template <typename T>
+__device__ void prefetch_weights(const Product<T>& p) {
+  const Tiles<T> tiles(p);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int tile = blockIdx.x * tiles.at_once + warp / p.slices;
+  if (tile >= tiles.count) return;
+  const int column = tiles.column(tile) + lane / 4;
+#pragma unroll
+  for (int u = 0; u < ahead; ++u) {
+    const int at = (warp % p.slices + u * p.slices) * (together / 2) + lane % 4 * 16;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      if (at < p.row_bytes && column + 8 * i < p.n) {
+        prefetch(p.data + static_cast<int64_t>(column + 8 * i) * p.row_bytes + at);
+      }
+    }
+  }
+}
+
+template <typename T, int segments, bool has_zeros>
 __device__ void multiply_streamed(const Product<T>& p) {
   DYNAMIC_SHARED(memory);
   __shared__ float of_warps[most_warps][tile_columns][8];
   uint4* staged = reinterpret_cast<uint4*>(memory);
-  const Stream<T, segments> stream(p, staged);
-  const int warp = threadIdx.x / 32, tiles_at_once = blockDim.x / 32 / p.slices;
-  const int tiles = p.gated ? (p.n / 2 + tile_columns - 1) / tile_columns * 2
-                            : (p.n + tile_columns - 1) / tile_columns;
-  // A tile and its gate follow each other.
-  const auto column_of = [&](int tile) {
-    return p.gated ? tile / 2 * tile_columns + tile % 2 * (p.n / 2) : tile * tile_columns;
-  };
-  int tile = blockIdx.x * tiles_at_once + warp / p.slices;
+  const Stream<T, segments, has_zeros> stream(p, staged);
+  const Tiles<T> tiles(p);
+  const int warp = threadIdx.x / 32, step = gridDim.x * tiles.at_once;
+  int tile = blockIdx.x * tiles.at_once + warp / p.slices;
   Read next[ahead];
+  Columns<T> columns = stream.columns_from(tiles.column(tile));
 #pragma unroll
   for (int u = 0; u < ahead; ++u) {  // before anything that waits for x
     const int group = stream.slice + u * p.slices;
-    if (group < stream.groups && tile < tiles) stream.fetch(column_of(tile), group, next[u]);
+    if (group < stream.groups && tile < tiles.count) stream.fetch(columns, group, next[u]);
+  }
+  if (threadIdx.x < 4) {  // behind x, for lanes that have nothing of it to give
+    staged[p.m * stream.groups * (together / 8) + threadIdx.x] = make_uint4(0, 0, 0, 0);
   }
   stage(p, staged);
   __syncthreads();
-  for (int first = blockIdx.x * tiles_at_once; first < tiles; first += gridDim.x * tiles_at_once) {
-    const int following = tile + gridDim.x * tiles_at_once;
+  for (int first = blockIdx.x * tiles.at_once; first < tiles.count; first += step) {
+    const int following = tile + step;
     float sums[4] = {};
     for (int begin = stream.slice; begin < stream.groups; begin += ahead * p.slices) {
       const bool ends = begin + ahead * p.slices >= stream.groups;
-      const int from = ends ? following : tile;
       const int start = ends ? stream.slice : begin + ahead * p.slices;
-      const bool exists = from < tiles;
-      const int column = column_of(from);
+      const bool exists = !ends || following < tiles.count;
+      if (ends && exists) columns = stream.columns_from(tiles.column(following));
 #pragma unroll
       for (int u = 0; u < ahead; ++u) {
         const int group = begin + u * p.slices, more = start + u * p.slices;
         const Read now = next[u];
-        if (exists && more < stream.groups) stream.fetch(column, more, next[u]);
+        if (exists && more < stream.groups) stream.fetch(columns, more, next[u]);
         if (group < stream.groups) stream.multiply(group, now, sums);
       }
     }
@@ -294,14 +361,14 @@ __device__ void multiply_streamed(const Product<T>& p) {
           sum += of_warps[local * p.slices + slice][c][row * segments + s];
         }
       }
-      const int column = column_of(first + local) + c;
+      const int column = tiles.column(first + local) + c;
       if (p.bias != nullptr && column < p.n) sum += widen(p.bias[column]);
       return sum;
     };
-    const int step = p.gated ? 2 : 1, made = min(tiles_at_once, tiles - first) / step;
+    const int pair = p.gated ? 2 : 1, made = min(tiles.at_once, tiles.count - first) / pair;
     for (int i = threadIdx.x; i < made * p.m * tile_columns; i += blockDim.x) {
       const int c = i % tile_columns, row = i / tile_columns % p.m;
-      const int local = i / tile_columns / p.m * step, column = column_of(first + local) + c;
+      const int local = i / tile_columns / p.m * pair, column = tiles.column(first + local) + c;
       if (column >= (p.gated ? p.n / 2 : p.n)) continue;
       float sum = sum_of(local, row, c);
       if (p.gated) {
@@ -317,24 +384,32 @@ __device__ void multiply_streamed(const Product<T>& p) {
 
 }  // namespace
 
-#define STREAMED(name, T, segments)                                                              \
-  extern "C" __global__ void __launch_bounds__(512) stream_nbits_##segments##_##name(            \
-      const T* __restrict__ x, const uint8_t* __restrict__ data, const T* __restrict__ scales,   \
-      const uint8_t* __restrict__ zeros, const T* __restrict__ bias, const T* __restrict__ norm, \
-      const T* __restrict__ residual, T* __restrict__ y, float epsilon, int m, int n, int k,     \
-      int blocks, int row_bytes, int block_shift, int slices, int gated) {                       \
-    const Product<T> p = {                                                                       \
-        x, data, scales, zeros,  bias,      norm,        residual, y,    epsilon,                \
-        m, n,    k,      blocks, row_bytes, block_shift, slices,   gated};                       \
-    multiply_streamed<T, segments>(p);                                                           \
+#define PRODUCT(T)                                                                        \
+  Product<T> {                                                                            \
+    x, data, scales, zeros, bias, norm, residual, y, epsilon, m, n, k, blocks, row_bytes, \
+        block_shift, slices, gated                                                        \
   }
-#define FOR_SEGMENTS(name, T) STREAMED(name, T, 1) STREAMED(name, T, 2) STREAMED(name, T, 4)
+#define STREAMED(name, T, segments, kind, has_zeros)                                              \
+  extern "C" __global__ void __launch_bounds__(most_threads)                                      \
+      stream_nbits_##kind##segments##_##name(                                                     \
+          const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, const T* bias,  \
+          const T* norm, const T* residual, T* y, float epsilon, int m, int n, int k, int blocks, \
+          int row_bytes, int block_shift, int slices, int gated) {                                \
+    prefetch_weights(PRODUCT(T));                                                                 \
+    wait_for_previous_kernels();                                                                  \
+    multiply_streamed<T, segments, has_zeros>(PRODUCT(T));                                        \
+  }
+#define FOR_ZEROS(name, T, segments)   \
+  STREAMED(name, T, segments, , false) \
+  STREAMED(name, T, segments, zeros_, true)
+#define FOR_SEGMENTS(name, T) FOR_ZEROS(name, T, 1) FOR_ZEROS(name, T, 2) FOR_ZEROS(name, T, 4)
 FOR_SEGMENTS(float16, float16)
 FOR_SEGMENTS(bfloat16, bfloat16)
 
 // y[i] = swish(x) * gate, of the halves of each row of x.
 #define GATE(name, T)                                                                    \
   extern "C" __global__ void gate_##name(const T* x, T* y, int64_t size, int64_t half) { \
+    wait_for_previous_kernels();                                                         \
     for (int64_t i = thread_number(); i < size; i += thread_count()) {                   \
       const T* from = x + i / half * 2 * half + i % half;                                \
       const float value = widen(from[0]);                                                \

@@ -68,9 +68,8 @@ def tensor_of(array: Any) -> Tensor:
 def array_of(tensor: Tensor, number: int) -> Any:
     """A tensor of GPU `number` as a CuPy array over the same memory."""
     cupy = _cupy()
-    memory = cupy.cuda.UnownedMemory(
-        tensor.address, max(tensor.nbytes, 1), tensor.owner or tensor, number
-    )
+    owner = tensor if tensor.owner is None else tensor.owner
+    memory = cupy.cuda.UnownedMemory(tensor.address, max(tensor.nbytes, 1), owner, number)
     pointer = cupy.cuda.MemoryPointer(memory, 0)
     return cupy.ndarray(tensor.shape, tensor.dtype.numpy, memptr=pointer)
 

@@ -196,3 +196,51 @@ def test_update_cache() -> None:
         expected[item, :, start : start + 2] = new
     starts, length = np.array([1, 4]), np.array([6])
     assert_close(run("UpdateCache", [cache, rows, starts, length]), [expected])
+
+
+def test_cache_rows() -> None:
+    keys, values = normal(2, 1, 5, 4), normal(2, 1, 5, 4) + 1
+    q, k, v = normal(2, 1, 8), normal(2, 1, 4), normal(2, 1, 4) + 2
+    angles = normal(7, 2)
+    cosine, sine = np.cos(angles), np.sin(angles)
+    starts, length, ids = np.array([1, 4]), np.array([6]), np.array([[1], [4]])
+    inputs = [q, k, v, keys, values, starts, length, cosine, sine, ids]
+    call = "CacheRows<num_heads = 2, kv_num_heads = 1>"
+    y, new_keys, new_values = run(call, inputs, "y, nk, nv")
+
+    def turned(x: Array) -> Array:
+        heads = x.reshape(2, 1, -1, 4)
+        low, high = np.split(heads, 2, axis=-1)
+        c, s = cosine[ids][:, :, None], sine[ids][:, :, None]
+        return np.concatenate([low * c - high * s, low * s + high * c], -1).reshape(x.shape)
+
+    (expected_keys,) = run("UpdateCache", [keys, turned(k), starts, length])
+    (expected_values,) = run("UpdateCache", [values, v, starts, length])
+    assert_close([y, new_keys, new_values], [turned(q), expected_keys, expected_values])
+
+
+def test_project() -> None:
+    x, w, bias, residual = normal(2, 4), normal(6, 4), normal(6), normal(2, 6)
+    scale, shift = normal(4) + 1, normal(4)
+    call = 'Project<transB = 1, normalization = "LayerNormalization", epsilon = 0.001>'
+    centered = x - x.mean(-1, keepdims=True)
+    normal_rows = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-3) * scale + shift
+    found = run(call, [x, w, bias, residual, scale, shift])
+    assert_close(found, [normal_rows @ w.T + bias + residual])
+
+
+@pytest.mark.parametrize("gated", [0, 1])
+def test_project_nbits(gated: int) -> None:
+    rng = np.random.default_rng(3)
+    x, bytes_, scales = normal(2, 16), rng.integers(0, 256, (6, 1, 8)), normal(6, 1) / 9
+    norm = normal(16) + 1
+    numbers = np.stack([bytes_ & 15, bytes_ >> 4], -1).reshape(6, 16) - 8
+    rows = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * norm
+    y = rows @ (numbers * scales).T
+    if gated:
+        y = y[:, :3] / (1 + np.exp(-y[:, :3])) * y[:, 3:]
+    residual = normal(2, y.shape[1])
+    attributes = f"K = 16, N = 6, bits = 4, block_size = 16, epsilon = 0.001, gated = {gated}"
+    inputs = [x, bytes_.astype(np.uint8), scales, None, None, norm, residual]
+    found = run(f"ProjectNBits<{attributes}>", inputs)
+    assert_close(found, [(y + residual).astype(np.float32)])

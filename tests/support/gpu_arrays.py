@@ -37,6 +37,14 @@ class ndarray:
         self.size = int(np.prod(self.shape, dtype=np.int64))
         self.nbytes = self.size * self.dtype.itemsize
 
+    def __bool__(self) -> bool:
+        return bool(self._view())
+
+    def __eq__(self, other: object) -> Any:
+        return self._view() == other
+
+    __hash__ = None  # type: ignore[assignment]
+
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.data.ptr, False)}

@@ -25,9 +25,14 @@ After:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
+from bascule.optimizer.pattern import attribute_of
 from bascule.optimizer.rewrite import Builder
 
 
@@ -38,20 +43,44 @@ def fuse_cache_rows(graph: Graph, context: Context) -> int:
         for node in list(each):
             if node.is_op("Attention", domain=FUSED_DOMAIN):
                 count += _fuse(each, node)
+            elif node.is_op("Attention"):
+                count += _fuse_scatters(each, node)
     return count
 
 
+def _fuse_scatters(graph: Graph, attention: Node) -> int:
+    """The two TensorScatters of a step of one row."""
+    scatters = _makers(graph, attention, "TensorScatter", "")
+    if scatters is None or scatters[0].input(2) is None:
+        return 0
+    if any(node.inputs[2] is not scatters[0].inputs[2] for node in scatters):
+        return 0
+    rows = []
+    build = Builder(attention)
+    for node in scatters:
+        cache, new = node.inputs[:2]
+        known = () if new is None or new.shape is None else new.shape
+        if cache is None or len(known) != 4 or known[2] != 1 or cache.rank != 4:
+            return 0
+        if attribute_of(node, "axis") not in (2, -2) or attribute_of(node, "mode") != "linear":
+            return 0
+        if not all(isinstance(size, int) for size in (known[1], known[3])):
+            return 0
+        rows.append(new)
+    flat = [build.Reshape(new, np.array([0, 1, -1], np.int64)) for new in rows]
+    inputs = [None, *flat, *[node.inputs[0] for node in scatters], scatters[0].inputs[2]]
+    grows = np.zeros(1, np.int64)
+    made = build.node("CacheRows", [*inputs, grows], outputs=3, domain=FUSED_DOMAIN)
+    _put(graph, made, scatters)
+    return 1
+
+
 def _fuse(graph: Graph, attention: Node) -> int:
-    query, updates = attention.inputs[0], []
-    for value in attention.inputs[1:3]:
-        node = None if value is None else value.producer
-        if node is None or not node.is_op("UpdateCache", domain=FUSED_DOMAIN):
-            return 0
-        if node.graph is not graph or any(use.node is not attention for use in node.output.uses):
-            return 0
-        updates.append(node)
+    query, updates = attention.inputs[0], _makers(graph, attention, "UpdateCache", FUSED_DOMAIN)
+    if query is None or updates is None:
+        return 0
     keys, values = updates
-    if keys is values or keys.inputs[2:] != values.inputs[2:] or query is None:
+    if keys.inputs[2:] != values.inputs[2:]:
         return 0
     inputs = [None, keys.inputs[1], values.inputs[1], keys.inputs[0], values.inputs[0]]
     inputs += keys.inputs[2:]
@@ -68,18 +97,37 @@ def _fuse(graph: Graph, attention: Node) -> int:
         }
     build = Builder(attention)
     made = build.node("CacheRows", inputs, attributes, outputs=3, domain=FUSED_DOMAIN)
-    made.name = keys.name
-    gone = updates
     if attributes and turns[0] is not None and turns[1] is not None:
         made.outputs[0].type = query.type
         query.replace_uses(made.outputs[0])
-        gone = [*updates, turns[0], turns[1]]
+    _put(graph, made, updates)
+    for turn in turns if attributes else ():
+        if turn is not None:
+            graph.remove(turn)
+    return 1
+
+
+def _makers(graph: Graph, attention: Node, op_type: str, domain: str) -> list[Node] | None:
+    """The nodes that make the keys and values of an attention, which alone reads them."""
+    found = []
+    for value in attention.inputs[1:3]:
+        node = None if value is None else value.producer
+        if node is None or not node.is_op(op_type, domain=domain) or node.graph is not graph:
+            return None
+        if any(use.node is not attention for use in node.output.uses):
+            return None
+        found.append(node)
+    return found if len(found) == 2 and found[0] is not found[1] else None
+
+
+def _put(graph: Graph, made: Node, updates: Sequence[Node]) -> None:
+    """Let a CacheRows take the place of the updates of keys and of values."""
+    made.name = updates[0].name
     for new, update in zip(made.outputs[1:], updates):
         new.type = update.output.type
         update.output.replace_uses(new)
-    for node in gone:
-        graph.remove(node)
-    return 1
+    for update in updates:
+        graph.remove(update)
 
 
 def _rotation(value: Value | None, reader: Node) -> Node | None:

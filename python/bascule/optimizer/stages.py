@@ -13,6 +13,7 @@ from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
 from bascule.optimizer.simplify_transpose import simplify_transpose
+from bascule.optimizer.transpose_weights import transpose_weights
 
 SIMPLIFY = Stage("simplify", Level.BASIC, SIMPLIFICATIONS)
 FUSE_QUANTIZED = Stage("fuse_quantized", Level.EXTENDED, (*QUANTIZED, *SIMPLIFICATIONS))
@@ -28,7 +29,7 @@ FINISH = Stage(
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
-FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (fuse_split_matmul,))
+FEW_LAUNCHES = Stage("few_launches", Level.EXTENDED, (fuse_split_matmul, transpose_weights))
 """Both for devices on which starting an operation costs more than a small one itself."""
 
 STAGES = (

@@ -28,6 +28,7 @@ extern "C" __global__ void __launch_bounds__(256) copy(const float* x, float* y)
 def test_a_source_waits_if_all_its_kernels_do() -> None:
     assert waits(KERNEL)
     assert waits(KERNEL.replace("\n", " \\\n"))
+    assert waits(KERNEL.replace("  wait", "  prefetch_x(x);\n  wait"))
     assert not waits(KERNEL + KERNEL.replace("  wait_for_previous_kernels();", "  y += 1;"))
     assert not waits(KERNEL.replace("  wait", "  y += 1; wait"))
     assert not waits('#include "common.cuh"')
@@ -39,7 +40,8 @@ def test_a_kernel_whose_operands_never_change_does_not_wait() -> None:
 
 
 def test_hot_modules_wait() -> None:
-    for module in ("activate", "gather", "layer_normalization", "movement", "pooling", "softmax"):
+    modules = ("activate", "gather", "layer_normalization", "movement", "pooling", "softmax")
+    for module in (*modules, "stream_nbits", "cache_rows", "decode_attention"):
         assert waits(sources.source(module)), module
 
 

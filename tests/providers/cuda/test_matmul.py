@@ -177,6 +177,27 @@ def test_constant_weights_with_odd_rows_are_transposed(rows: int) -> None:
     assert device.launches == ["matmul_addend_float16", *ways]
 
 
+@pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
+@pytest.mark.parametrize("form", [(1, 64, 40, 1), (3, 768, 100, 1), (9, 64, 40, 1), (2, 64, 40, 0)])
+def test_products_of_normalized_rows(kind: str, dtype: str, form: Any) -> None:
+    m, k, n, turned = form
+    a, b = normal(1, dtype, m, k), normal(2, dtype, *((n, k) if turned else (k, n)))
+    scale, shift = normal(3, dtype, k) + 1, normal(4, dtype, k)
+    bias, residual = normal(5, dtype, n), normal(6, dtype, m, n)
+    centers = kind == "LayerNormalization"
+    inputs = [a, b, bias, residual, scale.astype(dtype), shift if centers else None]
+    attributes = {"transB": turned, "normalization": kind, "epsilon": 1e-3, "activation": "Relu"}
+    (y,) = run_node("Project", inputs, attributes, domain="bascule", constants=(1,))
+    x = wide(a)
+    x = x - x.mean(-1, keepdims=True) if centers else x
+    x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3) * wide(inputs[4])
+    x = x + wide(shift) if centers else x
+    expected = x @ (wide(b).T if turned else wide(b)) + wide(bias) + wide(residual)
+    error = {"float32": 2e-5, "float16": 3e-2, "float64": 1e-10}[dtype]
+    np.testing.assert_allclose(wide(y), np.maximum(expected, 0), error, error * k**0.5)
+
+
 @pytest.mark.parametrize(
     "inputs,message",
     [

@@ -34,8 +34,8 @@ def cupy() -> Iterator[Any]:
         yield gpu_arrays.use(patch)
 
 
-def session(text: str, options: Any = None) -> EmulatedSession:
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {text}')
+def session(text: str, options: Any = None, opset: int = 21) -> EmulatedSession:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]> {text}')
     return EmulatedSession(model.SerializeToString(), options)
 
 
@@ -206,6 +206,34 @@ def test_an_output_that_is_an_input_is_read_before_it_is_overwritten() -> None:
         model.run_with_iobinding(binding)
         np.testing.assert_array_equal(x.numpy(), -first)
         np.testing.assert_array_equal(z.numpy().reshape(-1), first)
+
+
+@pytest.mark.parametrize("order", ["r = Reshape(cache, flat) {}", "{} r = Reshape(cache, flat)"])
+@pytest.mark.parametrize("old", ["n = Neg(r) old = Reshape(n, square)", "old = Reshape(r, square)"])
+def test_a_cache_that_is_read_besides_being_updated(order: str, old: str) -> None:
+    update = "new = TensorScatter<axis = 1>(cache, row, start)"
+    model = session(
+        """g (float[1,4,2] cache, float[1,1,2] row, int64[1] start)
+            => (float[1,4,2] new, float[2,4] old) <int64[1] flat = {-1}, int64[2] square = {2, 4}>
+            {"""
+        + f"{order.format(update)} {old}"
+        + "}",
+        opset=24,
+    )
+    cache, row = on_gpu(normal(0, 1, 4, 2)), on_gpu(normal(1, 1, 1, 2))
+    start, kept = on_gpu(np.array([0])), on_gpu(normal(2, 2, 4))
+    inputs = {"cache": cache, "row": row, "start": start}
+    binding = bound(model, inputs, {"new": cache, "old": kept})
+    expected = normal(0, 1, 4, 2)
+    for run in range(6):
+        start.update_inplace(np.array([run % 4]))
+        row.update_inplace(normal(run, 1, 1, 2))
+        before = expected.copy()
+        expected[:, run % 4] = normal(run, 1, 1, 2)[:, 0]
+        model.run_with_iobinding(binding)
+        np.testing.assert_array_equal(cache.numpy(), expected)
+        sign = -1 if "Neg" in old else 1
+        np.testing.assert_array_equal(kept.numpy(), sign * before.reshape(2, 4))
 
 
 def test_two_outputs_in_one_memory() -> None:

@@ -8,6 +8,9 @@ MatMul                    ``(A, B, bias?, residual?) -> Y``, attributes transA, 
                           ``[N]``, residual has exactly the shape of Y.
 SplitMatMul               ``(A, B, bias?) -> (Y1, ..., Yn)``: the columns of ``A @ B + bias`` in
                           n equal parts; B is a matrix, bias a row.
+Project                   ``(A, B, bias?, residual?, scale, norm_bias?) -> Y``: MatMul of the
+                          LayerNormalization or RMSNormalization of A over its last axis, as
+                          attribute normalization says, with epsilon.
 Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
                           of the shape of Y, before it. With ``channels_last=1`` X,
                           residual and Y are ``[N, spatial..., C]``; W is unchanged.
@@ -59,7 +62,7 @@ from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
 from bascule.optimizer.fused.convolution import define_convolution
 from bascule.optimizer.fused.elementwise import define_elementwise
-from bascule.optimizer.fused.matmul import define_matmul
+from bascule.optimizer.fused.matmul import define_matmul, define_project
 from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
 from bascule.optimizer.fused.quantized_sum import define_qlinear_add
 from bascule.optimizer.fused.skip_normalization import (
@@ -72,6 +75,7 @@ __all__ = ["definition"]
 
 _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "MatMul": define_matmul,
+    "Project": define_project,
     "SplitMatMul": define_split_matmul,
     "Conv": define_convolution,
     "ConvTranspose": define_convolution,

@@ -11,9 +11,25 @@ from bascule.optimizer.fused.body import Body
 def define_matmul(node: Node) -> Body:
     """``activation(alpha * A' @ B' + bias + residual)``."""
     body = Body(node, "A", "B", "bias", "residual")
+    return _multiplied(body, node, body.input("A"))
+
+
+def define_project(node: Node) -> Body:
+    """MatMul of the normalization of A."""
+    body = Body(node, "A", "B", "bias", "residual", "scale", "norm_bias")
+    parameters = [body.optional(name) for name in ("scale", "norm_bias")]
+    if parameters[1] is None:
+        parameters.pop()
+    epsilon = float(node.attribute("epsilon", 1e-5))
+    kind = str(node.attribute("normalization"))
+    normal = body.call(kind, body.input("A"), *parameters, axis=-1, epsilon=epsilon)
+    return _multiplied(body, node, normal)
+
+
+def _multiplied(body: Body, node: Node, a: Value) -> Body:
     operands: list[Value] = []
     for name, flag in (("A", "transA"), ("B", "transB")):
-        operand = body.input(name)
+        operand = a if name == "A" else body.input(name)
         operands.append(_swapped(body, operand) if node.attribute(flag, 0) else operand)
     y = body.call("MatMul", *operands)
     alpha = float(node.attribute("alpha", 1.0))

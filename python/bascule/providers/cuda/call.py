@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,9 @@ class Call:
         allocate: Allocate,
         prepared: dict[str, Any],
         kept: dict[Any, Any],
-        in_place: Collection[int] = (),
     ) -> None:
         self.node = node
         self.device = device
-        self._in_place = in_place
         self._allocate = allocate
         self._prepared = prepared
         self._kept = kept
@@ -46,13 +45,6 @@ class Call:
     def wants(self, output: int) -> bool:
         """Whether anybody reads output number `output`."""
         return output < len(self.node.outputs) and not self.node.outputs[output].is_unused
-
-    def may_overwrite(self, output: int) -> bool:
-        """Whether an output belongs into the memory of the input that it updates.
-
-        That is so where the caller wants it there, and nobody reads the input any more.
-        """
-        return output in self._in_place
 
     def dtype(self, output: int = 0) -> DataType:
         """The element type of an output."""
@@ -203,6 +195,7 @@ def _dim3(sizes: int | tuple[int, ...]) -> tuple[int, int, int]:
     return x, y, z
 
 
+@functools.cache
 def type_name(dtype: DataType) -> str:
     """The element type as the names of kernels have it: ``float32``, ``bfloat16``, ``int64``..."""
     return str(dtype.numpy.name)

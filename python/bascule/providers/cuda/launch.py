@@ -18,7 +18,10 @@ from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.tensor import Tensor
 
 _KERNEL = re.compile(r"\b__global__ ")
-_WAITING = re.compile(r"\b__global__ [^{};]*\{[\s\\]*wait_for_previous_kernels\(\);")
+_WAITING = re.compile(
+    r"\b__global__ [^{};]*\{[\s\\]*(?:prefetch_\w+\([^;{}]*\);[\s\\]*)?"
+    r"wait_for_previous_kernels\(\);"
+)
 _CONSTANT = re.compile(r"__restrict__|__ldg\b")
 _FIRST_CAPABILITY = 90
 _FIRST_DRIVER = 12030
@@ -30,6 +33,8 @@ _DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 @functools.cache
 def waits(source: str) -> bool:
     """Whether each kernel of a CUDA C++ source begins by waiting for those before it.
+
+    It may ask for memory to be brought nearer before that.
 
     A compiler may read what it knows to be constant at any time, so nothing must say that.
     """

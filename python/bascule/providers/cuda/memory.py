@@ -135,20 +135,22 @@ class Arena:
     def placed(
         self, layout: Layout, leftover: list[object], elsewhere: Mapping[int, int]
     ) -> Callable[[int], Allocation]:
-        """Hands out the places of `layout` in order; what does not match gets memory of its own.
+        """Hands out the places of `layout` in order; from what does not match on, other memory.
 
-        That memory is kept in `leftover`. The allocations numbered in `elsewhere` are at the
+        That is kept in `leftover`. The allocations numbered in `elsewhere` are at the
         addresses it has for them.
         """
         address, owner = self.block(layout.total)
-        count = iter(range(len(layout.sizes)))
+        numbers = iter(range(len(layout.sizes)))
 
         def allocate(nbytes: int) -> Allocation:
-            number = next(count, None)
-            if number is not None and nbytes <= layout.sizes[number]:
+            nonlocal numbers
+            number = next(numbers, None)
+            if number is not None and nbytes == layout.sizes[number]:
                 if number in elsewhere:
                     return elsewhere[number], None
                 return address + layout.offsets[number], owner
+            numbers = iter(())  # another course than the recorded one: its places do not hold
             found = self._device.allocate(nbytes)
             leftover.append(found[1])
             return found

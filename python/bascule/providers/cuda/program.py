@@ -16,6 +16,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.providers.base import Provider
+from bascule.providers.cuda.control import ControlStep
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry, bring_to_host, copy
 from bascule.providers.cuda.memory import Arena
@@ -56,113 +57,6 @@ class Shared:
     """Constants by identity, copied to the device once."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Of the stream and the arena: runs follow one another, also those of different programs."""
-
-
-class ControlStep:
-    """If, Loop or Scan: its nested graphs are programs, and the host decides which of them runs."""
-
-    def __init__(self, node: Node, shared: Shared, numbers: dict[Value, int]) -> None:
-        self.node = node
-        self.inputs = [-1 if v is None else numbers[v] for v in node.inputs]
-        self.outputs = [-1 if v.is_unused else numbers[v] for v in node.outputs]
-        self.dies: list[int] = []
-        self._shared = shared
-        self._programs: dict[str, tuple[DeviceGraph, list[int]]] = {}
-        for key, nested in node.attributes.items():
-            if isinstance(nested, Graph):
-                captures = [v for v in nested.captures() if v.constant is None]
-                wanted = nested.outputs[:1] if node.op_type == "Loop" else []
-                program = DeviceGraph(nested, shared, captures, wanted)
-                self._programs[key] = (program, [numbers[v] for v in captures])
-
-    @property
-    def reads(self) -> list[int]:
-        """The values that the node and its nested graphs read."""
-        captured = [n for _, numbers in self._programs.values() for n in numbers]
-        return [n for n in self.inputs if n >= 0] + captured
-
-    def execute(self, values: Values, run: Run) -> None:
-        results = getattr(self, f"_{self.node.op_type.lower()}")(values, run)
-        for number, result in zip(self.outputs, results):
-            if number >= 0:
-                values[number] = result
-
-    def _call(self, key: str, feeds: list[Entry], values: Values, run: Run) -> list[Entry]:
-        program, captured = self._programs[key]
-        feeds = feeds + [values[n] for n in captured]
-        return program.execute(feeds, None, run.terminate, run.profiler).entries
-
-    def _if(self, values: Values, run: Run) -> list[Entry]:
-        condition = bool(np.asarray(values[self.inputs[0]].on_host(run.device)).reshape(-1)[0])
-        return self._call("then_branch" if condition else "else_branch", [], values, run)
-
-    def _loop(self, values: Values, run: Run) -> list[Entry]:
-        def first(index: int) -> Any:
-            number = self.inputs[index] if index < len(self.inputs) else -1
-            if number < 0:
-                return None
-            return np.asarray(values[number].on_host(run.device)).reshape(-1)[0]
-
-        most, condition = first(0), first(1)
-        carried = [values[n] for n in self.inputs[2:]]
-        scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
-        trip = 0
-        while (most is None or trip < most) and (condition is None or condition):
-            feeds = [Entry(host=np.array(trip, np.int64)), Entry(host=np.array(True))]
-            results = self._call("body", feeds + carried, values, run)
-            condition = np.asarray(results[0].on_host(run.device)).reshape(-1)[0]
-            carried = results[1 : 1 + len(carried)]
-            for items, item in zip(scanned, results[1 + len(carried) :]):
-                items.append(item)
-            trip += 1
-        return carried + [
-            self._stacked(items, value, run)
-            for items, value in zip(scanned, self.node.outputs[len(carried) :])
-        ]
-
-    def _scan(self, values: Values, run: Run) -> list[Entry]:
-        count = int(self.node.attribute("num_scan_inputs"))
-        carried = [values[n] for n in self.inputs[: len(self.inputs) - count]]
-        sources = [
-            values[n].on_device(run.device, run.allocate) for n in self.inputs[len(carried) :]
-        ]
-        scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
-        for trip in range(sources[0].shape[0]):
-            slices = [Entry(device=_row(source, trip)) for source in sources]
-            results = self._call("body", carried + slices, values, run)
-            carried = results[: len(carried)]
-            for items, item in zip(scanned, results[len(carried) :]):
-                items.append(item)
-        return carried + [
-            self._stacked(items, value, run)
-            for items, value in zip(scanned, self.node.outputs[len(carried) :])
-        ]
-
-    def _stacked(self, items: list[Entry], value: Value, run: Run) -> Entry:
-        """The results of all trips, along a new first axis."""
-        assert isinstance(value.type, TensorType)
-        if not items:
-            sizes = [s if isinstance(s, int) else 0 for s in (value.shape or (0,))[1:]]
-            return Entry(host=np.zeros((0, *sizes), value.type.dtype.numpy))
-        tensors = [item.on_device(run.device, run.allocate) for item in items]
-        if any(each.shape != tensors[0].shape for each in tensors):
-            raise errors.Fail(
-                f"{self.node.op_type} node '{self.node.name}': output '{value.name}' has another "
-                "shape in every trip, so the trips cannot be joined"
-            )
-        shape = (len(tensors), *tensors[0].shape)
-        first = tensors[0]
-        address, owner = run.allocate(max(first.nbytes * len(tensors), 1))
-        for index, each in enumerate(tensors):
-            if each.nbytes:
-                run.device.copy(address + index * each.nbytes, each.address, each.nbytes)
-        return Entry(device=Tensor(first.dtype, shape, address, owner))
-
-
-def _row(tensor: Tensor, index: int) -> Tensor:
-    shape = tensor.shape[1:]
-    count = tensor.size // tensor.shape[0]
-    return tensor.part(index * count, shape)
 
 
 class DeviceGraph:
@@ -209,7 +103,7 @@ class DeviceGraph:
             for value in (*node.inputs, *node.outputs, *captured):
                 if value is not None:
                     self._number(value)
-            return ControlStep(node, self._shared, self._numbers)
+            return ControlStep(node, self._nested, self._numbers)
         inputs = [-1 if v is None else self._number(v) for v in node.inputs]
         outputs = [-1 if v.is_unused else self._number(v) for v in node.outputs]
         if placed.place is Place.DEVICE:
@@ -228,6 +122,11 @@ class DeviceGraph:
             [by_name[v.name] for v in part.inputs],
             [by_name[v.name] for v in part.outputs],
         )
+
+    def _nested(
+        self, graph: Graph, captures: Sequence[Value], on_host: Sequence[Value]
+    ) -> DeviceGraph:
+        return DeviceGraph(graph, self._shared, captures, on_host)
 
     # --- segments
 
@@ -291,6 +190,12 @@ class DeviceGraph:
                 )
             )
         return parts[::-1]
+
+    # --- running
+
+    def run(self, feeds: list[Entry], run: Run) -> list[Entry]:
+        """As a nested graph, which leaves its outputs in memory of their own."""
+        return self.execute(feeds, None, run.terminate, run.profiler).entries
 
     def execute(
         self,

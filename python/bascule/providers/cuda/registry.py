@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from bascule.ir.dtype import DataType
@@ -32,6 +33,10 @@ class Kernel:
     synchronizes: bool
     """True when `function` reads results back: it cannot be part of a captured graph."""
     accepts: Accept | None
+    updates: Mapping[int, int]
+    """Outputs that may lie where the input is of which they are a changed copy."""
+    lengths: Mapping[int, int]
+    """Host inputs that matter only as far as they exceed axis 2 of another input."""
 
     def refuses(self, node: Node) -> str:
         """Why this kernel cannot take `node`; empty when it can."""
@@ -52,6 +57,8 @@ def kernel(
     host: Collection[int] = (),
     synchronizes: bool = False,
     accepts: Accept | None = None,
+    updates: Mapping[int, int] = MappingProxyType({}),
+    lengths: Mapping[int, int] = MappingProxyType({}),
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as the kernel of operators.
 
@@ -66,12 +73,17 @@ def kernel(
         host: numbers of the inputs whose values are needed on the host, such as sizes and axes.
         synchronizes: it reads device memory back, for results of sizes that depend on values.
         accepts: tells what else stands against a node.
+        updates: the inputs by the numbers of the outputs that may be given their memory. The
+            function sees it by the address of what it allocates, and then keeps what is there.
+        lengths: host inputs of one element, which matter only if they are more than the size of
+            axis 2 of an input, by the number of which they have here.
     """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for op_type in op_types:
             made = Kernel(
-                function.__name__, function, dtypes, frozenset(host), synchronizes, accepts
+                *(function.__name__, function, dtypes, frozenset(host), synchronizes, accepts),
+                *(updates, lengths),
             )
             _KERNELS.setdefault((domain, op_type), []).append(made)
         return function

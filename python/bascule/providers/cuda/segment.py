@@ -10,16 +10,18 @@ come again, or one with memory of its own, into which inputs are copied.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.entry import Entry, copy
 from bascule.providers.cuda.memory import Arena, Record, lay_out
 from bascule.providers.cuda.plan import ANYWHERE, Addresses, Plan, Recording, tangled
-from bascule.providers.cuda.steps import KernelStep, Run, Values
+from bascule.providers.cuda.steps import KernelStep, NativeStep, Run, ShapeStep, Values
 from bascule.providers.cuda.targets import Fresh, OnDevice
 from bascule.providers.cuda.tensor import Tensor
 
@@ -62,6 +64,10 @@ class Segment:
         self.outputs = outputs
         self._captures = captures
         self._constants = constants
+        self._updates = _updates(steps, inputs, outputs)
+        """Outputs that may lie where an input is."""
+        self._lengths = _lengths(steps, inputs, outputs, self._on_host)
+        """Inputs on the host that are lengths, and the caches that grow if they exceed theirs."""
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
 
     @property
@@ -121,6 +127,11 @@ class Segment:
             entry = values[number]
             if number in self._on_host:
                 array = entry.on_host(self._device)
+                if number in self._lengths and np.size(array) == 1:
+                    # All that fit the caches make the same plan.
+                    least = min(values[cache].shape[2] for cache in self._lengths[number])
+                    parts.append((array.shape, max(int(np.reshape(array, ())), least)))
+                    continue
                 parts.append((array.shape, array.tobytes()) if entry.is_tensor else repr(array))
             else:
                 parts.append(entry.shape if entry.is_tensor else None)
@@ -234,6 +245,7 @@ class Segment:
         is_bound = addresses != ANYWHERE
         given = {number: values[number] for number in self._inputs}
         mixed = tangled(places, given)
+        mixed -= {number for number in mixed if self._is_update(number, places, given)}
         # An output that is an input must not be overwritten before it is copied.
         reads_in_place = is_bound and not (mixed and len(plan.blocks) < len(plan.made))
         own: Values = dict(self._constants)
@@ -280,6 +292,19 @@ class Segment:
         plan.keep(addresses, recording)
         return recording
 
+    def _is_update(
+        self, number: int, places: Mapping[int, Tensor], given: Mapping[int, Entry]
+    ) -> bool:
+        """Whether an output is wanted exactly where the input is that it is a changed copy of."""
+        source, place = self._updates.get(number), places[number]
+        if source is None or not given[source].is_on_device:
+            return False
+        tensor = given[source].tensor
+        others = {n: entry for n, entry in given.items() if n != source}
+        others.update({~n: Entry(device=t) for n, t in places.items() if n != number})
+        is_there = tensor.address == place.address and tensor.nbytes == place.nbytes
+        return is_there and not tangled({number: place}, others)
+
     def _fill(self, recording: Recording, values: Values) -> None:
         for number, target in recording.inputs.items():
             entry = values[number]
@@ -310,3 +335,53 @@ class Segment:
 
     def _empty(self, entry: Entry) -> Tensor:
         return Fresh().of(Tensor(entry.dtype, entry.shape, 0, None), self._device)
+
+
+def _updates(steps: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int]) -> dict[int, int]:
+    """Outputs by number that are changed copies of inputs which nobody else reads.
+
+    Another reader might pass the input on in another shape, to be read after it has changed.
+    """
+    reading = (step for step in steps if not isinstance(step, ShapeStep))
+    readers = Counter(number for step in reading for number in set(step.inputs))
+    found = {}
+    for step in steps:
+        if isinstance(step, KernelStep):
+            for output, source in step.kernel.updates.items():
+                to, of = step.outputs[output], step.inputs[source]
+                is_alone = readers[of] == 1 and step.inputs.count(of) == 1 and of in step.dies
+                if to in outputs and of in inputs and is_alone:
+                    found[to] = of
+    return found
+
+
+_KEEPS_NUMBER = ("Cast", "Reshape", "Squeeze", "Unsqueeze", "Identity")
+
+
+def _lengths(
+    steps: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int], on_host: Collection[int]
+) -> dict[int, set[int]]:
+    """Inputs on the host that matter only if they exceed axis 2 of other inputs, and these."""
+    readers: dict[int, list[Any]] = {}
+    for step in steps:
+        for number in set(step.inputs):
+            readers.setdefault(number, []).append(step)
+
+    def caches(number: int) -> set[int] | None:
+        found: set[int] = set()
+        for step in readers.get(number, ()):
+            more: set[int] | None = None
+            if isinstance(step, NativeStep):
+                if step.node.is_op(*_KEEPS_NUMBER) and len(step.inputs) == 1:
+                    more = caches(step.outputs[0])
+            elif isinstance(step, KernelStep):
+                places = [index for index, each in enumerate(step.inputs) if each == number]
+                if all(place in step.kernel.lengths for place in places):
+                    more = {step.inputs[step.kernel.lengths[place]] for place in places}
+            if not more or not more <= set(inputs):
+                return None
+            found |= more
+        return None if number in outputs else found
+
+    each = {number: caches(number) for number in on_host}
+    return {number: found for number, found in each.items() if found}

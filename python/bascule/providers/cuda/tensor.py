@@ -20,7 +20,7 @@ class Tensor:
     dtype: DataType
     shape: tuple[int, ...]
     address: int
-    owner: object = field(repr=False)
+    owner: object = field(repr=False, compare=False)
     """Keeps the memory; whoever drops the last reference gives it back."""
 
     @property

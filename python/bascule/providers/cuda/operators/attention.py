@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 
 import numpy as np
@@ -216,12 +217,11 @@ def _attend_decode(call: Call, case: Case) -> None:
         states = call.empty((s.rows, splits, 2), DataType.FLOAT)
     kernel_name = f"decode_{name}_{_fitting(_DECODE_SIZES, case)}_{rows}"
     count = np.int32(splits)
-    arguments = (*_arguments(case), parts, states, count)
+    # How many splits are done: zeros, to which the last one always returns.
+    zeros = functools.partial(Call.zeros, shape=(blocks,), dtype=DataType.INT32)
+    done = call.prepared(f"{blocks} counts", zeros) if splits > 1 else None
+    arguments = (*_arguments(case), parts, states, done, count)
     call.launch("decode_attention", kernel_name, (blocks, splits), 128, *arguments)
-    if splits > 1:
-        threads = min(-(-s.v_size // 32) * 32, _THREADS)
-        joined = (parts, states, case.y, case.packed(), count)
-        call.launch("decode_attention", f"join_splits_{name}", s.rows, threads, *joined)
 
 
 def _attend_rows(call: Call, case: Case, scores: Tensor | None = None, mode: int = 0) -> None:

@@ -25,7 +25,15 @@ def _accepts(node: Node) -> str:
     return "" if len(dtypes) == 1 else "rows, caches and angles are of different types"
 
 
-@kernel("CacheRows", domain=FUSED_DOMAIN, dtypes=FLOATS, host=(6,), accepts=_accepts)
+@kernel(
+    "CacheRows",
+    domain=FUSED_DOMAIN,
+    dtypes=FLOATS,
+    host=(6,),
+    accepts=_accepts,
+    updates={1: 3, 2: 4},
+    lengths={6: 3},
+)
 def cache_rows(
     call: Call,
     q: Tensor | None,
@@ -39,17 +47,14 @@ def cache_rows(
     sine: Tensor | None = None,
     ids: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Queries and keys are turned, keys and values go to their caches; in place where they may."""
+    """Queries and keys are turned, keys and values go to their caches."""
     half = _half(call, past_key)
     _check(call, (q, k, v), (past_key, past_value), starts)
     if cosine is not None:
         _check_angles(call, k, half, cosine, sine, ids)
     batch, heads, before, size = past_key.shape
     after = max(before, integers(length)[0])
-    caches = [
-        cache if call.may_overwrite(output) and after == before else grown_cache(call, cache, after)
-        for output, cache in ((1, past_key), (2, past_value))
-    ]
+    caches = [grown_cache(call, cache, after) for cache in (past_key, past_value)]
     y = None if q is None else call.like(q)
     tensors = (q, k, v, cosine, sine, ids, starts, y, *caches)
     unit = 16 // k.itemsize

@@ -46,9 +46,12 @@ def rms_normalization(call: Call, x: Tensor, scale: Tensor) -> Tensor:
     return y
 
 
-def normalized_rows(call: Call, x: Tensor, scale: Tensor) -> Tensor:
-    """x over the root mean square of each of its rows, for a node with attribute epsilon."""
-    y, _ = _normalized(call, x, None, scale, None, axis_of(call, -1, x.rank), x.dtype, is_rms=True)
+def normalized_rows(
+    call: Call, x: Tensor, scale: Tensor, bias: Tensor | None = None, centers: bool = False
+) -> Tensor:
+    """The rows of x normalized, without their mean if `centers`; for a node with an epsilon."""
+    axis = axis_of(call, -1, x.rank)
+    y, _ = _normalized(call, x, None, scale, bias, axis, x.dtype, is_rms=not centers)
     return y
 
 

@@ -32,6 +32,7 @@ from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument, Struct
 from bascule.providers.cuda.libraries.cublaslt import ACTIVATIONS, Problem
 from bascule.providers.cuda.libraries.cublaslt_tuning import fastest_algorithm
+from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.registry import FLOATS, kernel
 from bascule.providers.cuda.tensor import Tensor
 
@@ -50,6 +51,8 @@ _TILE = 64
 _ACTIVATING = 128
 """Threads of a block: few, so that small results reach all processors."""
 _VECTOR = 16
+_MOST_NORMALIZED = 44 << 10
+"""Bytes of normalized rows that a block keeps in shared memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,22 @@ class Epilogue:
         """Whether the sums stay as they are."""
         nothing = self.bias is None and self.residual is None and not self.activation.name
         return nothing and self.alpha == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """Of the rows of A, before a product that streams B."""
+
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+    epsilon: float = 0.0
+    centers: bool = False
+    """Whether the mean is taken off, as LayerNormalization does."""
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """As kernels take it."""
+        return self.scale, self.bias, np.float32(self.epsilon), np.int32(self.centers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +139,8 @@ def multiply(
     With `constant` B is an input of the node that is the same in every run.
     """
     padded = None
-    if constant and _lies_badly(b, transpose_b):
+    few = transpose_b and a.size <= MOST_STREAMED_ROWS * a.shape[-1] if a.rank else False
+    if constant and not few and _lies_badly(b, transpose_b):
         padded = _padded(call, b, transpose_b)
         n, k = b.shape if transpose_b else b.shape[::-1]
         b, transpose_b = padded.part(0, (n, k)), True
@@ -281,7 +301,9 @@ def _matrix_steps(shape: Sequence[int], rank: int) -> list[int]:
 # --- few rows
 
 
-def _stream(call: Call, p: Product, y: Tensor) -> bool:
+def _stream(
+    call: Call, p: Product, y: Tensor, normalization: Normalization = Normalization()
+) -> bool:
     """A few rows times one matrix, at the speed of reading the matrix."""
     if p.batch or p.m > MOST_STREAMED_ROWS or p.a.dtype not in _STREAMED or p.k == 0:
         return False
@@ -292,7 +314,10 @@ def _stream(call: Call, p: Product, y: Tensor) -> bool:
     if p.transpose_b:
         if p.k % width or p.a.address % _VECTOR:
             return False
-        _stream_rows(call, p, y, rows, width)
+        staged = p.m * p.k * p.a.itemsize
+        if normalization.scale is not None and staged > _MOST_NORMALIZED:
+            return False
+        _stream_rows(call, p, y, rows, width, normalization)
         return True
     if p.n % width:
         return False
@@ -300,17 +325,30 @@ def _stream(call: Call, p: Product, y: Tensor) -> bool:
     return True
 
 
-def _stream_rows(call: Call, p: Product, y: Tensor, rows: int, width: int) -> None:
-    # More columns to a block read x less often, while there are blocks for all processors.
-    columns = 4 if p.n >= 8 * call.device.processors else 1
-    threads = min(256, -(-p.k // (32 * width)) * 32)
+def _stream_rows(
+    call: Call,
+    p: Product,
+    y: Tensor,
+    rows: int,
+    width: int,
+    normalization: Normalization = Normalization(),
+) -> None:
+    # More columns to a warp read x less often, while there are warps for all processors.
+    busy = 16 * call.device.processors
+    columns = 4 if p.n >= 4 * busy else 1
+    slices = 1
+    while slices < 8 and slices * 32 * width < p.k and p.n // columns * slices < busy:
+        slices *= 2
+    staged = p.m * p.k * p.a.itemsize if normalization.scale is not None else 0
     call.launch(
         "gemv",
         f"gemv_rows_{rows}_{columns}_{type_name(p.a.dtype)}",
-        -(-p.n // columns),
-        threads,
-        *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k)),
+        -(-p.n // (8 // slices * columns)),
+        256,
+        *(p.a, p.b, y, np.int64(p.m), np.int64(p.n), np.int64(p.k), np.int32(slices)),
+        *normalization.arguments,
         *p.epilogue.arguments,
+        shared=staged,
     )
 
 
@@ -519,6 +557,40 @@ def fused_matmul(
     epilogue = Epilogue(alpha, bias, residual, activation_of(call.node))
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
     return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
+
+
+def _accepts_projection(node: Node) -> str:
+    types = {value.dtype for value in node.inputs if value is not None}
+    return "its inputs are of different types" if len(types) > 1 else accepts_activation(node)
+
+
+@kernel("Project", domain=FUSED_DOMAIN, dtypes=FLOATS, accepts=_accepts_projection)
+def project(
+    call: Call,
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+) -> Tensor:
+    """The product after a normalization of the rows of A."""
+    centers = call.attribute("normalization") == "LayerNormalization"
+    epsilon = float(call.attribute("epsilon", 1e-5))
+    for parameter in (scale, shift):
+        if parameter is not None and parameter.shape != a.shape[-1:]:
+            raise call.error(f"a normalization by {parameter.shape} of rows of {a.shape}")
+    alpha = float(call.attribute("alpha", 1.0))
+    epilogue = Epilogue(alpha, bias, residual, activation_of(call.node))
+    transpose_b = bool(call.attribute("transB", 0))
+    product = _product(call, a, b, False, transpose_b, epilogue)
+    y = call.empty(product.shape, a.dtype)
+    norm = Normalization(scale, shift, epsilon, centers)
+    if y.size == 0 or (transpose_b and _stream(call, product, y, norm)):
+        return y
+    normal = a if scale is None else normalized_rows(call, a, scale, shift, centers)
+    run(call, replace(product, a=normal), y)
+    return y
 
 
 @kernel("Gemm", dtypes=TYPES)

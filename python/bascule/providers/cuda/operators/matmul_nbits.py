@@ -193,7 +193,7 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
     segments = max(_TOGETHER // w.block_size, 1)
     rows = x.size // w.k
     groups = -(-w.k // _TOGETHER)
-    staged = rows * groups * _TOGETHER * x.itemsize
+    staged = rows * groups * _TOGETHER * x.itemsize + 64  # and zeros
     if (
         call.device.capability < 80
         or x.dtype not in (DataType.FLOAT16, DataType.BFLOAT16)
@@ -223,8 +223,8 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
     blocks = -(-tiles // (warps // slices))
     call.launch(
         "stream_nbits",
-        f"stream_nbits_{segments}_{type_name(x.dtype)}",
-        min(blocks, processors * 16 // warps),
+        f"stream_nbits_{'' if w.zeros is None else 'zeros_'}{segments}_{type_name(x.dtype)}",
+        min(blocks, processors * 24 // warps),
         32 * warps,
         *(x, w.data, w.scales, w.zeros, around.bias, around.norm, around.residual, y),
         np.float32(around.epsilon),

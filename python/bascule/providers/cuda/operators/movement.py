@@ -347,7 +347,7 @@ def reverse_sequence(call: Call, x: Tensor, lengths: Tensor) -> Tensor:
 # --- caches
 
 
-@kernel("TensorScatter", dtypes=FIXED_WIDTH)
+@kernel("TensorScatter", dtypes=FIXED_WIDTH, updates={0: 0})
 def tensor_scatter(
     call: Call, cache: Tensor, update: Tensor, starts: Tensor | None = None
 ) -> Tensor:
@@ -367,7 +367,14 @@ def tensor_scatter(
     return y
 
 
-@kernel("UpdateCache", domain="bascule", dtypes=FIXED_WIDTH, host=(3,))
+@kernel(
+    "UpdateCache",
+    domain="bascule",
+    dtypes=FIXED_WIDTH,
+    host=(3,),
+    updates={0: 0},
+    lengths={3: 0},
+)
 def update_cache(call: Call, cache: Tensor, rows: Tensor, starts: Tensor, length: Any) -> Tensor:
     if cache.rank != 4:
         raise call.error(f"the cache has shape {list(cache.shape)}, expected 4 axes")
@@ -384,11 +391,17 @@ def update_cache(call: Call, cache: Tensor, rows: Tensor, starts: Tensor, length
 
 
 def grown_cache(call: Call, cache: Tensor, length: int) -> Tensor:
-    """A copy of ``[batch, heads, L, size]`` that is `length` long, with zeros at its end."""
+    """A copy of ``[batch, heads, L, size]`` that is `length` long, with zeros at its end.
+
+    It may be the cache itself.
+    """
     batch, heads, before, size = cache.shape
-    if length == before:
-        return call.copied(cache)
     y = call.empty((batch, heads, length, size), cache.dtype)
+    if y.address == cache.address:
+        return y
+    if length == before:
+        call.copy(y, cache)
+        return y
     sizes = (batch, heads, before, length, size, 0)
     _write_rows(call, cache, cache, None, y, sizes, (0, 0, 0), False)
     return y
@@ -404,12 +417,17 @@ def _write_rows(
     steps: Sequence[int],
     circular: bool,
 ) -> None:
-    """Launch write_rows: `sizes` are batch, outer, before, length, inner and count."""
+    """Launch write_rows: `sizes` are batch, outer, before, length, inner and count.
+
+    With y in the memory of the cache only the rows are written.
+    """
     item, inner = cache.itemsize, sizes[4]
     width = widest(item, cache.address, rows.address, y.address, inner * item)
     ratio = width // item
     numbers = [*sizes[:4], inner // ratio, sizes[5], *(step // ratio for step in steps)]
     struct = Struct(np.array(numbers, np.int64).tobytes())
-    grid = blocks(y.size // ratio)
-    name, flag = f"write_rows_{width}", np.int32(circular)
-    call.launch("movement", name, grid, BLOCK, cache, rows, starts, y, struct, flag)
+    in_place = y.address == cache.address
+    grid = blocks((rows if in_place else y).size // ratio)
+    name, flag = f"{'place' if in_place else 'write'}_rows_{width}", np.int32(circular)
+    tensors = (rows, starts, y) if in_place else (cache, rows, starts, y)
+    call.launch("movement", name, grid, BLOCK, *tensors, struct, flag)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which order a GPU's streams are told to wait for each other, without a GPU."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bascule.providers.cuda.cupy_device import CupyDevice
+
+OURS, EVENT, USERS, GRAPH = 100, 7, 200, 300
+
+
+class Runtime:
+    """Notes what it is asked for."""
+
+    def __init__(self, current: int) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._current = current
+
+    def getDevice(self) -> int:
+        return self._current
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+def device(user_stream: int = 0, busy: bool = False, current: int = 0) -> Any:
+    made: Any = object.__new__(CupyDevice)
+    made.number = 0
+    made._device = "the device's own block"
+    made._runtime = Runtime(current)
+    made._stream_ptr, made._user_stream = OURS, user_stream
+    made._event = SimpleNamespace(ptr=EVENT)
+    made._query = lambda stream: 600 if busy else 0
+    return made
+
+
+class Graph:
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def launch(self, stream: int = OURS) -> None:
+        self._runtime.graphLaunch(GRAPH, stream)
+
+
+FOLLOWS = [("eventRecord", EVENT, 0), ("streamWaitEvent", OURS, EVENT)]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_replay_follows_the_default_stream_if_that_has_work(busy: bool) -> None:
+    made = device(busy=busy)
+    made.start(Graph(made._runtime))
+    made.synchronize()
+    launch = [("graphLaunch", GRAPH, OURS), ("streamSynchronize", OURS)]
+    assert made._runtime.calls == (FOLLOWS if busy else []) + launch
+
+
+def test_a_replay_runs_on_the_stream_of_the_user() -> None:
+    made = device(USERS)
+    made.start(Graph(made._runtime))
+    assert made._runtime.calls == [("graphLaunch", GRAPH, USERS)]
+
+
+def test_other_work_runs_between_that_of_the_user() -> None:
+    made = device(USERS)
+    made.after_others()
+    made.before_others()
+    made.synchronize()
+    assert made._runtime.calls == [
+        ("eventRecord", EVENT, USERS),
+        ("streamWaitEvent", OURS, EVENT),
+        ("eventRecord", EVENT, OURS),
+        ("streamWaitEvent", USERS, EVENT),
+        ("streamSynchronize", OURS),
+        ("streamSynchronize", USERS),
+    ]
+
+
+def test_the_default_stream_does_not_wait() -> None:
+    made = device(busy=True)
+    made.before_others()
+    assert made._runtime.calls == []
+
+
+def test_the_device_is_selected_where_another_is_current() -> None:
+    assert device(current=1).selected() == "the device's own block"
+    with device().selected():
+        pass
