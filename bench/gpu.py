@@ -34,10 +34,10 @@ from gpu_workers import GRACE, Worker, Workers, stopped
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
 PEERS = ("eager", "compile", "onnxruntime")
-ROWS = {"machine": 12.0, "session": 12.0, "replay": 15.0, "decode": 75.0}
+ROWS = {"machine": 12.0, "session": 8.0, "replay": 15.0, "decode": 75.0}
 """What is measured besides the models, and about how many seconds it takes: a session's of each."""
-LOAD_SECONDS = 60.0
-"""What a process may take to load what was compiled for its model."""
+LOAD_SECONDS = 12.0
+"""What a process may take to load what was compiled for a case."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -90,6 +90,11 @@ class Benchmark:
     @property
     def _threads(self) -> int:
         return max(len(os.sched_getaffinity(0)) // len(self._options.models), 1)
+
+    @property
+    def _cases_each(self) -> int:
+        """How many cases a model has."""
+        return len(self._options.types) * len(self._options.batches)
 
     def run(self) -> None:
         options = self._options
@@ -199,7 +204,7 @@ class Benchmark:
             self._say(f"{worker.current or worker.model}: not compiled in time")
         for worker in ahead:
             worker.kill()
-        self._workers.step("compile", cases, LOAD_SECONDS)
+        self._workers.step("compile", cases, LOAD_SECONDS * self._cases_each)
         self._turns("compare", cases)
         if self._options.cache:
             size = pack(self._kept, self._options.cache)
@@ -218,11 +223,12 @@ class Benchmark:
     def _spare(self) -> float:
         """Seconds that compiling may take."""
         options = self._options
-        models = len(options.models)
-        cases = models * len(options.types) * len(options.batches)
-        turns = cases * (options.seconds + 1) + (3 * models if options.kernels else 0)
+        models, load = len(options.models), LOAD_SECONDS * self._cases_each
+        turns = models * self._cases_each * (options.seconds + 1) + (
+            3 * models if options.kernels else 0
+        )
         rows = sum(ROWS[each] * (models if each == "session" else 1) for each in options.rows)
-        return max(self.left - LOAD_SECONDS - turns - rows - GRACE, 1)
+        return max(self.left - load - turns - rows - 5, 1)
 
     def _sessions(self) -> None:
         kind = self._options.types[0]
