@@ -17,28 +17,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gpu_cache import pack, unpack
 from gpu_case import Options
 from gpu_tables import line, report
+from gpu_workers import GRACE, Worker, Workers, stopped
 
 HERE = Path(__file__).parent
 MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
 PEERS = ("eager", "compile", "onnxruntime")
-ROWS = {"machine": 12.0, "session": 12.0, "decode": 75.0}
+ROWS = {"machine": 12.0, "session": 8.0, "replay": 15.0, "decode": 75.0}
 """What is measured besides the models, and about how many seconds it takes: a session's of each."""
-GRACE = 20.0
-"""Seconds that a process gets to end a step by itself once the step's time is over."""
+LOAD_SECONDS = 12.0
+"""What a process may take to load what was compiled for a case."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -64,78 +63,69 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@dataclass
-class Worker:
-    """The process of one model."""
-
-    model: str
-    process: subprocess.Popen[str]
-    log: Path
-    skip: list[str] = field(default_factory=list)
-    current: str = ""
-    """The case it works on."""
-    was_killed: bool = False
-
-    @property
-    def is_alive(self) -> bool:
-        return self.process.poll() is None
-
-    def kill(self) -> None:
-        """With all that it has started."""
-        self.was_killed = True
-        try:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.process.wait()
-
-
 class Benchmark:
     def __init__(self, options: argparse.Namespace, work: Path) -> None:
         self._options = options
         self._work = work
+        self._kept = work / "kept"
         self._begin = time.monotonic()
         self._end = self._begin + options.minutes * 60
-        self._events: queue.Queue[tuple[Worker, str, Any]] = queue.Queue()
-        self._workers: dict[str, Worker] = {}
         self.records: list[dict[str, Any]] = []
+        self._workers = Workers(self._note, self._say, self._end)
+        self._environment = {
+            **os.environ,
+            "BASCULE_CACHE_DIR": str(self._kept / "bascule"),
+            "OMP_NUM_THREADS": str(self._threads),
+            "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),
+            "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
+            "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
+        }
+        # Tuning torch's own convolutions takes long, and cuDNN's are the faster ones.
+        self._environment.setdefault("TORCHINDUCTOR_MAX_AUTOTUNE_CONV_BACKENDS", "ATEN")
 
     @property
     def left(self) -> float:
         return self._end - time.monotonic()
 
+    @property
+    def _threads(self) -> int:
+        return max(len(os.sched_getaffinity(0)) // len(self._options.models), 1)
+
+    @property
+    def _cases_each(self) -> int:
+        """How many cases a model has."""
+        return len(self._options.types) * len(self._options.batches)
+
     def run(self) -> None:
         options = self._options
-        for model in options.models:
-            self._start(model, [])
-        pending = list(self._workers.values())
-        self._prepare(pending)
-        if "machine" in options.rows:
-            self._row("machine", {})
-        began = time.monotonic()
-        self._turns("measure", pending)
-        took = time.monotonic() - began
-        self._again([worker for worker in pending if not worker.is_alive])
+        unpack(options.cache or self._kept, self._kept)
+        wants_compiled = "compile" in options.peers
+        cases = [self._start(model) for model in options.models]
+        ahead = [self._start_ahead(model) for model in options.models] if wants_compiled else []
+        self._prepare(cases)
+        with stopped(ahead):
+            if "machine" in options.rows:
+                self._row("machine", {})
+            self._turns("measure", cases)
+        cases = self._again(cases, ahead)
         self.save()
-        workers = list(self._workers.values())
-        if "compile" in options.peers:
-            self._step("compile", workers, min(options.compile_seconds, self._spare(took)))
-            self._turns("compare", workers)
-            self.save()
+        if ahead:
+            self._compile(cases, ahead)
         if options.kernels:
-            self._turns("profile", workers)
+            self._turns("profile", cases)
             self.save()
-        self.close()
+        self._workers.close()
         if "session" in options.rows:
             self._sessions()
             self.save()
+        if "replay" in options.rows:
+            self._replay()
         if "decode" in options.rows:
             self._decode()
         self.save()
 
     def close(self) -> None:
-        for worker in self._workers.values():
-            worker.kill()
+        self._workers.close()
 
     def save(self) -> None:
         if self._options.json:
@@ -158,15 +148,13 @@ class Benchmark:
 
     # --- the processes
 
-    def _start(self, model: str, skip: list[str]) -> Worker:
+    def _asked(self, model: str, skip: list[str]) -> Options:
         options = self._options
-        cores = len(os.sched_getaffinity(0))
-        threads = max(cores // len(options.models), 1)
-        asked = Options(
+        return Options(
             model=model,
             stripped=str(options.folder),
             work=str(self._work),
-            cache=str(options.cache or self._work / "compiled"),
+            cache=str(self._kept / "torch"),
             types=options.types,
             batches=options.batches,
             peers=options.peers,
@@ -174,99 +162,54 @@ class Benchmark:
             seconds=options.seconds,
             kernels=options.kernels,
             explain=options.explain,
-            threads=threads,
+            threads=self._threads,
             skip=skip,
         )
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "TORCHINDUCTOR_CACHE_DIR": str(self._work / "inductor"),
-            "TORCHINDUCTOR_COMPILE_THREADS": str(max(cores // 2, 1)),
-            "TORCHINDUCTOR_FX_GRAPH_CACHE": "1",
-            "TORCHINDUCTOR_AUTOGRAD_CACHE": "1",
-        }
-        log = self._work / f"{model}.log"
-        with log.open("a") as errors:
-            process = subprocess.Popen(
-                [sys.executable, str(HERE / "gpu_case.py"), json.dumps(asdict(asked))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment,
-                process_group=0,
-            )
-        worker = Worker(model, process, log, skip)
-        self._workers[model] = worker
-        threading.Thread(target=self._read, args=(worker,), daemon=True).start()
-        return worker
 
-    def _read(self, worker: Worker) -> None:
-        assert worker.process.stdout is not None
-        for text in worker.process.stdout:
-            kind, _, record = text.partition(" ")
-            self._events.put((worker, kind, json.loads(record)))
-        worker.process.wait()
-        self._events.put((worker, "END", None))
+    def _start(self, model: str, skip: Iterable[str] = ()) -> Worker:
+        # What it compiles has been compiled: no processes are needed for that.
+        environment = {**self._environment, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        return self._workers.start(
+            HERE / "gpu_case.py", self._asked(model, list(skip)), environment
+        )
 
-    def _again(self, dead: list[Worker]) -> None:
-        """Start once more what died, without the cases at fault."""
-        started = [self._start(each.model, [*each.skip, each.current]) for each in dead]
-        if started:
-            self._prepare(started)
-            self._turns("measure", started)
+    def _start_ahead(self, model: str) -> Worker:
+        threads = str(max(len(os.sched_getaffinity(0)) // 2, 1))
+        environment = {**self._environment, "TORCHINDUCTOR_COMPILE_THREADS": threads}
+        return self._workers.start(HERE / "gpu_ahead.py", self._asked(model, []), environment)
 
     def _prepare(self, workers: list[Worker]) -> None:
-        self._step("prepare", workers, self._options.prepare_seconds)
+        self._workers.step("prepare", workers, self._options.prepare_seconds)
 
     def _turns(self, step: str, workers: Iterable[Worker]) -> None:
         for worker in workers:
-            self._step(step, [worker], self._options.turn_seconds)
+            self._workers.step(step, [worker], self._options.turn_seconds)
 
-    def _step(self, step: str, workers: Iterable[Worker], seconds: float) -> None:
-        """Let processes do something side by side, and wait until all have."""
-        seconds = min(seconds, self.left - 5)
-        waiting = [worker for worker in workers if worker.is_alive]
-        if seconds <= 0 or not waiting:
-            return
-        for worker in waiting:
-            self._tell(worker, f"{step} {seconds}\n")
-        limit = min(time.monotonic() + seconds + GRACE, self._end)
-        while waiting:
-            try:
-                worker, kind, record = self._events.get(timeout=max(limit - time.monotonic(), 0.1))
-            except queue.Empty:
-                for worker in waiting:
-                    self._note({"case": worker.current or worker.model, "error": f"{step} hangs"})
-                    worker.kill()
-                return
-            self._take(worker, kind, record)
-            if kind in ("DONE", "END") and worker in waiting:
-                waiting.remove(worker)
+    def _again(self, cases: list[Worker], ahead: list[Worker]) -> list[Worker]:
+        """Start once more what died, without the cases at fault; those that live, and the new."""
+        dead = [worker for worker in cases if not worker.is_alive]
+        started = [self._start(w.model, [*w.options.skip, w.current]) for w in dead]
+        if started:
+            self._prepare(started)
+            with stopped(ahead):
+                self._turns("measure", started)
+        return [*(worker for worker in cases if worker.is_alive), *started]
 
-    def _tell(self, worker: Worker, text: str) -> None:
-        assert worker.process.stdin is not None
-        try:
-            worker.process.stdin.write(text)
-            worker.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # its end is reported
-
-    def _take(self, worker: Worker, kind: str, record: Any) -> None:
-        if kind == "BEGIN":
-            worker.current = record
-        elif kind in ("RECORD", "ERROR"):
-            self._note(record)
-        elif kind == "COMPILED":
-            whence = " from the cache" if record["from_cache"] else ""
-            self._say(f"{record['case']} compiled{whence} in {record['compile_s']:.1f} s")
-        elif kind == "DONE":
-            late = ", out of time" if record["late"] else ""
-            self._say(f"{worker.model} {record['step']}: {record['s']:.1f} s{late}")
-        elif kind == "END" and worker.process.returncode and not worker.was_killed:
-            code, tail = worker.process.returncode, worker.log.read_text()[-2000:]
-            print(tail, file=sys.stderr)
-            self._note({"case": worker.current or worker.model, "error": f"ended with {code}"})
+    def _compile(self, cases: list[Worker], ahead: list[Worker]) -> None:
+        """Wait for what is compiled, and measure it."""
+        seconds = min(self._options.compile_seconds, self._spare())
+        living = [worker for worker in ahead if worker.is_alive]
+        self._say(f"compiling for {seconds:.0f} s more")
+        for worker in self._workers.wait(living, seconds):
+            self._say(f"{worker.current or worker.model}: not compiled in time")
+        for worker in ahead:
+            worker.kill()
+        self._workers.step("compile", cases, LOAD_SECONDS * self._cases_each)
+        self._turns("compare", cases)
+        if self._options.cache:
+            size = pack(self._kept, self._options.cache)
+            self._say(f"{self._options.cache}: {size / 1e6:.0f} MB")
+        self.save()
 
     def _note(self, record: dict[str, Any]) -> None:
         self.records.append(record)
@@ -277,12 +220,15 @@ class Benchmark:
 
     # --- single figures
 
-    def _spare(self, measured: float) -> float:
-        """Seconds that compiling may take, if measuring takes as long as it did."""
-        turns = 2 * measured if self._options.kernels else measured
-        asked, models = self._options.rows, len(self._options.models)
-        rows = sum(ROWS[each] * (models if each == "session" else 1) for each in asked)
-        return self.left - turns - rows - GRACE
+    def _spare(self) -> float:
+        """Seconds that compiling may take."""
+        options = self._options
+        models, load = len(options.models), LOAD_SECONDS * self._cases_each
+        turns = models * self._cases_each * (options.seconds + 1) + (
+            3 * models if options.kernels else 0
+        )
+        rows = sum(ROWS[each] * (models if each == "session" else 1) for each in options.rows)
+        return max(self.left - load - turns - rows - 5, 1)
 
     def _sessions(self) -> None:
         kind = self._options.types[0]
@@ -301,26 +247,40 @@ class Benchmark:
             return
         command += ["--limit", str(limit), "--kernels", str(self._options.kernels)]
         try:
-            subprocess.run(command, check=False, timeout=self.left)
+            subprocess.run(command, check=False, timeout=self.left, env=self._environment)
         except subprocess.TimeoutExpired:
             self._note({"case": "decode", "error": "out of time"})
         if found.exists():
             for record in json.loads(found.read_text()):
                 self.records.append({"row": "decode", **record})
 
+    def _replay(self) -> None:
+        """The table of bench/replay.py."""
+        text = self._output("replay", "replay.py", "--gpu")
+        if text:
+            self._note({"row": "replay", "text": text})
+
     def _row(self, name: str, facts: dict[str, Any], *arguments: str) -> None:
-        if self.left < ROWS[name]:
-            return
-        command = [sys.executable, str(HERE / "gpu_rows.py"), name, *arguments]
+        text = self._output(f"{name} {facts}", "gpu_rows.py", name, *arguments)
+        if text:
+            self._note({"row": name, **facts, **json.loads(text.splitlines()[-1])})
+
+    def _output(self, title: str, script: str, *arguments: str) -> str:
+        """What a script prints; nothing, and a record, if it fails."""
+        command = [sys.executable, str(HERE / script), *arguments]
         try:
-            text = subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=self.left
+            return subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=max(self.left, 1),
+                env=self._environment,
             ).stdout
         except subprocess.SubprocessError as error:
             output = getattr(error, "stderr", None) or ""
-            self._note({"case": f"{name} {facts}", "error": f"{error}: {output[-500:]}"})
-        else:
-            self._note({"row": name, **facts, **json.loads(text.splitlines()[-1])})
+            self._note({"case": title, "error": f"{error}: {output[-500:]}"})
+            return ""
 
 
 def main() -> int:

@@ -120,6 +120,12 @@ def example_inputs(name: str, batch: int, inputs: Mapping[str, Any]) -> dict[str
     return made
 
 
+def as_type(inputs: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The inputs of a model of that type."""
+    dtype = np.float16 if kind == "float16" else np.float32
+    return {k: a.astype(dtype) if a.dtype == np.float32 else a for k, a in inputs.items()}
+
+
 def write_model(options: Options, batch: int, kind: str) -> Path:
     """The model with its weights filled in; the same file for all types of float32."""
     dtype = "float16" if kind == "float16" else "float32"
@@ -221,7 +227,6 @@ class Child:
         self._cases: list[Case] = []
         self._torch: Any = None
         self._expected: list[np.ndarray[Any, Any]] = []
-        self._artifacts = Path(options.cache) / f"{options.model}.compiled"
 
     def prepare(self) -> None:
         """All sessions and modules, the most wanted first."""
@@ -245,9 +250,6 @@ class Child:
             for batch in options.batches:
                 self._prepare_case(kind, batch, inputs[batch])
         self._strict(inputs[1])
-        if "compile" in options.peers:
-            attempt("tuning of torch in turns", lambda: gpu_torch.tune_in_turns(lock))
-            attempt("cache of torch.compile", lambda: gpu_torch.load_compiled(self._artifacts))
 
     def _reference(self, inputs: Mapping[str, Any]) -> list[np.ndarray[Any, Any]]:
         """What the CPU provider makes of the first samples, one by one, in float32."""
@@ -264,8 +266,7 @@ class Child:
         return [np.concatenate(parts) for parts in zip(*samples)]
 
     def _prepare_case(self, kind: str, batch: int, inputs: Mapping[str, Any]) -> None:
-        half = np.float16 if kind == "float16" else np.float32
-        feeds = {k: a.astype(half) if a.dtype == np.float32 else a for k, a in inputs.items()}
+        feeds = as_type(inputs, kind)
         path = write_model(self._options, batch, kind)
         case = Case(self._options.model, kind, batch, path, feeds)
         if case.key in self._options.skip:
@@ -328,21 +329,17 @@ class Child:
             self._report.emit("RECORD", record)
 
     def compile(self) -> None:
-        """torch.compile of as many cases as there is time for."""
-        from gpu_torch import allow_tf32, save_compiled, stop_compiling
+        """torch.compile of what bench/gpu_ahead.py has left in torch's cache."""
+        from gpu_torch import allow_tf32
 
-        try:
-            for case in self._cases:
-                self._report.emit("BEGIN", f"{case.key} torch.compile")
-                allow_tf32(case.kind == "tf32")
-                compiled = self._report.attempt(
-                    f"{case.key} torch.compile", lambda c=case: self._compile(c)
-                )
-                case.compiled = [compiled] if compiled else []
-        finally:
-            self._report.attempt("compile workers", stop_compiling)
-            title = "cache of torch.compile"
-            self._report.attempt(title, lambda: save_compiled(self._artifacts))
+        for case in self._cases:
+            if not (Path(self._options.work) / f"{case.key.replace(' ', '-')}.ready").exists():
+                continue
+            title = f"{case.key} torch.compile"
+            self._report.emit("BEGIN", title)
+            allow_tf32(case.kind == "tf32")
+            compiled = self._report.attempt(title, lambda c=case: self._compile(c))
+            case.compiled = [compiled] if compiled else []
 
     def _compile(self, case: Case) -> Runtime:
         from gpu_torch import cache_hits
@@ -352,8 +349,7 @@ class Child:
         runtime: Runtime = self._torch.compiled(case.kind, case.feeds.values(), mode)
         runtime.outputs()
         taken = time.perf_counter() - begin
-        runtime.facts = {"compile_s": taken, "from_cache": cache_hits() > hits}
-        self._report.emit("COMPILED", {"case": case.key, **runtime.facts})
+        runtime.facts = {"load_s": taken, "from_cache": cache_hits() > hits}
         return runtime
 
     def profile(self) -> None:

@@ -154,6 +154,8 @@ def row_tables(results: Results) -> list[str]:
         ]
         if cells:
             tables.append(f"### {name}\n\n" + table([fields, *cells]))
+    for record in results.rows.get("replay", ()):
+        tables.append(f"### replay\n\n```\n{record['text']}```\n")
     return tables
 
 

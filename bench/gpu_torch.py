@@ -67,20 +67,21 @@ def allow_tf32(allow: bool) -> None:
 
 
 def load_compiled(path: Path) -> None:
-    """Let torch.compile find what `save_compiled` wrote in another process, if it did."""
-    if path.exists():
-        torch.compiler.load_cache_artifacts(zlib.decompress(path.read_bytes()))
+    """Let torch.compile find what `save_compiled` wrote."""
+    torch.compiler.load_cache_artifacts(zlib.decompress(path.read_bytes()))
 
 
 def save_compiled(path: Path) -> None:
-    """Write what torch.compile has compiled in this process, if it is more than is there."""
+    """Write what torch.compile has compiled since this was last called."""
+    from torch.compiler._cache import CacheArtifactManager
+
     saved = torch.compiler.save_cache_artifacts()
-    if saved is None:
-        return
-    data = zlib.compress(saved[0])
-    if not path.exists() or path.stat().st_size < len(data):
+    CacheArtifactManager.clear()
+    if saved is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        whole = path.with_suffix(".part")
+        whole.write_bytes(zlib.compress(saved[0]))
+        whole.replace(path)
 
 
 def cache_hits() -> int:
@@ -98,10 +99,3 @@ def tune_in_turns(lock: Lock) -> None:
     for name in ("benchmark_gpu", "benchmark_gpu_with_cuda_graph"):
         if hasattr(benchmarker, name):
             setattr(benchmarker, name, lock.around(getattr(benchmarker, name)))
-
-
-def stop_compiling() -> None:
-    """End the processes that compile for torch, so that nothing runs beside a measurement."""
-    from torch._inductor.async_compile import shutdown_compile_workers
-
-    shutdown_compile_workers()
