@@ -17,30 +17,34 @@ struct Normalization {
   int centers;  // whether the mean is taken off
 };
 
+// Each thread's vectors of a row of k elements: the index of the first element, and the elements.
+template <typename T, typename Function>
+__device__ void each_vector(const T* row, int64_t k, const Function& function) {
+  constexpr int width = 16 / sizeof(T);
+  for (int64_t at = threadIdx.x * width; at < k; at += blockDim.x * width) {
+    float values[width];
+    unpack<T>(*reinterpret_cast<const uint4*>(row + at), values);
+    function(at, values);
+  }
+}
+
 // Rows of x to shared memory, normalized. k is a multiple of the width of a vector.
 template <typename T>
 __device__ void stage(const T* x, int64_t m, int64_t k, const Normalization<T>& norm, T* staged) {
   constexpr int width = 16 / sizeof(T);
-  const auto each = [&](int64_t row, auto function) {
-    for (int64_t at = threadIdx.x * width; at < k; at += blockDim.x * width) {
-      float values[width];
-      unpack<T>(*reinterpret_cast<const uint4*>(x + row * k + at), values);
-      function(at, values);
-    }
-  };
   for (int64_t row = 0; row < m; ++row) {
     float mean = 0, squares = 0;
     if (norm.centers) {
-      each(row, [&](int64_t, const float* values) {
+      each_vector(x + row * k, k, [&](int64_t, const float* values) {
         for (int i = 0; i < width; ++i) mean += values[i];
       });
       mean = block_reduce(mean, 0.0f, Sum()) / k;
     }
-    each(row, [&](int64_t, const float* values) {
+    each_vector(x + row * k, k, [&](int64_t, const float* values) {
       for (int i = 0; i < width; ++i) squares += (values[i] - mean) * (values[i] - mean);
     });
     const float factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / k + norm.epsilon);
-    each(row, [&](int64_t at, const float* values) {
+    each_vector(x + row * k, k, [&](int64_t at, const float* values) {
       for (int i = 0; i < width; ++i) {
         float value = (values[i] - mean) * factor * widen(norm.scale[at + i]);
         if (norm.bias != nullptr) value += widen(norm.bias[at + i]);
