@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: float32_64 float32_128 float32_256 float16_64 float16_128 float16_256
+// parts: bfloat16_64 bfloat16_128 bfloat16_256
+//
 // Attention of a few queries over many keys, as in decoding: bound by reading keys and values once.
 //
 // The keys are split over blocks so that all processors read; the block that is done last joins the
@@ -382,7 +385,7 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
     decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, done, splits); \
   }
 #define ROW_COUNTS(name, T, SIZE) \
-  ENTRY(name, T, SIZE, 1) ENTRY(name, T, SIZE, 4) ENTRY(name, T, SIZE, 8)
+  IN_PART(name##_##SIZE, ENTRY(name, T, SIZE, 1) ENTRY(name, T, SIZE, 4) ENTRY(name, T, SIZE, 8))
 #define SIZES(name, T) ROW_COUNTS(name, T, 64) ROW_COUNTS(name, T, 128) ROW_COUNTS(name, T, 256)
 SIZES(float32, float)
 SIZES(float16, float16)

@@ -41,7 +41,13 @@ def test_a_kernel_whose_operands_never_change_does_not_wait() -> None:
 
 def test_hot_modules_wait() -> None:
     modules = ("activate", "gather", "layer_normalization.float16", "movement", "pooling")
-    for module in (*modules, "softmax.float16", "stream_nbits", "cache_rows", "decode_attention"):
+    for module in (
+        *modules,
+        "softmax.float16",
+        "stream_nbits",
+        "cache_rows",
+        "decode_attention.float16_64",
+    ):
         assert waits(sources.source(module)), module
 
 
