@@ -204,3 +204,26 @@ def test_memory_that_was_given_back_is_used_again() -> None:
     layout = lay_out(record)
     assert layout.total == 1024 + 512
     assert layout.offsets[2] == layout.offsets[0] and layout.offsets[3] == layout.offsets[1]
+
+
+def test_results_keep_the_memory_that_they_are_a_view_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = session(
+        """g (float[2,3] x, bool c) => (float[6] y) <int64[1] s = {6}> {
+        t = If(c) <
+            then_branch = a () => (float[2,3] u) { u = Exp(x) },
+            else_branch = b () => (float[2,3] v) { v = Neg(x) }>
+        y = Reshape(t, s) }"""
+    )
+    device, owners = emulated_device(), []
+    arrays = device.arrays
+
+    def noted(tensors: Any) -> Any:
+        owners.extend(tensor.owner for tensor in tensors)
+        return arrays(tensors)
+
+    monkeypatch.setattr(device, "arrays", noted)
+    for run in range(5):
+        x = normal(run, 2, 3)
+        (y,) = model.run(None, {"x": x, "c": np.array(True)})
+        np.testing.assert_allclose(y, np.exp(x).reshape(-1), 1e-5)
+    assert owners and None not in owners

@@ -325,8 +325,9 @@ class Segment:
             return entry
         tensor = entry.tensor
         if place is None:
-            if may_stay:  # a new entry, since one that was read keeps what it read
-                return Entry(device=tensor)
+            # A view of memory that was bound to the graph may be gone once the inputs are.
+            if may_stay and tensor.owner is not None:
+                return Entry(device=tensor)  # a new one, since one that was read keeps what it read
             return Entry(device=self._copied(tensor))
         if not is_bound:
             copy(place, tensor, self._device)
