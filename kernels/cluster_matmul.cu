@@ -147,6 +147,16 @@ __device__ void multiply_stage(Quarter& sums, unsigned char* a, unsigned char* b
       load_columns<T, transposed>(of_b[step][i], b, column + i * 16, at);
     }
   }
+  if constexpr (sizeof(T) == 4) {
+    // Cut off instead, factors would all be too small, and errors of layers would add up.
+#pragma unroll
+    for (int i = 0; i < 16; ++i) {
+      uint32_t& a = of_a[i / 8][i / 4 % 2][i % 4];
+      uint32_t& b = of_b[i / 8][i / 4 % 2][i % 4];
+      a = round_bits(a);
+      b = round_bits(b);
+    }
+  }
 #pragma unroll
   for (int step = 0; step < 2; ++step) {
 #pragma unroll

@@ -380,7 +380,8 @@ def run_node(
     device = device or emulated_device()
     call = Call(node, device, device.allocate, {}, {})
     given = [x if i in kernel.host else _uploaded(device, x) for i, x in enumerate(inputs)]
-    results = kernel.function(call, *given)
+    with device.current(device.allocate):
+        results = kernel.function(call, *given)
     device.synchronize()
     for index, (array, tensor) in enumerate(zip(inputs, given)):
         if isinstance(tensor, Tensor):

@@ -52,7 +52,7 @@ def same(actual: Any, expected: Any, tolerance: float | None = None) -> None:
         same(actual.real, expected.real, tolerance)
         same(actual.imag, expected.imag, tolerance)
         return
-    if name not in _TOLERANCE:
+    if name not in _TOLERANCE and tolerance is None:
         np.testing.assert_array_equal(actual, expected)
         return
     wide = np.float64

@@ -84,8 +84,10 @@ def test_types(dtype: Any, mode: str) -> None:
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.bool_, np.complex64, np.complex128])
 def test_other_numbers(dtype: Any, mode: str) -> None:
     x = numbers(dtype, 2, 3, 5, 6)
-    agree("Resize", [x, *scales(1, 1, 1.5, 0.8)], {"mode": mode})
-    agree("Resize", [x, *scales(1, 2.5, 1, 1)], {"mode": mode})
+    # Sums of float64, in which a GPU rounds products and sums at once.
+    tolerance = 1e-15 if dtype in (np.int64, np.uint64) else None
+    for given in (scales(1, 1, 1.5, 0.8), scales(1, 2.5, 1, 1)):
+        agree("Resize", [x, *given], {"mode": mode}, tolerance=tolerance)
 
 
 def test_nothing_to_do_and_empty() -> None:

@@ -36,7 +36,6 @@ def on_cpu(session: Any) -> list[str]:
 
 # Where what is expected holds rounding errors of the reference that are larger than the tolerance.
 _ROUNDED_OTHERWISE = {
-    "test_attention_4d_causal_fp16_expanded": "Softmax rounds to float16 once, not in each step",
     "test_dft_inverse": "a part that is expected to be 1.9e-7 is exactly 0",
     "test_dft_inverse_opset19": "a part that is expected to be 1.9e-7 is exactly 0",
 }

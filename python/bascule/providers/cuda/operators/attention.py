@@ -165,7 +165,7 @@ def _cudnn_plan(call: Call, case: Case) -> Plan | None:
 
     With a float16 mask, rows that it hides with -infinity are zero there too, and those that it
     hides with the lowest finite number are not. A lowest number of another type makes zeros, and
-    rows that `lengths` hide are not written at all.
+    rows that `lengths` hide are not written at all. Of a scale that is not positive it makes NaN.
     """
     s, cudnn = case.sizes, call.device.cudnn
     if cudnn is None or case.dtype not in _NARROW or not (case.lengths is case.sinks is None):
@@ -173,6 +173,8 @@ def _cudnn_plan(call: Call, case: Case) -> Plan | None:
     if case.causal and case.has_past and s.queries != s.new_keys:
         return None
     if case.cap or case.left >= 0 or case.right >= 0 or max(s.size, s.v_size) > 128 or s.keys == 0:
+        return None
+    if case.scale <= 0:
         return None
     bias = None
     if case.mask is not None:

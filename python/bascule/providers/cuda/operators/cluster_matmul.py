@@ -32,7 +32,7 @@ _SHARED = 6 * 2 * _TILE * _DEPTH
 _VECTOR = 16
 _ACTIVATIONS = frozenset(("", "Clip", "Gelu", "GeluTanh", "HardSwish", "Relu", "Swish"))
 _LONG = 1 << 31
-_VERSION = 2
+_VERSION = 3
 """Of the kernel: another one has to be timed anew."""
 
 Way = Callable[[Call, Product, Tensor], bool]
