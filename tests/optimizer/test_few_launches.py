@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 
 from bascule.ir.graph import Model
+from bascule.optimizer import Level, optimize
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_projections import fuse_projections
 from bascule.optimizer.fused import definition
 from bascule.optimizer.transpose_weights import transpose_weights
-from tests.optimizer.fusing import CONTEXT, assert_fused, assert_kept, ops
-from tests.optimizer.graphs import parse, run_passes
+from tests.optimizer.fusing import CONTEXT, assert_fused, assert_kept, ops, run_expanded
+from tests.optimizer.graphs import assert_close, feeds_for, parse, run_passes
 
 CALL = "bascule.MatMulNBits<K = 16, N = 2, bits = 4, block_size = 16>"
 BYTES = "{" + ", ".join(["137"] * 16) + "}"
@@ -122,6 +125,21 @@ def test_weights_of_many_rows_stay() -> None:
         assert ops(turned(text).graph) == {"MatMul": 1}
 
 
+def test_a_normalization_that_is_a_residual_too_is_kept() -> None:
+    text = """g (float[1,4] x, float[4] s, float[4] b, float[4] c) => (float[1,4] y)
+        <float[4,4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}> {
+            n = LayerNormalization(x, s, b)
+            y = bascule.MatMul<transB = 1>(n, w, c, n) }"""
+    assert_kept(text, transpose_weights)
+    text = f"""g (float16[3,16] x, float16[16] v) => (float16[3,16] y)
+        <uint8[16,1,8] a = {{{", ".join(["137"] * 128)}}},
+         float16[16,1] s = {{{", ".join(["14336"] * 16)}}}> {{
+            n = RMSNormalization(x, v)
+            y = bascule.ProjectNBits<K = 16, N = 16, bits = 4, block_size = 16>(
+                n, a, s, , , , n) }}"""
+    assert_kept(text, fuse_projections)
+
+
 def test_weights_that_others_read_stay() -> None:
     body = "y = MatMul(x, w) z = Neg(w)"
     text = f"g (float[1,4] x) => (float[1,2] y, float[4,2] z) {WEIGHTS} {{ {body} }}"
@@ -133,3 +151,48 @@ def test_the_parts_of_one_row_are_split_afterwards() -> None:
         {{ y, z = bascule.SplitMatMul(x, w) }}"""
     assert_fused(text, transpose_weights, to={"bascule.MatMul": 1, "Split": 1})
     assert_kept(text.replace("[1,", "[2,"), transpose_weights)
+
+
+def written(seed: int) -> str:
+    """A random network of products, normalizations, sums, splits and gates over rows of 4."""
+    pick = random.Random(seed)
+    rows = pick.choice((1, 1, 3, 9))
+    values, lines, constants = ["x", "z"], [], []
+    for number in range(pick.randint(3, 9)):
+        made, a, b = f"v{number}", pick.choice(values[-3:]), pick.choice(values)
+        kind = pick.randrange(6)
+        if kind < 2:
+            numbers = ", ".join(f"{pick.uniform(-1, 1):.3f}" for _ in range(16))
+            constants.append(f"float[4,4] w{number} = {{{numbers}}}")
+            lines.append(f"{made} = MatMul({a}, w{number})")
+        elif kind == 2:
+            kind_of = pick.choice(("LayerNormalization", "RMSNormalization"))
+            lines.append(f"{made} = {kind_of}({a}, s)")
+        elif kind == 3:
+            lines.append(f"{made} = {pick.choice(('Add', 'Mul'))}({a}, {b})")
+        elif kind == 4:
+            lines.append(f"{made} = Add({a}, {pick.choice(('s', 't'))})")
+        else:
+            numbers = ", ".join(f"{pick.uniform(-1, 1):.3f}" for _ in range(32))
+            constants.append(f"float[4,8] w{number} = {{{numbers}}}")
+            lines.append(f"p{number} = MatMul({a}, w{number})")
+            lines.append(f"{made}, u{number} = Split<axis = -1, num_outputs = 2>(p{number})")
+            values.append(f"u{number}")
+        values.append(made)
+    shape = f"float[{rows},4]"
+    outputs = ", ".join(f"{shape} {name}" for name in dict.fromkeys((values[-1], values[-2])))
+    return (
+        f"g ({shape} x, {shape} z) => ({outputs}) <float[4] s = {{1, 2, -1, 0.5}}, "
+        f"float[4] t = {{0.5, 1, 3, -2}}, {', '.join(constants) or 'float o = {1}'}> "
+        f"{{ {' '.join(lines)} }}"
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks_compute_the_same(seed: int) -> None:
+    text = written(seed)
+    feeds = feeds_for(parse(text, definition))
+    expected = run_expanded(parse(text, definition), feeds)
+    model = parse(text, definition)
+    optimize(model, Level.ALL, context=CONTEXT, verify=True, few_launches=True)
+    assert_close(run_expanded(model, feeds), expected)

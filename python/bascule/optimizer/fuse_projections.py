@@ -244,6 +244,8 @@ def _readers(node: Node) -> list[Node] | None:
     y = node.output
     if y.is_graph_output or len(y.uses) > _MOST_READERS:
         return None
+    if any(use.index != 0 for use in y.uses):  # a residual that is added to the product, too
+        return None
     readers = [use.node for use in y.uses]
     for reader in readers:
         plain = reader.outputs and _is_product(reader.outputs[0])

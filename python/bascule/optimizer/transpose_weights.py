@@ -142,6 +142,8 @@ def _readers(node: Node) -> list[Node] | None:
         return None
     if any(not output.is_unused for output in node.outputs[1:]):
         return None
+    if any(use.index != 0 for use in y.uses):  # a residual that is added to the product, too
+        return None
     if attribute_of(node, "axis") not in (-1, x.rank - 1) or attribute_of(node, "stash_type") != 1:
         return None
     for parameter in node.inputs[1:]:
