@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -77,6 +78,7 @@ class EmulatedDevice:
         self.number = 0
         self.name = "emulated"
         self.tunes = False
+        self.tuning_seconds = math.inf
         self.capability = 90
         self.processors = 132
         self.shared_memory = 232448
@@ -297,7 +299,9 @@ def new_device(memory_limit: int = 0, tunes: bool = False) -> Any:
     If it tunes, a GPU chooses algorithms by timing them; else tests do the same in every run.
     """
     if on_gpu():
-        return _RecordedGpu(memory_limit=memory_limit, tf32=False, tunes=tunes)
+        return _RecordedGpu(
+            memory_limit=memory_limit, tf32=False, tuning_seconds=math.inf if tunes else 0
+        )
     return EmulatedDevice(memory_limit)
 
 

@@ -70,6 +70,15 @@ def test_it_is_measured_once() -> None:
     assert choose(device, [1.0, 2.0], "another key") == 0
 
 
+def test_there_is_an_end_to_measuring() -> None:
+    device = TimedDevice()
+    assert choose(device, [2.0, 1.0], "known") == 1
+    device.tuning_seconds = 0.0
+    assert choose(device, [2.0, 1.0], "new") == 0 and device.measured == 2
+    assert choose(device, [2.0, 1.0], "known") == 1
+    assert choose(TimedDevice(), [2.0, 1.0], "new") == 1  # another session has time
+
+
 def test_no_choice_is_not_measured() -> None:
     device = TimedDevice()
     assert choose(device, [1.0]) == 0 and device.measured == 0

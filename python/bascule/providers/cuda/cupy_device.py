@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -38,7 +39,7 @@ class CupyDevice:
         number: which GPU.
         memory_limit: most bytes that the pool takes, 0 for all there are.
         tf32: whether float32 products may round their factors to 10 bits of mantissa.
-        tunes: whether the algorithms of libraries are chosen by timing them.
+        tuning_seconds: how long ways to compute the same may be timed to find the fastest.
         user_stream: address of the stream that callers work on, 0 for the default stream.
 
     Raises:
@@ -50,7 +51,7 @@ class CupyDevice:
         number: int = 0,
         memory_limit: int = 0,
         tf32: bool = True,
-        tunes: bool = True,
+        tuning_seconds: float = math.inf,
         user_stream: int = 0,
     ) -> None:
         cupy = _cupy()
@@ -59,7 +60,8 @@ class CupyDevice:
             raise errors.EngineError(f"there is no GPU number {number}: this machine has {count}")
         self.xp: Any = cupy
         self.number = number
-        self._tunes = tunes
+        self._may_tune = tuning_seconds > 0
+        self.tuning_seconds = tuning_seconds
         self.tf32 = tf32
         self._device = cupy.cuda.Device(number)
         self._runtime = cupy.cuda.runtime
@@ -90,7 +92,7 @@ class CupyDevice:
 
     @property
     def tunes(self) -> bool:
-        return self._tunes and not self.stream.is_capturing()
+        return self._may_tune and not self._is_capturing
 
     # --- memory
 
@@ -191,8 +193,7 @@ class CupyDevice:
         if shared > _USUAL_SHARED:
             self.xp.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED, shared)
         if self._is_capturing and self._dependent is not None and function.ptr in self._waiting:
-            stream = self.stream.ptr
-            self._dependent.launch(function.ptr, grid, block, arguments, shared, stream)
+            self._dependent.launch(function.ptr, grid, block, arguments, shared, self._stream_ptr)
             return
         function(grid, block, tuple(map(_packed, arguments)), shared, stream=self.stream)
 
@@ -218,6 +219,7 @@ class CupyDevice:
         self.stream.begin_capture()
         self._is_capturing = True
         failure: Exception | None = None
+        graph: Any = None
         try:
             work()
         except Exception as error:
@@ -226,9 +228,10 @@ class CupyDevice:
             self._is_capturing = False
         try:
             graph = self.stream.end_capture()
-        except Exception:
-            return None
+        except Exception as error:
+            failure = failure or error
         if failure is not None:
+            LOGGER.info("work that cannot be captured as a CUDA graph runs by hand: %s", failure)
             return None
         graph.upload(self.stream)
         return _Graph(graph, self._runtime.graphLaunch, self._stream_ptr)
@@ -241,6 +244,13 @@ class CupyDevice:
             graph.launch()
 
     def measure(self, work: Sequence[Callable[[], None]]) -> float:
+        begun = time.perf_counter()
+        try:
+            return self._measured(work)
+        finally:
+            self.tuning_seconds -= time.perf_counter() - begun
+
+    def _measured(self, work: Sequence[Callable[[], None]]) -> float:
         def start() -> None:
             for each in work:
                 each()

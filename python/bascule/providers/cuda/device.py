@@ -58,6 +58,9 @@ class Device(Protocol):
     stream: Any
     """The stream, as the array module knows it."""
 
+    tuning_seconds: float
+    """How long `measure` may still be at work."""
+
     @property
     def tunes(self) -> bool:
         """Whether algorithms are now to be chosen by `measure`."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,15 +23,19 @@ _DEFAULTS = {
     "user_compute_stream": "0",
     "enable_cuda_graph": "1",
     "tunable_op_tuning_enable": "1",
+    "tunable_op_max_tuning_duration_ms": "10000",
 }
-"""onnxruntime's names; graphs and the choice of algorithms by timing are on, which it has off."""
+"""onnxruntime's names; graphs and the choice of algorithms by timing are on, which it has off.
+
+The duration is that of a session, not of an operator; 0 sets no limit.
+"""
 
 # fmt: off
 _IGNORED = frozenset((
     "arena_extend_strategy", "cudnn_conv1d_pad_to_nc1d", "cudnn_conv_algo_search",
     "cudnn_conv_use_max_workspace", "do_copy_in_default_stream",
     "enable_skip_layer_norm_strict_mode", "has_user_compute_stream", "prefer_nhwc", "sdpa_kernel",
-    "tunable_op_enable", "tunable_op_max_tuning_duration_ms", "use_ep_level_unified_stream",
+    "tunable_op_enable", "use_ep_level_unified_stream",
 ))
 # fmt: on
 """Options of onnxruntime that have nothing to say here."""
@@ -94,14 +99,16 @@ def make(options: Mapping[str, str], cpu: Provider, may_use_cpu: bool) -> CudaPr
     try:
         number, limit = int(chosen["device_id"]), int(chosen["gpu_mem_limit"])
         stream = int(chosen["user_compute_stream"])
+        tuning_seconds = int(chosen["tunable_op_max_tuning_duration_ms"]) / 1e3 or math.inf
     except ValueError:
         raise errors.InvalidArgument(
-            "device_id, gpu_mem_limit and user_compute_stream of CUDAExecutionProvider are numbers",
+            "device_id, gpu_mem_limit, user_compute_stream and tunable_op_max_tuning_duration_ms "
+            "of CUDAExecutionProvider are numbers",
             **chosen,
         ) from None
     tf32, captures, tunes = (
         chosen[name] in ("1", "true", "True")
         for name in ("use_tf32", "enable_cuda_graph", "tunable_op_tuning_enable")
     )
-    device = CupyDevice(number, limit % 2**63, tf32, tunes, stream)
+    device = CupyDevice(number, limit % 2**63, tf32, tuning_seconds if tunes else 0, stream)
     return CudaProvider(device, cpu, captures, may_use_cpu)

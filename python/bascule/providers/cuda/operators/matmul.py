@@ -294,7 +294,7 @@ def _rounded_once(call: Call, p: Product, y: Tensor) -> bool:
     if p.epilogue.activation.name not in _VANISHING or p.a.dtype not in _NARROW:
         return False
     sums = call.empty((1, *y.shape), DataType.FLOAT)
-    if not multiply_by_library(call, replace(p, epilogue=Epilogue()), sums):
+    if not multiply_by_library(call, replace(p, epilogue=PLAIN), sums):
         return False
     combine(call, sums, y, p.n, p.epilogue)
     return True
@@ -345,10 +345,14 @@ def fused_matmul(
     residual: Tensor | None = None,
 ) -> Tensor:
     """The product with scale, bias, residual and activation."""
-    alpha = float(call.attribute("alpha", 1.0))
-    epilogue = Epilogue(alpha, bias, residual, activation_of(call.node))
+    epilogue = _epilogue(call, bias, residual)
     transpose_a, transpose_b = (bool(call.attribute(name, 0)) for name in ("transA", "transB"))
     return multiply(call, a, b, transpose_a, transpose_b, epilogue, call.is_constant(1))
+
+
+def _epilogue(call: Call, bias: Tensor | None, residual: Tensor | None) -> Epilogue:
+    """With the attributes of a fused node."""
+    return Epilogue(float(call.attribute("alpha", 1.0)), bias, residual, activation_of(call.node))
 
 
 def _accepts_projection(node: Node) -> str:
@@ -372,10 +376,8 @@ def project(
     for parameter in (scale, shift):
         if parameter is not None and parameter.shape != a.shape[-1:]:
             raise call.error(f"a normalization by {parameter.shape} of rows of {a.shape}")
-    alpha = float(call.attribute("alpha", 1.0))
-    epilogue = Epilogue(alpha, bias, residual, activation_of(call.node))
     transpose_b = bool(call.attribute("transB", 0))
-    product = _product(call, a, b, False, transpose_b, epilogue)
+    product = _product(call, a, b, False, transpose_b, _epilogue(call, bias, residual))
     y = call.empty(product.shape, a.dtype)
     norm = Normalization(scale, shift, epsilon, centers)
     if y.size == 0 or (transpose_b and _stream(call, product, y, norm)):

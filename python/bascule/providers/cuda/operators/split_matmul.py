@@ -30,51 +30,46 @@ def split_matmul(
     width = b.shape[1] // count
     shape = (*a.shape[:-1], width)
     rows = a.size // max(a.shape[-1], 1)
+    epilogue = Epilogue(bias=bias)
+    if rows == 1:
+        parts = multiply(call, a, b, epilogue=epilogue, constant=True)
+        return tuple(parts.part(index * width, shape) for index in range(count))
     parts = call.empty((count, rows, width), a.dtype)
-    if parts.size and (rows == 1 or not _at_once(call, a, b, bias, parts)):
-        whole = multiply(call, a, b, epilogue=Epilogue(bias=bias), constant=True)
-        if rows == 1:
-            parts = whole
-        else:
-            sizes = (rows, count, width)
-            to = (width, rows * width, 1)
-            copy_strided(call, whole, parts, sizes, strides_of(sizes), to)
+    constant = call.is_constant(1)
+    product = Product(
+        *(a, b, rows, b.shape[1], b.shape[0], False, False, (), parts.shape),
+        *(epilogue, constant, count),
+    )
+    if parts.size and not _at_once(call, product, parts):
+        whole = multiply(call, a, b, epilogue=epilogue, constant=constant)
+        sizes, to = (rows, count, width), (width, rows * width, 1)
+        copy_strided(call, whole, parts, sizes, strides_of(sizes), to)
     return tuple(parts.part(index * rows * width, shape) for index in range(count))
 
 
-def _at_once(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Tensor) -> bool:
+def _at_once(call: Call, p: Product, parts: Tensor) -> bool:
     """In a launch that writes dense results, if there is one."""
-    count, rows, _ = parts.shape
-    k, n = b.shape
-    e, constant = Epilogue(bias=bias), call.is_constant(1)
-    product = Product(a, b, rows, n, k, False, False, (), parts.shape, e, constant, count)
-
-    def library(call: Call, p: Product, y: Tensor) -> bool:
-        return _by_library(call, a, p.b, bias, y)
-
-    if rows > MOST_STREAMED_ROWS and multiply_by_clusters(call, product, parts, library):
+    if p.m > MOST_STREAMED_ROWS and multiply_by_clusters(call, p, parts, _by_library):
         return True
-    return library(call, product, parts)
+    return _by_library(call, p, parts)
 
 
-def _by_library(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Tensor) -> bool:
+def _by_library(call: Call, p: Product, parts: Tensor) -> bool:
     """By cuBLASLt, if it can do it: the columns of B are a batch of matrices."""
-    library = call.device.cublas
-    count, rows, width = parts.shape
-    k, columns = b.shape
-    bits = _VECTOR | a.address | b.address | parts.address
-    bits |= (width | columns | rows * width | k) * b.itemsize
-    if library is None or k == 0:
+    library, bias, width = call.device.cublas, p.epilogue.bias, p.n // p.parts
+    bits = _VECTOR | p.a.address | p.b.address | parts.address
+    bits |= (width | p.n | p.m * width | p.k) * p.b.itemsize
+    if library is None or p.k == 0:
         return False
     problem = Problem(
-        a.dtype,
-        rows,
+        p.a.dtype,
+        p.m,
         width,
-        k,
-        batch=count,
+        p.k,
+        batch=p.parts,
         b_stride=width,
-        d_stride=rows * width,
-        b_row=columns,
+        d_stride=p.m * width,
+        b_row=p.n,
         bias=bias is not None,
         bias_stride=0 if bias is None else width,
         alignment=bits & -bits,
@@ -86,5 +81,5 @@ def _by_library(call: Call, a: Tensor, b: Tensor, bias: Tensor | None, parts: Te
     plan = call.planned(f"plan {problem}", make)
     if plan is None:
         return False
-    run_plan(call, plan, [(a.address, b.address, parts.address, parts.address)], bias)
+    run_plan(call, plan, [(p.a.address, p.b.address, parts.address, parts.address)], bias)
     return True
