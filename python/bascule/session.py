@@ -10,17 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bascule.binding import IOBinding
 from bascule.compiled import CompiledModel
 from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.feeds import Signature
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
-from bascule.ir.types import Dim, TensorType, shared_sizes
 from bascule.metadata import ModelMetadata, NodeArg
 from bascule.options import RunOptions, SessionOptions
+from bascule.overrides import forget_names, override
 from bascule.profile import Trace
 from bascule.providers.base import Provider
 from bascule.providers.cpu.provider import CpuProvider
@@ -112,9 +110,9 @@ class InferenceSession:
             external_files=self._options._files,
         )
         seconds["load"] = time.perf_counter() - started
-        _override(model, self._options)
+        override(model, self._options)
         if not trust_names:
-            _forget_names(model)
+            forget_names(model)
         self._metadata = ModelMetadata.of(model)
         self._defaults = take_defaults(model)
         executors = self._executors()
@@ -463,45 +461,3 @@ def _check_options(options: SessionOptions) -> None:
             "use_per_session_threads is False but there is no global thread pool: bascule shares "
             "one pool between all sessions anyway, so leave it True"
         )
-
-
-def _forget_names(model: Model) -> None:
-    """Leave each symbolic size of the inputs unnamed but for the first place of its name."""
-    values = model.graph.inputs
-    for _, _, index, axis in shared_sizes([value.type for value in values]):
-        type_ = values[index].type
-        assert isinstance(type_, TensorType)
-        shape = list(type_.shape or ())
-        shape[axis] = None
-        values[index].type = TensorType(type_.dtype, tuple(shape))
-
-
-def _override(model: Model, options: SessionOptions) -> None:
-    """Apply what the options say about sizes and initializers."""
-    for value in model.graph.inputs:
-        if isinstance(value.type, TensorType) and value.type.shape is not None:
-            shape = tuple(
-                _override_size(options, dim, value.metadata.get(f"denotation.{axis}", ""))
-                for axis, dim in enumerate(value.type.shape)
-            )
-            value.type = TensorType(value.type.dtype, shape)
-    for name, replacement in options._initializers.items():
-        initializer = model.graph.initializers.get(name)
-        if initializer is None:
-            continue
-        constant = Constant.from_numpy(np.array(replacement._array))
-        old = initializer.constant
-        if old is not None and (old.dtype, old.shape) != (constant.dtype, constant.shape):
-            raise Fail(
-                f"The replacement of initializer '{name}' has another type or shape",
-                got=f"{constant.dtype.onnx_name}{list(constant.shape)}",
-                expected=f"{old.dtype.onnx_name}{list(old.shape)}",
-            )
-        initializer.constant = constant
-
-
-def _override_size(options: SessionOptions, dim: Dim, denotation: str) -> Dim:
-    """The size that the options give to `dim`, or `dim`."""
-    if isinstance(dim, int):
-        return dim
-    return options._dimensions.get(dim or "", options._denotations.get(denotation, dim))

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What session options say of sizes and initializers, put into a model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bascule.errors import Fail
+from bascule.ir.constant import Constant
+from bascule.ir.graph import Model
+from bascule.ir.types import Dim, TensorType, shared_sizes
+from bascule.options import SessionOptions
+
+
+def forget_names(model: Model) -> None:
+    """Leave each symbolic size of the inputs unnamed but for the first place of its name."""
+    values = model.graph.inputs
+    for _, _, index, axis in shared_sizes([value.type for value in values]):
+        type_ = values[index].type
+        assert isinstance(type_, TensorType)
+        shape = list(type_.shape or ())
+        shape[axis] = None
+        values[index].type = TensorType(type_.dtype, tuple(shape))
+
+
+def override(model: Model, options: SessionOptions) -> None:
+    """Apply what the options say about sizes and initializers."""
+    for value in model.graph.inputs:
+        if isinstance(value.type, TensorType) and value.type.shape is not None:
+            shape = tuple(
+                _size(options, dim, value.metadata.get(f"denotation.{axis}", ""))
+                for axis, dim in enumerate(value.type.shape)
+            )
+            value.type = TensorType(value.type.dtype, shape)
+    for name, replacement in options._initializers.items():
+        initializer = model.graph.initializers.get(name)
+        if initializer is None:
+            continue
+        constant = Constant.from_numpy(np.array(replacement._array))
+        old = initializer.constant
+        if old is not None and (old.dtype, old.shape) != (constant.dtype, constant.shape):
+            raise Fail(
+                f"The replacement of initializer '{name}' has another type or shape",
+                got=f"{constant.dtype.onnx_name}{list(constant.shape)}",
+                expected=f"{old.dtype.onnx_name}{list(old.shape)}",
+            )
+        initializer.constant = constant
+
+
+def _size(options: SessionOptions, dim: Dim, denotation: str) -> Dim:
+    """The size that the options give to `dim`, or `dim`."""
+    if isinstance(dim, int):
+        return dim
+    return options._dimensions.get(dim or "", options._denotations.get(denotation, dim))
