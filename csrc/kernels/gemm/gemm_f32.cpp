@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // The float32 matrix product micro-kernel, with every activation.
-#include "kernels/gemm/tile.h"
+#include "kernels/gemm/multiply_block.h"
 #include "simd/activation.h"
 
 namespace bascule::BASCULE_ISA {
