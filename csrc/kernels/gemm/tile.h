@@ -149,12 +149,14 @@ void run_tile(const Tile<T>& t) {
     }
   }
 
-  // What the end of the tile reads and writes comes meanwhile.
-  if (t.epilogue != nullptr && t.residual != nullptr) {
+  // What the end of the tile writes and reads for the first time is fetched meanwhile.
+  if (t.epilogue != nullptr && t.taps * t.length >= 64) {
+#pragma GCC unroll 14
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
       for (int v = 0; v < vectors; ++v) {
-        __builtin_prefetch(t.residual + r * t.c_stride + v * width);
+        if (t.first) __builtin_prefetch(t.c + r * t.c_stride + v * width, 1);
+        if (t.residual != nullptr) __builtin_prefetch(t.residual + r * t.c_stride + v * width);
       }
     }
   }
