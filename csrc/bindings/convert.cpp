@@ -299,4 +299,12 @@ py::object to_python(Value value, Memory memory) {
   return py::none();
 }
 
+Digest to_digest(const py::bytes& bytes) {
+  const std::string_view text = bytes;
+  Digest digest;
+  if (text.size() != sizeof(digest)) throw py::value_error("a digest has 16 bytes");
+  std::memcpy(&digest, text.data(), sizeof(digest));
+  return digest;
+}
+
 }  // namespace bascule::bindings

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include "core/digest.h"
 #include "core/value.h"
 
 namespace bascule::bindings {
@@ -40,5 +41,8 @@ enum class Memory {
 py::object to_python(Value value, Memory memory = Memory::own);
 
 DType dtype_of_array(const py::array& array);
+
+// The 16 bytes of a digest or of its key.
+Digest to_digest(const py::bytes& bytes);
 
 }  // namespace bascule::bindings

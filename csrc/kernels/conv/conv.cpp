@@ -9,6 +9,7 @@
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/product.h"
 #include "runtime/kernel.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 
@@ -35,20 +36,24 @@ class Conv final : public Kernel {
     const ConvSizes sizes = attributes_.conv_weights(w->shape());
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
     if (w->dtype() == DType::float64) {
-      packed_ = Tensor::allocate(DType::float64, Shape{packed_weights_size<double>(sizes)});
-      pack_weights(sizes, w->data<double>(), packed_.data<double>());
+      packed_ =
+          prepack(node, {1}, "W", DType::float64, Shape{packed_weights_size<double>(sizes)},
+                  [&](Tensor& to) { pack_weights(sizes, w->data<double>(), to.data<double>()); });
     } else {
-      Tensor wide = *w;
-      if (w->dtype() != DType::float32) {
-        wide = Tensor::allocate(DType::float32, w->shape());
-        widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
-      }
       winograd_ = winograd_fits(node);
-      packed_ = Tensor::allocate(
-          DType::float32,
-          Shape{winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes)});
-      (winograd_ ? pack_winograd : pack_weights<float>)(sizes, std::as_const(wide).data<float>(),
-                                                        packed_.data<float>());
+      packed_ = prepack(
+          node, {1}, winograd_ ? "Winograd W" : "W", DType::float32,
+          Shape{winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes)},
+          [&](Tensor& to) {
+            Tensor wide = *w;
+            if (w->dtype() != DType::float32) {
+              wide = Tensor::allocate(DType::float32, w->shape());
+              widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
+            }
+            (winograd_ ? pack_winograd : pack_weights<float>)(sizes,
+                                                              std::as_const(wide).data<float>(),
+                                                              to.data<float>());
+          });
     }
     w_shape_ = w->shape();
     node.release_constant(1);

@@ -17,6 +17,7 @@
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/product.h"
 #include "runtime/kernel.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 
@@ -238,19 +239,24 @@ class ConvTranspose final : public Kernel {
     if (w == nullptr || w->rank() < 3 || w->rank() > 5 || w->size() == 0) return;
     const ConvSizes sizes = attributes_.transposed_weights(w->shape());
     if (sizes.in_channels % sizes.group != 0) return;
-    const auto pack = [&]<class T>(Tag<T>, const T* from) {
+    const auto pack = [&]<class T>(Tag<T>) {
       const int64_t size = sizes.group * packed_group_size<T>(sizes);
-      packed_ = Tensor::allocate(dtype_of<T>, Shape{size});
-      pack_transposed<T>(sizes, from, packed_.data<T>());
+      packed_ = prepack(node, {1}, "W", dtype_of<T>, Shape{size}, [&](Tensor& to) {
+        Tensor elements = *w;
+        if (w->dtype() != dtype_of<T>) {
+          elements = Tensor::allocate(dtype_of<T>, w->shape());
+          if constexpr (std::is_same_v<T, float>) {
+            widen_row(w->dtype(), w->raw(), elements.data<float>(), w->size());
+          }
+        }
+        pack_transposed<T>(sizes, std::as_const(elements).template data<T>(),
+                           to.template data<T>());
+      });
     };
     if (w->dtype() == DType::float64) {
-      pack(Tag<double>{}, w->data<double>());
-    } else if (w->dtype() == DType::float32) {
-      pack(Tag<float>{}, w->data<float>());
+      pack(Tag<double>{});
     } else {
-      Tensor wide = Tensor::allocate(DType::float32, w->shape());
-      widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
-      pack(Tag<float>{}, wide.data<float>());
+      pack(Tag<float>{});
     }
     w_shape_ = w->shape();
     node.release_constant(1);

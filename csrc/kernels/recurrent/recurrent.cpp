@@ -13,6 +13,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/recurrent/gate_list.h"
 #include "runtime/kernel.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 namespace {
@@ -239,20 +240,26 @@ class Recurrent final : public Kernel {
     packed.shape = constant->shape();
     const int64_t hidden = constant->dim(1) / gates;
     const int64_t size = constant->dim(2);
-    const auto fill = [&]<class T>(Tag<T>, const T* from) {
-      packed.panels = Tensor::allocate(
-          dtype_of<T>, Shape{directions_ * packed_direction<T>(size, hidden, gates, split)});
-      pack_weights<T>(from, directions_, size, hidden, gates, split,
-                      packed.panels.template data<T>());
+    const auto pack = [&]<class T>(Tag<T>) {
+      packed.panels = prepack(
+          node, {input}, input == 1 ? "W" : "R", dtype_of<T>,
+          Shape{directions_ * packed_direction<T>(size, hidden, gates, split)}, [&](Tensor& to) {
+            Tensor elements = *constant;
+            if (constant->dtype() != dtype_of<T>) {
+              elements = Tensor::allocate(dtype_of<T>, constant->shape());
+              if constexpr (std::is_same_v<T, float>) {
+                widen_row(constant->dtype(), constant->raw(), elements.data<float>(),
+                          constant->size());
+              }
+            }
+            pack_weights<T>(std::as_const(elements).template data<T>(), directions_, size, hidden,
+                            gates, split, to.template data<T>());
+          });
     };
     if (constant->dtype() == DType::float64) {
-      fill(Tag<double>{}, constant->data<double>());
-    } else if (constant->dtype() == DType::float32) {
-      fill(Tag<float>{}, constant->data<float>());
+      pack(Tag<double>{});
     } else {
-      Tensor wide = Tensor::allocate(DType::float32, constant->shape());
-      widen_row(constant->dtype(), constant->raw(), wide.data<float>(), constant->size());
-      fill(Tag<float>{}, wide.data<float>());
+      pack(Tag<float>{});
     }
     node.release_constant(input);
     return packed;
