@@ -115,10 +115,10 @@ Tensor filled(DType dtype, const Shape& shape, const std::function<void(Tensor&)
   return tensor;
 }
 
-Tensor shared(const NodeSpec& node, std::initializer_list<size_t> inputs, const std::string& name,
-              DType dtype, const Shape& shape, const std::function<void(Tensor&)>& fill) {
+Tensor shared(const std::function<Digest()>& identify, DType dtype, const Shape& shape,
+              const std::function<void(Tensor&)>& fill) {
   if (byte_size(dtype, shape.size()) < smallest_shared) return filled(dtype, shape, fill);
-  const Digest identity = identity_of(node, inputs, name, dtype, shape);
+  const Digest identity = identify();
   Tensor tensor = SharedTensors::get().find(identity, dtype, shape);
   if (tensor.raw() != nullptr) return tensor;
   tensor = filled(dtype, shape, fill);
@@ -130,13 +130,25 @@ Tensor shared(const NodeSpec& node, std::initializer_list<size_t> inputs, const 
 
 Tensor prepack(const NodeSpec& node, std::initializer_list<size_t> inputs, const std::string& name,
                DType dtype, const Shape& shape, const std::function<void(Tensor&)>& fill) {
+  const auto identify = [&] { return identity_of(node, inputs, name, dtype, shape); };
   Compilation* compilation = Compilation::current();
-  if (compilation == nullptr) return shared(node, inputs, name, dtype, shape, fill);
+  if (compilation == nullptr) return shared(identify, dtype, shape, fill);
   for (const size_t i : inputs) compilation->read_.emplace(&node, i);
   if (compilation->replays_) return compilation->replay(node, name, dtype, shape);
-  Tensor tensor = shared(node, inputs, name, dtype, shape, fill);
+  Tensor tensor = shared(identify, dtype, shape, fill);
   compilation->packed_.push_back({node.name, name, tensor});
   return tensor;
+}
+
+Tensor shared_copy(const Tensor& constant) {
+  const auto identify = [&] {
+    ByteWriter to;
+    to.text("copy");
+    write_contents(to, constant);
+    return digest_of(to.bytes().data(), to.bytes().size(), process_key());
+  };
+  return shared(identify, constant.dtype(), constant.shape(),
+                [&](Tensor& copy) { copy_elements(constant, copy); });
 }
 
 std::vector<Tensor> prepack(const NodeSpec& node, std::initializer_list<size_t> inputs,

@@ -33,6 +33,9 @@ std::vector<Tensor> prepack(const NodeSpec& node, std::initializer_list<size_t> 
                             const std::string& name, std::initializer_list<PackedPart> parts,
                             const std::function<void(std::vector<Tensor>&)>& fill);
 
+// A copy of a constant that does not change, in aligned memory that equal constants share.
+Tensor shared_copy(const Tensor& constant);
+
 // What kernels pack while a Program is compiled, in order: recorded, or given to them again.
 class Compilation {
  public:

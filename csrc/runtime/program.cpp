@@ -61,7 +61,7 @@ void align(Tensor& tensor) {
   if (tensor.dtype() == DType::string || reinterpret_cast<uintptr_t>(tensor.raw()) % step == 0) {
     return;
   }
-  Tensor copy = tensor.clone();
+  Tensor copy = shared_copy(tensor);
   release_mapped_pages(tensor);
   tensor = std::move(copy);
 }

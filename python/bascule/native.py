@@ -21,6 +21,11 @@ _native.set_error_classes(
 )
 
 
+def usable_cpus() -> int:
+    """One thread per usable CPU, container limits included."""
+    return int(_native.usable_cpus())
+
+
 _keys = np.random.default_rng()
 
 
