@@ -26,7 +26,7 @@ def usable_cpus() -> int:
     return int(_native.usable_cpus())
 
 
-_keys = np.random.default_rng()
+_keys: np.random.Generator | None = None
 
 
 def set_seed(seed: int) -> None:
@@ -38,4 +38,7 @@ def set_seed(seed: int) -> None:
 
 def next_random_key() -> int:
     """64 bits for one generator of a provider that draws its own numbers."""
+    global _keys
+    if _keys is None:  # only now: the module of random numbers takes long to import
+        _keys = np.random.default_rng()
     return int(_keys.integers(1 << 64, dtype=np.uint64))
