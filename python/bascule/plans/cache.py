@@ -125,7 +125,7 @@ class PlanCache:
             LOGGER.warning("plan cache %s %s", self._folder.path, self.note)
             return compiled
         except errors.NotImplemented as error:
-            self.note = f"not written: {error}"
+            self.note = f"not written: {str(error).split(' : ', 3)[-1]}"
             LOGGER.info("plan cache %s %s", self._folder.path, self.note)
             return compiled
         if self._name in removed:
