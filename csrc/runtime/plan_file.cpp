@@ -224,20 +224,25 @@ std::shared_ptr<void> zeros(size_t size) {
 
 class TensorReader {
  public:
-  TensorReader(std::span<const std::byte> file, std::shared_ptr<void> mapping, ByteReader& from,
-               bool verify)
-      : file_(file), mapping_(std::move(mapping)) {
-    for (const Place& place : from.numbers<Place>()) {
-      if (place.offset % alignment != 0 || place.offset > file.size() ||
+  // `end`: of what stands before the blobs.
+  TensorReader(std::span<const std::byte> file, size_t end, std::shared_ptr<void> mapping,
+               ByteReader& from, bool verify)
+      : file_(file), mapping_(std::move(mapping)), places_(from.numbers<Place>()) {
+    for (const Place& place : places_) {
+      if (place.offset % alignment != 0 || place.offset < end || place.offset > file.size() ||
           place.size > file.size() - place.offset ||
           file.size() - place.offset - place.size < alignment) {
         ByteReader::damaged();
       }
-      if (verify && digest_of(file.data() + place.offset, place.size).low != place.digest) {
-        ByteReader::damaged();
+      if (verify) {
+        check_zeros(end, place.offset);
+        if (digest_of(file.data() + place.offset, place.size).low != place.digest) {
+          ByteReader::damaged();
+        }
       }
-      places_.push_back(place);
+      end = place.offset + place.size;
     }
+    if (verify) check_zeros(end, file.size());
   }
 
   Tensor read(ByteReader& from) const {
@@ -268,6 +273,13 @@ class TensorReader {
   }
 
  private:
+  void check_zeros(size_t first, size_t last) const {
+    const auto gap = file_.subspan(first, last - first);
+    if (std::any_of(gap.begin(), gap.end(), [](std::byte b) { return b != std::byte{0}; })) {
+      ByteReader::damaged();
+    }
+  }
+
   static Tensor read_strings(ByteReader& from, const Shape& shape) {
     if (from.count(sizeof(uint64_t)) != static_cast<size_t>(shape.size())) ByteReader::damaged();
     Tensor tensor = Tensor::allocate(DType::string, shape);
@@ -292,7 +304,8 @@ PlanFile::PlanFile(int descriptor, const Digest& key, bool verify) {
   ByteReader from(section_of(file, header.structure));
   const auto description = section_of(file, header.description);
   description_ = {reinterpret_cast<const char*>(description.data()), description.size()};
-  const TensorReader tensors(file, mapping_, from, verify);
+  const size_t end = header.description.offset + header.description.size;
+  const TensorReader tensors(file, end, mapping_, from, verify);
   packed_.resize(from.count(3 * sizeof(uint64_t)));
   for (Compilation::Packed& packed : packed_) {
     packed.node = from.text();

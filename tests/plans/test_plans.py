@@ -186,7 +186,7 @@ def damaged(data: bytes) -> dict[str, bytes]:
     cut = {f"cut to {size}": data[:size] for size in (0, 7, 119, 120, 400, half, len(data) - 1)}
     flipped = {
         f"flipped {at}": data[:at] + bytes([data[at] ^ 0x40]) + data[at + 1 :]
-        for at in (0, 8, 16, 25, 50, 100, 119, 130, 500, 700, half)
+        for at in (0, 8, 16, 25, 50, 100, 119, 130, 500, 700, 2000, half, len(data) - 1)
     }
     return {**cut, **flipped, "longer": data + b"\0", "empty pages": bytes(len(data))}
 

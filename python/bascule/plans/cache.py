@@ -109,10 +109,11 @@ class PlanCache:
             return compiled
         self._key = key
         description = describe(compiled)
+        program: Any = compiled.program
         defaults = [native_constant(each) for each in compiled.defaults.values()]
 
         def fill(descriptor: int) -> None:
-            number = compiled.program.write_plan(descriptor, key, description, defaults)
+            number = program.write_plan(descriptor, key, description, defaults)
             if number:
                 raise OSError(number, os.strerror(number))
 
@@ -241,6 +242,7 @@ class PlanCache:
         from bascule.ir.constant import Constant
 
         constant = Constant.from_numpy(np.asarray(array))
+        data: Any
         if constant.strings is not None:
             data = json.dumps(constant.strings.tolist()).encode("ascii")
         else:

@@ -79,15 +79,17 @@ def _to_type(data: Any) -> Type | None:
         return None
     kind, *rest = data
     if kind in ("tensor", "sparse"):
+        dtype = DataType(rest[0])
         shape = None if rest[1] is None else tuple(_to_dim(dim) for dim in rest[1])
-        make = TensorType if kind == "tensor" else SparseTensorType
-        return make(DataType(rest[0]), shape)
+        return TensorType(dtype, shape) if kind == "tensor" else SparseTensorType(dtype, shape)
     element = _to_type(rest[-1])
     if element is None:
         raise ValueError("a container without a type of its items")
     if kind == "map":
         return MapType(DataType(rest[0]), element)
-    return {"sequence": SequenceType, "optional": OptionalType}[kind](element)
+    if kind not in ("sequence", "optional"):
+        raise ValueError(f"there is no type '{kind}'")
+    return SequenceType(element) if kind == "sequence" else OptionalType(element)
 
 
 def _to_dim(dim: Any) -> int | str | None:
