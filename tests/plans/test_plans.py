@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -218,8 +219,6 @@ def _make(folder: Path, barrier: Any, results: Any) -> None:
 
 
 def test_concurrent_writers(tmp_path: Path) -> None:
-    session(BYTES, options(tmp_path))  # the key of the folder
-    plans(tmp_path)[0].unlink()
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(3), context.Queue()
     workers = [context.Process(target=_make, args=(tmp_path, barrier, results)) for _ in range(3)]
@@ -233,6 +232,76 @@ def test_concurrent_writers(tmp_path: Path) -> None:
     assert len(plans(tmp_path)) == 1
     assert became(session(BYTES, options(tmp_path))) == "read"
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_model_that_changes_meanwhile_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = with_external_data(tmp_path)
+    make = ort.InferenceSession._make
+
+    def changing(self: Any, *arguments: Any, **named: Any) -> Any:
+        made = make(self, *arguments, **named)
+        target.write_bytes(target.read_bytes())
+        return made
+
+    monkeypatch.setattr(ort.InferenceSession, "_make", changing)
+    target = tmp_path / "weights.bin"
+    assert "changed meanwhile" in session(path, options(tmp_path / "c")).explain().plan_cache
+    monkeypatch.undo()
+    assert became(session(path, options(tmp_path / "c"))) == "wrote"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="the system tells no sizes"
+)
+def test_sessions_share_their_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = parsed(
+        "g (float[1,2048] x, float[2048,4096] w) => (float[1,4096] y) { y = MatMul(x, w) }",
+        w=normal(2048, 4096),
+    )
+    onnx.save(model, path)
+    for cache in ("", str(tmp_path / "cache")):
+        command = [sys.executable, "-c", MEMORY, str(path), cache]
+        subprocess.run(command, check=True)
+
+
+MEMORY = """
+import sys
+import bascule, numpy
+def session():
+    options = bascule.SessionOptions()
+    if sys.argv[2]:
+        options.add_session_config_entry("session.cache_dir", sys.argv[2])
+    made = bascule.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+    made.run(None, {"x": numpy.ones((1, 2048), numpy.float32)})
+    return made
+def size():
+    with open("/proc/self/smaps_rollup") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+first = session()
+warmed = session()
+before = size()
+others = [session() for _ in range(4)]
+assert size() - before < 16 << 10, (before, size())
+"""
+
+
+def test_threads_make_equal_sessions(tmp_path: Path) -> None:
+    made: list[Any] = []
+
+    def run() -> Any:
+        return session(BYTES, options(tmp_path)).run(None, FEEDS)
+
+    threads = [threading.Thread(target=lambda: made.append(run())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 4
+    for each in made:
+        assert_same(each, session(BYTES, None).run(None, FEEDS))
 
 
 def test_files_are_private(tmp_path: Path) -> None:

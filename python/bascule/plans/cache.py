@@ -19,7 +19,7 @@ from bascule.ir.types import shared_sizes
 from bascule.logging import LOGGER
 from bascule.native import _native
 from bascule.options import SessionOptions
-from bascule.plans.contents import Contents
+from bascule.plans.contents import RACE_NS, Contents
 from bascule.plans.description import describe, restore
 from bascule.plans.folder import SUFFIX, CacheFolder, UnusableFolder
 
@@ -60,6 +60,8 @@ class PlanCache:
         except UnusableFolder as error:
             self.refuse(str(error), warn=True)
         self._key: bytes | None = None
+        self._model: str | None = None
+        self._started_ns = 0
 
     def refuse(self, reason: str, warn: bool = False) -> None:
         """The cache is not used for this session."""
@@ -76,6 +78,7 @@ class PlanCache:
         if self._folder is None:
             return None
         started = time.perf_counter()
+        self._started_ns = time.time_ns()
         self._key = self._find_key(source)
         if self._key is None:
             return None
@@ -100,11 +103,11 @@ class PlanCache:
             return compiled
         from bascule.providers.cpu.lower import native_constant
 
-        model = self._model_digest(source)
-        if model is not None:
-            self._contents.note_externals(self._externals_of(model), external_files)
+        if self._model is not None:
+            self._contents.note_externals(self._externals_of(self._model), external_files)
+        model = self._model
         key = self._find_key(source)
-        if key is None or self._key not in (None, key):
+        if key is None or model != self._model or self._is_new(source, external_files):
             self.note = "not written: the model was changed meanwhile"
             return compiled
         self._key = key
@@ -116,10 +119,12 @@ class PlanCache:
             number = program.write_plan(descriptor, key, description, defaults)
             if number:
                 raise OSError(number, os.strerror(number))
+            # Any change from now on shows, as it cannot have a time as old as this.
+            now = time.time_ns()
+            os.utime(descriptor, ns=(now, now - 2 * RACE_NS))
 
         try:
             self._folder.write(self._name, fill)
-            self._contents.save()
             removed = self._folder.trim(self._most)
         except OSError as error:
             self.note = f"not written: {error.strerror}"
@@ -135,6 +140,8 @@ class PlanCache:
         else:
             self.note = f"wrote {os.path.join(self._folder.path, self._name)}"
         kept = self._open(checked=True)
+        with contextlib.suppress(OSError):
+            self._contents.save()
         if kept is None:
             return compiled
         kept.seconds = compiled.seconds
@@ -154,8 +161,8 @@ class PlanCache:
         try:
             now = time.time_ns()
             status = os.fstat(descriptor)
-            known = checked or self._contents.is_checked(self._name, status)
-            plan = _native.PlanFile(descriptor, self._key, not known)
+            known = self._contents.is_checked(self._name, status)
+            plan = _native.PlanFile(descriptor, self._key, not (known or checked))
             compiled = restore(
                 plan.description, functools.partial(self._program, plan), plan.attachments
             )
@@ -178,9 +185,23 @@ class PlanCache:
 
     # --- what a plan is found by
 
+    def _is_new(self, source: str | bytes, names: list[str]) -> bool:
+        """Whether external data was written since the cache was asked for the plan."""
+        paths = [os.path.join(self._external_folder(source), name) for name in names]
+        try:
+            return any(os.stat(path).st_mtime_ns >= self._started_ns for path in paths)
+        except OSError:
+            return True
+
+    def _external_folder(self, source: str | bytes) -> str:
+        folder = self._options._config.get(_EXTERNAL_FOLDER)
+        if folder is None:
+            folder = os.path.dirname(source) if isinstance(source, str) else ""
+        return folder or os.curdir
+
     def _find_key(self, source: str | bytes) -> bytes | None:
         """The name of the plan; None when not all that it depends on is known."""
-        model = self._model_digest(source)
+        model = self._model = self._model_digest(source)
         if model is None:
             return None
         external = self._external_digests(source, model)
@@ -225,12 +246,9 @@ class PlanCache:
         names = self._contents.externals(self._externals_of(model))
         if names is None:
             return None
-        folder = self._options._config.get(_EXTERNAL_FOLDER)
-        if folder is None:
-            folder = os.path.dirname(source) if isinstance(source, str) else ""
         digests = {}
         for name in names:
-            digest = self._contents.file_digest(os.path.join(folder or os.curdir, name))
+            digest = self._contents.file_digest(os.path.join(self._external_folder(source), name))
             if digest is None:
                 return None
             digests[name] = digest

@@ -17,7 +17,7 @@ from bascule.plans.folder import CacheFolder
 _NAME = "index.json"
 _LARGEST = 16 << 20
 _ENTRIES = 4096
-_RACE_NS = 2_000_000_000
+RACE_NS = 2_000_000_000
 """A file that was changed this short before it was looked at may change again unnoticed."""
 _SECTIONS = ("files", "externals", "plans")
 
@@ -32,10 +32,10 @@ class Contents:
 
     def __init__(self, folder: CacheFolder) -> None:
         self._folder = folder
-        self._read = self._load()
+        self._read = self._load() or self._create()
         self._new: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
-        self._changed = "key" not in self._read
-        self.key = bytes.fromhex(self._read.setdefault("key", os.urandom(16).hex()))
+        self._changed = False
+        self.key = bytes.fromhex(self._read["key"])
 
     def digest(self, data: Any) -> str:
         """The hash of bytes."""
@@ -51,7 +51,7 @@ class Contents:
             if known is not None and _holds(known[:-1], status):
                 return str(known[-1])
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        except OSError:
+        except (OSError, ValueError):
             return None
         try:
             now = time.time_ns()
@@ -92,24 +92,35 @@ class Contents:
         """
         if not self._changed:
             return
-        latest = self._load()
-        if latest.setdefault("key", self.key.hex()) != self.key.hex():
-            return  # another process was first; its key holds from now on
+        latest = self._load() or self._read
+        if latest["key"] != self._read["key"]:
+            return  # the folder was made anew meanwhile
         for section in _SECTIONS:
             merged = latest.get(section, {})
             for name, entry in self._new[section].items():
                 merged.pop(name, None)
                 merged[name] = entry
             latest[section] = dict(list(merged.items())[-_ENTRIES:])
-        data = memoryview(json.dumps(latest).encode("ascii"))
+        self._write(latest, replace=True)
+        self._changed = False
+
+    def _create(self) -> dict[str, Any]:
+        """An index with a new key, or the one that another process made at the same time."""
+        made = {"key": os.urandom(16).hex()}
+        with contextlib.suppress(OSError):
+            damaged = self._folder.read(_NAME, _LARGEST) != b""
+            self._write(made, replace=damaged)
+        return self._load() or made
+
+    def _write(self, index: dict[str, Any], replace: bool) -> None:
+        data = memoryview(json.dumps(index).encode("ascii"))
 
         def fill(descriptor: int) -> None:
             written = 0
             while written < len(data):
                 written += os.write(descriptor, data[written:])
 
-        self._folder.write(_NAME, fill)
-        self._changed = False
+        self._folder.write(_NAME, fill, replace)
 
     def _load(self) -> dict[str, Any]:
         with contextlib.suppress(ValueError, RecursionError):
@@ -140,4 +151,4 @@ def _holds(known: list[Any], status: os.stat_result) -> bool:
     """Whether a file is as it was when its stamp was taken, beyond doubt."""
     if len(known) != 5 or not all(isinstance(number, int) for number in known):
         return False
-    return known[:4] == _stamp(status, 0)[:4] and status.st_mtime_ns + _RACE_NS < known[4]
+    return known[:4] == _stamp(status, 0)[:4] and status.st_mtime_ns + RACE_NS < known[4]

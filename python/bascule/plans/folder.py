@@ -63,8 +63,10 @@ class CacheFolder:
             data = file.read(limit + 1)
         return data if len(data) <= limit else b""
 
-    def write(self, name: str, fill: Callable[[int], None]) -> None:
+    def write(self, name: str, fill: Callable[[int], None], replace: bool = True) -> None:
         """Put a file at `name` that `fill` wrote to a descriptor; readers see it when it is whole.
+
+        Without `replace`, a file that is there by then stays.
 
         Raises:
             OSError: it cannot be written; nothing is left behind.
@@ -78,7 +80,12 @@ class CacheFolder:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            os.rename(temporary, self._at(name))
+            if replace:
+                os.rename(temporary, self._at(name))
+            else:
+                with contextlib.suppress(FileExistsError):
+                    os.link(temporary, self._at(name))
+                os.unlink(temporary)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
