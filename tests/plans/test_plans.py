@@ -19,10 +19,12 @@ import pytest
 
 import bascule as ort
 from bascule.errors import InvalidArgument
+from tests.models.test_models import DATA, load_runs
 from tests.plans.models import MODELS, normal, parsed, with_external_data
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="plans are cached on POSIX systems only")
 
+ARCHITECTURES = ("bert", "convnext", "convolutions", "efficientnet", "gpt2", "mobilenetv2", "unet")
 MODEL, FEEDS = MODELS["float products"]()
 BYTES = MODEL.SerializeToString()
 
@@ -85,6 +87,17 @@ def test_warm_is_cold(name: str, tmp_path: Path) -> None:
         assert other.explain().rows == plain.explain().rows
         assert other.explain().passes == plain.explain().passes
         assert other._program.steps == plain._program.steps
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_architectures_give_the_same_bits(name: str, tmp_path: Path) -> None:
+    path = DATA / f"{name}.onnx"
+    (feeds, _), *_ = load_runs(name)
+    expected = session(path, None).run(None, feeds)
+    for what in ("wrote", "read"):
+        made = session(path, options(tmp_path))
+        assert became(made) == what
+        assert_same(made.run(None, feeds), expected)
 
 
 def test_released_weights_are_kept_in_one_form(tmp_path: Path) -> None:
