@@ -7,6 +7,10 @@
 #include <algorithm>
 #include <cstring>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 namespace bascule {
 
 namespace {
@@ -46,6 +50,25 @@ struct Sums {
   uint64_t sum[lanes];
 
   void add(const unsigned char* from, size_t count, const uint64_t* mask) {
+#if defined(__SSE2__)
+    // As below. Compilers find the multiplication of halves, but only at half the speed.
+    const auto load = [](const void* at) {
+      return _mm_loadu_si128(static_cast<const __m128i*>(at));
+    };
+    constexpr size_t pairs = lanes / 2;
+    __m128i sums[pairs];
+    for (size_t i = 0; i < pairs; ++i) sums[i] = load(sum + 2 * i);
+    for (size_t s = 0; s < count; ++s, from += stripe) {
+      for (size_t i = 0; i < pairs; ++i) {
+        const __m128i word = load(from + 2 * i * sizeof(uint64_t));
+        const __m128i masked = _mm_xor_si128(word, load(mask + s + 2 * i));
+        const __m128i product = _mm_mul_epu32(masked, _mm_srli_epi64(masked, 32));
+        const __m128i neighbour = _mm_shuffle_epi32(word, _MM_SHUFFLE(1, 0, 3, 2));
+        sums[i] = _mm_add_epi64(sums[i], _mm_add_epi64(product, neighbour));
+      }
+    }
+    std::memcpy(sum, sums, sizeof(sum));
+#else
     for (size_t s = 0; s < count; ++s) {
       uint64_t word[lanes];
       std::memcpy(word, from + s * stripe, stripe);
@@ -54,6 +77,7 @@ struct Sums {
         sum[i] += (masked & 0xFFFFFFFF) * (masked >> 32) + word[i ^ 1];
       }
     }
+#endif
   }
 
   void scramble(const uint64_t* mask) {
