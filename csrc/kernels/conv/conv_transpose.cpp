@@ -15,9 +15,9 @@
 #include "kernels/conv/layout.h"
 #include "kernels/conv/run.h"
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
 #include "runtime/kernel.h"
-#include "runtime/prepack.h"
 
 namespace bascule {
 
@@ -241,16 +241,8 @@ class ConvTranspose final : public Kernel {
     if (sizes.in_channels % sizes.group != 0) return;
     const auto pack = [&]<class T>(Tag<T>) {
       const int64_t size = sizes.group * packed_group_size<T>(sizes);
-      packed_ = prepack(node, {1}, "W", dtype_of<T>, Shape{size}, [&](Tensor& to) {
-        Tensor elements = *w;
-        if (w->dtype() != dtype_of<T>) {
-          elements = Tensor::allocate(dtype_of<T>, w->shape());
-          if constexpr (std::is_same_v<T, float>) {
-            widen_row(w->dtype(), w->raw(), elements.data<float>(), w->size());
-          }
-        }
-        pack_transposed<T>(sizes, std::as_const(elements).template data<T>(),
-                           to.template data<T>());
+      packed_ = prepack_floats<T>(node, {1}, "W", size, *w, [&](const T* from, T* to) {
+        pack_transposed<T>(sizes, from, to);
       });
     };
     if (w->dtype() == DType::float64) {

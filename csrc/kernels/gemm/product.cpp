@@ -2,10 +2,9 @@
 #include "kernels/gemm/product.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "kernels/gemm/convert.h"
-#include "runtime/prepack.h"
+#include "kernels/gemm/prepack_floats.h"
 
 namespace bascule {
 
@@ -271,21 +270,13 @@ PackedOperand PackedOperand::pack(const NodeSpec& node, std::initializer_list<si
   const auto pack = [&]<class T>(Tag<T>) {
     const int64_t size = packed_size<T>(result.k, result.n);
     result.panels =
-        prepack(node, inputs, transposed ? "transposed B" : "B", dtype_of<T>, Shape{count * size},
-                [&](Tensor& panels) {
-                  Tensor elements = b;
-                  if (b.dtype() != dtype_of<T>) {
-                    elements = Tensor::allocate(dtype_of<T>, shape);
-                    if constexpr (std::is_same_v<T, float>) {
-                      widen_row(b.dtype(), b.raw(), elements.data<float>(), b.size());
-                    }
-                  }
-                  for (int64_t i = 0; i < count; ++i) {
-                    pack_panels<T>(std::as_const(elements).template data<T>() + i * rows * columns,
-                                   row_stride, column_stride, result.k, result.n,
-                                   panels.template data<T>() + i * size);
-                  }
-                });
+        prepack_floats<T>(node, inputs, transposed ? "transposed B" : "B", count * size, b,
+                          [&](const T* from, T* to) {
+                            for (int64_t i = 0; i < count; ++i) {
+                              pack_panels<T>(from + i * rows * columns, row_stride, column_stride,
+                                             result.k, result.n, to + i * size);
+                            }
+                          });
     result.count = count;
   };
   switch (b.dtype()) {

@@ -11,9 +11,9 @@
 
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "kernels/recurrent/gate_list.h"
 #include "runtime/kernel.h"
-#include "runtime/prepack.h"
 
 namespace bascule {
 namespace {
@@ -241,20 +241,12 @@ class Recurrent final : public Kernel {
     const int64_t hidden = constant->dim(1) / gates;
     const int64_t size = constant->dim(2);
     const auto pack = [&]<class T>(Tag<T>) {
-      packed.panels = prepack(
-          node, {input}, input == 1 ? "W" : "R", dtype_of<T>,
-          Shape{directions_ * packed_direction<T>(size, hidden, gates, split)}, [&](Tensor& to) {
-            Tensor elements = *constant;
-            if (constant->dtype() != dtype_of<T>) {
-              elements = Tensor::allocate(dtype_of<T>, constant->shape());
-              if constexpr (std::is_same_v<T, float>) {
-                widen_row(constant->dtype(), constant->raw(), elements.data<float>(),
-                          constant->size());
-              }
-            }
-            pack_weights<T>(std::as_const(elements).template data<T>(), directions_, size, hidden,
-                            gates, split, to.template data<T>());
-          });
+      packed.panels =
+          prepack_floats<T>(node, {input}, input == 1 ? "W" : "R",
+                            directions_ * packed_direction<T>(size, hidden, gates, split),
+                            *constant, [&](const T* from, T* to) {
+                              pack_weights<T>(from, directions_, size, hidden, gates, split, to);
+                            });
     };
     if (constant->dtype() == DType::float64) {
       pack(Tag<double>{});
