@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -36,7 +37,16 @@ _OPTIONS = (
 )
 """Attributes of SessionOptions that a plan may depend on, beside all config entries."""
 
-_DAMAGED = (*errors.ALL, ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError)
+_DAMAGED = (
+    *errors.ALL,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    MemoryError,
+    RuntimeError,
+)
 """What reading a file that we did not write may come to."""
 
 
@@ -67,7 +77,8 @@ class PlanCache:
         """The cache is not used for this session."""
         self._folder = None
         self.note = f"not used: {reason}"
-        LOGGER.log(30 if warn else 20, "plan cache %s %s", self._options._config[FOLDER], self.note)
+        level = logging.WARNING if warn else logging.INFO
+        LOGGER.log(level, "plan cache %s %s", self._options._config[FOLDER], self.note)
 
     @property
     def is_used(self) -> bool:

@@ -39,7 +39,10 @@ class CacheFolder:
         if not stat.S_ISDIR(status.st_mode):
             raise UnusableFolder("it is no folder")
         if not _is_ours(status):
-            raise UnusableFolder("other users can write to the folder, or it belongs to one")
+            raise UnusableFolder(
+                "other users can write to the folder, or it belongs to one: only a folder of mode "
+                "0700 or 0755 that is yours is trusted"
+            )
 
     def open(self, name: str) -> int | None:
         """A descriptor of our own regular file `name`; None if there is none. Follows no link."""
