@@ -13,8 +13,8 @@ namespace bascule::bindings {
 namespace py = pybind11;
 
 // Tells which NumPy dtype stands for each element type: a dict {number: numpy.dtype}. Called once
-// when the package is imported.
-void set_dtypes(const py::dict& dtypes);
+// when the package is imported. `more` returns the rest, when one that is not among them is met.
+void set_dtypes(const py::dict& dtypes, const py::object& more);
 
 // A shared owner that keeps a Python object alive; released under the GIL from any thread.
 std::shared_ptr<void> keep(py::object object, void* data);

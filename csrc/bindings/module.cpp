@@ -72,7 +72,7 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "The CPU provider's compiled part.";
   py::register_exception_translator(&translate);
   module.def("set_error_classes", &set_error_classes);
-  module.def("set_dtypes", &bascule::bindings::set_dtypes);
+  module.def("set_dtypes", &bascule::bindings::set_dtypes, py::arg("dtypes"), py::arg("more"));
   module.def("active_isa", [] { return bascule::name_of(bascule::active_isa()); });
   module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
   module.def("cpu_model", &bascule::cpu_model);

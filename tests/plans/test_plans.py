@@ -466,7 +466,16 @@ options.add_session_config_entry("session.cache_dir", sys.argv[1])
 session = bascule.InferenceSession(sys.argv[2], options, providers=["CPUExecutionProvider"])
 assert session.explain().plan_cache.startswith("read"), session.explain().plan_cache
 modules = {"onnx", "bascule.compiler", "bascule.optimizer", "bascule.ir.graph", "numpy.random"}
+modules.add("ml_dtypes")
 assert not modules & set(sys.modules), modules & set(sys.modules)
+"""
+
+NARROW = """
+import numpy
+(result,) = session.run(None, {"x": numpy.ones(3, numpy.float32)})
+import ml_dtypes
+assert result.dtype == ml_dtypes.bfloat16
+assert session.run(None, {"x": result.astype(numpy.float32)})[0].tolist() == [1, 1, 1]
 """
 
 
@@ -475,3 +484,11 @@ def test_a_warm_start_imports_no_compiler(tmp_path: Path) -> None:
     path.write_bytes(BYTES)
     session(path, options(tmp_path / "cache"))
     subprocess.run([sys.executable, "-c", WARM, str(tmp_path / "cache"), str(path)], check=True)
+
+
+def test_narrow_types_are_known_when_they_are_met(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(parsed("g (float[3] x) => (bfloat16[3] y) { y = Cast<to=16>(x) }"), path)
+    session(path, options(tmp_path / "cache"))
+    command = [sys.executable, "-c", WARM + NARROW, str(tmp_path / "cache"), str(path)]
+    subprocess.run(command, check=True)
