@@ -42,6 +42,7 @@ class GraphBuilder {
   py::tuple kernel_of(int node) const;
 
   const GraphSpec& graph() const { return *graph_; }
+  std::shared_ptr<const GraphSpec> shared() const { return graph_; }
 
  private:
   std::shared_ptr<GraphSpec> graph_;

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 
 from bascule.canonical import canonicalize
-from bascule.compiled import CompiledModel, NodeRow
+from bascule.compiled import Argument, CompiledModel, NodeRow
 from bascule.gradient import bind_gradients, expand_gradients
 from bascule.ir.constant import Constant
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
@@ -147,7 +147,9 @@ def compile_model(
         provider = partitions[0].provider if partitions else providers[-1]
         program = provider.compile(graph)
     seconds["compile"] = time.perf_counter() - started
-    return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
+    inputs = [Argument(value.name, value.type) for value in graph.inputs]
+    outputs = [Argument(value.name, value.type) for value in graph.outputs]
+    return CompiledModel(program, inputs, outputs, rows, dict(report.changes), seconds)
 
 
 def _rows(

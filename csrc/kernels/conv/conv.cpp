@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conv of the standard and of domain `bascule`: Y = activation(X * W + B + residual). Everything is
 // computed with channels last; inputs with channels first are transposed on the way in and out.
-#include <utility>
-
 #include "kernels/activation.h"
 #include "kernels/conv/layout.h"
 #include "kernels/conv/run.h"
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
 #include "runtime/kernel.h"
 
@@ -35,20 +34,17 @@ class Conv final : public Kernel {
     const ConvSizes sizes = attributes_.conv_weights(w->shape());
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
     if (w->dtype() == DType::float64) {
-      packed_ = Tensor::allocate(DType::float64, Shape{packed_weights_size<double>(sizes)});
-      pack_weights(sizes, w->data<double>(), packed_.data<double>());
+      packed_ = prepack_floats<double>(
+          node, {1}, "W", packed_weights_size<double>(sizes), *w,
+          [&](const double* from, double* to) { pack_weights(sizes, from, to); });
     } else {
-      Tensor wide = *w;
-      if (w->dtype() != DType::float32) {
-        wide = Tensor::allocate(DType::float32, w->shape());
-        widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
-      }
       winograd_ = winograd_fits(node);
-      packed_ = Tensor::allocate(
-          DType::float32,
-          Shape{winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes)});
-      (winograd_ ? pack_winograd : pack_weights<float>)(sizes, std::as_const(wide).data<float>(),
-                                                        packed_.data<float>());
+      packed_ = prepack_floats<float>(
+          node, {1}, winograd_ ? "Winograd W" : "W",
+          winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes), *w,
+          [&](const float* from, float* to) {
+            (winograd_ ? pack_winograd : pack_weights<float>)(sizes, from, to);
+          });
     }
     w_shape_ = w->shape();
     node.release_constant(1);

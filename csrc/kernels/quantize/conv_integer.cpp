@@ -12,6 +12,7 @@
 #include "kernels/quantize/quad_image.h"
 #include "kernels/quantize/row_functions.h"
 #include "runtime/kernel.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 namespace {
@@ -95,10 +96,15 @@ class IntegerConvolution {
     if (constant == nullptr || constant->rank() < 3) return;
     shape_ = constant->shape();
     const int64_t rows = shape_[0], channels = shape_[1], taps = shape_.product(2, shape_.rank());
-    copied_ = Tensor::allocate(DType::uint8, {rows, weight_depth(channels, taps)});
-    sums_ = Tensor::allocate(DType::int32, {rows});
-    copy_weights(constant->data<uint8_t>(), rows, channels, taps, w_sign_, copied_.data<uint8_t>(),
-                 sums_.data<int32_t>());
+    const auto packed =
+        prepack(node, {weights}, "W and sums",
+                {{DType::uint8, {rows, weight_depth(channels, taps)}}, {DType::int32, {rows}}},
+                [&](std::vector<Tensor>& to) {
+                  copy_weights(constant->data<uint8_t>(), rows, channels, taps, w_sign_,
+                               to[0].data<uint8_t>(), to[1].data<int32_t>());
+                });
+    copied_ = packed[0];
+    sums_ = packed[1];
     is_copied_ = true;
     node.release_constant(weights);
   }

@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/move/transpose_tile.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 
@@ -57,9 +59,23 @@ void NBitsShape::check() const {
 }
 
 NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) : shape_(shape) {
-  pack_words(source.data);
-  scales_ = pack_numbers(*source.scales, source.scales_at);
-  if (source.zeros != nullptr) pack_zeros(*source.zeros, source.zeros_at);
+  const auto make = [&](size_t input, DType dtype, const Shape& size,
+                        const std::function<void(Tensor&)>& fill) {
+    if (source.node != nullptr) return prepack(*source.node, {input}, "panels", dtype, size, fill);
+    Tensor tensor = Tensor::allocate(dtype, size);
+    fill(tensor);
+    return tensor;
+  };
+  const int64_t width = nbits().panel_width, panels = panel_count(shape_.n);
+  const Shape numbers{panels, shape_.blocks(), width};
+  words_ = make(1, DType::uint32, {panels, (shape_.k * shape_.bits + 31) / 32, width},
+                [&](Tensor& to) { pack_words(source.data, to); });
+  scales_ = make(2, source.scales->dtype(), numbers,
+                 [&](Tensor& to) { pack_numbers(*source.scales, source.scales_at, to); });
+  if (source.zeros != nullptr) {
+    zeros_ = make(3, source.zeros->dtype(), numbers,
+                  [&](Tensor& to) { pack_zeros(*source.zeros, source.zeros_at, to); });
+  }
   if (source.groups != nullptr) pack_groups(*source.groups);
   if (source.values != nullptr) {
     values_ = Tensor::allocate(DType::float32, {16});
@@ -68,12 +84,10 @@ NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) :
   }
 }
 
-void NBitsWeights::pack_words(const uint8_t* data) {
-  const int64_t width = nbits().panel_width;
-  const int64_t rows = (shape_.k * shape_.bits + 31) / 32, panels = panel_count(shape_.n);
-  words_ = Tensor::allocate(DType::uint32, {panels, rows, width});
+void NBitsWeights::pack_words(const uint8_t* data, Tensor& words) const {
+  const int64_t panels = words.dim(0), rows = words.dim(1), width = words.dim(2);
   for (int64_t panel = 0; panel < panels; ++panel) {
-    auto* to = words_.data<std::byte>() + panel * rows * width * 4;
+    auto* to = words.data<std::byte>() + panel * rows * width * 4;
     const int64_t first = panel * width, columns = std::min(width, shape_.n - first);
     if (columns < width) std::memset(to, 0, static_cast<size_t>(rows * width * 4));
     transpose_4_bytes(reinterpret_cast<const std::byte*>(data) + first * shape_.row_bytes(),
@@ -82,11 +96,9 @@ void NBitsWeights::pack_words(const uint8_t* data) {
 }
 
 // [n][blocks] as [panel][blocks][width].
-Tensor NBitsWeights::pack_numbers(const Tensor& from, int64_t at) const {
+void NBitsWeights::pack_numbers(const Tensor& from, int64_t at, Tensor& packed) const {
   const int64_t width = nbits().panel_width, blocks = shape_.blocks();
-  const int64_t panels = panel_count(shape_.n);
   const auto size = static_cast<size_t>(item_size(from.dtype()));
-  Tensor packed = Tensor::allocate(from.dtype(), {panels, blocks, width});
   std::memset(packed.raw(), 0, static_cast<size_t>(packed.bytes()));
   const std::byte* source = from.raw() + static_cast<size_t>(at) * size;
   for (int64_t column = 0; column < shape_.n; ++column) {
@@ -98,14 +110,10 @@ Tensor NBitsWeights::pack_numbers(const Tensor& from, int64_t at) const {
       to += static_cast<size_t>(width) * size;
     }
   }
-  return packed;
 }
 
-void NBitsWeights::pack_zeros(const Tensor& from, int64_t at) {
-  if (from.dtype() != DType::uint8) {
-    zeros_ = pack_numbers(from, at);
-    return;
-  }
+void NBitsWeights::pack_zeros(const Tensor& from, int64_t at, Tensor& packed) const {
+  if (from.dtype() != DType::uint8) return pack_numbers(from, at, packed);
   Tensor unpacked = Tensor::allocate(DType::uint8, {shape_.n, shape_.blocks()});
   auto* to = unpacked.data<uint8_t>();
   const std::byte* row = from.raw() + at;
@@ -115,7 +123,7 @@ void NBitsWeights::pack_zeros(const Tensor& from, int64_t at) {
           shape_.bits == 8 ? static_cast<uint8_t>(row[block]) : get_packed(row, shape_.bits, block);
     }
   }
-  zeros_ = pack_numbers(unpacked, 0);
+  pack_numbers(unpacked, 0, packed);
 }
 
 void NBitsWeights::pack_groups(const Tensor& from) {

@@ -11,6 +11,7 @@
 
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "kernels/recurrent/gate_list.h"
 #include "runtime/kernel.h"
 
@@ -239,20 +240,18 @@ class Recurrent final : public Kernel {
     packed.shape = constant->shape();
     const int64_t hidden = constant->dim(1) / gates;
     const int64_t size = constant->dim(2);
-    const auto fill = [&]<class T>(Tag<T>, const T* from) {
-      packed.panels = Tensor::allocate(
-          dtype_of<T>, Shape{directions_ * packed_direction<T>(size, hidden, gates, split)});
-      pack_weights<T>(from, directions_, size, hidden, gates, split,
-                      packed.panels.template data<T>());
+    const auto pack = [&]<class T>(Tag<T>) {
+      packed.panels =
+          prepack_floats<T>(node, {input}, input == 1 ? "W" : "R",
+                            directions_ * packed_direction<T>(size, hidden, gates, split),
+                            *constant, [&](const T* from, T* to) {
+                              pack_weights<T>(from, directions_, size, hidden, gates, split, to);
+                            });
     };
     if (constant->dtype() == DType::float64) {
-      fill(Tag<double>{}, constant->data<double>());
-    } else if (constant->dtype() == DType::float32) {
-      fill(Tag<float>{}, constant->data<float>());
+      pack(Tag<double>{});
     } else {
-      Tensor wide = Tensor::allocate(DType::float32, constant->shape());
-      widen_row(constant->dtype(), constant->raw(), wide.data<float>(), constant->size());
-      fill(Tag<float>{}, wide.data<float>());
+      pack(Tag<float>{});
     }
     node.release_constant(input);
     return packed;
