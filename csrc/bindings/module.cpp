@@ -62,7 +62,6 @@ PYBIND11_MODULE(_native, module) {
   module.def("active_isa", [] { return bascule::name_of(bascule::active_isa()); });
   module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
   module.def("usable_cpus", &bascule::usable_cpus);
-  module.def("set_spinning", [](bool spin) { bascule::ThreadPool::shared().set_spinning(spin); });
   module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
   bascule::bindings::bind_graph_builder(module);

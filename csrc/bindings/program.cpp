@@ -111,6 +111,9 @@ class Runner {
   }
   int64_t arena_bytes() const { return program_->arena_bytes(); }
 
+  bool spins() const { return spins_; }
+  void set_spins(bool spins) { spins_ = spins; }
+
  private:
   int find_input(py::handle key) const {
     for (size_t i = 0; i < interned_.size() && i < 8; ++i) {
@@ -136,6 +139,7 @@ class Runner {
     settings.threads = threads_;
     settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
     settings.profiler = profiler;
+    settings.spin = spins_;
     std::vector<Value> values;
     try {
       const LockReleased unlocked;
@@ -163,6 +167,7 @@ class Runner {
   std::unordered_map<std::string, int> input_index_;
   std::unordered_map<std::string, int> output_index_;
   int threads_;
+  bool spins_ = true;
 };
 
 py::list take_events(Profiler& profiler) {
@@ -206,6 +211,7 @@ void bind_program(py::module_& module) {
       .def("run_values", &Runner::run_values, py::arg("feeds"), py::arg("wanted"),
            py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
       .def_property_readonly("steps", &Runner::steps)
+      .def_property("spins", &Runner::spins, &Runner::set_spins)
       .def_property_readonly("arena_bytes", &Runner::arena_bytes);
 }
 
