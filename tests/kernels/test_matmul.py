@@ -129,7 +129,7 @@ def test_few_rows_have_the_bits_of_many(n: int) -> None:
 
     def product(rows: int) -> np.ndarray:
         inputs = [a[:rows], b, bias, residual[:rows]]
-        run = {"domain": "bascule", "constants": (1, 2), "threads": 2}
+        run: dict[str, Any] = {"domain": "bascule", "constants": (1, 2), "threads": 2}
         return run_node("MatMul", inputs, attributes, **run)[0]
 
     whole = product(20)
