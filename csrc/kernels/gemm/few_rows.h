@@ -55,22 +55,16 @@ void sum_panels(const GemmBlock<float>& g, const float* b, float* c, int64_t col
   }
 }
 
-// The columns of all panels, some panels at a time.
-template <int rows>
-void sum_rows(const GemmBlock<float>& g) {
-  constexpr int most = panels_for(rows);
-  for (int64_t column = 0; column < g.columns;) {
+// The columns of all panels from `column` on, `panels` at a time, and then of the rest.
+template <int rows, int panels = panels_for(rows)>
+void sum_rows(const GemmBlock<float>& g, int64_t column = 0) {
+  for (; g.columns - column > (panels - 1) * panel_width<float>;
+       column += panels * panel_width<float>) {
     const float* b = g.b + column / panel_width<float> * g.b_panel_stride;
-    float* c = g.c + column;
-    const int64_t left = g.columns - column;
-    const int64_t panels = (left + panel_width<float> - 1) / panel_width<float>;
-    if (panels >= most) {
-      sum_panels<rows, most>(g, b, c, left);
-      column += most * panel_width<float>;
-    } else {
-      sum_panels<rows, 1>(g, b, c, left);
-      column += panel_width<float>;
-    }
+    sum_panels<rows, panels>(g, b, g.c + column, g.columns - column);
+  }
+  if constexpr (panels > 1) {
+    if (column < g.columns) sum_rows<rows, panels - 1>(g, column);
   }
 }
 
