@@ -36,15 +36,15 @@ struct Part {
   }
 
   // body(block, row, products) for all blocks and rows: the products [gates, width] of that row of
-  // `a` and R from `first` on. `backwards` turns the order of the blocks, so that what a step used
-  // last, which is still in the cache, is what the next uses first.
-  template <class Body>
-  void multiply_state(const StateBlocks<T>& blocks, int64_t first, const T* a, bool backwards,
+  // `a` and R from `first` on.
+  template <class Given, class Body>
+  void multiply_state(const StateBlocks<T>& blocks, int64_t first, const T* a, const Given& given,
                       Body&& body) const {
     const auto run = [&](int64_t begin, int64_t end) {
       T* y = products + begin * rows * blocks.gates * blocks.most_units();
       for (int64_t i = begin; i < end; ++i) {
-        const auto block = blocks.block(backwards ? begin + end - 1 - i : i);
+        const auto block = blocks.block(given.backwards ? begin + end - 1 - i : i);
+        given.fetch(rows, hidden, block.first, block.units);
         blocks.multiply(block, packed + first, a, rows, stride, y);
         for (int64_t r = 0; r < rows; ++r) body(block, r, y + r * blocks.gates * block.width);
       }
@@ -67,9 +67,25 @@ struct Step {
   T clip;
   const T* peepholes;
   const T* last_bias;  // of the recurrent product of the last gate
+  // Turns the order of the blocks, so that those that a step used last, which are still in the
+  // cache, are what the next uses first.
   bool backwards;
+  int64_t gates;
   Projected projected;
   Output output;
+
+  // What the gates of some units will read, which comes while their products are made.
+  void fetch(int64_t rows, int64_t hidden, int64_t first, int64_t units) const {
+    constexpr int64_t line = 64 / sizeof(T);
+    for (int64_t r = 0; r < rows; ++r) {
+      const T* row = projected(r);
+      if (row == nullptr) continue;
+      for (int64_t gate = 0; gate < gates; ++gate) {
+        const T* from = row + gate * hidden + first;
+        for (int64_t i = 0; i < units; i += line) __builtin_prefetch(from + i);
+      }
+    }
+  }
 
   // Where a row of y has its unit `first`.
   T* output_at(int64_t row, int64_t first) const {
@@ -97,7 +113,7 @@ struct LstmCell {
     const T* own =
         given.peepholes != nullptr ? given.peepholes + part.direction * 3 * part.hidden : nullptr;
     part.multiply_state(
-        blocks, 0, part.h, given.backwards, [&](const auto& block, int64_t r, const T* products) {
+        blocks, 0, part.h, given, [&](const auto& block, int64_t r, const T* products) {
           const T* projected = given.projected(r);
           if (projected == nullptr) return part.keep(r, block.first, block.units);
           const int64_t at = r * part.stride + block.first;
@@ -144,7 +160,7 @@ struct GruCell {
                        given.output_at(r, block.first)};
     };
     const StateBlocks<T> blocks{part.hidden, first_gates()};
-    part.multiply_state(blocks, 0, part.h, given.backwards,
+    part.multiply_state(blocks, 0, part.h, given,
                         [&](const auto& block, int64_t r, const T* products) {
                           const T* projected = given.projected(r);
                           if (projected == nullptr) return part.keep(r, block.first, block.units);
@@ -155,7 +171,7 @@ struct GruCell {
                           recurrent_functions<T>().gru_output(open);
                         });
     if (linear_before_reset) return;
-    part.multiply_state(StateBlocks<T>{part.hidden, 1}, blocks.size(), part.reset, given.backwards,
+    part.multiply_state(StateBlocks<T>{part.hidden, 1}, blocks.size(), part.reset, given,
                         [&](const auto& block, int64_t r, const T* products) {
                           const T* projected = given.projected(r);
                           if (projected == nullptr) return;
@@ -178,7 +194,7 @@ struct RnnCell {
 
   template <class T, class Given>
   void step(const Part<T>& part, const Given& given) const {
-    part.multiply_state(StateBlocks<T>{part.hidden, 1}, 0, part.h, given.backwards,
+    part.multiply_state(StateBlocks<T>{part.hidden, 1}, 0, part.h, given,
                         [&](const auto& block, int64_t r, const T* products) {
                           const T* projected = given.projected(r);
                           if (projected == nullptr) return part.keep(r, block.first, block.units);

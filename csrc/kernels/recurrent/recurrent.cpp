@@ -348,7 +348,7 @@ class Recurrent final : public Kernel {
       };
       cell_.step(part, Step<T, decltype(projected_row), decltype(output_row)>{
                            gate, static_cast<T>(clip_), data.peepholes, last_bias, i % 2 != 0,
-                           projected_row, output_row});
+                           gates, projected_row, output_row});
       std::swap(part.h, part.next);
     }
     for (int64_t r = 0; r < part.rows; ++r) {
