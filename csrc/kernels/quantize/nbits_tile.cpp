@@ -70,49 +70,63 @@ BASCULE_INLINE F32 look_up(const Table& table, U32 word) {
 }
 #endif
 
-// How patterns are read: from a table or as numbers, with a zero point to subtract or without.
-template <int bits_, bool table_, bool subtract_>
+// How patterns become numbers: read from a table, or less a zero point that is an integer or not.
+enum class Reading { table, integer_zero, float_zero };
+
+template <int bits_, Reading reading_>
 struct Form {
   static constexpr int bits = bits_;
-  static constexpr bool table = table_;
-  static constexpr bool subtract = subtract_;
+  static constexpr Reading reading = reading_;
   static constexpr int per_word = 32 / bits;
 };
 
+// As the lowest bits of this float an integer below 2^23 is added to it, so the difference of two
+// such floats is the exact difference of the integers, with no conversion.
+constexpr float two_23 = 8388608.0f;
+constexpr uint32_t two_23_bits = 0x4b000000;
+
+BASCULE_INLINE F32 above_two_23(U32 word, uint32_t mask) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<F32>(_mm512_ternarylogic_epi32(
+      reinterpret_cast<__m512i>(word), _mm512_set1_epi32(static_cast<int>(mask)),
+      _mm512_set1_epi32(static_cast<int>(two_23_bits)), 0xea));
+#else
+  return reinterpret_cast<F32>((word & mask) | two_23_bits);
+#endif
+}
+
 template <class F>
 BASCULE_INLINE F32 decode(const Table& table, U32 word, F32 scale, F32 zero) {
-  F32 q;
-  if constexpr (F::table) {
-    q = look_up(table, word);
-  } else {
-    q = to_float(reinterpret_cast<I32>(word & ((1u << F::bits) - 1)));
+  constexpr uint32_t mask = (1u << F::bits) - 1;
+  if constexpr (F::reading == Reading::table) return look_up(table, word) * scale;
+  if constexpr (F::reading == Reading::integer_zero) {
+    return (above_two_23(word, mask) - zero) * scale;
   }
-  return (F::subtract ? q - zero : q) * scale;
+  return (to_float(reinterpret_cast<I32>(word & mask)) - zero) * scale;
 }
 
 // body(Form{}, table) with the form that these weights ask for.
 template <class Body>
 BASCULE_INLINE void with_form(const NBitsPanels& b, Body&& body) {
   Table table;
-  const bool read = b.values != nullptr || (has_table && b.bits < 8);
-  const bool shared = b.values == nullptr && b.zeros == nullptr;
   for (int i = 0; i < 16; ++i) {
     const float q = static_cast<float>(b.bits == 2 ? i & 3 : i);
-    table.values[i] = b.values != nullptr ? b.values[i] : shared ? q - b.zero : q;
+    table.values[i] = b.values != nullptr ? b.values[i] : q - b.zero;
   }
-  const bool subtract = b.values == nullptr && (b.zeros != nullptr || !read);
-  if (b.bits == 8) return body(Form<8, false, true>{}, table);
-  if constexpr (has_table) {
-    if (b.bits == 4) {
-      return subtract ? body(Form<4, true, true>{}, table) : body(Form<4, true, false>{}, table);
+  const auto with_bits = [&]<int bits>() __attribute__((always_inline)) {
+    if constexpr (bits < 8) {
+      if (b.values != nullptr || (has_table && b.zeros == nullptr)) {
+        return body(Form<bits, Reading::table>{}, table);
+      }
     }
-    return subtract ? body(Form<2, true, true>{}, table) : body(Form<2, true, false>{}, table);
-  } else {
-    if (b.bits == 4) {
-      return read ? body(Form<4, true, false>{}, table) : body(Form<4, false, true>{}, table);
+    if (b.zeros != nullptr && b.zero_type != NBitsNumber::u8) {
+      return body(Form<bits, Reading::float_zero>{}, table);
     }
-    return read ? body(Form<2, true, false>{}, table) : body(Form<2, false, true>{}, table);
-  }
+    return body(Form<bits, Reading::integer_zero>{}, table);
+  };
+  if (b.bits == 8) return with_bits.template operator()<8>();
+  if (b.bits == 4) return with_bits.template operator()<4>();
+  return with_bits.template operator()<2>();
 }
 
 BASCULE_INLINE void prefetch_numbers(const void* from, NBitsNumber type, int64_t index) {
@@ -130,12 +144,13 @@ BASCULE_INLINE void load_block(const NBitsPanels& b, int64_t panel, int first_ve
     const int64_t at = first + v * lanes;
     scale[v] = load_numbers(b.scales, b.scale_type, at);
     prefetch_numbers(b.scales, b.scale_type, at + blocks_ahead * panel_width);
-    if (F::subtract && b.zeros != nullptr) {
+    if (F::reading != Reading::table && b.zeros != nullptr) {
       zero[v] = load_numbers(b.zeros, b.zero_type, at);
       prefetch_numbers(b.zeros, b.zero_type, at + blocks_ahead * panel_width);
     } else {
       zero[v] = set(b.zero);
     }
+    if (F::reading == Reading::integer_zero) zero[v] = zero[v] + two_23;
   }
 }
 
