@@ -39,10 +39,18 @@ BASCULE_INLINE F32 load_numbers(const void* from, NBitsNumber type, int64_t inde
     case NBitsNumber::u8:
       break;
   }
-  typedef uint8_t Bytes __attribute__((vector_size(lanes)));
-  Bytes bytes;
-  __builtin_memcpy(&bytes, static_cast<const uint8_t*>(from) + index, sizeof(bytes));
-  return __builtin_convertvector(bytes, F32);
+  const uint8_t* bytes = static_cast<const uint8_t*>(from) + index;
+#if defined(__AVX512F__)
+  return to_float(reinterpret_cast<I32>(
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)))));
+#elif defined(__AVX2__)
+  return to_float(reinterpret_cast<I32>(
+      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)))));
+#else
+  I32 result;
+  for (int i = 0; i < lanes; ++i) result[i] = bytes[i];
+  return to_float(result);
+#endif
 }
 
 // What the lowest bits of each lane stand for, before the scale.
