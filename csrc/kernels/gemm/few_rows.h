@@ -15,7 +15,7 @@ constexpr int most_few_rows = 6;
 constexpr int sums_at_once = 24;
 #else
 constexpr int most_few_rows = 3;
-constexpr int sums_at_once = 8;
+constexpr int sums_at_once = 12;
 #endif
 constexpr int panels_for(int rows) {
   const int panels = sums_at_once / (2 * rows);

@@ -78,8 +78,11 @@ BASCULE_INLINE F32 look_up(const Table& table, U32 word) {
 }
 #endif
 
-// How patterns become numbers: read from a table, or less a zero point that is an integer or not.
-enum class Reading { table, integer_zero, float_zero };
+// How patterns become numbers: read from a table, or less a zero point. Where registers are many
+// enough to hold the constants of it, an integer one is subtracted without a conversion: as the
+// lowest bits of the float 2^23 an integer is added to it, and the difference of two such floats is
+// the exact difference of the integers.
+enum class Reading { table, zero, integer_zero };
 
 template <int bits_, Reading reading_>
 struct Form {
@@ -88,28 +91,20 @@ struct Form {
   static constexpr int per_word = 32 / bits;
 };
 
-// As the lowest bits of this float an integer below 2^23 is added to it, so the difference of two
-// such floats is the exact difference of the integers, with no conversion.
 constexpr float two_23 = 8388608.0f;
-constexpr uint32_t two_23_bits = 0x4b000000;
-
-BASCULE_INLINE F32 above_two_23(U32 word, uint32_t mask) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<F32>(_mm512_ternarylogic_epi32(
-      reinterpret_cast<__m512i>(word), _mm512_set1_epi32(static_cast<int>(mask)),
-      _mm512_set1_epi32(static_cast<int>(two_23_bits)), 0xea));
-#else
-  return reinterpret_cast<F32>((word & mask) | two_23_bits);
-#endif
-}
 
 template <class F>
 BASCULE_INLINE F32 decode(const Table& table, U32 word, F32 scale, F32 zero) {
   constexpr uint32_t mask = (1u << F::bits) - 1;
-  if constexpr (F::reading == Reading::table) return look_up(table, word) * scale;
+#if defined(__AVX512F__)
   if constexpr (F::reading == Reading::integer_zero) {
-    return (above_two_23(word, mask) - zero) * scale;
+    const auto moved = reinterpret_cast<F32>(_mm512_ternarylogic_epi32(
+        reinterpret_cast<__m512i>(word), _mm512_set1_epi32(static_cast<int>(mask)),
+        _mm512_castps_si512(_mm512_set1_ps(two_23)), 0xea));  // word & mask | two_23
+    return (moved - zero) * scale;
   }
+#endif
+  if constexpr (F::reading == Reading::table) return look_up(table, word) * scale;
   return (to_float(reinterpret_cast<I32>(word & mask)) - zero) * scale;
 }
 
@@ -127,10 +122,12 @@ BASCULE_INLINE void with_form(const NBitsPanels& b, Body&& body) {
         return body(Form<bits, Reading::table>{}, table);
       }
     }
-    if (b.zeros != nullptr && b.zero_type != NBitsNumber::u8) {
-      return body(Form<bits, Reading::float_zero>{}, table);
+    if constexpr (vector_bytes == 64) {
+      if (b.zeros == nullptr || b.zero_type == NBitsNumber::u8) {
+        return body(Form<bits, Reading::integer_zero>{}, table);
+      }
     }
-    return body(Form<bits, Reading::integer_zero>{}, table);
+    return body(Form<bits, Reading::zero>{}, table);
   };
   if (b.bits == 8) return with_bits.template operator()<8>();
   if (b.bits == 4) return with_bits.template operator()<4>();
