@@ -27,7 +27,7 @@ struct Row {
   }
 
   __attribute__((always_inline)) void put(int64_t out, F32 sum) const {
-    const int64_t at = out * d.channels + channel;
+    const int64_t at = out * d.y_stride + channel;
     if (d.residual != nullptr) sum = sum + get(d.residual + at);
     if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
     if constexpr (whole) {
@@ -48,7 +48,7 @@ struct Row {
       const float* x = d.x[r] + channel;
       const float* w = d.w[r] + channel;
       for (int64_t k = first; k < last; ++k) {
-        sum = fma(get(x + (from + k * d.dilation) * d.channels), get(w + k * d.channels), sum);
+        sum = fma(get(x + (from + k * d.dilation) * d.x_stride), get(w + k * d.w_stride), sum);
       }
     }
     put(out, sum);
@@ -58,8 +58,8 @@ struct Row {
   // first `skip` columns of the block and the last `drop`, which are left out.
   template <int kernel, int stride, int pixels, int skip = 0, int drop = 0>
   __attribute__((always_inline)) void block(int64_t out) const {
-    const int64_t channels = d.channels;
-    const int64_t from = (out * stride - d.pad) * channels + channel;
+    const int64_t x_stride = d.x_stride;
+    const int64_t from = (out * stride - d.pad) * x_stride + channel;
     F32 sum[pixels];
 #pragma GCC unroll 8
     for (int p = 0; p < pixels; ++p) sum[p] = bias;
@@ -68,11 +68,11 @@ struct Row {
       const float* w = d.w[r] + channel;
       F32 tap[kernel];
 #pragma GCC unroll 7
-      for (int k = 0; k < kernel; ++k) tap[k] = get(w + k * channels);
+      for (int k = 0; k < kernel; ++k) tap[k] = get(w + k * d.w_stride);
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
 #pragma GCC unroll 24
       for (int i = skip; i < (pixels - 1) * stride + kernel - drop; ++i) {
-        const F32 value = get(x + i * channels);
+        const F32 value = get(x + i * x_stride);
 #pragma GCC unroll 8
         for (int p = 0; p < pixels; ++p) {
           const int k = i - p * stride;
@@ -96,14 +96,14 @@ struct Row {
   template <int stride, int rows>
   void inside_3(int64_t out, int64_t end) const {
     constexpr int pixels = 4;
-    const int64_t channels = d.channels;
+    const int64_t x_stride = d.x_stride;
     F32 tap[rows][3];
     const float* x[rows];
 #pragma GCC unroll 3
     for (int r = 0; r < rows; ++r) {
-      x[r] = d.x[r] + (out * stride - d.pad) * channels + channel;
+      x[r] = d.x[r] + (out * stride - d.pad) * x_stride + channel;
 #pragma GCC unroll 3
-      for (int k = 0; k < 3; ++k) tap[r][k] = get(d.w[r] + k * channels + channel);
+      for (int k = 0; k < 3; ++k) tap[r][k] = get(d.w[r] + k * d.w_stride + channel);
     }
     for (; out + pixels <= end; out += pixels) {
       F32 sum[pixels];
@@ -115,14 +115,14 @@ struct Row {
 #pragma GCC unroll 9
         for (int i = 0; i < (pixels - 1) * stride + 3; ++i) {
           const F32 value = get(at);
-          at += channels;
+          at += x_stride;
 #pragma GCC unroll 4
           for (int p = 0; p < pixels; ++p) {
             const int k = i - p * stride;
             if (k >= 0 && k < 3) sum[p] = fma(value, tap[r][k], sum[p]);
           }
         }
-        x[r] += pixels * stride * channels;
+        x[r] += pixels * stride * x_stride;
       }
 #pragma GCC unroll 4
       for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
@@ -132,8 +132,8 @@ struct Row {
 #pragma GCC unroll 3
       for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) sum = fma(get(x[r] + k * channels), tap[r][k], sum);
-        x[r] += stride * channels;
+        for (int k = 0; k < 3; ++k) sum = fma(get(x[r] + k * x_stride), tap[r][k], sum);
+        x[r] += stride * x_stride;
       }
       put(out, sum);
     }
@@ -215,58 +215,83 @@ void depthwise_row(const DepthwiseRow& d) {
 namespace bascule {
 BASCULE_PER_ISA(void depthwise_row(const DepthwiseRow& row));
 
-void run_depthwise(RunContext& c, const Convolution<float>& convolution) {
+void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end,
+                        const float** pointers) {
   static const auto run_row = BASCULE_PICK(depthwise_row);
+  const GemmEpilogue<float>& e = t.epilogue;
+  const float** x = pointers;
+  const float** w = x + s.kernel[0] * s.kernel[1];
+  DepthwiseRow d{};
+  d.x = x;
+  d.w = w;
+  d.width = s.in[2];
+  d.channels = t.channels;
+  d.x_stride = t.x_stride;
+  d.w_stride = s.in_channels;
+  d.y_stride = s.in_channels;
+  d.kernel = s.kernel[2];
+  d.stride = s.stride[2];
+  d.dilation = s.dilation[2];
+  d.pad = s.pad[2];
+  d.out_width = s.out[2];
+  d.bias = e.bias;
+  d.clamp = e.clamp;
+  d.low = e.low;
+  d.high = e.high;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t oh = row % s.out[1];
+    const int64_t od = row / s.out[1];
+    d.rows = 0;
+    for (int64_t kd = 0; kd < s.kernel[0]; ++kd) {
+      const int64_t z = od * s.stride[0] - s.pad[0] + kd * s.dilation[0];
+      if (z < 0 || z >= s.in[0]) continue;
+      for (int64_t kh = 0; kh < s.kernel[1]; ++kh) {
+        const int64_t y = oh * s.stride[1] - s.pad[1] + kh * s.dilation[1];
+        if (y < 0 || y >= s.in[1]) continue;
+        x[d.rows] = t.x + (z * s.in[1] + y - t.first_row) * s.in[2] * t.x_stride;
+        w[d.rows] = t.w + (kd * s.kernel[1] + kh) * s.kernel[2] * s.in_channels;
+        ++d.rows;
+      }
+    }
+    const int64_t offset = row * s.out[2] * s.in_channels;
+    d.y = t.y + offset;
+    d.residual = e.residual != nullptr ? e.residual + offset : nullptr;
+    run_row(d);
+    if (e.activate == nullptr) continue;
+    const bool whole = t.channels == s.in_channels;
+    e.activate(d.y, s.in_channels, whole ? 1 : s.out[2],
+               whole ? s.out[2] * s.in_channels : t.channels, e.activation_alpha,
+               e.activation_beta);
+  }
+}
+
+void run_depthwise(RunContext& c, const Convolution<float>& convolution) {
   const ConvSizes& s = convolution.sizes;
-  const GemmEpilogue<float>& e = convolution.epilogue;
-  const int64_t channels = s.in_channels;
-  const int64_t tap_rows = s.kernel[0] * s.kernel[1];
-  const int64_t out_row = s.out[2] * channels;
-  const int64_t rows = s.batch * s.out[0] * s.out[1];
+  const int64_t image_rows = s.out[0] * s.out[1];
+  const int64_t rows = s.batch * image_rows;
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(rows, c.threads()));
-  const float** pointers = c.workspace<const float*>(2 * tap_rows * parts);
-  const double work = static_cast<double>(out_row * s.taps()) / 8;
+  const int64_t space = depthwise_pointers(s);
+  const float** pointers = c.workspace<const float*>(space * parts);
+  const double work = static_cast<double>(s.out[2] * s.in_channels * s.taps()) / 8;
   c.parallel_for(
       parts, work * static_cast<double>(rows) / static_cast<double>(parts),
       [&](int64_t first, int64_t last) {
-        const float** x = pointers + 2 * tap_rows * first;
-        const float** w = x + tap_rows;
-        DepthwiseRow d{};
-        d.x = x;
-        d.w = w;
-        d.width = s.in[2];
-        d.channels = channels;
-        d.kernel = s.kernel[2];
-        d.stride = s.stride[2];
-        d.dilation = s.dilation[2];
-        d.pad = s.pad[2];
-        d.out_width = s.out[2];
-        d.bias = e.bias;
-        d.clamp = e.clamp;
-        d.low = e.low;
-        d.high = e.high;
-        for (int64_t row = rows * first / parts; row < rows * last / parts; ++row) {
-          const int64_t oh = row % s.out[1];
-          const int64_t od = row / s.out[1] % s.out[0];
-          const int64_t n = row / s.out[1] / s.out[0];
-          d.rows = 0;
-          for (int64_t kd = 0; kd < s.kernel[0]; ++kd) {
-            const int64_t z = od * s.stride[0] - s.pad[0] + kd * s.dilation[0];
-            if (z < 0 || z >= s.in[0]) continue;
-            for (int64_t kh = 0; kh < s.kernel[1]; ++kh) {
-              const int64_t y = oh * s.stride[1] - s.pad[1] + kh * s.dilation[1];
-              if (y < 0 || y >= s.in[1]) continue;
-              x[d.rows] = convolution.x + ((n * s.in[0] + z) * s.in[1] + y) * s.in[2] * channels;
-              w[d.rows] = convolution.w + (kd * s.kernel[1] + kh) * s.kernel[2] * channels;
-              ++d.rows;
-            }
-          }
-          d.y = convolution.y + row * out_row;
-          d.residual = e.residual != nullptr ? e.residual + row * out_row : nullptr;
-          run_row(d);
-          if (e.activate != nullptr) {
-            e.activate(d.y, out_row, 1, out_row, e.activation_alpha, e.activation_beta);
-          }
+        const int64_t last_row = rows * last / parts;
+        for (int64_t row = rows * first / parts; row < last_row;) {
+          const int64_t n = row / image_rows;
+          const int64_t end = std::min(last_row, (n + 1) * image_rows);
+          const int64_t y_offset = n * s.out_pixels() * s.in_channels;
+          DepthwiseStrip t{};
+          t.x = convolution.x + n * s.in_pixels() * s.in_channels;
+          t.x_stride = s.in_channels;
+          t.channels = s.in_channels;
+          t.w = convolution.w;
+          t.y = convolution.y + y_offset;
+          t.epilogue = convolution.epilogue;
+          if (t.epilogue.residual != nullptr) t.epilogue.residual += y_offset;
+          run_depthwise_rows(s, t, row - n * image_rows, end - n * image_rows,
+                             pointers + space * first);
+          row = end;
         }
       });
 }

@@ -9,16 +9,19 @@ namespace bascule {
 // y[pixel, channel] = clamp(bias + sum over rows and columns of taps + residual, low, high). Each
 // sum runs over the taps in order, those outside the input left out.
 struct DepthwiseRow {
-  const float* const* x;  // an input row [width, channels] for each row of taps inside the input
-  const float* const* w;  // the row's taps [kernel, channels]
+  const float* const* x;  // an input row of `width` pixels for each row of taps inside the input
+  const float* const* w;  // the row's `kernel` taps
   int64_t rows;
   int64_t width;
   int64_t channels;
+  int64_t x_stride;  // between pixels
+  int64_t w_stride;  // between taps
+  int64_t y_stride;
   int64_t kernel;
   int64_t stride;
   int64_t dilation;
   int64_t pad;
-  float* y;  // [out_width, channels]
+  float* y;
   int64_t out_width;
   const float* bias;      // [channels], or null
   const float* residual;  // like y, or null

@@ -41,6 +41,22 @@ bool winograd_pays(const ConvSizes& s);
 int64_t winograd_weights_size(const ConvSizes& s);
 void pack_winograd(const ConvSizes& s, const float* w, float* packed);
 
+// Some neighbouring channels of one image, for a depthwise convolution.
+struct DepthwiseStrip {
+  const float* x;         // the input from row `first_row` on (depth and height as one index)
+  int64_t first_row = 0;  // rows before it are not read
+  int64_t x_stride;       // between pixels
+  int64_t channels;
+  const float* w;  // this and all else from the first of these channels on
+  float* y;
+  GemmEpilogue<float> epilogue;
+};
+
+// Rows [begin, end) of the output. `pointers`: scratch memory for depthwise_pointers.
+inline int64_t depthwise_pointers(const ConvSizes& s) { return 2 * s.kernel[0] * s.kernel[1]; }
+void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& strip, int64_t begin, int64_t end,
+                        const float** pointers);
+
 // Parts of run_convolution.
 void run_winograd(RunContext& c, const Convolution<float>& convolution);
 void run_depthwise(RunContext& c, const Convolution<float>& convolution);

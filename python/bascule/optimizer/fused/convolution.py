@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conv and ConvTranspose with residual, activation and channels last."""
+"""Convolutions with residual, activation and channels last."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ def define_convolution(node: Node) -> Body | None:
     if residual is not None:
         y = body.call("Add", y, residual)
     return body.output(activate(body, node, y))
+
+
+def define_pointwise_depthwise(node: Node) -> Body:
+    """``activation(depthwise(inner_activation(W * X + B)) + taps_B)``."""
+    body = Body(node, "X", "W", "B", "taps", "taps_B")
+    attributes = {
+        k: v for k, v in node.attributes.items() if k not in _OWN and not k.startswith("inner_")
+    }
+    x = to_channels_first(body, body.input("X"), 4)
+    inner = body.call("Conv", x, body.input("W"), body.optional("B"))
+    inner = activate(body, node, inner, "inner_")
+    y = body.call("Conv", inner, body.input("taps"), body.optional("taps_B"), **attributes)
+    return body.output(activate(body, node, to_channels_last(body, y, 4)))
