@@ -92,53 +92,6 @@ struct Row {
     if (out < end) block<kernel, stride, 1>(out);
   }
 
-  // A kernel of 3 columns and exactly `rows` rows: all taps in registers.
-  template <int stride, int rows>
-  void inside_3(int64_t out, int64_t end) const {
-    constexpr int pixels = 4;
-    const int64_t x_stride = d.x_stride;
-    F32 tap[rows][3];
-    const float* x[rows];
-#pragma GCC unroll 3
-    for (int r = 0; r < rows; ++r) {
-      x[r] = d.x[r] + (out * stride - d.pad) * x_stride + channel;
-#pragma GCC unroll 3
-      for (int k = 0; k < 3; ++k) tap[r][k] = get(d.w[r] + k * d.w_stride + channel);
-    }
-    for (; out + pixels <= end; out += pixels) {
-      F32 sum[pixels];
-#pragma GCC unroll 4
-      for (int p = 0; p < pixels; ++p) sum[p] = bias;
-#pragma GCC unroll 3
-      for (int r = 0; r < rows; ++r) {
-        const float* at = x[r];
-#pragma GCC unroll 9
-        for (int i = 0; i < (pixels - 1) * stride + 3; ++i) {
-          const F32 value = get(at);
-          at += x_stride;
-#pragma GCC unroll 4
-          for (int p = 0; p < pixels; ++p) {
-            const int k = i - p * stride;
-            if (k >= 0 && k < 3) sum[p] = fma(value, tap[r][k], sum[p]);
-          }
-        }
-        x[r] += pixels * stride * x_stride;
-      }
-#pragma GCC unroll 4
-      for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
-    }
-    for (; out < end; ++out) {
-      F32 sum = bias;
-#pragma GCC unroll 3
-      for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) sum = fma(get(x[r] + k * x_stride), tap[r][k], sum);
-        x[r] += stride * x_stride;
-      }
-      put(out, sum);
-    }
-  }
-
   // The row of a kernel with half of it as padding, stride 1 or 2.
   template <int kernel, int stride>
   void padded(int64_t begin, int64_t end) const {
@@ -149,26 +102,11 @@ struct Row {
     } else {
       for (int64_t out = 0; out < begin; ++out) pixel(out);
     }
-    if constexpr (kernel == 3) {
-      inside_3<stride>(begin, end);
-    } else {
-      inside<kernel, stride>(begin, end);
-    }
+    inside<kernel, stride>(begin, end);
     if (stride == 1 && begin < end && d.out_width - end == pad) {
       block<kernel, stride, pad, 0, pad>(end);
     } else {
       for (int64_t out = end; out < d.out_width; ++out) pixel(out);
-    }
-  }
-
-  template <int stride>
-  void inside_3(int64_t out, int64_t end) const {
-    if (d.rows == 3) {
-      inside_3<stride, 3>(out, end);
-    } else if (d.rows == 2) {
-      inside_3<stride, 2>(out, end);
-    } else {
-      inside<3, stride>(out, end);
     }
   }
 
@@ -213,10 +151,75 @@ void depthwise_row(const DepthwiseRow& d) {
 #include "kernels/conv/run.h"
 #include "simd/isa.h"
 namespace bascule {
-BASCULE_PER_ISA(void depthwise_row(const DepthwiseRow& row));
+BASCULE_PER_ISA(void depthwise_row(const DepthwiseRow& row);
+                void depthwise_3x3(const DepthwisePlane& plane));
+
+namespace {
+
+// Whether depthwise_3x3 does what is asked for.
+bool fits_3x3(const ConvSizes& s) {
+  if (s.kernel != Spatial{1, 3, 3} || s.dilation != Spatial{1, 1, 1} || s.in[0] != 1 ||
+      s.stride[1] != s.stride[2] || s.stride[1] > 2) {
+    return false;
+  }
+  for (const size_t axis : {1, 2}) {
+    const int64_t beyond = (s.out[axis] - 1) * s.stride[axis] - s.pad[axis] + 3 - s.in[axis];
+    if (s.in[axis] < 2 || s.pad[axis] > 1 || beyond > 1) return false;
+  }
+  return true;
+}
+
+void activate_rows(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end) {
+  const GemmEpilogue<float>& e = t.epilogue;
+  if (e.activate == nullptr) return;
+  float* y = t.y + begin * s.out[2] * s.in_channels;
+  const int64_t pixels = (end - begin) * s.out[2];
+  const bool whole = t.channels == s.in_channels;
+  e.activate(y, s.in_channels, whole ? 1 : pixels, whole ? pixels * s.in_channels : t.channels,
+             e.activation_alpha, e.activation_beta);
+}
+
+void run_3x3(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end) {
+  static const auto run_plane = BASCULE_PICK(depthwise_3x3);
+  const GemmEpilogue<float>& e = t.epilogue;
+  DepthwisePlane d{};
+  d.x = t.x;
+  d.first_row = t.first_row;
+  d.height = s.in[1];
+  d.width = s.in[2];
+  d.channels = t.channels;
+  d.x_stride = t.x_stride;
+  d.x_row = s.in[2] * t.x_stride;
+  d.w = t.w;
+  d.w_stride = s.in_channels;
+  d.stride = s.stride[1];
+  d.pad_top = s.pad[1];
+  d.pad_left = s.pad[2];
+  d.y = t.y;
+  d.y_stride = s.in_channels;
+  d.out_width = s.out[2];
+  d.bias = e.bias;
+  d.residual = e.residual;
+  d.clamp = e.clamp;
+  d.low = e.low;
+  d.high = e.high;
+  // A few rows at a time: they stay in the first or second cache for the next channels.
+  const int64_t step = std::max<int64_t>(1, 32768 / (s.in[2] * s.stride[1] * t.channels));
+  for (d.begin = begin; d.begin < end; d.begin = d.end) {
+    d.end = std::min(end, d.begin + step);
+    run_plane(d);
+    activate_rows(s, t, d.begin, d.end);
+  }
+}
+
+}  // namespace
 
 void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end,
                         const float** pointers) {
+  if (fits_3x3(s)) {
+    run_3x3(s, t, begin, end);
+    return;
+  }
   static const auto run_row = BASCULE_PICK(depthwise_row);
   const GemmEpilogue<float>& e = t.epilogue;
   const float** x = pointers;
@@ -257,11 +260,7 @@ void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& t, int64_t beg
     d.y = t.y + offset;
     d.residual = e.residual != nullptr ? e.residual + offset : nullptr;
     run_row(d);
-    if (e.activate == nullptr) continue;
-    const bool whole = t.channels == s.in_channels;
-    e.activate(d.y, s.in_channels, whole ? 1 : s.out[2],
-               whole ? s.out[2] * s.in_channels : t.channels, e.activation_alpha,
-               e.activation_beta);
+    activate_rows(s, t, row, row + 1);
   }
 }
 
@@ -273,27 +272,26 @@ void run_depthwise(RunContext& c, const Convolution<float>& convolution) {
   const int64_t space = depthwise_pointers(s);
   const float** pointers = c.workspace<const float*>(space * parts);
   const double work = static_cast<double>(s.out[2] * s.in_channels * s.taps()) / 8;
-  c.parallel_for(
-      parts, work * static_cast<double>(rows) / static_cast<double>(parts),
-      [&](int64_t first, int64_t last) {
-        const int64_t last_row = rows * last / parts;
-        for (int64_t row = rows * first / parts; row < last_row;) {
-          const int64_t n = row / image_rows;
-          const int64_t end = std::min(last_row, (n + 1) * image_rows);
-          const int64_t y_offset = n * s.out_pixels() * s.in_channels;
-          DepthwiseStrip t{};
-          t.x = convolution.x + n * s.in_pixels() * s.in_channels;
-          t.x_stride = s.in_channels;
-          t.channels = s.in_channels;
-          t.w = convolution.w;
-          t.y = convolution.y + y_offset;
-          t.epilogue = convolution.epilogue;
-          if (t.epilogue.residual != nullptr) t.epilogue.residual += y_offset;
-          run_depthwise_rows(s, t, row - n * image_rows, end - n * image_rows,
-                             pointers + space * first);
-          row = end;
-        }
-      });
+  c.parallel_for(parts, work * static_cast<double>(rows) / static_cast<double>(parts),
+                 [&](int64_t first, int64_t last) {
+                   const int64_t last_row = rows * last / parts;
+                   for (int64_t row = rows * first / parts; row < last_row;) {
+                     const int64_t n = row / image_rows;
+                     const int64_t end = std::min(last_row, (n + 1) * image_rows);
+                     const int64_t y_offset = n * s.out_pixels() * s.in_channels;
+                     DepthwiseStrip t{};
+                     t.x = convolution.x + n * s.in_pixels() * s.in_channels;
+                     t.x_stride = s.in_channels;
+                     t.channels = s.in_channels;
+                     t.w = convolution.w;
+                     t.y = convolution.y + y_offset;
+                     t.epilogue = convolution.epilogue;
+                     if (t.epilogue.residual != nullptr) t.epilogue.residual += y_offset;
+                     run_depthwise_rows(s, t, row - n * image_rows, end - n * image_rows,
+                                        pointers + space * first);
+                     row = end;
+                   }
+                 });
 }
 }  // namespace bascule
 #endif

@@ -56,8 +56,7 @@ class Bands {
 
  private:
   int64_t input_rows(int64_t rows) const {
-    return std::min(s_.in[1],
-                    (rows - 1) * s_.stride[1] + (s_.kernel[1] - 1) * s_.dilation[1] + 1);
+    return std::min(s_.in[1], (rows - 1) * s_.stride[1] + (s_.kernel[1] - 1) * s_.dilation[1] + 1);
   }
 
   const ConvSizes& s_;
