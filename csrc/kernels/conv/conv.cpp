@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Conv of the standard and of domain `bascule`: Y = activation(X * W + B + residual). Everything is
 // computed with channels last; inputs with channels first are transposed on the way in and out.
+#include <type_traits>
 #include <utility>
 
 #include "kernels/activation.h"
@@ -115,6 +116,10 @@ class Conv final : public Kernel {
     v.epilogue.residual = c.has_input(3) ? elements(c.input(3)) : nullptr;
     set_activation(v.epilogue, activation_);
     v.y = y;
+    if (attributes_.planes()) {
+      v.planes = std::is_same_v<T, float> && takes_planes(s) && !winograd_;
+      if (!v.planes) v.x = to_channels_last(c, v.x, s.batch, s.in_channels, s.in_pixels());
+    }
     if (attributes_.channels_last() || (s.out_channels == 1 && s.in_channels == 1)) {
       run_convolution(c, v);
       return;

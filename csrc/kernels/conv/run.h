@@ -30,7 +30,18 @@ struct Convolution {
   bool winograd = false;
   T* y;
   GemmEpilogue<T> epilogue;  // bias [M]
+  // X is [N, C, in...] instead, as takes_planes allows it.
+  bool planes = false;
 };
+
+// Whether a convolution that is not in Winograd's form reads a few channels where they are, each by
+// itself: its copy of the input then puts them side by side.
+inline bool takes_planes(const ConvSizes& s) {
+  return s.group == 1 && s.in_channels >= 2 && s.in_channels <= 4;
+}
+// to[pixel][channel] = from[channel * plane + pixel] for so many channels.
+void interleave_channels(const float* from, int64_t plane, int64_t channels, int64_t pixels,
+                         float* to);
 
 template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& convolution);

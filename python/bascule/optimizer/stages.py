@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
+from bascule.optimizer.fuse_convolution_transpose import fuse_convolution_transpose
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_pointwise_depthwise import fuse_pointwise_depthwise
 from bascule.optimizer.fuse_projections import fuse_projections
@@ -27,7 +28,9 @@ CHANNELS_LAST = Stage(
 FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
-FUSE_CONVOLUTIONS = Stage("fuse_convolutions", Level.ALL, (fuse_pointwise_depthwise,))
+FUSE_CONVOLUTIONS = Stage(
+    "fuse_convolutions", Level.ALL, (fuse_pointwise_depthwise, fuse_convolution_transpose)
+)
 """For caches that hold what lies between two operations."""
 
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))

@@ -8,7 +8,9 @@ from bascule.optimizer.fused.activation import activate
 from bascule.optimizer.fused.body import Body
 from bascule.optimizer.fused.channels_last import to_channels_first, to_channels_last
 
-_OWN = frozenset(("activation", "activation_alpha", "activation_beta", "channels_last"))
+_OWN = frozenset(
+    ("activation", "activation_alpha", "activation_beta", "channels_last", "planes")
+)
 
 
 def define_convolution(node: Node) -> Body | None:
@@ -19,7 +21,7 @@ def define_convolution(node: Node) -> Body | None:
     rank = x.rank if x.rank is not None else body.input("W").rank
     if last and rank is None:
         return None
-    if last and rank is not None:
+    if last and rank is not None and not node.attribute("planes", 0):
         x = to_channels_first(body, x, rank)
     inputs = [x, body.input("W")]
     bias, residual = body.optional("B"), body.optional("residual")
