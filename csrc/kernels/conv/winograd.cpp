@@ -105,7 +105,7 @@ void winograd_output(const WinogradOutput& t) {
 #pragma GCC unroll 4
       for (int64_t column = 0; column < 4; ++column) {
         if (column >= t.columns) break;
-        const int64_t at = row * t.row_stride + column * t.channels + channel;
+        const int64_t at = row * t.row_stride + column * t.pixel_stride + channel;
         F32 y = result[column] + bias;
         if (t.residual != nullptr) y = y + load(t.residual + at, count, 0);
         if (t.clamp) y = at_most(set(t.high), at_least(set(t.low), y));
@@ -207,84 +207,174 @@ void pack_winograd(const ConvSizes& s, const float* w, float* packed) {
     }
   }
   // A plane is [M, C] here.
-  for (int64_t plane = 0; plane < planes; ++plane) {
-    pack_panels<float>(planes_of.data() + plane * pairs, 1, s.in_channels, s.in_channels,
-                       s.out_channels,
-                       packed + plane * packed_size<float>(s.in_channels, s.out_channels));
+  const int64_t width = gemm_functions<float>().panel_width;
+  const int64_t size = s.in_channels * width;
+  for (int64_t m = 0; m < s.out_channels; m += width) {
+    for (int64_t plane = 0; plane < planes; ++plane) {
+      pack_panels<float>(planes_of.data() + plane * pairs + m * s.in_channels, 1, s.in_channels,
+                         s.in_channels, std::min(width, s.out_channels - m),
+                         packed + (m / width * planes + plane) * size);
+    }
   }
 }
 
-void run_winograd(RunContext& c, const Convolution<float>& v) {
-  static const auto transform_in = BASCULE_PICK(winograd_input);
-  static const auto transform_out = BASCULE_PICK(winograd_output);
-  const ConvSizes& s = v.sizes;
-  const GemmEpilogue<float>& e = v.epilogue;
-  const int64_t down = tiles_of(s.out[1]);
-  const int64_t across = tiles_of(s.out[2]);
-  const int64_t tiles = s.batch * down * across;
-  const int64_t parts = std::min<int64_t>(c.threads(), tiles);
-  const int64_t block = block_size(s, (tiles + parts - 1) / parts);
-  // The planes are a little apart, or their lines would meet in the same sets of the caches.
-  const int64_t in_stride = block * s.in_channels + 32;
-  const int64_t out_stride = block * s.out_channels + 32;
+namespace {
+
+// The tiles of one convolution.
+class Tiles {
+ public:
+  explicit Tiles(const Convolution<float>& v)
+      : v_(v),
+        s_(v.sizes),
+        down_(tiles_of(s_.out[1])),
+        across_(tiles_of(s_.out[2])),
+        panel_(gemm_functions<float>().panel_width) {}
+
+  int64_t count() const { return s_.batch * down_ * across_; }
+  int64_t panels() const { return (s_.out_channels + panel_ - 1) / panel_; }
+  int64_t panel_width() const { return panel_; }
+
+  // Tiles [from, to) into planes of v.
+  void transform_in(int64_t from, int64_t to, float* v, int64_t plane_stride) const {
+    static const auto transform = BASCULE_PICK(winograd_input);
+    WinogradInput in{};
+    in.height = s_.in[1];
+    in.width = s_.in[2];
+    in.channels = s_.in_channels;
+    in.plane_stride = plane_stride;
+    for (int64_t tile = from; tile < to; ++tile) {
+      in.x = v_.x + tile / (down_ * across_) * s_.in_pixels() * s_.in_channels;
+      in.top = tile / across_ % down_ * 4 - s_.pad[1];
+      in.left = tile % across_ * 4 - s_.pad[2];
+      in.v = v + (tile - from) * s_.in_channels;
+      transform(in);
+    }
+  }
+
+  // The products of `count` tiles with panels [first, last), plane by plane. Rows of the sums are
+  // `row` apart.
+  void multiply_planes(const float* v, int64_t v_stride, int64_t count, int64_t first, int64_t last,
+                       float* sums, int64_t sums_stride, int64_t row) const {
+    const int64_t size = s_.in_channels * panel_;
+    for (int64_t plane = 0; plane < planes; ++plane) {
+      const float* a = v + plane * v_stride;
+      const int64_t columns = std::min(last * panel_, s_.out_channels) - first * panel_;
+      GemmBlock<float> g = matrix_block<float>(&a, count, s_.in_channels, s_.in_channels,
+                                               v_.w + (first * planes + plane) * size,
+                                               sums + plane * sums_stride, columns);
+      // Of a single panel the next plane comes next.
+      g.b_panel_stride = last - first > 1 ? planes * size : size;
+      g.c_stride = row;
+      multiply(g);
+    }
+  }
+
+  // Tiles [from, to) of channels [channel, channel + channels) from planes of sums.
+  void transform_out(int64_t from, int64_t to, int64_t channel, int64_t channels, const float* sums,
+                     int64_t sums_stride, int64_t row) const {
+    static const auto transform = BASCULE_PICK(winograd_output);
+    const GemmEpilogue<float>& e = v_.epilogue;
+    WinogradOutput out{};
+    out.plane_stride = sums_stride;
+    out.channels = channels;
+    out.row_stride = s_.out[2] * s_.out_channels;
+    out.pixel_stride = s_.out_channels;
+    out.bias = e.bias != nullptr ? e.bias + channel : nullptr;
+    out.clamp = e.clamp;
+    out.low = e.low;
+    out.high = e.high;
+    for (int64_t tile = from; tile < to; ++tile) {
+      const int64_t top = tile / across_ % down_ * 4;
+      const int64_t left = tile % across_ * 4;
+      const int64_t offset = tile / (down_ * across_) * s_.out_pixels() * s_.out_channels +
+                             (top * s_.out[2] + left) * s_.out_channels + channel;
+      out.sums = sums + (tile - from) * row;
+      out.rows = std::min<int64_t>(4, s_.out[1] - top);
+      out.columns = std::min<int64_t>(4, s_.out[2] - left);
+      out.y = v_.y + offset;
+      out.residual = e.residual != nullptr ? e.residual + offset : nullptr;
+      transform(out);
+      for (int64_t r = 0; e.activate != nullptr && r < out.rows; ++r) {
+        e.activate(out.y + r * out.row_stride, out.pixel_stride, out.columns, channels,
+                   e.activation_alpha, e.activation_beta);
+      }
+    }
+  }
+
+ private:
+  const Convolution<float>& v_;
+  const ConvSizes& s_;
+  int64_t down_;
+  int64_t across_;
+  int64_t panel_;
+};
+
+// The planes are a little apart, or their lines would meet in the same sets of the caches.
+constexpr int64_t apart = 32;
+
+// Each thread takes some tiles through all steps, and reads all weights.
+void run_by_tiles(RunContext& c, const ConvSizes& s, const Tiles& tiles, double work) {
+  const int64_t count = tiles.count();
+  const int64_t parts = std::min<int64_t>(c.threads(), count);
+  const int64_t block = block_size(s, (count + parts - 1) / parts);
+  const int64_t in_stride = block * s.in_channels + apart;
+  const int64_t out_stride = block * s.out_channels + apart;
   const int64_t space = planes * (in_stride + out_stride);
   float* workspace = c.workspace<float>(parts * space);
-  const int64_t plane_size = packed_size<float>(s.in_channels, s.out_channels);
-  const double work =
-      static_cast<double>(tiles * planes) * static_cast<double>(s.in_channels * s.out_channels) / 8;
   c.parallel_for(
       parts, work / static_cast<double>(parts), [&](int64_t first_part, int64_t last_part) {
-        float* in_planes = workspace + first_part * space;
-        float* out_planes = in_planes + planes * in_stride;
-        const int64_t last_tile = tiles * last_part / parts;
-        for (int64_t from = tiles * first_part / parts; from < last_tile; from += block) {
-          const int64_t count = std::min(block, last_tile - from);
-          WinogradInput in{};
-          in.height = s.in[1];
-          in.width = s.in[2];
-          in.channels = s.in_channels;
-          in.plane_stride = in_stride;
-          for (int64_t i = 0; i < count; ++i) {
-            const int64_t tile = from + i;
-            in.x = v.x + tile / (down * across) * s.in_pixels() * s.in_channels;
-            in.top = tile / across % down * 4 - s.pad[1];
-            in.left = tile % across * 4 - s.pad[2];
-            in.v = in_planes + i * s.in_channels;
-            transform_in(in);
-          }
-          for (int64_t plane = 0; plane < planes; ++plane) {
-            const float* a = in_planes + plane * in_stride;
-            multiply(matrix_block<float>(&a, count, s.in_channels, s.in_channels,
-                                         v.w + plane * plane_size, out_planes + plane * out_stride,
-                                         s.out_channels));
-          }
-          WinogradOutput out{};
-          out.plane_stride = out_stride;
-          out.channels = s.out_channels;
-          out.row_stride = s.out[2] * s.out_channels;
-          out.bias = e.bias;
-          out.clamp = e.clamp;
-          out.low = e.low;
-          out.high = e.high;
-          for (int64_t i = 0; i < count; ++i) {
-            const int64_t tile = from + i;
-            const int64_t top = tile / across % down * 4;
-            const int64_t left = tile % across * 4;
-            const int64_t offset = tile / (down * across) * s.out_pixels() * s.out_channels +
-                                   (top * s.out[2] + left) * s.out_channels;
-            out.sums = out_planes + i * s.out_channels;
-            out.rows = std::min<int64_t>(4, s.out[1] - top);
-            out.columns = std::min<int64_t>(4, s.out[2] - left);
-            out.y = v.y + offset;
-            out.residual = e.residual != nullptr ? e.residual + offset : nullptr;
-            transform_out(out);
-            if (e.activate != nullptr) {
-              e.activate(out.y, out.row_stride, out.rows, out.columns * s.out_channels,
-                         e.activation_alpha, e.activation_beta);
-            }
-          }
+        float* v = workspace + first_part * space;
+        float* sums = v + planes * in_stride;
+        const int64_t last = count * last_part / parts;
+        for (int64_t from = count * first_part / parts; from < last; from += block) {
+          const int64_t to = std::min(from + block, last);
+          tiles.transform_in(from, to, v, in_stride);
+          tiles.multiply_planes(v, in_stride, to - from, 0, tiles.panels(), sums, out_stride,
+                                s.out_channels);
+          tiles.transform_out(from, to, 0, s.out_channels, sums, out_stride, s.out_channels);
         }
       });
+}
+
+// Each thread takes some panels of output channels, and reads all tiles.
+void run_by_panels(RunContext& c, const ConvSizes& s, const Tiles& tiles, double work) {
+  const int64_t count = tiles.count();
+  const int64_t width = tiles.panel_width();
+  const int64_t in_stride = count * s.in_channels + apart;
+  const int64_t out_stride = count * width + apart;
+  const int64_t parts = std::min<int64_t>(c.threads(), tiles.panels());
+  float* v = c.workspace<float>(planes * in_stride);
+  float* workspace = c.workspace<float>(parts * planes * out_stride);
+  c.parallel_for(count, static_cast<double>(200 * s.in_channels) / 8,
+                 [&](int64_t begin, int64_t end) {
+                   tiles.transform_in(begin, end, v + begin * s.in_channels, in_stride);
+                 });
+  c.parallel_for(
+      parts, work / static_cast<double>(parts), [&](int64_t first_part, int64_t last_part) {
+        float* sums = workspace + first_part * planes * out_stride;
+        const int64_t last = tiles.panels() * last_part / parts;
+        for (int64_t panel = tiles.panels() * first_part / parts; panel < last; ++panel) {
+          tiles.multiply_planes(v, in_stride, count, panel, panel + 1, sums, out_stride, width);
+          const int64_t channel = panel * width;
+          tiles.transform_out(0, count, channel, std::min(width, s.out_channels - channel), sums,
+                              out_stride, width);
+        }
+      });
+}
+
+}  // namespace
+
+void run_winograd(RunContext& c, const Convolution<float>& v) {
+  const ConvSizes& s = v.sizes;
+  const Tiles tiles(v);
+  const double work = static_cast<double>(tiles.count() * planes) *
+                      static_cast<double>(s.in_channels * s.out_channels) / 8;
+  // Whatever is smaller is read by all threads: the weights, or the tiles.
+  if (tiles.count() < s.out_channels) {
+    run_by_panels(c, s, tiles, work);
+  } else {
+    run_by_tiles(c, s, tiles, work);
+  }
 }
 
 }  // namespace bascule

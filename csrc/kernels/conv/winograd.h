@@ -23,8 +23,9 @@ struct WinogradOutput {
   const float* sums;  // plane p, channel c at sums[p * plane_stride + c]
   int64_t plane_stride;
   int64_t channels;
-  float* y;  // pixel (r, i) at y[r * row_stride + i * channels]
+  float* y;  // pixel (r, i) at y[r * row_stride + i * pixel_stride]
   int64_t row_stride;
+  int64_t pixel_stride;
   int64_t rows;  // up to 4
   int64_t columns;
   const float* bias;      // [channels], or null
