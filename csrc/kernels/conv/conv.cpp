@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conv of the standard and of domain `bascule`: Y = activation(X * W + B + residual). Everything is
-// computed with channels last; inputs with channels first are transposed on the way in and out.
+// Conv of the standard and of domain `bascule`: Y = activation((scale X) * W + B + residual).
+// Everything is computed with channels last; inputs with channels first are transposed on the way
+// in and out.
 #include <type_traits>
 #include <utility>
 
@@ -23,6 +24,9 @@ class Conv final : public Kernel {
     }
     const int rank = node.has_input(0) ? node.inputs[0].rank() : -1;
     if (rank > 5) return reject("more than three spatial axes");
+    if (node.has_input(4) && node.dtype(0) != DType::float32) {
+      return reject("a scale of another type than float32");
+    }
     if (!has_activation(node.dtype(0), parse_activation(node))) {
       return reject("activation '" + node.get_string("activation", "") +
                     "' is not supported for type " + name_of(node.dtype(0)));
@@ -66,6 +70,16 @@ class Conv final : public Kernel {
     }
     if (c.has_input(3) && c.input(3).shape() != y_shape) {
       fail("residual has shape " + c.input(3).shape().text() + ", expected " + y_shape.text());
+    }
+    if (c.has_input(4)) {
+      const Shape& shape = c.input(4).shape();
+      if (!attributes_.channels_last() || attributes_.planes() || shape.rank() != x.rank() ||
+          shape[0] != sizes.batch || shape[x.rank() - 1] != sizes.in_channels ||
+          shape.size() != sizes.batch * sizes.in_channels) {
+        fail("scale has shape " + shape.text() +
+             ", expected a number for each image and channel of " + x.shape().text() +
+             " with channels last");
+      }
     }
     Tensor& y = c.output(0, x.dtype(), y_shape);
     if (y.size() == 0) return;
@@ -116,6 +130,9 @@ class Conv final : public Kernel {
     v.epilogue.residual = c.has_input(3) ? elements(c.input(3)) : nullptr;
     set_activation(v.epilogue, activation_);
     v.y = y;
+    if constexpr (std::is_same_v<T, float>) {
+      if (c.has_input(4)) scale_channels(c, c.input(4).data<float>(), v);
+    }
     if (attributes_.planes()) {
       v.planes = std::is_same_v<T, float> && takes_planes(s) && !winograd_;
       if (!v.planes) v.x = to_channels_last(c, v.x, s.batch, s.in_channels, s.in_pixels());

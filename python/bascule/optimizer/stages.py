@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
+from bascule.optimizer.fuse_channel_scale import fuse_channel_scale
 from bascule.optimizer.fuse_convolution_transpose import fuse_convolution_transpose
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_pointwise_depthwise import fuse_pointwise_depthwise
@@ -29,7 +30,9 @@ FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
 FUSE_CONVOLUTIONS = Stage(
-    "fuse_convolutions", Level.ALL, (fuse_pointwise_depthwise, fuse_convolution_transpose)
+    "fuse_convolutions",
+    Level.ALL,
+    (fuse_pointwise_depthwise, fuse_convolution_transpose, fuse_channel_scale),
 )
 """For caches that hold what lies between two operations."""
 

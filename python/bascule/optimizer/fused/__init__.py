@@ -14,7 +14,8 @@ Project                   ``(A, B, bias?, residual?, scale, norm_bias?) -> Y``: 
 Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
                           of the shape of Y, before it. With ``channels_last=1`` X,
                           residual and Y are ``[N, spatial..., C]``; W is unchanged. With
-                          ``planes=1`` X of Conv remains ``[N, C, spatial...]``.
+                          ``planes=1`` X of Conv remains ``[N, C, spatial...]``. A fifth input of
+                          Conv, ``scale``, ``[N, 1..., C]``, multiplies X with channels last.
 PointwiseDepthwiseConv    ``(X, W, B?, taps, taps_B?) -> Y``: a 1x1 Conv with W and B, an activation
                           with the attributes of one after ``inner_``, and the depthwise Conv
                           with taps and taps_B that the other attributes describe; all with

@@ -8,19 +8,20 @@ from bascule.optimizer.fused.activation import activate
 from bascule.optimizer.fused.body import Body
 from bascule.optimizer.fused.channels_last import to_channels_first, to_channels_last
 
-_OWN = frozenset(
-    ("activation", "activation_alpha", "activation_beta", "channels_last", "planes")
-)
+_OWN = frozenset(("activation", "activation_alpha", "activation_beta", "channels_last", "planes"))
 
 
 def define_convolution(node: Node) -> Body | None:
     """``activation(convolution + B + residual)``."""
-    body = Body(node, "X", "W", "B", "residual")
+    body = Body(node, "X", "W", "B", "residual", "scale")
     attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
     x, last = body.input("X"), bool(node.attribute("channels_last", 0))
     rank = x.rank if x.rank is not None else body.input("W").rank
     if last and rank is None:
         return None
+    scale = body.optional("scale")
+    if scale is not None:
+        x = body.call("Mul", x, scale)
     if last and rank is not None and not node.attribute("planes", 0):
         x = to_channels_first(body, x, rank)
     inputs = [x, body.input("W")]
