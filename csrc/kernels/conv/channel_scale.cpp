@@ -42,39 +42,60 @@ BASCULE_PER_ISA(void scale_rows(const float* from, const float* factor, int64_t 
                 void scale_columns(const float* from, const float* factor, int64_t rows,
                                    int64_t columns, float* to));
 
-void scale_channels(RunContext& c, const float* factor, Convolution<float>& v) {
-  const ConvSizes& s = v.sizes;
-  const int64_t channels = s.in_channels;
-  // One image of many pixels: there is less of the weights than of the input.
-  if (s.batch == 1 && s.group == 1 && !v.winograd && s.in_pixels() > s.taps() * s.out_channels) {
-    static const auto scale = BASCULE_PICK(scale_rows);
-    const int64_t width = gemm_functions<float>().panel_width;
-    const int64_t rows = s.taps() * channels;
-    float* w = c.workspace<float>(packed_weights_size<float>(s));
-    c.parallel_for((s.out_channels + width - 1) / width, static_cast<double>(rows * width) / 8,
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t panel = begin; panel < end; ++panel) {
-                       const int64_t offset = panel * rows * width;
-                       scale(v.w + offset, factor, channels, rows, width, w + offset);
-                     }
-                   });
-    v.w = w;
-    return;
-  }
+namespace {
+
+// Packed weights with a factor for each input channel.
+void scale_weights(RunContext& c, const ConvSizes& s, const float* w, const float* factor,
+                   float* to) {
+  static const auto scale = BASCULE_PICK(scale_rows);
+  const int64_t width = gemm_functions<float>().panel_width;
+  const int64_t rows = s.taps() * s.in_channels;
+  c.parallel_for((s.out_channels + width - 1) / width, static_cast<double>(rows * width) / 8,
+                 [&](int64_t begin, int64_t end) {
+                   const int64_t from = begin * rows * width;
+                   scale(w + from, factor, s.in_channels, (end - begin) * rows, width, to + from);
+                 });
+}
+
+// All images with a factor for each of their channels.
+void scale_input(RunContext& c, const ConvSizes& s, const float* x, const float* factor,
+                 float* to) {
   static const auto scale = BASCULE_PICK(scale_columns);
   const int64_t pixels = s.in_pixels();
-  float* x = c.workspace<float>(s.batch * pixels * channels);
+  const int64_t channels = s.in_channels;
   c.parallel_for(s.batch * pixels, static_cast<double>(channels) / 8,
                  [&](int64_t begin, int64_t end) {
                    while (begin < end) {
                      const int64_t n = begin / pixels;
                      const int64_t count = std::min(end, (n + 1) * pixels) - begin;
-                     scale(v.x + begin * channels, factor + n * channels, count, channels,
-                           x + begin * channels);
+                     scale(x + begin * channels, factor + n * channels, count, channels,
+                           to + begin * channels);
                      begin += count;
                    }
                  });
-  v.x = x;
+}
+
+}  // namespace
+
+void run_scaled_convolution(RunContext& c, const float* factor, Convolution<float> v) {
+  const ConvSizes s = v.sizes;
+  if (s.group > 1 || v.winograd || s.in_pixels() <= s.taps() * s.out_channels) {
+    float* x = c.workspace<float>(s.batch * s.in_pixels() * s.in_channels);
+    scale_input(c, s, v.x, factor, x);
+    v.x = x;
+    return run_convolution(c, v);
+  }
+  const float* w = v.w;
+  float* scaled = c.workspace<float>(packed_weights_size<float>(s));
+  v.w = scaled;
+  v.sizes.batch = 1;
+  for (int64_t n = 0; n < s.batch; ++n) {
+    scale_weights(c, s, w, factor + n * s.in_channels, scaled);
+    run_convolution(c, v);
+    v.x += s.in_pixels() * s.in_channels;
+    v.y += s.out_pixels() * s.out_channels;
+    if (v.epilogue.residual != nullptr) v.epilogue.residual += s.out_pixels() * s.out_channels;
+  }
 }
 }  // namespace bascule
 #endif

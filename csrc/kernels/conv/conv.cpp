@@ -131,7 +131,7 @@ class Conv final : public Kernel {
     set_activation(v.epilogue, activation_);
     v.y = y;
     if constexpr (std::is_same_v<T, float>) {
-      if (c.has_input(4)) scale_channels(c, c.input(4).data<float>(), v);
+      if (c.has_input(4)) return run_scaled_convolution(c, c.input(4).data<float>(), v);
     }
     if (attributes_.planes()) {
       v.planes = std::is_same_v<T, float> && takes_planes(s) && !winograd_;

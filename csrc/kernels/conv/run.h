@@ -46,9 +46,9 @@ void interleave_channels(const float* from, int64_t plane, int64_t channels, int
 template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& convolution);
 
-// Gives a convolution a factor for each image and input channel, [N, C]: in scratch memory, in its
-// weights or its input, whichever is less.
-void scale_channels(RunContext& c, const float* factor, Convolution<float>& convolution);
+// The same for an input times a factor for each image and channel, [N, C]: the weights or the input
+// are scaled in scratch memory, whichever is less.
+void run_scaled_convolution(RunContext& c, const float* factor, Convolution<float> convolution);
 
 // Whether Winograd's form is the faster one for 3x3 convolutions of this size. It takes weights of
 // its own, four times as large.
