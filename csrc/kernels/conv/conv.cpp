@@ -48,12 +48,16 @@ class Conv final : public Kernel {
         wide = Tensor::allocate(DType::float32, w->shape());
         widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
       }
-      winograd_ = winograd_fits(node);
-      packed_ = Tensor::allocate(
-          DType::float32,
-          Shape{winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes)});
-      (winograd_ ? pack_winograd : pack_weights<float>)(sizes, std::as_const(wide).data<float>(),
-                                                        packed_.data<float>());
+      winograd_tile_ = choose_tile(node);
+      const float* from = std::as_const(wide).data<float>();
+      const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
+                                              : packed_weights_size<float>(sizes);
+      packed_ = Tensor::allocate(DType::float32, Shape{size});
+      if (winograd_tile_ > 0) {
+        pack_winograd(sizes, winograd_tile_, from, packed_.data<float>());
+      } else {
+        pack_weights(sizes, from, packed_.data<float>());
+      }
     }
     w_shape_ = w->shape();
     node.release_constant(1);
@@ -96,19 +100,19 @@ class Conv final : public Kernel {
   }
 
  private:
-  // Whether the sizes of the image are known, and such that Winograd's form pays.
-  bool winograd_fits(const NodeSpec& node) const {
-    if (node.inputs[0].rank() != 4) return false;
+  // That of winograd_tile if the sizes of the image are known, else 0.
+  int choose_tile(const NodeSpec& node) const {
+    if (node.inputs[0].rank() != 4) return 0;
     Shape x(*node.inputs[0].shape);
     x[0] = 1;
     for (const int64_t size : x) {
-      if (size <= 0) return false;
+      if (size <= 0) return 0;
     }
     const Shape& w = node.constant(1)->shape();
     try {
-      return winograd_pays(attributes_.conv(x, w));
+      return winograd_tile(attributes_.conv(x, w));
     } catch (const Error&) {
-      return false;  // run() says what does not fit
+      return 0;  // run() says what does not fit
     }
   }
 
@@ -117,7 +121,7 @@ class Conv final : public Kernel {
   void run_typed(RunContext& c, const ConvSizes& s, T* y, Elements&& elements) const {
     Convolution<T> v{};
     v.sizes = s;
-    v.winograd = winograd_;
+    v.winograd_tile = winograd_tile_;
     v.x = elements(c.input(0));
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
@@ -134,7 +138,7 @@ class Conv final : public Kernel {
       if (c.has_input(4)) return run_scaled_convolution(c, c.input(4).data<float>(), v);
     }
     if (attributes_.planes()) {
-      v.planes = std::is_same_v<T, float> && takes_planes(s) && !winograd_;
+      v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0;
       if (!v.planes) v.x = to_channels_last(c, v.x, s.batch, s.in_channels, s.in_pixels());
     }
     if (attributes_.channels_last() || (s.out_channels == 1 && s.in_channels == 1)) {
@@ -152,7 +156,7 @@ class Conv final : public Kernel {
 
   ConvAttributes attributes_;
   Activation activation_;
-  bool winograd_ = false;
+  int winograd_tile_ = 0;
   Tensor packed_;  // empty: the weights are not constant
   Shape w_shape_;
 };

@@ -249,7 +249,7 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution) {
   v.sizes = with_long_rows(v.sizes);
   if (v.sizes.batch * v.sizes.out_pixels() * v.sizes.out_channels == 0) return;
   if constexpr (std::is_same_v<T, float>) {
-    if (v.winograd) return run_winograd(c, v);
+    if (v.winograd_tile > 0) return run_winograd(c, v);
     if (is_depthwise(v.sizes)) return run_depthwise(c, v);
   }
   run_dense(c, v);

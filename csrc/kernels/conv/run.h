@@ -26,8 +26,8 @@ template <class T>
 struct Convolution {
   ConvSizes sizes;
   const T* x;
-  const T* w;  // packed by pack_weights, or by pack_winograd
-  bool winograd = false;
+  const T* w;             // packed by pack_weights, or by pack_winograd
+  int winograd_tile = 0;  // of pack_winograd
   T* y;
   GemmEpilogue<T> epilogue;  // bias [M]
   // X is [N, C, in...] instead, as takes_planes allows it.
@@ -50,11 +50,13 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution);
 // are scaled in scratch memory, whichever is less.
 void run_scaled_convolution(RunContext& c, const float* factor, Convolution<float> convolution);
 
-// Whether Winograd's form is the faster one for 3x3 convolutions of this size. It takes weights of
-// its own, four times as large.
-bool winograd_pays(const ConvSizes& s);
-int64_t winograd_weights_size(const ConvSizes& s);
-void pack_winograd(const ConvSizes& s, const float* w, float* packed);
+// The side of the tiles of results, 4 or 2, with which Winograd's form is fastest for 3x3
+// convolutions of this size; 0 if it is not faster. It takes larger weights of its own, in as many
+// planes.
+int winograd_tile(const ConvSizes& s);
+inline int64_t winograd_planes(int tile) { return (tile + 2) * (tile + 2); }
+int64_t winograd_weights_size(const ConvSizes& s, int tile);
+void pack_winograd(const ConvSizes& s, int tile, const float* w, float* packed);
 
 // Some neighbouring channels of one image, for a depthwise convolution.
 struct DepthwiseStrip {
