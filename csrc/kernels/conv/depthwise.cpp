@@ -61,10 +61,10 @@ struct Row {
     const int64_t x_stride = d.x_stride;
     const int64_t from = (out * stride - d.pad) * x_stride + channel;
     F32 sum[pixels];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) sum[p] = bias;
     for (int64_t r = 0; r < d.rows; ++r) {
-      const float* x = d.x[r] + from;
+      const float* x = d.x[r] + from + skip * x_stride;
       const float* w = d.w[r] + channel;
       F32 tap[kernel];
 #pragma GCC unroll 7
@@ -72,16 +72,48 @@ struct Row {
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
 #pragma GCC unroll 24
       for (int i = skip; i < (pixels - 1) * stride + kernel - drop; ++i) {
-        const F32 value = get(x + i * x_stride);
-#pragma GCC unroll 8
+        const F32 value = get(x);
+        x += x_stride;
+#pragma GCC unroll 16
         for (int p = 0; p < pixels; ++p) {
           const int k = i - p * stride;
           if (k >= 0 && k < kernel) sum[p] = fma(value, tap[k], sum[p]);
         }
       }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
+  }
+
+  // The row of a kernel with half of it as padding on both sides, in blocks that are wide enough to
+  // hide the latency of their sums.
+  template <int kernel, int pixels>
+  void in_blocks() const {
+    constexpr int pad = kernel / 2;
+    const int64_t last = d.out_width - pixels;
+    if (last == 0) {
+      block<kernel, 1, pixels, pad, pad>(0);
+      return;
+    }
+    block<kernel, 1, pixels, pad>(0);
+    for (int64_t out = pixels; out < last; out += pixels) block<kernel, 1, pixels>(out);
+    block<kernel, 1, pixels, 0, pad>(last);
+  }
+
+  // False if the width is not a multiple of such a block.
+  template <int kernel>
+  bool in_wide_blocks() const {
+    if (lanes < 16 || d.stride != 1 || d.out_width != d.width) return false;
+    if (d.out_width % 16 == 0) {
+      in_blocks<kernel, 16>();
+    } else if (d.out_width % 14 == 0) {
+      in_blocks<kernel, 14>();
+    } else if (d.out_width % 7 == 0) {
+      in_blocks<kernel, 7>();
+    } else {
+      return false;
+    }
+    return true;
   }
 
   template <int kernel, int stride>
@@ -121,8 +153,10 @@ struct Row {
     if (plain && d.kernel == 3) {
       d.stride == 1 ? padded<3, 1>(begin, end) : padded<3, 2>(begin, end);
     } else if (plain && d.kernel == 5) {
+      if (in_wide_blocks<5>()) return;
       d.stride == 1 ? padded<5, 1>(begin, end) : padded<5, 2>(begin, end);
     } else if (plain && d.kernel == 7) {
+      if (in_wide_blocks<7>()) return;
       d.stride == 1 ? padded<7, 1>(begin, end) : padded<7, 2>(begin, end);
     } else {
       for (int64_t out = 0; out < d.out_width; ++out) pixel(out);
