@@ -14,6 +14,8 @@ Project                   ``(A, B, bias?, residual?, scale, norm_bias?) -> Y``: 
 Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
                           of the shape of Y, before it. With ``channels_last=1`` X,
                           residual and Y are ``[N, spatial..., C]``; W is unchanged.
+ConvInteger, QLinearConv  The standard operator; with ``channels_last=1`` X and Y are
+                          ``[N, spatial..., C]``, W is unchanged.
 MaxPool, AveragePool,     The standard operator on ``[N, spatial..., C]``, with
 InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output.
 GroupNormalization
@@ -60,7 +62,7 @@ from bascule.optimizer.fused.attention import (
 )
 from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
-from bascule.optimizer.fused.convolution import define_convolution
+from bascule.optimizer.fused.convolution import define_convolution, define_integer_convolution
 from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul, define_project
 from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
@@ -79,6 +81,8 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "SplitMatMul": define_split_matmul,
     "Conv": define_convolution,
     "ConvTranspose": define_convolution,
+    "ConvInteger": define_integer_convolution,
+    "QLinearConv": define_integer_convolution,
     "MaxPool": define_channels_last,
     "AveragePool": define_channels_last,
     "InstanceNormalization": define_channels_last,
