@@ -12,6 +12,7 @@ namespace {
 
 constexpr int vectors = 2;
 constexpr int panel_width = vectors * lanes;
+constexpr int ahead = 8 * vectors * vector_bytes;  // of the weights that are read
 constexpr int longest = static_cast<int>(PixelTile::longest_run);
 
 // Nearest, ties to even.
@@ -30,46 +31,47 @@ BASCULE_INLINE void store_part(int32_t* to, I32 value, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = value[i];
 }
 
-// The numbers of one vector of output channels.
-struct Finish {
-  __attribute__((always_inline)) Finish(const IntegerFinish& f, int64_t column)
+// Arithmetic modulo 2^32 is on unsigned lanes.
+BASCULE_INLINE I32 add(I32 a, I32 b) {
+  return reinterpret_cast<I32>(reinterpret_cast<U32>(a) + reinterpret_cast<U32>(b));
+}
+
+// Sums of a vector of output channels to bytes. The bounds are integers: clamping before the
+// rounding is the same. NaN becomes the lowest.
+struct ToBytes {
+  __attribute__((always_inline)) ToBytes(const IntegerFinish& f, int64_t column)
       : bias(load_int(f.bias + column)),
-        is_scaled(f.factors != nullptr),
-        has_zeros(f.weight_zero != nullptr),
-        factor(is_scaled ? load(f.factors + column) : F32{}),
+        factor(load(f.factors + column)),
         low(set(f.low - f.zero)),
         high(set(f.high - f.zero)),
-        zero(set_int(static_cast<int32_t>(f.zero))),
-        weight_zero(has_zeros ? load_int(f.weight_zero + column) : I32{}) {}
-
-  // Arithmetic is modulo 2^32, so on unsigned lanes.
-  __attribute__((always_inline)) I32 whole(I32 sum, I32 pixel_sum) const {
-    U32 value = reinterpret_cast<U32>(sum) + reinterpret_cast<U32>(bias);
-    if (has_zeros) {
-      value -= reinterpret_cast<U32>(weight_zero) * reinterpret_cast<U32>(pixel_sum);
-    }
-    return reinterpret_cast<I32>(value);
-  }
-  // The bounds are integers: clamping before the rounding is the same. NaN becomes the lowest.
-  __attribute__((always_inline)) I32 scaled(I32 value) const {
-    const F32 scaled = to_float(value) * factor;
+        zero(set_int(static_cast<int32_t>(f.zero))) {}
+  __attribute__((always_inline)) I32 operator()(I32 sum) const {
+    const F32 scaled = to_float(add(sum, bias)) * factor;
     return to_nearest_int(at_most(at_least(scaled, low), high)) + zero;
-  }
-  __attribute__((always_inline)) void operator()(I32 sum, I32 pixel_sum, uint8_t* y,
-                                                 int64_t count) const {
-    const I32 value = whole(sum, pixel_sum);
-    if (is_scaled) {
-      store_narrow(y, scaled(value), count);
-    } else {
-      store_part(reinterpret_cast<int32_t*>(y), value, count);
-    }
   }
 
   I32 bias;
-  bool is_scaled, has_zeros;
   F32 factor, low, high;
-  I32 zero, weight_zero;
+  I32 zero;
 };
+
+// What is taken off the sums of a pixel for the zero points of the weights.
+BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum, I32 pixel_sum) {
+  if (f.weight_zero == nullptr) return sum;
+  const U32 zeros = reinterpret_cast<U32>(load_int(f.weight_zero + column));
+  return add(sum, reinterpret_cast<I32>(-(zeros * reinterpret_cast<U32>(pixel_sum))));
+}
+
+// `count` results from `column` on, of a pixel whose results begin at y.
+BASCULE_INLINE void finish_any(const IntegerFinish& f, int64_t column, I32 sum, uint8_t* y,
+                               int64_t count) {
+  if (f.factors != nullptr) {
+    store_narrow(y + column, ToBytes(f, column)(sum), count);
+  } else {
+    const I32 value = add(sum, load_int(f.bias + column));
+    store_part(reinterpret_cast<int32_t*>(y) + column, value, count);
+  }
+}
 
 // The sum of all bytes under the taps of a pixel.
 int32_t sum_pixel(const PixelTile& g, const uint8_t* a) {
@@ -122,7 +124,8 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
     }
   }
   const int64_t one = g.a_stride, three = 3 * one, five = 5 * one;
-  const int64_t size = finish.factors != nullptr ? 1 : 4;
+  const bool is_plain = finish.factors != nullptr && finish.weight_zero == nullptr &&
+                        g.runs[0].skip == 0 && g.runs[runs - 1].skip == 0;
   for (int64_t column = 0; column < g.columns; column += panel_width) {
     const int8_t* b = g.b + column / panel_width * g.b_panel_stride;
     I32 sum[runs][longest][vectors] = {};
@@ -131,26 +134,41 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
       for (int64_t k = 0; k < g.tap_quads; ++k) {
         Quad columns[vectors];
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) columns[v] = as_quads(load_int(b + v * vector_bytes));
+        for (int v = 0; v < vectors; ++v) {
+          columns[v] = as_quads(load_int(b + v * vector_bytes));
+          __builtin_prefetch(b + ahead + v * vector_bytes);
+        }
         add_pixels<0, pixels, runs>(a, one, three, five, columns, sum);
         a[0] += 4;
         a[1] += 4;
         b += vectors * vector_bytes;
       }
     }
+    if (is_plain && column + panel_width <= g.columns) {
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; ++v) {
-      const int64_t first = column + v * lanes, count = g.columns - first;
-      if (count <= 0) break;
-      const Finish each(finish, first);
+      for (int v = 0; v < vectors; ++v) {
+        const ToBytes to_bytes(finish, column + v * lanes);
 #pragma GCC unroll 2
-      for (int run = 0; run < runs; ++run) {
-        uint8_t* y = g.runs[run].y + first * size;
+        for (int run = 0; run < runs; ++run) {
+          uint8_t* y = g.runs[run].y + column + v * lanes;
 #pragma GCC unroll 7
-        for (int r = 0; r < pixels; ++r) {
-          if (r >= g.runs[run].skip) {
-            each(sum[run][r][v], set_int(pixel_sums[run][r]), y + r * g.y_stride, count);
+          for (int r = 0; r < pixels; ++r) {
+            store_narrow(y + r * g.y_stride, to_bytes(sum[run][r][v]), lanes);
           }
+        }
+      }
+      continue;
+    }
+    I32 sums[runs][longest][vectors];
+    __builtin_memcpy(sums, sum, sizeof(sums));
+    for (int run = 0; run < runs; ++run) {
+      for (int64_t r = g.runs[run].skip; r < pixels; ++r) {
+        for (int v = 0; v < vectors; ++v) {
+          const int64_t first = column + v * lanes;
+          if (first >= g.columns) break;
+          const I32 value =
+              without_zeros(finish, first, sums[run][r][v], set_int(pixel_sums[run][r]));
+          finish_any(finish, first, value, g.runs[run].y + r * g.y_stride, g.columns - first);
         }
       }
     }
@@ -211,19 +229,28 @@ BASCULE_INLINE void sum_columns(const DepthwiseRow& d, const int32_t* weights, i
 }
 
 template <int pixels>
-BASCULE_INLINE void depthwise_pixels(const DepthwiseRow& d, const Finish& finish, int64_t first) {
-  I32 sums[pixels], pixel_sums[pixels] = {};
+BASCULE_INLINE void depthwise_pixels(const DepthwiseRow& d, const IntegerFinish& finish,
+                                     int64_t first) {
+  I32 sums[pixels];
   sum_columns<pixels>(d, d.weights, first, sums);
-  if (finish.has_zeros) sum_columns<pixels>(d, d.ones, first, pixel_sums);
+  uint8_t* y = d.y + first * d.y_stride;
+  if (finish.weight_zero == nullptr && finish.factors != nullptr && d.channels == lanes) {
+    const ToBytes to_bytes(finish, 0);
+#pragma GCC unroll 4
+    for (int p = 0; p < pixels; ++p) store_narrow(y + p * d.y_stride, to_bytes(sums[p]), lanes);
+    return;
+  }
+  I32 pixel_sums[pixels] = {};
+  if (finish.weight_zero != nullptr) sum_columns<pixels>(d, d.ones, first, pixel_sums);
 #pragma GCC unroll 4
   for (int p = 0; p < pixels; ++p) {
-    finish(sums[p], pixel_sums[p], d.y + (first + p) * d.y_stride, d.channels);
+    const I32 value = without_zeros(finish, 0, sums[p], pixel_sums[p]);
+    finish_any(finish, 0, value, y + p * d.y_stride, d.channels);
   }
 }
 
-void depthwise_row(const DepthwiseRow& d, const IntegerFinish& f) {
+void depthwise_row(const DepthwiseRow& d, const IntegerFinish& finish) {
   fill_columns(d);
-  const Finish finish(f, 0);
   int64_t i = 0;
   for (; i + 4 <= d.pixels; i += 4) depthwise_pixels<4>(d, finish, i);
   for (; i < d.pixels; ++i) depthwise_pixels<1>(d, finish, i);
