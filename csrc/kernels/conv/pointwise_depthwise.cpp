@@ -6,6 +6,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/conv/run.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "runtime/kernel.h"
 
 namespace bascule {

@@ -20,6 +20,8 @@ PointwiseDepthwiseConv    ``(X, W, B?, taps, taps_B?) -> Y``: a 1x1 Conv with W 
                           with the attributes of one after ``inner_``, and the depthwise Conv
                           with taps and taps_B that the other attributes describe; all with
                           channels last.
+ConvInteger, QLinearConv  The standard operator; with ``channels_last=1`` X and Y are
+                          ``[N, spatial..., C]``, W is unchanged.
 MaxPool, AveragePool,     The standard operator on ``[N, spatial..., C]``, with
 InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output.
 GroupNormalization
@@ -68,6 +70,7 @@ from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
 from bascule.optimizer.fused.convolution import (
     define_convolution,
+    define_integer_convolution,
     define_pointwise_depthwise,
 )
 from bascule.optimizer.fused.elementwise import define_elementwise
@@ -89,6 +92,8 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "Conv": define_convolution,
     "ConvTranspose": define_convolution,
     "PointwiseDepthwiseConv": define_pointwise_depthwise,
+    "ConvInteger": define_integer_convolution,
+    "QLinearConv": define_integer_convolution,
     "MaxPool": define_channels_last,
     "AveragePool": define_channels_last,
     "InstanceNormalization": define_channels_last,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions with residual, activation and channels last."""
+"""Convolutions with residual, activation and channels last; those of integers."""
 
 from __future__ import annotations
 
@@ -47,3 +47,18 @@ def define_pointwise_depthwise(node: Node) -> Body:
     inner = activate(body, node, inner, "inner_")
     y = body.call("Conv", inner, body.input("taps"), body.optional("taps_B"), **attributes)
     return body.output(activate(body, node, to_channels_last(body, y, 4)))
+
+
+def define_integer_convolution(node: Node) -> Body | None:
+    """ConvInteger and QLinearConv with channels last."""
+    names = tuple(f"input_{index}" for index in range(len(node.inputs)))
+    body = Body(node, *names)
+    attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
+    x, others = body.input(names[0]), [body.optional(name) for name in names[1:]]
+    last, rank = bool(node.attribute("channels_last", 0)), x.rank
+    if not last:
+        return body.output(body.call(node.op_type, x, *others, **attributes))
+    if rank is None:
+        return None
+    y = body.call(node.op_type, to_channels_first(body, x, rank), *others, **attributes)
+    return body.output(to_channels_last(body, y, rank))
