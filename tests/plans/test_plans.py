@@ -193,6 +193,10 @@ def test_threads_share_a_plan(tmp_path: Path) -> None:
     chosen = options(tmp_path)
     chosen.intra_op_num_threads = 1
     assert became(session(BYTES, chosen)) == "read"
+    for threads in (1, 2):  # kernels that are chosen by timing are chosen for a number of them
+        timed = options(tmp_path, autotune="1")
+        timed.intra_op_num_threads = threads
+        assert became(session(BYTES, timed)) == "wrote"
 
 
 def damaged(data: bytes) -> dict[str, bytes]:

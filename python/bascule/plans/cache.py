@@ -233,6 +233,8 @@ class PlanCache:
             "disabled": self._disabled,
             "options": [int(getattr(options, name)) for name in _OPTIONS],
             "config": config,
+            # What is chosen by timing is chosen for these threads.
+            "threads": self._threads if any("autotune" in key for key in config) else 0,
             "dimensions": options._dimensions,
             "denotations": options._denotations,
             "initializers": {
