@@ -79,7 +79,6 @@ PYBIND11_MODULE(_native, module) {
   module.def("digest", &digest, py::arg("data"), py::arg("key"),
              "The keyed hash of a contiguous buffer: 16 bytes.");
   module.def("usable_cpus", &bascule::usable_cpus);
-  module.def("set_spinning", [](bool spin) { bascule::ThreadPool::shared().set_spinning(spin); });
   module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
   bascule::bindings::bind_graph_builder(module);

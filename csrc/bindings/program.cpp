@@ -135,6 +135,8 @@ class Runner {
     return bascule::write_plan(descriptor, digest, *graph_, *compilation_, description,
                                attachments);
   }
+  bool spins() const { return spins_; }
+  void set_spins(bool spins) { spins_ = spins; }
 
  private:
   // The names and sizes say what the program's inputs and outputs are.
@@ -174,6 +176,7 @@ class Runner {
     settings.threads = threads_;
     settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
     settings.profiler = profiler;
+    settings.spin = spins_;
     std::vector<Value> values;
     try {
       const LockReleased unlocked;
@@ -203,6 +206,7 @@ class Runner {
   int threads_;
   std::shared_ptr<const GraphSpec> graph_;  // null: there is no record
   std::unique_ptr<Compilation> compilation_;
+  bool spins_ = true;
 };
 
 std::unique_ptr<Runner> make_runner(const GraphBuilder& builder, std::vector<std::string> inputs,
@@ -290,6 +294,7 @@ void bind_program(py::module_& module) {
       .def("write_plan", &Runner::write_plan, py::arg("descriptor"), py::arg("key"),
            py::arg("description"), py::arg("attachments"))
       .def_property_readonly("steps", &Runner::steps)
+      .def_property("spins", &Runner::spins, &Runner::set_spins)
       .def_property_readonly("arena_bytes", &Runner::arena_bytes);
   bind_plan_file(module);
 }

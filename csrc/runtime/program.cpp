@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/mapped_pages.h"
+#include "runtime/alternatives.h"
 #include "runtime/frame.h"
 #include "runtime/prepack.h"
 #include "runtime/profiler.h"
@@ -110,6 +111,7 @@ Program::Program(const GraphSpec& graph)
     step.name = node.name;
     step.op_type = node.op_type;
     step.domain = node.domain;
+    step.threads = static_cast<int>(node.get_int(threads_attribute, 0));
     step.inputs = source.inputs;
     step.outputs = source.outputs;
     for (const size_t i : node.released()) {

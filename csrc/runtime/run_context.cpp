@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/run_context.h"
 
+#include <algorithm>
+#include <cstdlib>
+
 #include "runtime/frame.h"
 
 namespace bascule {
@@ -36,7 +39,20 @@ void RunContext::set_output(int i, Value value) {
 
 void* RunContext::workspace(int64_t bytes) { return frame_.workspace(step_, bytes); }
 
-int RunContext::threads() const { return frame_.settings.threads; }
+int RunContext::threads() const {
+  const int chosen = frame_.program.steps()[static_cast<size_t>(step_)].threads;
+  return chosen > 0 ? std::min(chosen, frame_.settings.threads) : frame_.settings.threads;
+}
+
+void RunContext::pool_for(Loop loop, int threads, double cost) const {
+  static const int F = std::getenv("SCHED_F") ? std::atoi(std::getenv("SCHED_F")) : 1;
+  static const double G = std::getenv("SCHED_G") ? std::atof(std::getenv("SCHED_G")) : 131072;
+  loop.threads = threads;
+  const double most = std::min({static_cast<double>(loop.count), static_cast<double>(loop.count) * cost / G, static_cast<double>(threads) * F});
+  loop.pieces = std::max(threads, static_cast<int>(most));
+  loop.spin = frame_.settings.spin;
+  ThreadPool::shared().run(loop);
+}
 
 const RunSettings& RunContext::settings() const { return frame_.settings; }
 

@@ -177,6 +177,56 @@ def test_conv_integer(x_type, w_type, x_shape, w_shape, attributes) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
+# More panels than a part of a thread has; rows of output that runs of pixels do not divide;
+# channels that fill up no vector.
+@pytest.mark.parametrize("x_type, w_type", TYPES)
+@pytest.mark.parametrize(
+    "x_shape, w_shape, attributes",
+    [
+        *CONVOLUTIONS,
+        ((1, 80, 9, 8), (300, 80, 3, 3), {"pads": [1, 1, 1, 1]}),
+        ((1, 640, 3, 5), (700, 640, 1, 1), {}),
+        ((2, 40, 11, 23), (64, 40, 1, 1), {}),
+        ((1, 12, 20, 33), (32, 12, 3, 3), {"strides": [2, 2]}),
+        ((2, 83, 12, 17), (83, 1, 5, 5), {"group": 83, "pads": [2, 2, 2, 2]}),
+        ((1, 32, 9, 9), (64, 2, 3, 3), {"group": 16, "pads": [1, 1, 1, 1]}),
+    ],
+)
+def test_convolutions_with_channels_last(x_type, w_type, x_shape, w_shape, attributes) -> None:
+    rng = np.random.default_rng(10)
+    x, w = random_bytes(rng, x_type, *x_shape), random_bytes(rng, w_type, *w_shape)
+    x_zero = random_bytes(rng, x_type)
+    last = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    scale = rng.uniform(0.001, 0.002, w_shape[0]).astype(np.float32)
+    bias = rng.integers(-1000, 1000, w_shape[0]).astype(np.int32)
+    column = [-1] + [1] * (w.ndim - 2)
+    own = {**attributes, "channels_last": 1}
+    for w_zero in (random_bytes(rng, w_type, w_shape[0]), w_type(128 if w_type is np.uint8 else 0)):
+        moved = w.astype(np.int32) - np.asarray(w_zero, np.int32).reshape(-1, *[1] * (w.ndim - 1))
+        sums = conv_sums(x.astype(np.int32) - x_zero, moved, attributes)
+        expected = np.moveaxis(sums, 1, -1)
+        for constants, threads in [((), 1), ((1,), 2)]:
+            (y,) = run_node(
+                *("ConvInteger", [last, w, x_zero, np.asarray(w_zero)], own),
+                domain="bascule",
+                constants=constants,
+                threads=threads,
+            )
+            np.testing.assert_array_equal(y, expected)
+        y_scale, y_zero = np.array(3, np.float32), random_bytes(rng, x_type)
+        factor = np.float32(0.5) * scale / y_scale
+        requantized = requantize(sums + bias.reshape(column), factor.reshape(column), y_zero)
+        inputs = [
+            *(last, np.float32(0.5), x_zero, w, scale, np.asarray(w_zero)),
+            *(y_scale, y_zero, bias),
+        ]
+        for threads in (1, 2, 3):
+            (y,) = run_node(
+                "QLinearConv", inputs, own, domain="bascule", constants=(3,), threads=threads
+            )
+            np.testing.assert_array_equal(y, np.moveaxis(requantized, 1, -1))
+
+
 def test_conv_pads_by_rule() -> None:
     rng = np.random.default_rng(9)
     x, w = random_bytes(rng, np.uint8, 1, 2, 7, 8), random_bytes(rng, np.uint8, 3, 2, 4, 4)

@@ -150,3 +150,40 @@ def test_an_unknown_type_in_between() -> None:
         a = Conv(x, w) n = GroupNormalization<num_groups = 2>(a, c, c) b = Conv(n, w) y = Neg(b)
     }"""
     assert ops(fuse(text, *LAYOUT).graph)["Transpose"] == 2
+
+
+_QUANTIZED = """<float s = {0.5}, uint8 z = {7}, int8[4,4,1,1] w, int8 wz = {0},
+    int32[4] bias = {1, 2, 3, 4}>"""
+
+
+def test_quantized_convolutions() -> None:
+    text = f"""g (uint8[1,4,5,5] x) => (uint8[1,4,5,5] y) {_QUANTIZED} {{
+        a = QLinearConv(x, s, z, w, s, wz, s, z, bias)
+        b = QLinearConv(a, s, z, w, s, wz, s, z)
+        y = bascule.QLinearAdd(b, s, z, a, s, z, s, z)
+    }}""".replace("int8[4,4,1,1] w,", "int8[4,4,1,1] w = {" + ", ".join("1" * 16) + "},")
+    model = fuse(text, *LAYOUT)
+    expected = {"Transpose": 2, "bascule.QLinearConv": 2, "bascule.QLinearAdd": 1}
+    assert ops(model.graph) == expected
+
+
+def test_a_quantized_sum_with_a_larger_tensor_keeps_its_layout() -> None:
+    text = """g (uint8[1,4,1,1] x, uint8[1,4,5,5] v, int8[4,4,1,1] w) => (uint8[1,4,5,5] y)
+    <float s = {0.5}, uint8 z = {7}, int8 wz = {0}> {
+        a = QLinearConv(x, s, z, w, s, wz, s, z)
+        y = bascule.QLinearAdd(a, s, z, v, s, z, s, z)
+    }"""
+    model = fuse(text, *LAYOUT)
+    node = next(node for node in model.graph if node.is_op("QLinearAdd", domain="bascule"))
+    assert node.input(3) is model.graph.inputs[1]
+
+
+def test_dynamically_quantized_convolutions() -> None:
+    text = """g (float[1,4,5,5] x, int8[4,4,1,1] w) => (float[1,4,5,5] y) {
+        q, s, z = DynamicQuantizeLinear(x) a = ConvInteger(q, w, z) f = Cast<to = 1>(a)
+        m = Mul(f, s)
+        r, t, u = DynamicQuantizeLinear(m) b = ConvInteger(r, w, u) g = Cast<to = 1>(b)
+        y = Mul(g, t)
+    }"""
+    found = ops(fuse(text, *LAYOUT).graph)
+    assert found["Transpose"] == 2 and found["bascule.ConvInteger"] == 2, found

@@ -82,6 +82,8 @@ def check(model: bytes, feeds: dict[str, Array], expected: list[str]) -> None:
     theirs = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
     for level in (Level.ORT_ENABLE_EXTENDED, Level.ORT_ENABLE_ALL):
         ran, y = run(model, feeds, level)
+        if level == Level.ORT_ENABLE_ALL and "QLinearConv" in expected:
+            ran = [op for op in ran if op != "Transpose"]  # to channels last and back
         assert ran == expected
         assert y.dtype == theirs.dtype
         if y.dtype == np.float32:

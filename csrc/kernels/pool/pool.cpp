@@ -169,19 +169,19 @@ void average_rows(RunContext& c, const Layout& layout, const float* x, float* y,
   run_rows(c, layout, pool_functions().average_row, x, y, counts, count_padded);
 }
 
-// Float32, channels last: position by position.
-void run_pixels(RunContext& c, const Layout& layout, const float* x, float* y, bool average,
-                bool count_padded) {
+// Channels last: position by position.
+template <class T>
+void run_pixels(RunContext& c, const Layout& layout, void (*fold)(const PoolPixel<T>&), const T* x,
+                T* y, bool count_padded) {
   const WindowAxes& axes = layout.axes;
-  const auto fold = average ? pool_functions().average_pixel : pool_functions().max_pixel;
   const int64_t rows = axes[0].output * axes[1].output;
   const double cost = static_cast<double>(axes[2].output * layout.taps() * layout.channels) / 8;
   c.parallel_for(layout.batch * rows, cost, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const float* image = x + i / rows * layout.inputs() * layout.channels;
+      const T* image = x + i / rows * layout.inputs() * layout.channels;
       for (int64_t o = 0; o < axes[2].output; ++o) {
         const Window window(axes, i % rows / axes[1].output, i % axes[1].output, o);
-        PoolPixel pixel;
+        PoolPixel<T> pixel;
         pixel.x = image + window.offset * layout.channels;
         for (int axis = 0; axis < 3; ++axis) {
           pixel.taps[axis] = window.range[axis].count;
@@ -194,6 +194,18 @@ void run_pixels(RunContext& c, const Layout& layout, const float* x, float* y, b
       }
     }
   });
+}
+
+template <class T>
+void max_pixels(RunContext& c, const Layout& layout, const T* x, T* y) {
+  const PoolFunctions& functions = pool_functions();
+  if constexpr (std::is_same_v<T, float>) {
+    run_pixels(c, layout, functions.max_pixel, x, y, false);
+  } else if constexpr (std::is_same_v<T, uint8_t>) {
+    run_pixels(c, layout, functions.max_pixel_u8, x, y, false);
+  } else {
+    run_pixels(c, layout, functions.max_pixel_s8, x, y, false);
+  }
 }
 
 class Pool : public Kernel {
@@ -232,14 +244,9 @@ class MaxPool final : public Pool {
  private:
   // Whether there is a vector loop for it.
   bool run_vectors(RunContext& c, const Layout& layout, const Tensor& x, Tensor& y) const {
-    if (x.dtype() == DType::float32 && channels_last_) {
-      run_pixels(c, layout, x.data<float>(), y.data<float>(), false, false);
-      return true;
-    }
-    if (channels_last_) return false;
     return visit(Types<float, uint8_t, int8_t>{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      max_rows(c, layout, x.data<T>(), y.data<T>());
+      (channels_last_ ? max_pixels<T> : max_rows<T>)(c, layout, x.data<T>(), y.data<T>());
     });
   }
 
@@ -299,7 +306,9 @@ class AveragePool final : public Pool {
     if (x.dtype() == DType::float32) {
       const auto* from = x.data<float>();
       auto* to = y.data<float>();
-      if (channels_last_) return run_pixels(c, layout, from, to, true, count_padded_);
+      if (channels_last_) {
+        return run_pixels(c, layout, pool_functions().average_pixel, from, to, count_padded_);
+      }
       return average_rows(c, layout, from, to, count_padded_);
     }
     visit(Types<double, Float16, BFloat16>{}, x.dtype(), [&](auto tag) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // Maximum and average of windows, float32, in vectors over output positions (channels first) or
-// over channels (channels last); of bytes the maximum, channels first.
+// over channels (channels last); of bytes the maximum.
 #include <algorithm>
 #include <limits>
 
@@ -119,7 +119,7 @@ void max_bytes(const PoolRow<T>& r) {
 
 // `vectors` whole vectors of channels from channel `at` on.
 template <class Fold, int vectors, bool divide>
-BASCULE_INLINE void fold_channels(const PoolPixel& p, int64_t at) {
+BASCULE_INLINE void fold_channels(const PoolPixel<float>& p, int64_t at) {
   F32 sum[vectors];
   for (int v = 0; v < vectors; ++v) sum[v] = set(Fold::start);
   for (int64_t i = 0; i < p.taps[0]; ++i) {
@@ -136,7 +136,7 @@ BASCULE_INLINE void fold_channels(const PoolPixel& p, int64_t at) {
 }
 
 template <class Fold, bool divide>
-void fold_pixel(const PoolPixel& p) {
+void fold_pixel(const PoolPixel<float>& p) {
   int64_t at = 0;
   for (; at + 4 * lanes <= p.channels; at += 4 * lanes) fold_channels<Fold, 4, divide>(p, at);
   for (; at + lanes <= p.channels; at += lanes) fold_channels<Fold, 1, divide>(p, at);
@@ -154,12 +154,46 @@ void fold_pixel(const PoolPixel& p) {
   store(p.y + at, divide ? sum / set(p.count) : sum, left);
 }
 
+// All taps of an output position, for the channels from `at` on that a vector holds.
+template <class T>
+BASCULE_INLINE typename ByteLanes<T>::Vector max_taps(const PoolPixel<T>& p, int64_t at) {
+  typename ByteLanes<T>::Vector sum = {};
+  sum += std::numeric_limits<T>::lowest();
+  for (int64_t i = 0; i < p.taps[0]; ++i) {
+    for (int64_t j = 0; j < p.taps[1]; ++j) {
+      const T* x = p.x + i * p.steps[0] + j * p.steps[1] + at;
+      for (int64_t k = 0; k < p.taps[2]; ++k, x += p.steps[2]) sum = max_with(sum, x);
+    }
+  }
+  return sum;
+}
+
+template <class T>
+void max_byte_pixel(const PoolPixel<T>& p) {
+  int64_t at = 0;
+  for (; at + byte_lanes <= p.channels; at += byte_lanes) {
+    const auto sum = max_taps(p, at);
+    __builtin_memcpy(p.y + at, &sum, byte_lanes);
+  }
+  for (; at < p.channels; ++at) {
+    T sum = std::numeric_limits<T>::lowest();
+    for (int64_t i = 0; i < p.taps[0]; ++i) {
+      for (int64_t j = 0; j < p.taps[1]; ++j) {
+        const T* x = p.x + i * p.steps[0] + j * p.steps[1] + at;
+        for (int64_t k = 0; k < p.taps[2]; ++k, x += p.steps[2]) sum = std::max(sum, *x);
+      }
+    }
+    p.y[at] = sum;
+  }
+}
+
 }  // namespace
 
 const PoolFunctions& pool_functions() {
   static constexpr PoolFunctions functions = {fold_any_row<Max>,      max_bytes<uint8_t>,
                                               max_bytes<int8_t>,      fold_any_row<Add>,
-                                              fold_pixel<Max, false>, fold_pixel<Add, true>};
+                                              fold_pixel<Max, false>, max_byte_pixel<uint8_t>,
+                                              max_byte_pixel<int8_t>, fold_pixel<Add, true>};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA

@@ -35,13 +35,14 @@ constexpr int64_t pool_row_buffer(const PoolRow<T>& row) {
 }
 
 // One output position of all channels: channels-last layout. The taps are `steps` elements apart.
+template <class T>
 struct PoolPixel {
-  const float* x;
+  const T* x;
   int64_t taps[3];
   int64_t steps[3];
   int64_t channels;
   float count;  // to divide by; not used for a maximum
-  float* y;
+  T* y;
 };
 
 struct PoolFunctions {
@@ -49,8 +50,10 @@ struct PoolFunctions {
   void (*max_row_u8)(const PoolRow<uint8_t>& row);
   void (*max_row_s8)(const PoolRow<int8_t>& row);
   void (*average_row)(const PoolRow<float>& row);
-  void (*max_pixel)(const PoolPixel& pixel);
-  void (*average_pixel)(const PoolPixel& pixel);
+  void (*max_pixel)(const PoolPixel<float>& pixel);
+  void (*max_pixel_u8)(const PoolPixel<uint8_t>& pixel);
+  void (*max_pixel_s8)(const PoolPixel<int8_t>& pixel);
+  void (*average_pixel)(const PoolPixel<float>& pixel);
 };
 
 const PoolFunctions& pool_functions();

@@ -17,9 +17,9 @@ namespace {
 // floats are made first.
 constexpr int64_t few_rows = 12;
 
-// Rows of k that are made floats at a time: a panel of them fits the first cache, and with it the
-// second one holds a block of rows of A.
-constexpr int64_t depth_expanded = 256;
+// Rows of k that are made floats at a time, as many as the product takes at once: the second cache
+// holds a panel of them and a block of rows of A.
+constexpr int64_t depth_expanded = gemm_k_block;
 constexpr int64_t pad = 16;
 
 int64_t panel_count(int64_t columns) {
@@ -172,8 +172,8 @@ void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, con
                                 float* y) const {
   const NBitsFunctions& functions = nbits();
   const NBitsPanels b = panels();
-  const int64_t step = functions.panels_at_once * functions.panel_width;
-  const int64_t items = (shape_.n + step - 1) / step;
+  const int64_t step = functions.panel_width;
+  const int64_t items = panel_count(shape_.n);
   const int64_t parts = (rows + functions.most_rows - 1) / functions.most_rows;
   const double cost = static_cast<double>(shape_.k * step) * static_cast<double>(rows + 3) / 16;
   c.parallel_for(items, cost, [&](int64_t begin, int64_t end) {
@@ -182,7 +182,7 @@ void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, con
         const int64_t from = rows * part / parts, column = i * step;
         NBitsRows g{};
         g.b = &b;
-        g.panel = i * functions.panels_at_once;
+        g.panel = i;
         g.k = shape_.k;
         g.a = a + from * shape_.k;
         g.a_stride = shape_.k;
@@ -199,9 +199,10 @@ void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, con
 
 void NBitsWeights::multiply_many(RunContext& c, const float* a, int64_t rows, const float* bias,
                                  float* y) const {
-  const int64_t panels = panel_count(shape_.n);
+  const int64_t width = nbits().expand_width;
+  const int64_t panels = (shape_.n + width - 1) / width;
   const int64_t threads = std::min<int64_t>(c.threads(), panels);
-  const int64_t panel_size = depth_expanded * nbits().panel_width;
+  const int64_t panel_size = depth_expanded * width;
   const int64_t block_size = gemm_row_block * (depth_expanded + pad);
   float* space = c.workspace<float>(threads * (panel_size + block_size));
   const int64_t row_blocks = (rows + gemm_row_block - 1) / gemm_row_block;
@@ -223,7 +224,7 @@ void NBitsWeights::multiply_block(const float* a, int64_t rows, int64_t first_pa
                                   int64_t last_panel, const float* bias, float* space,
                                   float* y) const {
   const NBitsPanels b = panels();
-  const int64_t width = nbits().panel_width;
+  const int64_t width = nbits().expand_width;
   float* copied = space + depth_expanded * width;
   for (int64_t k = 0; k < shape_.k; k += depth_expanded) {
     const int64_t depth = std::min(depth_expanded, shape_.k - k), stride = depth + pad;
@@ -233,7 +234,7 @@ void NBitsWeights::multiply_block(const float* a, int64_t rows, int64_t first_pa
     }
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const int64_t column = panel * width;
-      nbits().expand(b, panel, k, k + depth, space);
+      nbits().expand(b, column, k, k + depth, space);
       GemmBlock<float> g =
           matrix_block<float>(&copied, rows, depth, stride, space, y + column, shape_.n);
       g.columns = std::min(width, shape_.n - column);

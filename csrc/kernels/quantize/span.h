@@ -24,22 +24,17 @@ class Span {
     return positions <= 4 * static_cast<double>(sizes_.in_pixels()) + 4096;
   }
 
-  int64_t width() const { return extent_[2]; }
-  int64_t rows() const { return extent_[0] * extent_[1]; }
-  int64_t positions() const { return rows() * width(); }
+  // True when there is no padding, and no step over the end.
+  bool is_inside() const {
+    for (size_t i = 0; i < 3; ++i) {
+      if (sizes_.pad[i] != 0 || extent_[i] > sizes_.in[i]) return false;
+    }
+    return true;
+  }
 
-  // Of the first tap of an output pixel.
-  int64_t of_output(int64_t z, int64_t y, int64_t x) const {
-    return (z * sizes_.stride[0] * extent_[1] + y * sizes_.stride[1]) * extent_[2] +
-           x * sizes_.stride[2];
-  }
-  // From there to tap `index`.
-  int64_t of_tap(int64_t index) const {
-    const int64_t x = index % sizes_.kernel[2], y = index / sizes_.kernel[2] % sizes_.kernel[1];
-    const int64_t z = index / sizes_.kernel[2] / sizes_.kernel[1];
-    return (z * sizes_.dilation[0] * extent_[1] + y * sizes_.dilation[1]) * extent_[2] +
-           x * sizes_.dilation[2];
-  }
+  int64_t width() const { return extent_[2]; }
+  int64_t plane_rows() const { return extent_[1]; }
+  int64_t rows() const { return extent_[0] * extent_[1]; }
 
   // Positions [begin, end) of a row are pixels of the input, the first of which is `pixel`.
   struct Row {

@@ -40,6 +40,26 @@ def carry_convolution(node: Node, layouts: Layouts) -> list[Result] | None:
     return _fused(node, layouts, inputs)
 
 
+def carry_integer_convolution(node: Node, layouts: Layouts) -> list[Result] | None:
+    x, rank = node.input(0), node.output.rank
+    if x is None or rank not in RANKS or x.rank != rank:
+        return None
+    return _fused(node, layouts, [layouts.last(x), *node.inputs[1:]])
+
+
+def carry_quantized_sum(node: Node, layouts: Layouts) -> list[Result] | None:
+    """QLinearAdd of two tensors of one rank."""
+    a, b, rank = node.input(0), node.input(3), node.output.rank
+    if a is None or b is None or rank not in RANKS or a.rank != rank or b.rank != rank:
+        return None
+    if sum(weight_of(v) * (1 if layouts.has_last(v) else -1) for v in (a, b)) < 0:
+        return None
+    inputs = [layouts.last(a), *node.inputs[1:3], layouts.last(b), *node.inputs[4:]]
+    type = last_type(node.output, a, rank or 0)
+    made = layouts.build.node(node.op_type, inputs, domain=FUSED_DOMAIN, type=type)
+    return [Result(made.output)]
+
+
 def _carry_pool(node: Node, layouts: Layouts) -> list[Result] | None:
     x = node.input(0)
     if x is None or x.rank not in RANKS or any(not each.is_unused for each in node.outputs[1:]):
@@ -444,6 +464,18 @@ def _carry_quantization(node: Node, layouts: Layouts) -> list[Result] | None:
     return _again(node, layouts, [layouts.known_last(x), *node.inputs[1:]], **changed)
 
 
+def _carry_dynamic_quantization(node: Node, layouts: Layouts) -> list[Result] | None:
+    x = node.input(0)
+    if x is None or not layouts.has_last(x) or node.output.rank not in RANKS:
+        return None
+    made = layouts.build.node(node.op_type, [layouts.known_last(x)], outputs=3)
+    for old, new in zip(node.outputs[1:], made.outputs[1:]):
+        new.type = old.type
+    made.outputs[0].type = last_type(node.output, x, node.output.rank or 0)
+    quantized, *others = made.outputs
+    return [Result(quantized), *(Result(value, is_last=False) for value in others)]
+
+
 CARRIERS: dict[str, Carrier] = {
     **dict.fromkeys(UNARY, _carry_unary),
     **dict.fromkeys(("Identity", "Selu", "Clip"), _carry_unary),
@@ -461,6 +493,7 @@ CARRIERS: dict[str, Carrier] = {
     **dict.fromkeys(("ArgMax", "ArgMin"), _carry_position),
     "BatchNormalization": _carry_batch_normalization,
     "Concat": _carry_concat,
+    "DynamicQuantizeLinear": _carry_dynamic_quantization,
     "Pad": _carry_pad,
     "Resize": _carry_resize,
     "Shape": _carry_shape,

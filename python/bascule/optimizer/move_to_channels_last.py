@@ -27,12 +27,24 @@ from __future__ import annotations
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node
 from bascule.optimizer.channels_last import RANKS, Layouts
-from bascule.optimizer.channels_last_carriers import CARRIERS, Carrier, carry_convolution
+from bascule.optimizer.channels_last_carriers import (
+    CARRIERS,
+    Carrier,
+    carry_convolution,
+    carry_integer_convolution,
+    carry_quantized_sum,
+)
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.rewrite import Builder, replace
 
-_SEEDS = ("Conv", "ConvTranspose")
+_SEEDS: dict[str, tuple[int, Carrier]] = {
+    "Conv": (1, carry_convolution),
+    "ConvTranspose": (1, carry_convolution),
+    "ConvInteger": (1, carry_integer_convolution),
+    "QLinearConv": (3, carry_integer_convolution),
+}
+"""By operator: which input its weights are, and its carrier."""
 
 
 @graph_pass
@@ -51,8 +63,10 @@ def _sweep(graph: Graph) -> int:
         layouts.observe(node)
         carry: Carrier
         if _is_seed(node):
-            carry = carry_convolution
-        elif node.is_op(*CARRIERS) and any(layouts.has_last(value) for value in node.inputs):
+            carry = _SEEDS[node.op_type][1]
+        elif node.is_op("QLinearAdd", domain=FUSED_DOMAIN) and _has_last(node, layouts):
+            carry = carry_quantized_sum
+        elif node.is_op(*CARRIERS) and _has_last(node, layouts):
             carry = CARRIERS[node.op_type]
         else:
             continue
@@ -66,9 +80,13 @@ def _sweep(graph: Graph) -> int:
     return count
 
 
+def _has_last(node: Node, layouts: Layouts) -> bool:
+    return any(layouts.has_last(value) for value in node.inputs)
+
+
 def _is_seed(node: Node) -> bool:
     if node.domain not in ("", FUSED_DOMAIN) or node.op_type not in _SEEDS:
         return False
-    weight = node.input(1)
+    weight = node.input(_SEEDS[node.op_type][0])
     known = weight is not None and weight.rank in RANKS
     return known and not node.attribute("channels_last", 0)

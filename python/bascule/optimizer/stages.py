@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
+from bascule.optimizer.fuse_channel_scale import fuse_channel_scale
+from bascule.optimizer.fuse_convolution_transpose import fuse_convolution_transpose
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
+from bascule.optimizer.fuse_pointwise_depthwise import fuse_pointwise_depthwise
 from bascule.optimizer.fuse_projections import fuse_projections
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
@@ -26,6 +29,13 @@ CHANNELS_LAST = Stage(
 FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
+FUSE_CONVOLUTIONS = Stage(
+    "fuse_convolutions",
+    Level.ALL,
+    (fuse_pointwise_depthwise, fuse_convolution_transpose, fuse_channel_scale),
+)
+"""For caches that hold what lies between two operations."""
+
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
@@ -40,8 +50,9 @@ STAGES = (
     FUSE_EPILOGUES,
     CHANNELS_LAST,
     FINISH,
+    FUSE_CONVOLUTIONS,
     FUSE_ELEMENTWISE,
 )
 """In order; each runs from its level up."""
 
-STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-1], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)
+STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-2], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)

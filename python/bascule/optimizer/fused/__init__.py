@@ -13,7 +13,15 @@ Project                   ``(A, B, bias?, residual?, scale, norm_bias?) -> Y``: 
                           attribute normalization says, with epsilon.
 Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
                           of the shape of Y, before it. With ``channels_last=1`` X,
-                          residual and Y are ``[N, spatial..., C]``; W is unchanged.
+                          residual and Y are ``[N, spatial..., C]``; W is unchanged. With
+                          ``planes=1`` X of Conv remains ``[N, C, spatial...]``. A fifth input of
+                          Conv, ``scale``, ``[N, 1..., C]``, multiplies X with channels last.
+PointwiseDepthwiseConv    ``(X, W, B?, taps, taps_B?) -> Y``: a 1x1 Conv with W and B, an activation
+                          with the attributes of one after ``inner_``, and the depthwise Conv
+                          with taps and taps_B that the other attributes describe; all with
+                          channels last.
+ConvInteger, QLinearConv  The standard operator; with ``channels_last=1`` X and Y are
+                          ``[N, spatial..., C]``, W is unchanged.
 MaxPool, AveragePool,     The standard operator on ``[N, spatial..., C]``, with
 InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output.
 GroupNormalization
@@ -60,7 +68,11 @@ from bascule.optimizer.fused.attention import (
 )
 from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
-from bascule.optimizer.fused.convolution import define_convolution
+from bascule.optimizer.fused.convolution import (
+    define_convolution,
+    define_integer_convolution,
+    define_pointwise_depthwise,
+)
 from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul, define_project
 from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
@@ -79,6 +91,9 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "SplitMatMul": define_split_matmul,
     "Conv": define_convolution,
     "ConvTranspose": define_convolution,
+    "PointwiseDepthwiseConv": define_pointwise_depthwise,
+    "ConvInteger": define_integer_convolution,
+    "QLinearConv": define_integer_convolution,
     "MaxPool": define_channels_last,
     "AveragePool": define_channels_last,
     "InstanceNormalization": define_channels_last,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conv and ConvTranspose with residual, activation and channels last."""
+"""Convolutions with residual, activation and channels last; those of integers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from bascule.optimizer.fused.activation import activate
 from bascule.optimizer.fused.body import Body
 from bascule.optimizer.fused.channels_last import to_channels_first, to_channels_last
 
-_OWN = frozenset(("activation", "activation_alpha", "activation_beta", "channels_last"))
+_OWN = frozenset(("activation", "activation_alpha", "activation_beta", "channels_last", "planes"))
 
 
 def define_convolution(node: Node) -> Body | None:
     """``activation(convolution + B + residual)``."""
-    body = Body(node, "X", "W", "B", "residual")
+    body = Body(node, "X", "W", "B", "residual", "scale")
     attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
     x, last = body.input("X"), bool(node.attribute("channels_last", 0))
     rank = x.rank if x.rank is not None else body.input("W").rank
     if last and rank is None:
         return None
-    if last and rank is not None:
+    scale = body.optional("scale")
+    if scale is not None:
+        x = body.call("Mul", x, scale)
+    if last and rank is not None and not node.attribute("planes", 0):
         x = to_channels_first(body, x, rank)
     inputs = [x, body.input("W")]
     bias, residual = body.optional("B"), body.optional("residual")
@@ -31,3 +34,31 @@ def define_convolution(node: Node) -> Body | None:
     if residual is not None:
         y = body.call("Add", y, residual)
     return body.output(activate(body, node, y))
+
+
+def define_pointwise_depthwise(node: Node) -> Body:
+    """``activation(depthwise(inner_activation(W * X + B)) + taps_B)``."""
+    body = Body(node, "X", "W", "B", "taps", "taps_B")
+    attributes = {
+        k: v for k, v in node.attributes.items() if k not in _OWN and not k.startswith("inner_")
+    }
+    x = to_channels_first(body, body.input("X"), 4)
+    inner = body.call("Conv", x, body.input("W"), body.optional("B"))
+    inner = activate(body, node, inner, "inner_")
+    y = body.call("Conv", inner, body.input("taps"), body.optional("taps_B"), **attributes)
+    return body.output(activate(body, node, to_channels_last(body, y, 4)))
+
+
+def define_integer_convolution(node: Node) -> Body | None:
+    """ConvInteger and QLinearConv with channels last."""
+    names = tuple(f"input_{index}" for index in range(len(node.inputs)))
+    body = Body(node, *names)
+    attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
+    x, others = body.input(names[0]), [body.optional(name) for name in names[1:]]
+    last, rank = bool(node.attribute("channels_last", 0)), x.rank
+    if not last:
+        return body.output(body.call(node.op_type, x, *others, **attributes))
+    if rank is None:
+        return None
+    y = body.call(node.op_type, to_channels_first(body, x, rank), *others, **attributes)
+    return body.output(to_channels_last(body, y, rank))

@@ -16,6 +16,7 @@ _BYTES = (DataType.INT8, DataType.UINT8)
 
 
 @kernel("ConvInteger", dtypes=_BYTES)
+@kernel("ConvInteger", domain="bascule", dtypes=_BYTES)
 def integer_convolution(
     call: Call,
     x: Tensor,
@@ -28,6 +29,7 @@ def integer_convolution(
 
 
 @kernel("QLinearConv", dtypes=_BYTES)
+@kernel("QLinearConv", domain="bascule", dtypes=_BYTES)
 def quantized_convolution(
     call: Call,
     x: Tensor,
@@ -62,7 +64,7 @@ def quantized_convolution(
         y,
         np.int64(y.size),
         np.int64(sizes.out_channels),
-        np.int64(sizes.out_pixels),
+        np.int64(1 if sizes.channels_last else sizes.out_pixels),
     )
     return y
 
