@@ -89,7 +89,9 @@ class Recurrent final : public Kernel {
   template <class T>
   int64_t packed_direction(int input, int64_t size, int64_t hidden) const {
     if (input == input_w) return packed_size<T>(size, gates * hidden);
-    return StateBlocks<T>{hidden, gates}.size();
+    const int64_t first = cell_.first_gates();
+    const int64_t rest = first < gates ? StateBlocks<T>{hidden, gates - first}.size() : 0;
+    return StateBlocks<T>{hidden, first}.size() + rest;
   }
   template <class T>
   void pack(int input, const T* from, int64_t size, int64_t hidden, T* to) const {
