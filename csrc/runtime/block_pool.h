@@ -12,8 +12,8 @@ class BlockPool {
  public:
   BlockPool();
 
-  // A tensor like that of Tensor::allocate, over a free block if one fits. Its block comes back when
-  // its last owner lets go of it, on whatever thread that happens.
+  // A tensor like that of Tensor::allocate, over a free block if one fits. Its block comes back
+  // when its last owner lets go of it, on whatever thread that happens.
   Tensor allocate(DType dtype, const Shape& shape);
 
   // Gives the free blocks to the system; those in use will go there too.

@@ -70,7 +70,7 @@ class Choices:
                 for key, (alternative, threads) in rows.items()
                 if isinstance(alternative, str) and type(threads) is int and threads >= 0
             }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
 
 
@@ -218,8 +218,9 @@ def _key(node: Node, threads: int) -> str:
 
 
 def _work(node: Node) -> int:
-    """About how much there is to do: results times what goes into them."""
-    sizes = [math.prod(v.static_shape or ()) for v in node.outputs]
+    """About how much there is to do: what is read or made, times the constants that it meets."""
+    variables = [*node.outputs, *(v for v in node.inputs if v and not v.constant)]
+    sizes = [math.prod(v.static_shape or ()) for v in variables]
     constants = [math.prod(v.constant.shape) for v in node.inputs if v and v.constant]
     return max(sizes) * max([1, *constants])
 
