@@ -29,7 +29,7 @@ inline std::string chosen_alternative(const NodeSpec& node) {
 }
 
 // BASCULE_ALTERNATIVES("", "Conv", function); at namespace scope.
-#define BASCULE_ALTERNATIVES(domain, op_type, function)                                \
+#define BASCULE_ALTERNATIVES(domain, op_type, function)                                 \
   [[maybe_unused]] static const bool BASCULE_JOIN(registered_alternatives_, __LINE__) = \
       ::bascule::register_alternatives(domain, op_type, function)
 

@@ -111,7 +111,8 @@ Program::Program(const GraphSpec& graph)
     step.name = node.name;
     step.op_type = node.op_type;
     step.domain = node.domain;
-    step.threads = static_cast<int>(node.get_int(threads_attribute, 0));
+    step.threads = static_cast<int>(std::clamp<int64_t>(node.get_int(threads_attribute, 0), 0,
+                                                        std::numeric_limits<int>::max()));
     step.inputs = source.inputs;
     step.outputs = source.outputs;
     for (const size_t i : node.released()) {

@@ -2,7 +2,6 @@
 #include "runtime/run_context.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "runtime/frame.h"
 
@@ -45,11 +44,14 @@ int RunContext::threads() const {
 }
 
 void RunContext::pool_for(Loop loop, int threads, double cost) const {
-  static const int F = std::getenv("SCHED_F") ? std::atoi(std::getenv("SCHED_F")) : 1;
-  static const double G = std::getenv("SCHED_G") ? std::atof(std::getenv("SCHED_G")) : 131072;
+  // Several pieces a thread, so that one which the system has stopped delays the others less; what
+  // takes a few microseconds is not worth being taken over.
+  constexpr int most = 4;
+  constexpr double least_cost = 65536;
+  const double pieces = std::min(static_cast<double>(loop.count),
+                                 static_cast<double>(loop.count) * cost / least_cost);
   loop.threads = threads;
-  const double most = std::min({static_cast<double>(loop.count), static_cast<double>(loop.count) * cost / G, static_cast<double>(threads) * F});
-  loop.pieces = std::max(threads, static_cast<int>(most));
+  loop.pieces = std::max(threads, static_cast<int>(std::min<double>(pieces, most * threads)));
   loop.spin = frame_.settings.spin;
   ThreadPool::shared().run(loop);
 }

@@ -272,9 +272,8 @@ void ThreadPool::wait(Slot& slot, uint32_t pieces) {
   // A worker may wait for a CPU that another program keeps busy: it gets the caller's.
   std::unique_lock<std::mutex> lock(mutex_);
   slot.done.fetch_or(caller_sleeps, std::memory_order_acq_rel);
-  done_.wait(lock, [&] {
-    return slot.done.load(std::memory_order_acquire) == (pieces | caller_sleeps);
-  });
+  done_.wait(lock,
+             [&] { return slot.done.load(std::memory_order_acquire) == (pieces | caller_sleeps); });
 }
 
 // What a worker does last for a loop: from here on the slot may be another loop's.

@@ -128,13 +128,29 @@ class InferenceSession:
         cpu = CpuProvider(self._options.intra_op_num_threads, record)
         cuda = dict(self._providers).get(CUDA)
         if cuda is None:
-            return [cpu]
+            return [self._tuned(cpu)]
         if self._cuda is None:
             # Imported here: only sessions on a GPU need it.
             from bascule.providers.cuda.provider import make
 
             self._cuda = make(cuda, cpu, self._may_use_cpu)
         return [self._cuda, cpu] if self._may_use_cpu else [self._cuda]
+
+    def _tuned(self, cpu: CpuProvider) -> CpuProvider:
+        """The provider, which times the ways of computing a node if that is asked for."""
+        seconds = self._config("session.autotune_seconds", "")
+        file = self._config("session.autotune_file", "")
+        if seconds or file:
+            # Imported here: few sessions are tuned.
+            from bascule.providers.cpu.tuning import tuner
+
+            try:
+                cpu.tuner = tuner(seconds, file, self._config("session.cache_dir", ""))
+            except ValueError:
+                raise InvalidArgument(
+                    f"session.autotune_seconds is '{seconds}', which is no number of seconds"
+                ) from None
+        return cpu
 
     def _compile(self) -> None:
         self._general: Any = None
@@ -153,6 +169,7 @@ class InferenceSession:
             [v.name for v in compiled.outputs],
             {name: constant.numpy() for name, constant in self._defaults.items()},
         )
+        _allow_spinning(compiled.program, self._config("session.intra_op.allow_spinning", "1"))
         self._program: Any = compiled.program
 
     def _planned(self) -> CompiledModel | None:
@@ -309,7 +326,9 @@ class InferenceSession:
         """
         with self._general_lock:
             if self._general is None:
-                self._general = self._make(trust_names=False)[0].program
+                program: Any = self._make(trust_names=False)[0].program
+                _allow_spinning(program, self._config("session.intra_op.allow_spinning", "1"))
+                self._general = program
             return self._general
 
     def run_with_ort_values(
@@ -485,6 +504,12 @@ def _refuse_cpu(providers: Sequence[Any] | None) -> None:
         "This session has graph nodes assigned to the CPU, but fallback to CPU EP has been "
         "explicitly disabled by the user"
     )
+
+
+def _allow_spinning(program: Any, allowed: str) -> None:
+    """Whether threads that wait for work of the program spin for a while before they sleep."""
+    if hasattr(program, "spins"):
+        program.spins = allowed != "0"
 
 
 def _check_options(options: SessionOptions) -> None:

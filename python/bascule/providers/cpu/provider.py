@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from bascule.ir.types import TensorType, shared_sizes
 from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
 from bascule.providers.cpu.lower import GraphLowering
+
+if TYPE_CHECKING:
+    from bascule.providers.cpu.tuning import Tuner
 
 
 class CpuProvider:
@@ -25,6 +28,7 @@ class CpuProvider:
 
     def __init__(self, threads: int = 0, record: bool = False) -> None:
         self.threads = threads if threads > 0 else usable_cpus()
+        self.tuner: Tuner | None = None
         self._record = record
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
@@ -50,6 +54,11 @@ class CpuProvider:
                 if reason:
                     return reason
         return ""
+
+    def tune(self, graph: Graph) -> None:
+        """Choose how its nodes are computed, if this provider is to do that."""
+        if self.tuner is not None:
+            self.tuner.tune(graph, self.threads)
 
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(
