@@ -133,7 +133,7 @@ class Attention final : public Kernel {
                  .mask = nullptr,
                  .mask_strides = {},
                  .sinks = c.has_input(7) ? work_view<T>(c, c.input(7)) : nullptr,
-                 .scores = reinterpret_cast<S*>(scores)};
+                 .scores_shown = reinterpret_cast<S*>(scores)};
       if (c.has_input(3)) use_mask(c, c.input(3), job);
       job.run(c);
     });
