@@ -111,20 +111,21 @@ struct Job {
   static constexpr int64_t direct_rows = 8;
   bool direct() const { return rows() <= direct_rows && heads_per_item() == 1; }
 
-  // The scores of a tile against a block of keys, the tile and its result fit the first cache.
+  // A block of scores stays in the second cache, the rows of it that a product reads in the first.
   static constexpr int64_t most_tile_rows = 64;
-  static constexpr int64_t key_block = 128;
-  int64_t tile_rows() const {
-    const int64_t most = (sizes.keys <= key_block ? 4 : 2) * gemm.tile_rows;
-    return std::min({rows(), most, most_tile_rows});
-  }
+  static constexpr int64_t most_block_keys = 256;
+  int64_t tile_rows() const { return std::min({rows(), 4 * gemm.tile_rows, most_tile_rows}); }
   int64_t tiles() const { return (rows() + tile_rows() - 1) / tile_rows(); }
   int64_t items() const { return sizes.batch * sizes.kv_heads; }
   // All keys at once where each is read once only, or where all scores are shown.
   bool one_block() const { return direct() || shown != Shown::nothing; }
-  int64_t score_stride() const {
-    return one_block() ? round_up(sizes.keys, 16) : std::min(key_block, round_up(sizes.keys, 16));
+  // Blocks are even, and begin with a panel.
+  int64_t block_keys() const {
+    if (one_block()) return std::max<int64_t>(sizes.keys, 1);
+    const int64_t blocks = (sizes.keys + most_block_keys - 1) / most_block_keys;
+    return round_up((sizes.keys + blocks - 1) / std::max<int64_t>(blocks, 1), gemm.panel_width);
   }
+  int64_t score_stride() const { return round_up(block_keys(), 16); }
 
   // What a head's keys and values take: widened, then packed.
   int64_t wide_size() const {
@@ -136,8 +137,13 @@ struct Job {
   int64_t packed_k_size() const {
     return direct() ? 0 : packed_size<T>(sizes.head, round_up(sizes.keys, 16));
   }
+  // Values that one tile reads are left where they are if they come in whole panels.
+  bool values_in_place() const {
+    return !narrow && tiles() * heads_per_item() == 1 && sizes.v_head % gemm.panel_width == 0;
+  }
   int64_t packed_v_size() const {
-    return direct() ? 0 : round_up(packed_size<T>(sizes.keys, sizes.v_head), 16);
+    return direct() || values_in_place() ? 0
+                                         : round_up(packed_size<T>(sizes.keys, sizes.v_head), 16);
   }
   int64_t head_size() const { return wide_size() + packed_k_size() + packed_v_size(); }
   int64_t q_tile_size() const { return round_up(tile_rows() * sizes.head, 16); }
@@ -147,12 +153,8 @@ struct Job {
   // Rows of `size` elements as T, one after the other.
   static void widen_rows(const S* from, int64_t stride, int64_t rows, int64_t size, T* to) {
     for (int64_t r = 0; r < rows; ++r) {
-      if constexpr (narrow) {
-        widen_row(dtype_of<S>, reinterpret_cast<const std::byte*>(from + r * stride), to + r * size,
-                  size);
-      } else {
-        std::copy_n(from + r * stride, size, to + r * size);
-      }
+      widen_row(dtype_of<S>, reinterpret_cast<const std::byte*>(from + r * stride), to + r * size,
+                size);
     }
   }
 
@@ -189,8 +191,11 @@ struct Job {
       widen_rows(from_v, v_strides.row, sizes.keys, sizes.v_head, space);
       head.v = space;
     }
+    head.k = packed_k;
+    if (values_in_place()) return head;
     pack_panels<T>(head.v, head.v_stride, 1, sizes.keys, sizes.v_head, packed_v);
-    return {packed_k, 0, packed_v, 0};
+    head.v = packed_v;
+    return head;
   }
   // The keys as columns of panels.
   void pack_keys(const Head& head, T* to) const {
@@ -257,9 +262,9 @@ struct Job {
             ? nullptr
             : scores_shown +
                   ((b * sizes.q_heads + head_of(0)) * sizes.queries + query_of(0)) * sizes.keys;
+    const int64_t block_length = block_keys();
     for (int64_t begin = all.begin; begin < all.end;) {
-      const int64_t end =
-          one_block() ? all.end : std::min(all.end, (begin / key_block + 1) * key_block);
+      const int64_t end = std::min(all.end, (begin / block_length + 1) * block_length);
       const Visibility::Range block{begin, end};
       weights.keys = end - begin;
       weights.mask = mask_tile == nullptr ? nullptr : mask_tile + begin;
@@ -281,14 +286,11 @@ struct Job {
   }
 
   void scale_queries(const S* from, int64_t stride, int64_t count, T* to) const {
-    if constexpr (narrow) widen_rows(from, stride, count, sizes.head, to);
-    for (int64_t r = 0; r < count; ++r) {
-      T* row = to + r * sizes.head;
-      if constexpr (narrow) {
-        loops.scale_row(row, sizes.head, scale, row);
-      } else {
-        loops.scale_row(from + r * stride, sizes.head, scale, row);
-      }
+    if constexpr (narrow) {
+      widen_rows(from, stride, count, sizes.head, to);
+      loops.scale_rows(to, count, sizes.head, sizes.head, scale, to);
+    } else {
+      loops.scale_rows(from, count, sizes.head, stride, scale, to);
     }
   }
 
@@ -314,9 +316,11 @@ struct Job {
                           head.v_stride, keys, sizes.v_head, out, sizes.v_head);
       return;
     }
-    GemmBlock<T> g = matrix_block<T>(&weights, count, keys, score_stride(),
-                                     head.v + block.begin * gemm.panel_width, out, sizes.v_head);
-    g.b_panel_stride = gemm.panel_width * sizes.keys;
+    GemmBlock<T> g =
+        matrix_block<T>(&weights, count, keys, score_stride(), head.v, out, sizes.v_head);
+    g.b_stride = values_in_place() ? head.v_stride : gemm.panel_width;
+    g.b_panel_stride = values_in_place() ? gemm.panel_width : gemm.panel_width * sizes.keys;
+    g.b += block.begin * g.b_stride;
     g.accumulate = accumulate;
     multiply(g);
   }
@@ -357,25 +361,24 @@ struct Job {
   }
 
   static T sum_of(const WeightBlock<T>& block, int64_t r) {
+    const T* parts = block.sums + r * attention_sum_lanes;
     T sum = 0;
-    for (int64_t i = 0; i < attention_sum_lanes; ++i)
-      sum += block.sums[r * attention_sum_lanes + i];
+    for (int64_t i = 0; i < attention_sum_lanes; ++i) sum += parts[i];
     return sum;
   }
 
   // The weighted sums divided by the sums of the weights; zero where a row saw nothing.
   void finish(const WeightBlock<T>& block, S* to, int64_t stride, T* y_tile) const {
-    for (int64_t r = 0; r < block.rows; ++r) {
-      const T sum = block.y == nullptr ? T(0) : sum_of(block, r);
-      T* row = y_tile + r * sizes.v_head;
-      if (sum == 0) {
-        std::fill_n(to + r * stride, sizes.v_head, S(0));
-      } else if constexpr (narrow) {
-        loops.scale_row(row, sizes.v_head, 1 / sum, row);
-        narrow_row(dtype_of<S>, row, reinterpret_cast<std::byte*>(to + r * stride), sizes.v_head);
-      } else {
-        loops.scale_row(row, sizes.v_head, 1 / sum, to + r * stride);
+    if (block.y == nullptr) {
+      for (int64_t r = 0; r < block.rows; ++r) std::fill_n(to + r * stride, sizes.v_head, S(0));
+    } else if constexpr (narrow) {
+      loops.divide(block, y_tile, sizes.v_head);
+      for (int64_t r = 0; r < block.rows; ++r) {
+        narrow_row(dtype_of<S>, y_tile + r * sizes.v_head,
+                   reinterpret_cast<std::byte*>(to + r * stride), sizes.v_head);
       }
+    } else {
+      loops.divide(block, to, stride);
     }
   }
 

@@ -193,11 +193,31 @@ void weigh(const WeightBlock<float>& b) {
   }
 }
 
+void divide(const WeightBlock<float>& b, float* to, int64_t stride) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    F32 parts = set(0);
+    for (int64_t i = 0; i < attention_sum_lanes; i += lanes) {
+      parts += load(b.sums + r * attention_sum_lanes + i);
+    }
+    const float sum = sum_lanes(parts);
+    if (sum == 0) {
+      for_vectors(b.y_size,
+                  [&](int64_t i, int64_t count) { store(to + r * stride + i, set(0), count); });
+    } else {
+      scale_row(b.y + r * b.y_stride, b.y_size, 1 / sum, to + r * stride);
+    }
+  }
+}
+
+void scale_rows(const float* x, int64_t rows, int64_t n, int64_t stride, float factor, float* to) {
+  for (int64_t r = 0; r < rows; ++r) scale_row(x + r * stride, n, factor, to + r * n);
+}
+
 }  // namespace
 
 const AttentionFunctions<float>& attention_functions_f32() {
-  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row, weigh,
-                                                          scale_row};
+  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row,
+                                                          weigh,    divide,        scale_rows};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA
@@ -280,12 +300,28 @@ void weigh_f64(const WeightBlock<double>& b) {
   }
 }
 
+void divide_f64(const WeightBlock<double>& b, double* to, int64_t stride) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const double sum = b.sums[r * attention_sum_lanes];
+    if (sum == 0) {
+      std::fill_n(to + r * stride, b.y_size, 0.0);
+    } else {
+      scale_row_f64(b.y + r * b.y_stride, b.y_size, 1 / sum, to + r * stride);
+    }
+  }
+}
+
+void scale_rows_f64(const double* x, int64_t rows, int64_t n, int64_t stride, double factor,
+                    double* to) {
+  for (int64_t r = 0; r < rows; ++r) scale_row_f64(x + r * stride, n, factor, to + r * n);
+}
+
 }  // namespace
 
 template <>
 const AttentionFunctions<double>& attention_functions<double>() {
-  static constexpr AttentionFunctions<double> functions = {dot_rows_f64, weighted_rows_f64,
-                                                           cap_row_f64, weigh_f64, scale_row_f64};
+  static constexpr AttentionFunctions<double> functions = {
+      dot_rows_f64, weighted_rows_f64, cap_row_f64, weigh_f64, divide_f64, scale_rows_f64};
   return functions;
 }
 }  // namespace bascule

@@ -41,8 +41,10 @@ struct AttentionFunctions {
   // Turns scores into weights. Scores of -infinity weigh nothing. Where a top changes, the row's
   // sums and y are brought to the new one.
   void (*weigh)(const WeightBlock<T>& block);
-  // to = factor * x.
-  void (*scale_row)(const T* x, int64_t n, T factor, T* to);
+  // The sums of weighted values divided by the sums of the weights; zero where that is zero.
+  void (*divide)(const WeightBlock<T>& block, T* to, int64_t stride);
+  // to[r * n ..] = factor * x[r * stride ..], n elements.
+  void (*scale_rows)(const T* x, int64_t rows, int64_t n, int64_t stride, T factor, T* to);
 };
 
 template <class T>
