@@ -176,20 +176,27 @@ void raise_top(const WeightBlock<float>& b, int64_t r, F32 scores) {
 }
 
 void weigh(const WeightBlock<float>& b) {
-  for (int64_t r = 0; r < b.rows; ++r) {
-    float* x = b.x + r * b.stride;
-    const float* mask = b.mask == nullptr ? nullptr : b.mask + r * b.mask_stride;
-    const F32 scores = largest_lanes(x, mask, b.keys);
-    if (any(scores > set(b.tops[r] + most_above_top))) raise_top(b, r, scores);
-    // Where there is nothing but -infinity, any top gives zeros.
-    const F32 top = set(b.tops[r] == -infinity ? 0.0f : b.tops[r]);
-    F32 sum = load(b.sums + r * attention_sum_lanes);
-    for_vectors(b.keys, [&](int64_t i, int64_t count) {
-      const F32 weight = power_of_two(fma(load(x + i, count, -infinity), set(log2_e), -top));
-      store(x + i, weight, count);
-      sum += weight;
-    });
-    store(b.sums + r * attention_sum_lanes, sum);
+  // The tops of some rows first: these are long chains of short steps, which run side by side.
+  constexpr int64_t together = 8;
+  for (int64_t first = 0; first < b.rows; first += together) {
+    const int64_t last = first + together < b.rows ? first + together : b.rows;
+    for (int64_t r = first; r < last; ++r) {
+      const float* mask = b.mask == nullptr ? nullptr : b.mask + r * b.mask_stride;
+      const F32 scores = largest_lanes(b.x + r * b.stride, mask, b.keys);
+      if (any(scores > set(b.tops[r] + most_above_top))) raise_top(b, r, scores);
+    }
+    for (int64_t r = first; r < last; ++r) {
+      float* x = b.x + r * b.stride;
+      // Where there is nothing but -infinity, any top gives zeros.
+      const F32 top = set(b.tops[r] == -infinity ? 0.0f : b.tops[r]);
+      F32 sum = load(b.sums + r * attention_sum_lanes);
+      for_vectors(b.keys, [&](int64_t i, int64_t count) {
+        const F32 weight = power_of_two(fma(load(x + i, count, -infinity), set(log2_e), -top));
+        store(x + i, weight, count);
+        sum += weight;
+      });
+      store(b.sums + r * attention_sum_lanes, sum);
+    }
   }
 }
 
