@@ -40,6 +40,12 @@ def fuse_matmul_transpose_right(match: Match) -> Value | None:
     return _with_flag(match, [match[a], match[b]], "transB")
 
 
+@rule(fused.MatMul(_LEFT, b, ..., transA=1))
+def cancel_matmul_transpose(match: Match) -> Value | None:
+    """Where the product undoes a Transpose that came later."""
+    return fuse_matmul_transpose_left.function(match)
+
+
 def _with_flag(match: Match, operands: list[Value], flag: str) -> Value:
     node = match.root
     attributes = node.attributes | {flag: 1 - node.attribute(flag, 0)}

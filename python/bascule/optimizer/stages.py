@@ -6,9 +6,11 @@ from __future__ import annotations
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
+from bascule.optimizer.fuse_matmul_transpose import cancel_matmul_transpose
 from bascule.optimizer.fuse_projections import fuse_projections
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
+from bascule.optimizer.merge_linear_maps import merge_linear_maps
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
@@ -21,7 +23,15 @@ FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, (*FORMULAS, *SIMPLIFICATI
 FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, (*PRODUCTS, *SIMPLIFICATIONS))
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
 CHANNELS_LAST = Stage(
-    "channels_last", Level.ALL, (move_to_channels_last, *SIMPLIFICATIONS, *EPILOGUES)
+    "channels_last",
+    Level.ALL,
+    (
+        move_to_channels_last,
+        *SIMPLIFICATIONS,
+        cancel_matmul_transpose,
+        merge_linear_maps,
+        *EPILOGUES,
+    ),
 )
 FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
