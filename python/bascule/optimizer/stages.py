@@ -11,6 +11,7 @@ from bascule.optimizer.fuse_projections import fuse_projections
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.merge_linear_maps import merge_linear_maps
+from bascule.optimizer.move_split_to_weights import move_split_to_weights
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
@@ -36,6 +37,7 @@ CHANNELS_LAST = Stage(
 FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
+SPLIT_WEIGHTS = Stage("split_weights", Level.EXTENDED, (move_split_to_weights,))
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
@@ -50,8 +52,9 @@ STAGES = (
     FUSE_EPILOGUES,
     CHANNELS_LAST,
     FINISH,
+    SPLIT_WEIGHTS,
     FUSE_ELEMENTWISE,
 )
 """In order; each runs from its level up."""
 
-STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-1], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)
+STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-2], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)
