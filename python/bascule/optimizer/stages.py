@@ -8,6 +8,7 @@ from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_matmul_transpose import cancel_matmul_transpose
 from bascule.optimizer.fuse_projections import fuse_projections
+from bascule.optimizer.fuse_resize_sum import fuse_resize_sum
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.merge_linear_maps import merge_linear_maps
@@ -37,7 +38,8 @@ CHANNELS_LAST = Stage(
 FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
-SPLIT_WEIGHTS = Stage("split_weights", Level.EXTENDED, (move_split_to_weights,))
+FEW_COPIES = Stage("few_copies", Level.EXTENDED, (move_split_to_weights, fuse_resize_sum))
+"""For processors, on which a pass over memory costs more than starting an operation."""
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
@@ -52,7 +54,7 @@ STAGES = (
     FUSE_EPILOGUES,
     CHANNELS_LAST,
     FINISH,
-    SPLIT_WEIGHTS,
+    FEW_COPIES,
     FUSE_ELEMENTWISE,
 )
 """In order; each runs from its level up."""
