@@ -123,10 +123,50 @@ void transpose_squares(const char* from, int64_t from_step, char* to, int64_t to
   }
 }
 
+#if defined(__AVX512F__)
+// Of each lane of three vectors of triples: which lane of the first two rows, or of the third, it
+// comes from, and whether it is the third.
+struct Triples {
+  alignas(64) int32_t place[3][16] = {};
+  __mmask16 third[3] = {};
+  constexpr Triples() {
+    for (int i = 0; i < 48; ++i) {
+      place[i / 16][i % 16] = i / 3 + (i % 3 == 1 ? 16 : 0);
+      if (i % 3 == 2) third[i / 16] = static_cast<__mmask16>(third[i / 16] | 1u << i % 16);
+    }
+  }
+};
+#endif
+
+// Three rows become one of triples: the planes of an image become pixels.
+void interleave_3(const char* from, int64_t from_step, char* to, int64_t columns) {
+  int64_t j = 0;
+#if defined(__AVX512F__)
+  static constexpr Triples triples;
+  for (; j + 16 <= columns; j += 16) {
+    const __m512 a = _mm512_loadu_ps(from + j * 4);
+    const __m512 b = _mm512_loadu_ps(from + from_step + j * 4);
+    const __m512 c = _mm512_loadu_ps(from + 2 * from_step + j * 4);
+    for (int v = 0; v < 3; ++v) {
+      const __m512i place = _mm512_load_si512(triples.place[v]);
+      const __m512 pairs = _mm512_permutex2var_ps(a, place, b);
+      _mm512_storeu_ps(to + j * 12 + v * 64,
+                       _mm512_mask_permutexvar_ps(pairs, triples.third[v], place, c));
+    }
+  }
+#endif
+  for (; j < columns; ++j) {
+    for (int64_t i = 0; i < 3; ++i) {
+      __builtin_memcpy(to + j * 12 + i * 4, from + i * from_step + j * 4, 4);
+    }
+  }
+}
+
 }  // namespace
 
 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
                  int64_t columns) {
+  if (rows == 3 && to_step == 12) return interleave_3(from, from_step, to, columns);
   transpose_squares<largest_square>(from, from_step, to, to_step, rows, columns);
 }
 }  // namespace bascule::BASCULE_ISA
