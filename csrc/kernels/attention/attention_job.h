@@ -74,6 +74,63 @@ struct Visibility {
   }
 };
 
+// What becomes the keys and values: [batch, heads, past + rows, size] from a past of [batch, heads,
+// past, size] and new rows. Sizes and strides are in bytes.
+class Presents {
+ public:
+  void add(const Tensor* past, const Tensor& rows, const Strides& strides, Tensor& present) {
+    const int64_t item = item_size(present.dtype());
+    parts_[count_++] = {past == nullptr ? nullptr : past->raw(),
+                        rows.raw(),
+                        {strides.batch * item, strides.head * item, strides.row * item},
+                        present.raw(),
+                        past == nullptr ? 0 : past->dim(2),
+                        present.dim(2),
+                        present.dim(3) * item};
+  }
+  double bytes_per_head() const {
+    double bytes = 0;
+    for (int i = 0; i < count_; ++i) {
+      bytes += static_cast<double>(parts_[i].length) * static_cast<double>(parts_[i].size);
+    }
+    return bytes;
+  }
+  // Those of one head of one batch item.
+  void make(int64_t item, int64_t heads) const {
+    for (int i = 0; i < count_; ++i) {
+      const Part& part = parts_[i];
+      const int64_t size = part.size;
+      std::byte* to = part.to + item * part.length * size;
+      std::copy_n(part.past + item * part.before * size, part.before * size, to);
+      const std::byte* from =
+          part.rows + item / heads * part.strides.batch + item % heads * part.strides.head;
+      for (int64_t r = part.before; r < part.length; ++r) {
+        std::copy_n(from + (r - part.before) * part.strides.row, size, to + r * size);
+      }
+    }
+  }
+  void make(RunContext& c, const Sizes& sizes) const {
+    if (count_ == 0) return;
+    c.parallel_for(sizes.batch * sizes.kv_heads, bytes_per_head() / 16,
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) make(i, sizes.kv_heads);
+                   });
+  }
+
+ private:
+  struct Part {
+    const std::byte* past;
+    const std::byte* rows;
+    Strides strides;
+    std::byte* to;
+    int64_t before;
+    int64_t length;
+    int64_t size;
+  };
+  Part parts_[2];
+  int count_ = 0;
+};
+
 // Which of the scores the fourth output shows.
 enum class Shown { nothing, raw, capped, masked, weights };
 
@@ -99,6 +156,7 @@ struct Job {
   Strides mask_strides;
   const T* sinks;  // of each query head, or null
   S* scores_shown;
+  Presents presents;
 
   const GemmFunctions<T>& gemm = gemm_functions<T>();
   const AttentionFunctions<T>& loops = attention_functions<T>();
@@ -385,10 +443,14 @@ struct Job {
   void run(RunContext& c) const {
     const int64_t threads = c.threads();
     const int64_t per_item = heads_per_item() * tiles();
-    const double cost = static_cast<double>(sizes.group() * sizes.queries) / 8 *
-                        static_cast<double>(sizes.keys) *
-                        static_cast<double>(sizes.head + sizes.v_head + 16);
-    // Parts may begin and end inside a head, which then is prepared by both sides.
+    const double cost =
+        presents.bytes_per_head() / 16 + static_cast<double>(sizes.group() * sizes.queries) / 8 *
+                                             static_cast<double>(sizes.keys) *
+                                             static_cast<double>(sizes.head + sizes.v_head + 16);
+    // Parts may begin and end inside a head, which then is prepared by both sides. What is read
+    // once is made where it is read.
+    const bool make_here = direct();
+    if (!make_here) presents.make(c, sizes);
     const int64_t total = items() * per_item;
     const int64_t parts = std::min(threads, total);
     const int64_t space_size = head_size() + tile_size();
@@ -401,6 +463,7 @@ struct Job {
                        int64_t prepared = -1;
                        for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
                          const int64_t item = i / per_item;
+                         if (make_here) presents.make(item, sizes.kv_heads);
                          if (item != prepared) head = prepare(item, own);
                          prepared = item;
                          const int64_t index = i % per_item;
