@@ -148,6 +148,17 @@ def test_keys_of_several_blocks(dtype: Any, queries: int, keys: int) -> None:
     check(y, attend(q, k, v, np.where(mask, 0.0, -np.inf)))
 
 
+@pytest.mark.parametrize("largest", [3e4, 1e18, -1e18])
+def test_masks_far_from_zero(largest: float) -> None:
+    q, k, v = normal(1, 1, 12, 8), normal(1, 1, 600, 8, seed=1), normal(1, 1, 600, 8, seed=2)
+    bias = (normal(12, 600, seed=3, dtype=np.float64) + 1e5) * largest / 1e5
+    bias = bias.astype(np.float32)
+    with np.errstate(under="ignore"):
+        expected = attend(q if abs(largest) < 1e9 else 0 * q, k, v, bias.astype(np.float64))
+    y = run_node("Attention", [q, k, v, bias])[0]
+    np.testing.assert_allclose(y, expected, 5e-3, 5e-3)
+
+
 def test_nan_reaches_its_rows_only() -> None:
     q, k, v = normal(1, 1, 20, 8), normal(1, 1, 600, 8, seed=1), normal(1, 1, 600, 8, seed=2)
     expected = attend(q, k, v)

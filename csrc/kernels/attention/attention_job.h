@@ -301,9 +301,8 @@ struct Job {
     T tops[most_tile_rows];
     alignas(64) T sums[most_tile_rows * attention_sum_lanes] = {};
     for (int64_t r = 0; r < count; ++r) {
-      constexpr T log2_e = T(1.4426950408889634);
       constexpr T nothing = -std::numeric_limits<T>::infinity();
-      tops[r] = sinks == nullptr ? nothing : sinks[head_of(r)] * log2_e;
+      tops[r] = sinks == nullptr ? nothing : sinks[head_of(r)];
       if (tops[r] != nothing) sums[r * attention_sum_lanes] = 1;
     }
 

@@ -132,9 +132,9 @@ void scale_row(const float* x, int64_t n, float factor, float* to) {
   });
 }
 
-// 2^x for x <= 100, within 2e-7 of it.
-BASCULE_INLINE F32 power_of_two(F32 x) {
-  x = at_least(set(-152.0f), x);  // where it is zero
+// e^x for x <= 60, within 2e-7 of it and what rounding x * log2(e) makes of that.
+BASCULE_INLINE F32 weight_of(F32 x) {
+  x = at_least(set(-152.0f), x * set(log2_e));  // where it is zero
   const F32 n = round(x);
   const F32 p =
       polynomial(x - n, set(1.3253462966531515e-3f), 9.672367945313454e-3f, 5.5507998913526535e-2f,
@@ -142,8 +142,8 @@ BASCULE_INLINE F32 power_of_two(F32 x) {
   return scale_by_power(p, n);
 }
 
-// A top may be 2^16 times too small: the sums stay far from overflow.
-constexpr float most_above_top = 16;
+// Weights of e^11 are far from overflow.
+constexpr float most_above_top = 11;
 
 // The row's largest score, -infinity if there is none; NaN is passed over.
 BASCULE_INLINE F32 largest_lanes(float* x, const float* mask, int64_t n) {
@@ -158,13 +158,13 @@ BASCULE_INLINE F32 largest_lanes(float* x, const float* mask, int64_t n) {
     for_vectors(
         n, [&](int64_t i, int64_t count) { top = at_least(load(x + i, count, -infinity), top); });
   }
-  return top * set(log2_e);
+  return top;
 }
 
 void raise_top(const WeightBlock<float>& b, int64_t r, F32 scores) {
   const float top = reduce(scores, [](F32 one, F32 other) { return at_least(one, other); });
   if (b.tops[r] != -infinity) {
-    const float factor = power_of_two(set(b.tops[r] - top))[0];
+    const float factor = weight_of(set(b.tops[r] - top))[0];
     float* sums = b.sums + r * attention_sum_lanes;
     scale_row(sums, attention_sum_lanes, factor, sums);
     if (b.y != nullptr) {
@@ -191,7 +191,7 @@ void weigh(const WeightBlock<float>& b) {
       const F32 top = set(b.tops[r] == -infinity ? 0.0f : b.tops[r]);
       F32 sum = load(b.sums + r * attention_sum_lanes);
       for_vectors(b.keys, [&](int64_t i, int64_t count) {
-        const F32 weight = power_of_two(fma(load(x + i, count, -infinity), set(log2_e), -top));
+        const F32 weight = weight_of(load(x + i, count, -infinity) - top);
         store(x + i, weight, count);
         sum += weight;
       });
@@ -279,7 +279,6 @@ void scale_row_f64(const double* x, int64_t n, double factor, double* to) {
 }
 
 void weigh_f64(const WeightBlock<double>& b) {
-  constexpr double log2_e = 1.4426950408889634;
   constexpr double infinity = std::numeric_limits<double>::infinity();
   for (int64_t r = 0; r < b.rows; ++r) {
     double* x = b.x + r * b.stride;
@@ -287,10 +286,10 @@ void weigh_f64(const WeightBlock<double>& b) {
     double top = b.tops[r];
     for (int64_t i = 0; i < b.keys; ++i) {
       if (b.mask != nullptr) x[i] += b.mask[r * b.mask_stride + i];
-      if (x[i] * log2_e > top) top = x[i] * log2_e;
+      if (x[i] > top) top = x[i];
     }
     if (top > b.tops[r] && b.tops[r] != -infinity) {
-      const double factor = std::exp2(b.tops[r] - top);
+      const double factor = std::exp(b.tops[r] - top);
       *sum *= factor;
       if (b.y != nullptr) {
         double* y = b.y + r * b.y_stride;
@@ -301,7 +300,7 @@ void weigh_f64(const WeightBlock<double>& b) {
     // Where there is nothing but -infinity, any top gives zeros.
     if (top == -infinity) top = 0;
     for (int64_t i = 0; i < b.keys; ++i) {
-      x[i] = std::exp2(std::fma(x[i], log2_e, -top));
+      x[i] = std::exp(x[i] - top);
       *sum += x[i];
     }
   }

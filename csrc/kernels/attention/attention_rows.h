@@ -8,8 +8,8 @@
 namespace bascule {
 
 // Some rows of scores against a block of keys, on the way to weights. Keys come in blocks; a row's
-// weights are 2^(score * log2(e) - top), where its top follows the largest score so far at some
-// distance, so that it rarely changes.
+// weights are e^(score - top), where its top follows the largest score so far at some distance, so
+// that it rarely changes.
 template <class T>
 struct WeightBlock {
   T* x;  // scores, then weights
