@@ -40,6 +40,8 @@ ProjectNBits              ``(X, B, scales, zero_points?, bias?, norm?, residual?
                           residual, of the shape of Y.
 QLinearAdd                ``(A, A_scale, A_zero?, B, B_scale, B_zero?, Y_scale, Y_zero?) -> Y``:
                           the sum of bytes with a scale and a zero point each.
+ResizeSum                 ``(X1, ..., Xn) -> Y``: the sum of images ``[N, H, W, C]``, each resized
+                          to attribute sizes, with the attributes of Resize.
 UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
                           size]``, ``rows``, ``[batch, N, heads * size]``, go to where each
                           sample starts. Y is ``length`` long if L is less.
@@ -77,6 +79,7 @@ from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul, define_project
 from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
 from bascule.optimizer.fused.quantized_sum import define_qlinear_add
+from bascule.optimizer.fused.resize_sum import define_resize_sum
 from bascule.optimizer.fused.skip_normalization import (
     define_skip_layer_normalization,
     define_skip_rms_normalization,
@@ -104,6 +107,7 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "MatMulNBits": define_matmul_nbits,
     "ProjectNBits": define_project_nbits,
     "QLinearAdd": define_qlinear_add,
+    "ResizeSum": define_resize_sum,
     "UpdateCache": define_update_cache,
     "CacheRows": define_cache_rows,
     "Elementwise": define_elementwise,
