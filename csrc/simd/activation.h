@@ -4,7 +4,6 @@
 #pragma once
 
 #include "simd/activation_kind.h"
-#include "simd/gelu_tables.h"
 #include "simd/math.h"
 
 namespace bascule::BASCULE_ISA {
@@ -15,32 +14,6 @@ BASCULE_INLINE F32 leaky_relu(F32 x, float alpha) { return x < 0.0f ? x * alpha 
 BASCULE_INLINE F32 clip(F32 x, float least, float largest) {
   return at_most(set(largest), at_least(set(least), x));
 }
-#if defined(__AVX512F__)
-// See gelu_tables.py. Relative error 1.1e-6 for x > -5, absolute 1e-7 of max(|x|, 1) everywhere.
-BASCULE_INLINE F32 gelu_from(const GeluTable& table, F32 x) {
-  constexpr float to_whole = 12582912.0f;  // a sum with this ends in a whole number
-  const F32 t = abs(x);
-  const F32 rounded = fma(t, set(table.steps), set(to_whole));
-  const F32 offset = fma(t, set(table.steps), -(rounded - to_whole));
-  const auto piece = reinterpret_cast<__m512i>(rounded);  // its last bits count
-  const auto coefficient = [&](int row) __attribute__((always_inline)) {
-    const float* p = table.coefficients[row];
-    return reinterpret_cast<F32>(
-        _mm512_permutex2var_ps(_mm512_load_ps(p), piece, _mm512_load_ps(p + 16)));
-  };
-  F32 sum = coefficient(0);
-#pragma GCC unroll 5
-  for (int row = 1; row < gelu_degree; ++row) sum = fma(sum, offset, coefficient(row));
-  const __mmask16 inside = _mm512_cmp_ps_mask(
-      reinterpret_cast<__m512>(rounded), _mm512_set1_ps(to_whole + gelu_pieces - 1), _CMP_LE_OQ);
-  const auto missing = reinterpret_cast<F32>(
-      _mm512_maskz_fmadd_ps(inside, reinterpret_cast<__m512>(sum), reinterpret_cast<__m512>(offset),
-                            reinterpret_cast<__m512>(coefficient(gelu_degree))));
-  return relu(x) - missing;
-}
-BASCULE_INLINE F32 gelu(F32 x) { return gelu_from(gelu_table, x); }
-BASCULE_INLINE F32 gelu_tanh(F32 x) { return gelu_from(gelu_tanh_table, x); }
-#else
 // x times a distribution function that is 1/2 + x P(x^2) / Q(x^2) near zero, and 0 or 1 from
 // `limit` on, where it would round to that. The quotients were fitted up to their limits; what
 // comes out is within 1e-6 of the function.
@@ -66,7 +39,6 @@ BASCULE_INLINE F32 gelu_tanh(F32 x) {
                              2.44533308e-2f, 0.244562134f, 1.0f),
                   4.9f);
 }
-#endif
 BASCULE_INLINE F32 swish(F32 x, float alpha) { return x * sigmoid(x * alpha); }
 BASCULE_INLINE F32 hard_sigmoid(F32 x, float alpha, float beta) {
   return clip(fma(x, set(alpha), set(beta)), 0.0f, 1.0f);

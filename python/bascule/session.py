@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bascule.ir.graph import Model
     from bascule.plans.cache import PlanCache
     from bascule.providers.base import Provider
+    from bascule.providers.cpu.provider import CpuProvider
     from bascule.providers.cuda.replay import Replay
     from bascule.providers.cuda.targets import Wanted
 

@@ -3,7 +3,7 @@
 // Included by sources that are compiled per instruction set, after tile.h.
 #pragma once
 
-#include "kernels/gemm/tile.h"
+#include "kernels/gemm/multiply_block.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
