@@ -289,6 +289,7 @@ void IntegerConvolution::run_depthwise(RunContext& c, const ConvSizes& sizes, co
   const int64_t above = s.kernel[0] * s.kernel[1], quads = depthwise_quads(s);
   const int64_t block_weights = quads * s.kernel[2] * lanes;
   DepthwiseRow common{};
+  common.row_count = above;
   common.quads = quads;
   common.flip = x_sign_.flip;
   common.columns = (s.out[2] - 1) * s.stride[2] + (s.kernel[2] - 1) * s.dilation[2] + 1;

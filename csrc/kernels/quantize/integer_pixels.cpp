@@ -188,72 +188,107 @@ void run_either(const PixelTile& g, const IntegerFinish& finish) {
   (g.run_count == 1 ? run_pixels<1> : run_pixels<2>)(g, finish);
 }
 
-// The quads of all columns of the input.
+// Quads of `count` neighbouring columns of the input, of the first `rows` rows of bytes.
+template <int rows>
+void fill_quads(const uint8_t* const* from, const int64_t* steps, int64_t count, int64_t channels,
+                I32 flip, int32_t* to) {
+  const uint8_t* row[rows];
+  int64_t step[rows];
+  for (int i = 0; i < rows; ++i) {
+    row[i] = from[i];
+    step[i] = steps[i];
+  }
+  const auto fill = [&](int64_t wide) __attribute__((always_inline)) {
+    for (int64_t x = 0; x < count; ++x, to += lanes) {
+      I32 quads = flip;
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) {
+        quads ^= load_narrow(row[i], wide) << (8 * i);
+        row[i] += step[i];
+      }
+      store_int(to, quads);
+    }
+  };
+  channels == lanes ? fill(lanes) : fill(channels);
+}
+
+// Those of all columns, and of the border. What stands in place of missing rows does not matter.
 void fill_columns(const DepthwiseRow& d) {
   const auto every = [](uint8_t byte) { return set_int(static_cast<int32_t>(byte * 0x01010101u)); };
   const I32 border = every(d.border), flip = every(d.flip);
+  using Function = void (*)(const uint8_t* const*, const int64_t*, int64_t, int64_t, I32, int32_t*);
+  static constexpr Function functions[] = {fill_quads<1>, fill_quads<2>, fill_quads<3>,
+                                           fill_quads<4>};
   for (int64_t g = 0; g < d.quads; ++g) {
     int32_t* to = d.space + g * d.columns * lanes;
+    const int64_t rows = d.row_count - 4 * g < 4 ? d.row_count - 4 * g : 4;
     for (int64_t x = 0; x < d.begin; ++x) store_int(to + x * lanes, border);
-    const uint8_t* const* rows = d.rows + 4 * g;
-    const int64_t* steps = d.steps + 4 * g;
-    for (int64_t x = d.begin; x < d.end; ++x) {
-      const int64_t at = x - d.begin;
-      const I32 quads = load_narrow(rows[0] + at * steps[0], d.channels) |
-                        load_narrow(rows[1] + at * steps[1], d.channels) << 8 |
-                        load_narrow(rows[2] + at * steps[2], d.channels) << 16 |
-                        load_narrow(rows[3] + at * steps[3], d.channels) << 24;
-      store_int(to + x * lanes, quads ^ flip);
-    }
+    functions[rows - 1](d.rows + 4 * g, d.steps + 4 * g, d.end - d.begin, d.channels, flip,
+                        to + d.begin * lanes);
     for (int64_t x = d.end; x < d.columns; ++x) store_int(to + x * lanes, border);
   }
 }
 
-template <int pixels>
+// The sums of neighbouring output pixels; `taps` of a row and `quads` of rows, or 0 for any number.
+template <int pixels, int taps, int quads>
 BASCULE_INLINE void sum_columns(const DepthwiseRow& d, const int32_t* weights, int64_t first,
                                 I32* sums) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int p = 0; p < pixels; ++p) sums[p] = I32{};
-  for (int64_t g = 0; g < d.quads; ++g) {
-    const int32_t* from = d.space + (g * d.columns + first * d.stride) * lanes;
-    for (int64_t tap = 0; tap < d.kernel; ++tap, weights += lanes) {
+  const int64_t tap_count = taps != 0 ? taps : d.kernel, quad_count = quads != 0 ? quads : d.quads;
+  const int64_t stride = d.stride * lanes, dilation = d.dilation * lanes;
+#pragma GCC unroll 2
+  for (int64_t g = 0; g < quad_count; ++g) {
+    const int32_t* from = d.space + g * d.columns * lanes + first * stride;
+#pragma GCC unroll 5
+    for (int64_t tap = 0; tap < tap_count; ++tap, weights += lanes) {
       const Quad weight = as_quads(load_int(weights));
-      const int32_t* at = from + tap * d.dilation * lanes;
-#pragma GCC unroll 4
+      const int32_t* at = from + tap * dilation;
+#pragma GCC unroll 8
       for (int p = 0; p < pixels; ++p) {
-        const Quad value = as_unsigned_quads(load_int(at + p * d.stride * lanes));
+        const Quad value = as_unsigned_quads(load_int(at + p * stride));
         sums[p] = multiply_add(value, weight, sums[p]);
       }
     }
   }
 }
 
-template <int pixels>
-BASCULE_INLINE void depthwise_pixels(const DepthwiseRow& d, const IntegerFinish& finish,
-                                     int64_t first) {
+template <int pixels, int taps, int quads>
+void depthwise_bytes(const DepthwiseRow& d, const ToBytes& to_bytes, int64_t first) {
   I32 sums[pixels];
-  sum_columns<pixels>(d, d.weights, first, sums);
+  sum_columns<pixels, taps, quads>(d, d.weights, first, sums);
   uint8_t* y = d.y + first * d.y_stride;
-  if (finish.weight_zero == nullptr && finish.factors != nullptr && d.channels == lanes) {
-    const ToBytes to_bytes(finish, 0);
-#pragma GCC unroll 4
-    for (int p = 0; p < pixels; ++p) store_narrow(y + p * d.y_stride, to_bytes(sums[p]), lanes);
-    return;
-  }
-  I32 pixel_sums[pixels] = {};
-  if (finish.weight_zero != nullptr) sum_columns<pixels>(d, d.ones, first, pixel_sums);
-#pragma GCC unroll 4
-  for (int p = 0; p < pixels; ++p) {
-    const I32 value = without_zeros(finish, 0, sums[p], pixel_sums[p]);
-    finish_any(finish, 0, value, y + p * d.y_stride, d.channels);
+#pragma GCC unroll 8
+  for (int p = 0; p < pixels; ++p) store_narrow(y + p * d.y_stride, to_bytes(sums[p]), lanes);
+}
+
+template <int taps, int quads>
+void depthwise_plain(const DepthwiseRow& d, const IntegerFinish& finish) {
+  const ToBytes to_bytes(finish, 0);
+  int64_t i = 0;
+  for (; i + 8 <= d.pixels; i += 8) depthwise_bytes<8, taps, quads>(d, to_bytes, i);
+  for (; i + 2 <= d.pixels; i += 2) depthwise_bytes<2, taps, quads>(d, to_bytes, i);
+  if (i < d.pixels) depthwise_bytes<1, taps, quads>(d, to_bytes, i);
+}
+
+void depthwise_any(const DepthwiseRow& d, const IntegerFinish& finish) {
+  for (int64_t i = 0; i < d.pixels; ++i) {
+    I32 sum, pixel_sum = {};
+    sum_columns<1, 0, 0>(d, d.weights, i, &sum);
+    if (finish.weight_zero != nullptr) sum_columns<1, 0, 0>(d, d.ones, i, &pixel_sum);
+    const I32 value = without_zeros(finish, 0, sum, pixel_sum);
+    finish_any(finish, 0, value, d.y + i * d.y_stride, d.channels);
   }
 }
 
 void depthwise_row(const DepthwiseRow& d, const IntegerFinish& finish) {
   fill_columns(d);
-  int64_t i = 0;
-  for (; i + 4 <= d.pixels; i += 4) depthwise_pixels<4>(d, finish, i);
-  for (; i < d.pixels; ++i) depthwise_pixels<1>(d, finish, i);
+  if (finish.weight_zero != nullptr || finish.factors == nullptr || d.channels != lanes) {
+    return depthwise_any(d, finish);
+  }
+  if (d.kernel == 3 && d.quads == 1) return depthwise_plain<3, 1>(d, finish);
+  if (d.kernel == 5 && d.quads == 2) return depthwise_plain<5, 2>(d, finish);
+  depthwise_plain<0, 0>(d, finish);
 }
 
 }  // namespace

@@ -52,7 +52,8 @@ struct DepthwiseRow {
   // rows[4 * g + i] + x * steps[4 * g + i].
   const uint8_t* const* rows;
   const int64_t* steps;
-  int64_t quads;
+  int64_t row_count;
+  int64_t quads;  // that hold so many rows
   uint8_t flip;
   // Columns [begin, end) of `columns` are pixels, the first of which is column 0; the others are
   // `border`.
