@@ -55,6 +55,30 @@ struct ToBytes {
   I32 zero;
 };
 
+// The sum of result and residual.
+struct AddResidual {
+  __attribute__((always_inline)) explicit AddResidual(const ByteResidual& r)
+      : own_factor(set(r.own_factor)),
+        factor(set(r.factor)),
+        offset(set(r.offset)),
+        low(set(r.low)),
+        high(set(r.low + 255.0f)),
+        flip(set_int(r.flip)),
+        shift(set_int(r.shift)),
+        is_first(r.is_first) {}
+  __attribute__((always_inline)) I32 operator()(I32 own, const uint8_t* from, int64_t count) const {
+    const F32 mine = to_float(own);
+    const F32 other = to_float((load_narrow(from, count) ^ flip) - shift);
+    const F32 sum = is_first ? fma(other, factor, fma(mine, own_factor, offset))
+                             : fma(mine, own_factor, fma(other, factor, offset));
+    return to_nearest_int(at_most(at_least(sum, low), high));
+  }
+
+  F32 own_factor, factor, offset, low, high;
+  I32 flip, shift;
+  bool is_first;
+};
+
 // What is taken off the sums of a pixel for the zero points of the weights.
 BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum, I32 pixel_sum) {
   if (f.weight_zero == nullptr) return sum;
@@ -64,9 +88,11 @@ BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum
 
 // `count` results from `column` on, of a pixel whose results begin at y.
 BASCULE_INLINE void finish_any(const IntegerFinish& f, int64_t column, I32 sum, uint8_t* y,
-                               int64_t count) {
+                               const uint8_t* residual, int64_t count) {
   if (f.factors != nullptr) {
-    store_narrow(y + column, ToBytes(f, column)(sum), count);
+    I32 bytes = ToBytes(f, column)(sum);
+    if (f.residual != nullptr) bytes = AddResidual(*f.residual)(bytes, residual + column, count);
+    store_narrow(y + column, bytes, count);
   } else {
     const I32 value = add(sum, load_int(f.bias + column));
     store_part(reinterpret_cast<int32_t*>(y) + column, value, count);
@@ -113,6 +139,29 @@ BASCULE_INLINE void add_pixels(const uint8_t* const* a, int64_t one, int64_t thr
   }
 }
 
+// Whole panels of a tile of which all pixels are to be written.
+template <int pixels, int runs, bool has_residual>
+BASCULE_INLINE void finish_tile(const PixelTile& g, const IntegerFinish& finish, int64_t column,
+                                const I32 (*sum)[longest][vectors]) {
+  const AddResidual add_residual(has_residual ? *finish.residual : ByteResidual{});
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t first = column + v * lanes;
+    const ToBytes to_bytes(finish, first);
+#pragma GCC unroll 2
+    for (int run = 0; run < runs; ++run) {
+      uint8_t* y = g.runs[run].y + first;
+      const uint8_t* residual = has_residual ? g.runs[run].residual + first : nullptr;
+#pragma GCC unroll 7
+      for (int r = 0; r < pixels; ++r) {
+        I32 bytes = to_bytes(sum[run][r][v]);
+        if (has_residual) bytes = add_residual(bytes, residual + r * g.y_stride, lanes);
+        store_narrow(y + r * g.y_stride, bytes, lanes);
+      }
+    }
+  }
+}
+
 template <int pixels, int runs>
 void run_tile(const PixelTile& g, const IntegerFinish& finish) {
   int32_t pixel_sums[2][longest] = {};
@@ -145,17 +194,10 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
       }
     }
     if (is_plain && column + panel_width <= g.columns) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        const ToBytes to_bytes(finish, column + v * lanes);
-#pragma GCC unroll 2
-        for (int run = 0; run < runs; ++run) {
-          uint8_t* y = g.runs[run].y + column + v * lanes;
-#pragma GCC unroll 7
-          for (int r = 0; r < pixels; ++r) {
-            store_narrow(y + r * g.y_stride, to_bytes(sum[run][r][v]), lanes);
-          }
-        }
+      if (finish.residual != nullptr) {
+        finish_tile<pixels, runs, true>(g, finish, column, sum);
+      } else {
+        finish_tile<pixels, runs, false>(g, finish, column, sum);
       }
       continue;
     }
@@ -168,7 +210,10 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
           if (first >= g.columns) break;
           const I32 value =
               without_zeros(finish, first, sums[run][r][v], set_int(pixel_sums[run][r]));
-          finish_any(finish, first, value, g.runs[run].y + r * g.y_stride, g.columns - first);
+          const uint8_t* residual = g.runs[run].residual;
+          if (residual != nullptr) residual += r * g.y_stride;
+          finish_any(finish, first, value, g.runs[run].y + r * g.y_stride, residual,
+                     g.columns - first);
         }
       }
     }
@@ -277,13 +322,15 @@ void depthwise_any(const DepthwiseRow& d, const IntegerFinish& finish) {
     sum_columns<1, 0, 0>(d, d.weights, i, &sum);
     if (finish.weight_zero != nullptr) sum_columns<1, 0, 0>(d, d.ones, i, &pixel_sum);
     const I32 value = without_zeros(finish, 0, sum, pixel_sum);
-    finish_any(finish, 0, value, d.y + i * d.y_stride, d.channels);
+    const uint8_t* residual = d.residual != nullptr ? d.residual + i * d.y_stride : nullptr;
+    finish_any(finish, 0, value, d.y + i * d.y_stride, residual, d.channels);
   }
 }
 
 void depthwise_row(const DepthwiseRow& d, const IntegerFinish& finish) {
   fill_columns(d);
-  if (finish.weight_zero != nullptr || finish.factors == nullptr || d.channels != lanes) {
+  if (finish.weight_zero != nullptr || finish.factors == nullptr || finish.residual != nullptr ||
+      d.channels != lanes) {
     return depthwise_any(d, finish);
   }
   if (d.kernel == 3 && d.quads == 1) return depthwise_plain<3, 1>(d, finish);

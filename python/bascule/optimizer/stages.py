@@ -7,6 +7,7 @@ from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_projections import fuse_projections
+from bascule.optimizer.fuse_quantized_residual import fuse_quantized_residual
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
@@ -26,6 +27,7 @@ CHANNELS_LAST = Stage(
 FINISH = Stage(
     "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
 )
+QUANTIZED_RESIDUALS = Stage("quantized_residuals", Level.EXTENDED, (fuse_quantized_residual,))
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 
 PROJECTIONS = Stage("projections", Level.EXTENDED, (fuse_projections, fuse_cache_rows))
@@ -40,8 +42,9 @@ STAGES = (
     FUSE_EPILOGUES,
     CHANNELS_LAST,
     FINISH,
+    QUANTIZED_RESIDUALS,
     FUSE_ELEMENTWISE,
 )
 """In order; each runs from its level up."""
 
-STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-1], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)
+STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-2], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)

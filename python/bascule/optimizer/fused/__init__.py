@@ -15,7 +15,10 @@ Conv, ConvTranspose       The standard operator with an activation. Conv adds a 
                           of the shape of Y, before it. With ``channels_last=1`` X,
                           residual and Y are ``[N, spatial..., C]``; W is unchanged.
 ConvInteger, QLinearConv  The standard operator; with ``channels_last=1`` X and Y are
-                          ``[N, spatial..., C]``, W is unchanged.
+                          ``[N, spatial..., C]``, W is unchanged. QLinearConv may have five more
+                          inputs, ``(residual, residual_scale, residual_zero?, sum_scale,
+                          sum_zero?)``: the result is QLinearAdd of Y and residual, or with
+                          ``residual_first=1`` of residual and Y.
 MaxPool, AveragePool,     The standard operator on ``[N, spatial..., C]``, with
 InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output.
 GroupNormalization
