@@ -2,6 +2,7 @@
 #include "bindings/convert.h"
 
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "bindings/interpreter_lock.h"
@@ -15,11 +16,26 @@ namespace {
 struct Dtypes {
   std::vector<py::object> numpy = std::vector<py::object>(dtype_count);
   std::unordered_map<int, DType> by_number;
+  py::object more = py::none();
 };
 
 Dtypes& dtypes() {
   static auto* table = new Dtypes;
   return *table;
+}
+
+void add_dtypes(const py::dict& table) {
+  for (const auto& [key, value] : table) {
+    const int number = key.cast<int>();
+    const auto dtype = py::reinterpret_borrow<py::dtype>(value);
+    dtypes().numpy[static_cast<size_t>(number)] = dtype;
+    dtypes().by_number[dtype.num()] = static_cast<DType>(number);
+  }
+}
+
+void add_more_dtypes() {
+  const py::object more = std::exchange(dtypes().more, py::none());
+  if (!more.is_none()) add_dtypes(more());
 }
 
 int number_of(const py::array& array) {
@@ -75,6 +91,7 @@ py::object tensor_to_python(Tensor tensor, Memory memory) {
     }
     return result;
   }
+  if (!dtypes().numpy[number]) add_more_dtypes();
   const auto dtype = py::reinterpret_borrow<py::dtype>(dtypes().numpy[number]);
   if (is_packed(tensor.dtype())) {
     py::array result(dtype, shape);
@@ -182,13 +199,9 @@ py::object map_to_python(const Map& map, KeyObjects& keys) {
 
 }  // namespace
 
-void set_dtypes(const py::dict& table) {
-  for (const auto& [key, value] : table) {
-    const int number = key.cast<int>();
-    const auto dtype = py::reinterpret_borrow<py::dtype>(value);
-    dtypes().numpy[static_cast<size_t>(number)] = dtype;
-    dtypes().by_number[dtype.num()] = static_cast<DType>(number);
-  }
+void set_dtypes(const py::dict& table, const py::object& more) {
+  add_dtypes(table);
+  dtypes().more = more;
   // `long` and `long long` are both 64 bits wide on some systems, and distinct to NumPy.
   for (const char* name : {"l", "q", "L", "Q", "i", "I"}) {
     const py::dtype dtype(name);
@@ -209,7 +222,10 @@ std::shared_ptr<void> keep(py::object object, void* data) {
 }
 
 DType dtype_of_array(const py::array& array) {
-  const auto found = dtypes().by_number.find(number_of(array));
+  constexpr int first_of_others = 256;  // NPY_USERDEF: below are NumPy's own
+  const int number = number_of(array);
+  if (number >= first_of_others && !dtypes().by_number.count(number)) add_more_dtypes();
+  const auto found = dtypes().by_number.find(number);
   return found == dtypes().by_number.end() ? DType::undefined : found->second;
 }
 
@@ -297,6 +313,14 @@ py::object to_python(Value value, Memory memory) {
     }
   }
   return py::none();
+}
+
+Digest to_digest(const py::bytes& bytes) {
+  const std::string_view text = bytes;
+  Digest digest;
+  if (text.size() != sizeof(digest)) throw py::value_error("a digest has 16 bytes");
+  std::memcpy(&digest, text.data(), sizeof(digest));
+  return digest;
 }
 
 }  // namespace bascule::bindings

@@ -5,6 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include "core/digest.h"
 #include "core/value.h"
 
 namespace bascule::bindings {
@@ -12,8 +13,8 @@ namespace bascule::bindings {
 namespace py = pybind11;
 
 // Tells which NumPy dtype stands for each element type: a dict {number: numpy.dtype}. Called once
-// when the package is imported.
-void set_dtypes(const py::dict& dtypes);
+// when the package is imported. `more` returns the rest, when one that is not among them is met.
+void set_dtypes(const py::dict& dtypes, const py::object& more);
 
 // A shared owner that keeps a Python object alive; released under the GIL from any thread.
 std::shared_ptr<void> keep(py::object object, void* data);
@@ -40,5 +41,8 @@ enum class Memory {
 py::object to_python(Value value, Memory memory = Memory::own);
 
 DType dtype_of_array(const py::array& array);
+
+// The 16 bytes of a digest or of its key.
+Digest to_digest(const py::bytes& bytes);
 
 }  // namespace bascule::bindings

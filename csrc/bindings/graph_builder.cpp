@@ -6,6 +6,7 @@
 #include "bindings/convert.h"
 #include "bindings/host_kernel.h"
 #include "core/mapped_pages.h"
+#include "runtime/alternatives.h"
 #include "runtime/kernel.h"
 
 namespace bascule::bindings {
@@ -129,6 +130,10 @@ py::tuple GraphBuilder::kernel_of(int node) const {
   return py::make_tuple(choice.entry->name, "");
 }
 
+std::vector<std::string> GraphBuilder::alternatives_of(int node) const {
+  return alternatives(graph_->nodes.at(static_cast<size_t>(node)).node);
+}
+
 void bind_graph_builder(py::module_& module) {
   py::class_<Tensor>(module, "Tensor");
   module.def(
@@ -150,7 +155,8 @@ void bind_graph_builder(py::module_& module) {
       .def("node", &GraphBuilder::add_node, py::arg("op_type"), py::arg("domain"), py::arg("name"),
            py::arg("inputs"), py::arg("outputs"), py::arg("attributes"),
            py::arg("host") = py::none())
-      .def("kernel_of", &GraphBuilder::kernel_of, py::arg("node"));
+      .def("kernel_of", &GraphBuilder::kernel_of, py::arg("node"))
+      .def("alternatives_of", &GraphBuilder::alternatives_of, py::arg("node"));
 }
 
 }  // namespace bascule::bindings

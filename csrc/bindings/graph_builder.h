@@ -40,8 +40,11 @@ class GraphBuilder {
                const py::dict& attributes, const py::object& host);
   // (kernel name, "") or (None, why not).
   py::tuple kernel_of(int node) const;
+  // Names of other ways in which its kernel could compute it.
+  std::vector<std::string> alternatives_of(int node) const;
 
   const GraphSpec& graph() const { return *graph_; }
+  std::shared_ptr<const GraphSpec> shared() const { return graph_; }
 
  private:
   std::shared_ptr<GraphSpec> graph_;

@@ -6,10 +6,12 @@
 #include "bindings/convert.h"
 #include "bindings/graph_builder.h"
 #include "bindings/program.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "runtime/kernel.h"
 #include "runtime/random.h"
 #include "runtime/thread_pool.h"
+#include "simd/cpu_model.h"
 #include "simd/isa.h"
 
 namespace py = pybind11;
@@ -44,6 +46,18 @@ void translate(std::exception_ptr pointer) {
   }
 }
 
+py::bytes digest(const py::buffer& data, const py::bytes& key) {
+  const py::buffer_info buffer = data.request();
+  const bascule::Digest with = bascule::bindings::to_digest(key);
+  bascule::Digest found;
+  {
+    const py::gil_scoped_release unlocked;
+    found =
+        bascule::digest_of(buffer.ptr, static_cast<size_t>(buffer.size * buffer.itemsize), with);
+  }
+  return py::bytes(reinterpret_cast<const char*>(&found), sizeof(found));
+}
+
 py::list kernels() {
   py::list result;
   for (const bascule::KernelEntry& entry : bascule::kernel_registry()) {
@@ -58,11 +72,13 @@ PYBIND11_MODULE(_native, module) {
   module.doc() = "The CPU provider's compiled part.";
   py::register_exception_translator(&translate);
   module.def("set_error_classes", &set_error_classes);
-  module.def("set_dtypes", &bascule::bindings::set_dtypes);
+  module.def("set_dtypes", &bascule::bindings::set_dtypes, py::arg("dtypes"), py::arg("more"));
   module.def("active_isa", [] { return bascule::name_of(bascule::active_isa()); });
   module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
+  module.def("cpu_model", &bascule::cpu_model);
+  module.def("digest", &digest, py::arg("data"), py::arg("key"),
+             "The keyed hash of a contiguous buffer: 16 bytes.");
   module.def("usable_cpus", &bascule::usable_cpus);
-  module.def("set_spinning", [](bool spin) { bascule::ThreadPool::shared().set_spinning(spin); });
   module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
   bascule::bindings::bind_graph_builder(module);

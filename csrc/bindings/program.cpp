@@ -11,6 +11,8 @@
 #include "bindings/graph_builder.h"
 #include "bindings/host_kernel.h"
 #include "bindings/interpreter_lock.h"
+#include "runtime/plan_file.h"
+#include "runtime/prepack.h"
 #include "runtime/profiler.h"
 #include "runtime/program.h"
 
@@ -23,17 +25,24 @@ struct TerminateFlag {
   std::atomic<bool> value{false};
 };
 
+std::unique_ptr<Program> compiled(const GraphSpec& graph, Compilation* compilation) {
+  const Compilation::Scope scope(compilation);
+  return std::make_unique<Program>(graph);
+}
+
+using EqualSizes = std::vector<std::array<int, 4>>;
+
 // A Program with the names of its inputs and outputs.
 class Runner {
  public:
   // `equal_sizes`: (input, axis, input, axis) whose sizes the program takes to be equal.
-  Runner(const GraphBuilder& builder, std::vector<std::string> inputs,
-         const std::vector<std::string>& outputs, int threads,
-         std::vector<std::array<int, 4>> equal_sizes)
-      : program_(std::make_unique<Program>(builder.graph())),
+  Runner(std::unique_ptr<Program> program, std::vector<std::string> inputs,
+         const std::vector<std::string>& outputs, int threads, EqualSizes equal_sizes)
+      : program_(std::move(program)),
         input_names_(std::move(inputs)),
         equal_sizes_(std::move(equal_sizes)),
         threads_(threads) {
+    check_names(outputs.size());
     for (size_t i = 0; i < input_names_.size(); ++i) {
       PyObject* text = PyUnicode_FromStringAndSize(input_names_[i].data(),
                                                    static_cast<Py_ssize_t>(input_names_[i].size()));
@@ -111,7 +120,38 @@ class Runner {
   }
   int64_t arena_bytes() const { return program_->arena_bytes(); }
 
+  // Keeps what write_plan() needs.
+  void keep_record(std::shared_ptr<const GraphSpec> graph,
+                   std::unique_ptr<Compilation> compilation) {
+    graph_ = std::move(graph);
+    compilation_ = std::move(compilation);
+  }
+  // Writes the record to a file; 0, or the system's error number.
+  int write_plan(int descriptor, const py::bytes& key, const std::string& description,
+                 const std::vector<Tensor>& attachments) const {
+    if (graph_ == nullptr) throw Error(Code::fail, "the program was compiled without a record");
+    const Digest digest = to_digest(key);
+    const py::gil_scoped_release unlocked;
+    return bascule::write_plan(descriptor, digest, *graph_, *compilation_, description,
+                               attachments);
+  }
+  bool spins() const { return spins_; }
+  void set_spins(bool spins) { spins_ = spins; }
+
  private:
+  // The names and sizes say what the program's inputs and outputs are.
+  void check_names(size_t outputs) const {
+    const size_t inputs = input_names_.size();
+    bool fits = inputs == static_cast<size_t>(program_->input_count()) &&
+                outputs == static_cast<size_t>(program_->output_count());
+    const auto has_axis = [&](int input, int axis) {
+      return input >= 0 && static_cast<size_t>(input) < inputs && axis >= 0 &&
+             axis < program_->input(input).rank();
+    };
+    for (const auto& [a, i, b, j] : equal_sizes_) fits = fits && has_axis(a, i) && has_axis(b, j);
+    if (!fits) throw Error(Code::invalid_graph, "the names do not fit the graph");
+  }
+
   int find_input(py::handle key) const {
     for (size_t i = 0; i < interned_.size() && i < 8; ++i) {
       if (interned_[i].ptr() == key.ptr()) return static_cast<int>(i);
@@ -136,6 +176,7 @@ class Runner {
     settings.threads = threads_;
     settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
     settings.profiler = profiler;
+    settings.spin = spins_;
     std::vector<Value> values;
     try {
       const LockReleased unlocked;
@@ -158,12 +199,59 @@ class Runner {
 
   std::unique_ptr<Program> program_;
   std::vector<std::string> input_names_;
-  std::vector<std::array<int, 4>> equal_sizes_;
+  EqualSizes equal_sizes_;
   std::vector<py::object> interned_;
   std::unordered_map<std::string, int> input_index_;
   std::unordered_map<std::string, int> output_index_;
   int threads_;
+  std::shared_ptr<const GraphSpec> graph_;  // null: there is no record
+  std::unique_ptr<Compilation> compilation_;
+  bool spins_ = true;
 };
+
+std::unique_ptr<Runner> make_runner(const GraphBuilder& builder, std::vector<std::string> inputs,
+                                    const std::vector<std::string>& outputs, int threads,
+                                    EqualSizes equal_sizes, bool record) {
+  auto compilation = record ? std::make_unique<Compilation>() : nullptr;
+  auto runner =
+      std::make_unique<Runner>(compiled(builder.graph(), compilation.get()), std::move(inputs),
+                               outputs, threads, std::move(equal_sizes));
+  if (record) runner->keep_record(builder.shared(), std::move(compilation));
+  return runner;
+}
+
+// The program of a plan file.
+std::unique_ptr<Runner> planned_runner(const PlanFile& plan, std::vector<std::string> inputs,
+                                       const std::vector<std::string>& outputs, int threads,
+                                       EqualSizes equal_sizes) {
+  Compilation compilation(plan.packed());
+  auto program = compiled(plan.graph(), &compilation);
+  if (!compilation.complete()) fail("the plan file holds more than the kernels ask for");
+  return std::make_unique<Runner>(std::move(program), std::move(inputs), outputs, threads,
+                                  std::move(equal_sizes));
+}
+
+void bind_plan_file(py::module_& module) {
+  py::class_<PlanFile>(module, "PlanFile")
+      .def(py::init([](int descriptor, const py::bytes& key, bool verify) {
+             const Digest digest = to_digest(key);
+             const py::gil_scoped_release unlocked;
+             return std::make_unique<PlanFile>(descriptor, digest, verify);
+           }),
+           py::arg("descriptor"), py::arg("key"), py::arg("verify"))
+      .def_property_readonly("description",
+                             [](const PlanFile& plan) { return py::bytes(plan.description()); })
+      .def_property_readonly("attachments",
+                             [](const PlanFile& plan) {
+                               py::list arrays;
+                               for (const Tensor& tensor : plan.attachments()) {
+                                 arrays.append(to_python(Value(tensor), Memory::shared));
+                               }
+                               return arrays;
+                             })
+      .def("runner", &planned_runner, py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
+           py::arg("equal_sizes"));
+}
 
 py::list take_events(Profiler& profiler) {
   py::list result;
@@ -197,16 +285,18 @@ void bind_program(py::module_& module) {
           [](TerminateFlag& flag, bool value) { flag.value.store(value); });
   py::class_<Profiler>(module, "Profiler").def(py::init<>()).def("take", &take_events);
   py::class_<Runner>(module, "Runner")
-      .def(py::init<const GraphBuilder&, std::vector<std::string>, const std::vector<std::string>&,
-                    int, std::vector<std::array<int, 4>>>(),
-           py::arg("graph"), py::arg("inputs"), py::arg("outputs"), py::arg("threads"),
-           py::arg("equal_sizes") = std::vector<std::array<int, 4>>())
+      .def(py::init(&make_runner), py::arg("graph"), py::arg("inputs"), py::arg("outputs"),
+           py::arg("threads"), py::arg("equal_sizes") = EqualSizes(), py::arg("record") = false)
       .def("run_feeds", &Runner::run_feeds, py::arg("output_names"), py::arg("feeds"),
            py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
       .def("run_values", &Runner::run_values, py::arg("feeds"), py::arg("wanted"),
            py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
+      .def("write_plan", &Runner::write_plan, py::arg("descriptor"), py::arg("key"),
+           py::arg("description"), py::arg("attachments"))
       .def_property_readonly("steps", &Runner::steps)
+      .def_property("spins", &Runner::spins, &Runner::set_spins)
       .def_property_readonly("arena_bytes", &Runner::arena_bytes);
+  bind_plan_file(module);
 }
 
 }  // namespace bascule::bindings

@@ -12,9 +12,9 @@
 namespace bascule {
 
 // From the attributes `activation` (an operator's name; "Gelu" and "GeluTanh" are its two forms),
-// `activation_alpha` and `activation_beta`, with that operator's defaults. No attribute, or an
-// empty one: none. An error for any other name.
-inline Activation parse_activation(const NodeSpec& node) {
+// `activation_alpha` and `activation_beta`, with that operator's defaults; `prefix` stands before
+// these names. No attribute, or an empty one: none. An error for any other name.
+inline Activation parse_activation(const NodeSpec& node, const std::string& prefix = "") {
   struct Known {
     const char* name;
     ActivationKind kind;
@@ -36,11 +36,11 @@ inline Activation parse_activation(const NodeSpec& node) {
       {"HardSigmoid", ActivationKind::hard_sigmoid, 0.2f, 0.5f},
       {"Elu", ActivationKind::elu, 1, 0},
   };
-  const std::string name = node.get_string("activation", "");
+  const std::string name = node.get_string(prefix + "activation", "");
   for (const Known& one : known) {
     if (name == one.name) {
-      return {one.kind, node.get_float("activation_alpha", one.alpha),
-              node.get_float("activation_beta", one.beta)};
+      return {one.kind, node.get_float(prefix + "activation_alpha", one.alpha),
+              node.get_float(prefix + "activation_beta", one.beta)};
     }
   }
   fail("activation '" + name + "' is not known");

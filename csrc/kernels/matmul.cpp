@@ -41,7 +41,7 @@ class MatMul final : public Kernel {
         activation_(parse_activation(node)) {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() == 0) return;
-    packed_ = PackedOperand::pack(*b, transpose_b_ && b->rank() > 1);
+    packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_ && b->rank() > 1);
     if (!packed_.present()) return;
     packed_shape_ = b->shape();
     node.release_constant(1);
@@ -148,7 +148,7 @@ class Gemm final : public Kernel {
         beta_(node.get_float("beta", 1)) {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() != 2) return;
-    packed_ = PackedOperand::pack(*b, transpose_b_);
+    packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_);
     if (packed_.present()) node.release_constant(1);
   }
 

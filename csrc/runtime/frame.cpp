@@ -31,6 +31,8 @@ void Frame::begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value>
       arena_ = static_cast<std::byte*>(arena_owner_.get());
       arena_bytes_ = plan_->arena_bytes;
     }
+    if (recorded_before_) blocks_.clear();
+    recorded_before_ = false;
     return;
   }
   storages_.clear();
@@ -107,7 +109,7 @@ Tensor& Frame::output(int step, int slot, DType dtype, const Shape& shape) {
       const Tensor held = value(from).tensor();
       return place(slot, dtype, shape, const_cast<std::byte*>(held.raw()), held.owner());
     }
-    value(slot) = Tensor::allocate(dtype, shape);
+    value(slot) = escapes(slot) ? Tensor::allocate(dtype, shape) : blocks_.allocate(dtype, shape);
     if (dtype != DType::string) {
       record.kind = Placement::Kind::arena;
       storages_.push_back({bytes, step, step, 0, true, false});
@@ -181,7 +183,8 @@ void* Frame::workspace(int step, int64_t bytes) {
       return arena_ + pieces[piece].offset;
     }
   }
-  scratch_.push_back(Tensor::allocate(DType::uint8, {bytes}));
+  scratch_.push_back(recording() ? blocks_.allocate(DType::uint8, {bytes})
+                                 : Tensor::allocate(DType::uint8, {bytes}));
   return scratch_.back().raw();
 }
 
@@ -259,6 +262,11 @@ void Frame::finish(bool completed) {
     for (const auto& [slot, tensor] : program.constants_) value(slot) = tensor;
   } else {
     for (const int slot : program.run_long_slots_) value(slot) = Value();
+  }
+  // Only where one new shape comes after the other are blocks worth keeping.
+  if (recording()) {
+    if (!recorded_before_ || !completed) blocks_.clear();
+    recorded_before_ = true;
   }
   plan_.reset();
 }

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/block_pool.h"
 #include "runtime/program.h"
 
 namespace bascule {
@@ -99,6 +100,8 @@ class Frame {
   std::shared_ptr<void> arena_owner_;
   int64_t arena_bytes_ = 0;
 
+  BlockPool blocks_;              // of recorded runs
+  bool recorded_before_ = false;  // whether the last run was recorded
   std::vector<Storage> storages_;
   std::vector<Record> records_;  // per slot
   std::vector<std::vector<int64_t>> recorded_workspaces_;

@@ -8,7 +8,9 @@
 #include <set>
 
 #include "core/mapped_pages.h"
+#include "runtime/alternatives.h"
 #include "runtime/frame.h"
+#include "runtime/prepack.h"
 #include "runtime/profiler.h"
 
 namespace bascule {
@@ -60,7 +62,7 @@ void align(Tensor& tensor) {
   if (tensor.dtype() == DType::string || reinterpret_cast<uintptr_t>(tensor.raw()) % step == 0) {
     return;
   }
-  Tensor copy = tensor.clone();
+  Tensor copy = shared_copy(tensor);
   release_mapped_pages(tensor);
   tensor = std::move(copy);
 }
@@ -82,9 +84,12 @@ Program::Program(const GraphSpec& graph)
     for (const int slot : source.inputs) ++readers[slot];
   }
   for (const int slot : outputs_) ++readers[slot];
+  Compilation* const compilation = Compilation::current();
+  std::set<int> read_elsewhere;
 
   for (const GraphSpec::Step& source : graph.nodes) {
     NodeSpec node = source.node;
+    if (compilation != nullptr) compilation->start(node);
     for (size_t i = 0; i < source.inputs.size(); ++i) {
       const auto constant = constants.find(source.inputs[i]);
       if (constant == constants.end()) continue;
@@ -106,6 +111,8 @@ Program::Program(const GraphSpec& graph)
     step.name = node.name;
     step.op_type = node.op_type;
     step.domain = node.domain;
+    step.threads = static_cast<int>(std::clamp<int64_t>(node.get_int(threads_attribute, 0), 0,
+                                                        std::numeric_limits<int>::max()));
     step.inputs = source.inputs;
     step.outputs = source.outputs;
     for (const size_t i : node.released()) {
@@ -114,7 +121,12 @@ Program::Program(const GraphSpec& graph)
       const auto constant = constants.find(step.inputs[i]);
       if (constant != constants.end()) {
         release_mapped_pages(constant->second);
-        if (--readers[step.inputs[i]] == 0) constants.erase(constant);
+        const int slot = constant->first;
+        if (compilation != nullptr && !compilation->is_packed(node, i)) read_elsewhere.insert(slot);
+        if (--readers[slot] == 0) {
+          if (compilation != nullptr && !read_elsewhere.count(slot)) compilation->drop(graph, slot);
+          constants.erase(constant);
+        }
       }
       step.inputs[i] = -1;
     }

@@ -26,6 +26,7 @@ struct RunSettings {
   int threads = 1;                               // pieces that a loop is cut into at most
   const std::atomic<bool>* terminate = nullptr;  // set from outside: stop before the next node
   Profiler* profiler = nullptr;
+  bool spin = true;  // whether threads that wait for work of this run spin at first
 };
 
 class Program {
@@ -52,6 +53,7 @@ class Program {
     std::string name;
     std::string op_type;
     std::string domain;
+    int threads = 0;           // at most, when that was chosen for this node
     std::vector<int> inputs;   // slots, -1: left out
     std::vector<int> outputs;  // slots, -1: not wanted
     std::vector<int> dead;     // slots that nothing reads after this step

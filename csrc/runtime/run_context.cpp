@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/run_context.h"
 
+#include <algorithm>
+
 #include "runtime/frame.h"
 
 namespace bascule {
@@ -36,7 +38,23 @@ void RunContext::set_output(int i, Value value) {
 
 void* RunContext::workspace(int64_t bytes) { return frame_.workspace(step_, bytes); }
 
-int RunContext::threads() const { return frame_.settings.threads; }
+int RunContext::threads() const {
+  const int chosen = frame_.program.steps()[static_cast<size_t>(step_)].threads;
+  return chosen > 0 ? std::min(chosen, frame_.settings.threads) : frame_.settings.threads;
+}
+
+void RunContext::pool_for(Loop loop, int threads, double cost) const {
+  // Several pieces a thread, so that one which the system has stopped delays the others less; what
+  // takes a few microseconds is not worth being taken over.
+  constexpr int most = 4;
+  constexpr double least_cost = 65536;
+  const double pieces = std::min(static_cast<double>(loop.count),
+                                 static_cast<double>(loop.count) * cost / least_cost);
+  loop.threads = threads;
+  loop.pieces = std::max(threads, static_cast<int>(std::min<double>(pieces, most * threads)));
+  loop.spin = frame_.settings.spin;
+  ThreadPool::shared().run(loop);
+}
 
 const RunSettings& RunContext::settings() const { return frame_.settings; }
 

@@ -68,7 +68,7 @@ class RunContext {
       if (count > 0) body(int64_t{0}, count);
       return;
     }
-    pool_for(count, threads, std::forward<Body>(body));
+    pool_for(Loop::over(count, body), threads, cost);
   }
 
   // How many threads a parallel_for of this run may use.
@@ -84,10 +84,7 @@ class RunContext {
     const int most = threads();
     return count < most ? static_cast<int>(count) : most;
   }
-  template <class Body>
-  void pool_for(int64_t count, int threads, Body&& body) {
-    ThreadPool::shared().run(count, threads, [&](int64_t begin, int64_t end) { body(begin, end); });
-  }
+  void pool_for(Loop loop, int threads, double cost) const;
 
   Frame& frame_;
   int step_;

@@ -13,52 +13,71 @@
 
 namespace bascule {
 
+// body(begin, end) over [0, count), as a pool is given it.
+struct Loop {
+  using Call = void (*)(void* context, int64_t begin, int64_t end);
+
+  // `body` has to live until the loop is done.
+  template <class Body>
+  static Loop over(int64_t count, Body&& body) {
+    using Plain = std::remove_reference_t<Body>;
+    Loop loop;
+    loop.call = [](void* context, int64_t begin, int64_t end) {
+      (*static_cast<Plain*>(context))(begin, end);
+    };
+    loop.context = const_cast<void*>(static_cast<const void*>(&body));
+    loop.count = count;
+    return loop;
+  }
+
+  Call call = nullptr;
+  void* context = nullptr;
+  int64_t count = 0;
+  int threads = 2;   // the caller's included
+  int pieces = 2;    // even parts that [0, count) is cut into, at least one a thread
+  bool spin = true;  // whether idle workers spin after it before they sleep
+};
+
 // Runs loops. Any number of callers may run loops at once, nested ones included; the caller works
-// too, so a loop always gets done even when every worker is busy. Idle workers look for work for
-// some microseconds and then sleep.
+// too, so a loop always gets done even when every worker is busy. Each thread of a loop has a share
+// of its pieces, the same in every run, and takes from the others' when it is done with its own.
+// Idle workers look for work for some time and then sleep.
 class ThreadPool {
  public:
   // The pool with one worker per usable CPU beyond the caller's (see usable_cpus). Created at first
   // use; after a fork() the child makes its own.
   static ThreadPool& shared();
 
-  // Cuts [0, count) into `pieces` even parts and calls body(begin, end) for each, `pieces` >= 2. An
-  // exception of a body is thrown again here once all parts have ended.
-  template <class Body>
-  void run(int64_t count, int pieces, Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    run_erased(
-        count, pieces,
-        [](void* context, int64_t begin, int64_t end) {
-          (*static_cast<Plain*>(context))(begin, end);
-        },
-        const_cast<void*>(static_cast<const void*>(&body)));
-  }
-
-  // Whether idle workers spin before they sleep. Spinning answers faster and burns CPU.
-  void set_spinning(bool spin) { spin_.store(spin, std::memory_order_relaxed); }
-
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
+  // Returns when all is done; an exception of a body is thrown again here.
+  void run(const Loop& loop);
+
  private:
-  struct Job;
-  using Call = void (*)(void* context, int64_t begin, int64_t end);
+  struct Slot;
 
   explicit ThreadPool(int workers);
-  void run_erased(int64_t count, int pieces, Call call, void* context);
-  void work();
-  bool help();
   void ensure_workers(int workers);
+  Slot* take_slot();
+  void wait(Slot& slot, uint32_t pieces);
+  void wake_workers();
+  void work();
+  bool help(bool* spin);
+  bool has_work() const;
+  void sleep();
+  void finish(Slot& slot, uint32_t pieces);
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::vector<Job*> jobs_;
-  std::atomic<int> open_jobs_{0};
-  std::atomic<bool> spin_{true};
+  std::unique_ptr<Slot[]> slots_;
+  std::atomic<int> used_slots_{0};  // slots from here on were never taken
+  std::atomic<int> worker_count_{0};
+  std::atomic<int> sleeping_{0};  // workers that nobody has called yet
   std::atomic<bool> stop_{false};
-  int sleeping_ = 0;
+  std::mutex mutex_;
+  int calls_ = 0;                 // workers that have been called and have not noticed
+  std::condition_variable wake_;  // workers sleep here
+  std::condition_variable done_;  // callers sleep here
   std::vector<std::thread> workers_;
 };
 

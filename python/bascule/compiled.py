@@ -6,11 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bascule.ir.graph import Value
-from bascule.providers.base import Program
+from bascule.ir.constant import Constant
+from bascule.ir.types import Shape, SparseTensorType, TensorType, Type
+from bascule.metadata import ModelMetadata
 
 if TYPE_CHECKING:
-    from bascule.optimizer import Report
+    from bascule.providers.base import Program
 
 
 @dataclass(slots=True)
@@ -34,14 +35,31 @@ class NodeRow:
     """Of a node in a nested graph: the nodes and attributes that hold it, as ``loop.body/``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An input or output of a compiled model."""
+
+    name: str
+    type: Type | None
+
+    @property
+    def shape(self) -> Shape | None:
+        """The sizes of a tensor, as far as they are known."""
+        return self.type.shape if isinstance(self.type, (TensorType, SparseTensorType)) else None
+
+
 @dataclass(slots=True)
 class CompiledModel:
     """What a session keeps: Programs and what is to be told about them, but no weights."""
 
     program: Program
-    inputs: list[Value]
-    outputs: list[Value]
+    inputs: list[Argument]
+    outputs: list[Argument]
     rows: list[NodeRow]
-    report: Report
+    passes: dict[str, int]
+    """How often each optimizer pass changed something."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time of each phase."""
+    metadata: ModelMetadata = field(default_factory=ModelMetadata)
+    defaults: dict[str, Constant] = field(default_factory=dict)
+    """Of inputs that need not be fed."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 
 from bascule.canonical import canonicalize
-from bascule.compiled import CompiledModel, NodeRow
+from bascule.compiled import Argument, CompiledModel, NodeRow
 from bascule.gradient import bind_gradients, expand_gradients
 from bascule.ir.constant import Constant
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
@@ -17,7 +17,8 @@ from bascule.optimizer import Context, Level, Report, optimize
 from bascule.optimizer.fused import definition
 from bascule.options import GraphOptimizationLevel
 from bascule.providers.base import Program, Provider
-from bascule.providers.cpu.provider import fold_node
+from bascule.providers.cpu.choice import Choice
+from bascule.providers.cpu.provider import CpuProvider, fold_node
 from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
 from bascule.providers.widen import NOTE, widen
@@ -137,6 +138,9 @@ def compile_model(
     assignments = assign(graph, providers)
     if unknown or any(each.provider is None for each in assignments.values()):
         raise refusal([*unknown, *without_kernel(model, providers, imports)])
+    for provider in providers:
+        if isinstance(provider, CpuProvider):
+            provider.tune(graph)
     rows = list(_rows(graph, assignments, providers))
     partitions = partition(graph, assignments)
     if providers[0].hosts_others:
@@ -147,7 +151,9 @@ def compile_model(
         provider = partitions[0].provider if partitions else providers[-1]
         program = provider.compile(graph)
     seconds["compile"] = time.perf_counter() - started
-    return CompiledModel(program, list(graph.inputs), list(graph.outputs), rows, report, seconds)
+    inputs = [Argument(value.name, value.type) for value in graph.inputs]
+    outputs = [Argument(value.name, value.type) for value in graph.outputs]
+    return CompiledModel(program, inputs, outputs, rows, dict(report.changes), seconds)
 
 
 def _rows(
@@ -176,12 +182,18 @@ def _row(node: Node, assignment: Assignment, provider: Provider, inside: str) ->
         node.domain,
         [(v.name, str(v.type), None if v.shape is None else list(v.shape)) for v in node.outputs],
         provider.name,
-        assignment.kernel,
+        _with_choice(assignment.kernel, node),
         assignment.reasons,
         source_of(node),
         node.metadata.get(NOTE, ""),
         inside,
     )
+
+
+def _with_choice(kernel: str, node: Node) -> str:
+    """The kernel's name, and how it computes the node if that was chosen by timing."""
+    choice = str(Choice.of(node))
+    return f"{kernel} ({choice})" if choice else kernel
 
 
 def take_defaults(model: Model) -> dict[str, Constant]:

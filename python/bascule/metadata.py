@@ -5,10 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from bascule.ir.graph import Model, Value
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType
+
+if TYPE_CHECKING:
+    from bascule.compiled import Argument
+    from bascule.ir.graph import Model, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class NodeArg:
     shape: list[int | str | None]
 
     @classmethod
-    def of(cls, value: Value, known: Collection[str] = ()) -> NodeArg:
+    def of(cls, value: Argument | Value, known: Collection[str] = ()) -> NodeArg:
         """Of a graph's input or output; names that inference invented are None, but for `known`."""
         shape: list[int | str | None] = []
         if isinstance(value.type, (TensorType, SparseTensorType)) and value.type.shape is not None:

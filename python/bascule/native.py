@@ -4,24 +4,33 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from bascule import errors
-from bascule.ir.dtype import DataType
+from bascule.ir.dtype import OF_ML_DTYPES, OF_NUMPY, DataType
 
 _native: Any = importlib.import_module("bascule._native")
 
-_native.set_dtypes(
-    {int(d): d.numpy for d in DataType if d not in (DataType.UNDEFINED, DataType.STRING)}
-)
+
+def _dtypes(types: Iterable[DataType]) -> dict[int, np.dtype[Any]]:
+    return {int(dtype): dtype.numpy for dtype in types if dtype is not DataType.STRING}
+
+
+_native.set_dtypes(_dtypes(OF_NUMPY), lambda: _dtypes(OF_ML_DTYPES))
 _native.set_error_classes(
     errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented
 )
 
 
-_keys = np.random.default_rng()
+def usable_cpus() -> int:
+    """One thread per usable CPU, container limits included."""
+    return int(_native.usable_cpus())
+
+
+_keys: np.random.Generator | None = None
 
 
 def set_seed(seed: int) -> None:
@@ -33,4 +42,7 @@ def set_seed(seed: int) -> None:
 
 def next_random_key() -> int:
     """64 bits for one generator of a provider that draws its own numbers."""
+    global _keys
+    if _keys is None:  # only now: the module of random numbers takes long to import
+        _keys = np.random.default_rng()
     return int(_keys.integers(1 << 64, dtype=np.uint64))

@@ -83,6 +83,15 @@ class SessionOptions(_Typed):
     """How a session is made. A session copies it, so one may serve many sessions.
 
     `intra_op_num_threads` 0 means one thread per usable CPU. Flags for memory are hints.
+
+    Config entries of our own:
+        session.cache_dir: a folder for compiled plans. The first session on a model writes its plan
+            there (the optimized graph and the packed weights, in one file); later ones, in any
+            process, map that file and start in milliseconds, sharing its memory. Only for sessions
+            on the CPU alone. What became of the plan is told by `session.explain().plan_cache`; a
+            folder that cannot be used is a warning, never an error. See docs/plan_cache.md.
+        session.cache_max_bytes: what all plans of the folder may take, by default 16 GiB; the
+            least recently used ones go first.
     """
 
     _fields: ClassVar[dict[str, tuple[type, Any]]] = {

@@ -8,11 +8,13 @@ import os
 import threading
 import time
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bascule.ir.graph import Node
 from bascule.native import _native
 from bascule.providers.names import CPU, CUDA
+
+if TYPE_CHECKING:
+    from bascule.ir.graph import Node
 
 
 class Profiler(_native.Profiler):  # type: ignore[misc]

@@ -14,20 +14,20 @@ from bascule.binding import IOBinding
 from bascule.compiled import CompiledModel
 from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.feeds import Signature
-from bascule.ir.constant import Constant
-from bascule.ir.graph import Model
 from bascule.metadata import ModelMetadata, NodeArg
+from bascule.native import usable_cpus
 from bascule.options import RunOptions, SessionOptions
-from bascule.overrides import forget_names, override
 from bascule.profile import Trace
-from bascule.providers.base import Provider
-from bascule.providers.cpu.provider import CpuProvider
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.tools.explain import Explanation
 from bascule.values import OrtValue, run_with_values
 
 if TYPE_CHECKING:
+    from bascule.ir.constant import Constant
+    from bascule.ir.graph import Model
+    from bascule.plans.cache import PlanCache
+    from bascule.providers.base import Provider
     from bascule.providers.cuda.replay import Replay
     from bascule.providers.cuda.targets import Wanted
 
@@ -92,18 +92,17 @@ class InferenceSession:
     def _config(self, key: str, default: str) -> str:
         return str(self._options._config.get(key, default))
 
-    def _make(self, trust_names: bool = True) -> tuple[CompiledModel, Model]:
+    def _make(self, trust_names: bool = True, record: bool = False) -> tuple[CompiledModel, Model]:
         """Load and compile the model; the Model is what is left of it, optimized."""
         # Imported here: onnx is needed only where a model is parsed.
         from bascule.compiler import compile_model, level_of, take_defaults
         from bascule.ir.load import load_model
+        from bascule.overrides import forget_names, override
 
         seconds: dict[str, float] = {}
         started = time.perf_counter()
-        source = self._model_path if self._model_path is not None else self._model_bytes
-        assert source is not None
         model = load_model(
-            source,
+            self._source,
             external_folder=self._options._config.get(
                 "session.model_external_initializers_file_folder_path"
             ),
@@ -113,18 +112,23 @@ class InferenceSession:
         override(model, self._options)
         if not trust_names:
             forget_names(model)
-        self._metadata = ModelMetadata.of(model)
-        self._defaults = take_defaults(model)
-        executors = self._executors()
+        metadata = ModelMetadata.of(model)
+        defaults = take_defaults(model)
+        executors = self._executors(record)
         level = level_of(self._options.graph_optimization_level)
-        return compile_model(model, executors, level, self._disabled, seconds), model
+        compiled = compile_model(model, executors, level, self._disabled, seconds)
+        compiled.metadata = metadata
+        compiled.defaults = defaults
+        return compiled, model
 
-    def _executors(self) -> list[Provider]:
+    def _executors(self, record: bool) -> list[Provider]:
         """The providers that nodes are offered to, in order."""
-        cpu = CpuProvider(self._options.intra_op_num_threads)
+        from bascule.providers.cpu.provider import CpuProvider
+
+        cpu = CpuProvider(self._options.intra_op_num_threads, record)
         cuda = dict(self._providers).get(CUDA)
         if cuda is None:
-            return [cpu]
+            return [self._tuned(cpu)]
         if self._cuda is None:
             # Imported here: only sessions on a GPU need it.
             from bascule.providers.cuda.provider import make
@@ -132,14 +136,29 @@ class InferenceSession:
             self._cuda = make(cuda, cpu, self._may_use_cpu)
         return [self._cuda, cpu] if self._may_use_cpu else [self._cuda]
 
+    def _tuned(self, cpu: CpuProvider) -> CpuProvider:
+        """The provider, which times the ways of computing a node if that is asked for."""
+        seconds = self._config("session.autotune_seconds", "")
+        file = self._config("session.autotune_file", "")
+        if seconds or file:
+            # Imported here: few sessions are tuned.
+            from bascule.providers.cpu.tuning import tuner
+
+            try:
+                cpu.tuner = tuner(seconds, file, self._config("session.cache_dir", ""))
+            except ValueError:
+                raise InvalidArgument(
+                    f"session.autotune_seconds is '{seconds}', which is no number of seconds"
+                ) from None
+        return cpu
+
     def _compile(self) -> None:
         self._general: Any = None
         self._general_lock = threading.Lock()
-        compiled, model = self._make()
-        self._compiled = compiled
+        compiled = self._compiled = self._planned() or self._make_first()
         self._trace.phases(compiled.seconds)
-        if self._options.optimized_model_filepath:
-            self._save(model)
+        self._metadata = compiled.metadata
+        self._defaults = compiled.defaults
         named = {d for v in compiled.inputs for d in v.shape or () if isinstance(d, str)}
         arguments = [NodeArg.of(v, named) for v in compiled.inputs]
         self._inputs_meta = [arg for arg in arguments if arg.name not in self._defaults]
@@ -150,9 +169,42 @@ class InferenceSession:
             [v.name for v in compiled.outputs],
             {name: constant.numpy() for name, constant in self._defaults.items()},
         )
+        _allow_spinning(compiled.program, self._config("session.intra_op.allow_spinning", "1"))
         self._program: Any = compiled.program
 
-    def _save(self, model: Model) -> None:
+    def _planned(self) -> CompiledModel | None:
+        """What the plan cache holds of this session, if one is to be used."""
+        self._cache: PlanCache | None = None
+        if not self._config("session.cache_dir", ""):
+            return None
+        # Imported here: only sessions with a cache need it.
+        from bascule.plans.cache import PlanCache
+
+        threads = self._options.intra_op_num_threads
+        self._cache = PlanCache(self._options, self._disabled, threads or usable_cpus())
+        if any(name != CPU for name, _ in self._providers):
+            self._cache.refuse("only sessions on the CPU alone are cached")
+        if self._options.optimized_model_filepath:
+            self._cache.refuse("the optimized model is to be saved")
+        return self._cache.load(self._source)
+
+    def _make_first(self) -> CompiledModel:
+        """Compile the model, and keep what is asked for."""
+        cache = self._cache if self._cache is not None and self._cache.is_used else None
+        compiled, model = self._make(record=cache is not None)
+        if self._options.optimized_model_filepath:
+            self._save(model, compiled.defaults)
+        if cache is not None:
+            compiled = cache.store(self._source, compiled, model.external_files)
+        return compiled
+
+    @property
+    def _source(self) -> str | bytes:
+        source = self._model_path if self._model_path is not None else self._model_bytes
+        assert source is not None
+        return source
+
+    def _save(self, model: Model, defaults: Mapping[str, Constant]) -> None:
         """Write the optimized model, its overridable initializers among the others again."""
         from bascule.ir.save import save_model
         from bascule.optimizer.fused import definition
@@ -163,7 +215,7 @@ class InferenceSession:
         threshold = self._config(
             "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
         )
-        with _with_defaults(model, self._defaults):
+        with _with_defaults(model, defaults):
             save_model(
                 model,
                 self._options.optimized_model_filepath,
@@ -274,7 +326,9 @@ class InferenceSession:
         """
         with self._general_lock:
             if self._general is None:
-                self._general = self._make(trust_names=False)[0].program
+                program: Any = self._make(trust_names=False)[0].program
+                _allow_spinning(program, self._config("session.intra_op.allow_spinning", "1"))
+                self._general = program
             return self._general
 
     def run_with_ort_values(
@@ -399,7 +453,8 @@ class InferenceSession:
     def explain(self) -> Explanation:
         """Where each node runs, with which kernel, and why; print it or read its rows."""
         compiled = self._compiled
-        return Explanation(compiled.rows, compiled.seconds, dict(compiled.report.changes))
+        note = self._cache.note if self._cache is not None else ""
+        return Explanation(compiled.rows, compiled.seconds, compiled.passes, note)
 
     def end_profiling(self) -> str:
         """Write the trace file and return its path; '' if profiling is off or has ended."""
@@ -449,6 +504,12 @@ def _refuse_cpu(providers: Sequence[Any] | None) -> None:
         "This session has graph nodes assigned to the CPU, but fallback to CPU EP has been "
         "explicitly disabled by the user"
     )
+
+
+def _allow_spinning(program: Any, allowed: str) -> None:
+    """Whether threads that wait for work of the program spin for a while before they sleep."""
+    if hasattr(program, "spins"):
+        program.spins = allowed != "0"
 
 
 def _check_options(options: SessionOptions) -> None:

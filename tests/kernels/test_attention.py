@@ -127,11 +127,55 @@ def test_rows_that_see_nothing_are_zero() -> None:
     check(y, attend(q, k, v, np.where(mask, 0.0, -np.inf)))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("queries, keys", [(70, 300), (12, 513), (9, 1000)])
+def test_keys_of_several_blocks(dtype: Any, queries: int, keys: int) -> None:
+    """Scores that rise, fall and come late: the weights so far are scaled again."""
+    q, v = normal(1, 2, queries, 8, dtype=dtype), normal(1, 2, keys, 40, seed=2, dtype=dtype)
+    k = normal(1, 2, keys, 8, seed=1)
+    k[:, 0] *= np.linspace(0, 12, keys)[:, None]
+    k[:, 1] *= np.linspace(12, 0, keys)[:, None]
+    k = k.astype(dtype)
+    y = run_node("Attention", [q, k, v])[0]
+    check(y, attend(q, k, v))
+    assert np.array_equal(run_node("Attention", [q, k, v], threads=3)[0], y)
+    mask = np.ones((queries, keys), bool)
+    mask[0] = False
+    mask[1, : keys - 3] = False
+    mask[2, 5:] = False
+    y = run_node("Attention", [q, k, v, mask])[0]
+    assert not y[:, :, 0].any()
+    check(y, attend(q, k, v, np.where(mask, 0.0, -np.inf)))
+
+
+@pytest.mark.parametrize("largest", [3e4, 1e18, -1e18])
+def test_masks_far_from_zero(largest: float) -> None:
+    q, k, v = normal(1, 1, 12, 8), normal(1, 1, 600, 8, seed=1), normal(1, 1, 600, 8, seed=2)
+    bias = (normal(12, 600, seed=3, dtype=np.float64) + 1e5) * largest / 1e5
+    bias = bias.astype(np.float32)
+    with np.errstate(under="ignore"):
+        expected = attend(q if abs(largest) < 1e9 else 0 * q, k, v, bias.astype(np.float64))
+    y = run_node("Attention", [q, k, v, bias])[0]
+    np.testing.assert_allclose(y, expected, 5e-3, 5e-3)
+
+
+def test_nan_reaches_its_rows_only() -> None:
+    q, k, v = normal(1, 1, 20, 8), normal(1, 1, 600, 8, seed=1), normal(1, 1, 600, 8, seed=2)
+    expected = attend(q, k, v)
+    q[0, 0, 4, 3] = np.nan
+    bias = np.zeros((20, 600), np.float32)
+    bias[7, 590] = np.nan
+    y = run_node("Attention", [q, k, v, bias])[0]
+    assert np.isnan(y[0, 0, [4, 7]]).all()
+    check(np.delete(y, [4, 7], 2), np.delete(expected, [4, 7], 2))
+
+
+@pytest.mark.parametrize("size", [150, 600])
 @pytest.mark.parametrize("left, right, causal", [(3, -1, 0), (-1, 2, 0), (40, 0, 1), (0, 0, 0)])
-def test_windows(left: int, right: int, causal: int) -> None:
-    q, k, v = (normal(1, 2, 150, 8, seed=n) for n in range(3))
-    distance = np.arange(150) - np.arange(150)[:, None]
-    visible = np.ones((150, 150), bool)
+def test_windows(left: int, right: int, causal: int, size: int) -> None:
+    q, k, v = (normal(1, 2, size, 8, seed=n) for n in range(3))
+    distance = np.arange(size) - np.arange(size)[:, None]
+    visible = np.ones((size, size), bool)
     if left >= 0:
         visible &= distance >= -left
     if right >= 0:

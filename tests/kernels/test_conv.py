@@ -77,8 +77,17 @@ CASES: dict[str, tuple[Any, ...]] = {
     "multiplier": ((1, 6, 9, 10), (12, 1, 3, 3), [1, 1], [1] * 4, [1, 1], 6),
     "depthwise": ((2, 37, 15, 22), (37, 1, 3, 3), [1, 1], [1] * 4, [1, 1], 37),
     "depthwise-stride": ((1, 32, 15, 23), (32, 1, 3, 3), [2, 2], [1] * 4, [1, 1], 32),
+    "depthwise-even": ((1, 40, 14, 8), (40, 1, 3, 3), [2, 2], [0, 0, 1, 1], [1, 1], 40),
+    "depthwise-uneven": ((1, 19, 9, 7), (19, 1, 3, 3), [1, 1], [0, 1, 1, 0], [1, 1], 19),
+    "depthwise-tiny": ((2, 17, 2, 2), (17, 1, 3, 3), [1, 1], [1] * 4, [1, 1], 17),
+    "depthwise-row": ((1, 17, 1, 9), (17, 1, 3, 3), [1, 1], [1] * 4, [1, 1], 17),
+    "depthwise-beyond": ((1, 17, 5, 6), (17, 1, 3, 3), [2, 2], [1, 1, 2, 2], [1, 1], 17),
     "depthwise-5": ((1, 24, 15, 22), (24, 1, 5, 5), [1, 2], [2] * 4, [1, 1], 24),
     "depthwise-7": ((1, 48, 14, 30), (48, 1, 7, 7), [1, 1], [3] * 4, [1, 1], 48),
+    "depthwise-5-wide": ((1, 37, 6, 32), (37, 1, 5, 5), [1, 1], [2] * 4, [1, 1], 37),
+    "depthwise-7-wide": ((1, 37, 9, 56), (37, 1, 7, 7), [1, 1], [3] * 4, [1, 1], 37),
+    "depthwise-7-one": ((1, 37, 5, 14), (37, 1, 7, 7), [1, 1], [3] * 4, [1, 1], 37),
+    "depthwise-7-narrow": ((2, 37, 7, 7), (37, 1, 7, 7), [1, 1], [3] * 4, [1, 1], 37),
     "depthwise-small": ((1, 8, 2, 2), (8, 1, 7, 7), [1, 1], [3] * 4, [1, 1], 8),
     "depthwise-far": ((1, 8, 3, 3), (8, 1, 3, 3), [2, 2], [4] * 4, [2, 3], 8),
     "depthwise-4": ((1, 8, 9, 9), (8, 1, 4, 4), [3, 3], [1, 1, 2, 2], [1, 1], 8),
@@ -296,6 +305,8 @@ def test_conv_transpose_output_shape() -> None:
         ((1, 64, 16, 18), 64, [0, 0, 0, 0]),
         ((1, 32, 18, 15), 32, [2, 0, 1, 3]),
         ((1, 150, 30, 30), 130, [1, 1, 1, 1]),
+        ((2, 48, 8, 10), 70, [1, 1, 1, 1]),
+        ((2, 70, 7, 7), 66, [1, 1, 1, 1]),
     ],
 )
 def test_3x3_of_known_size(
@@ -324,3 +335,124 @@ def test_3x3_of_known_size(
     attributes = {"pads": pads, "activation": activation}
     first = run_node("Conv", [x, w, b, residual], attributes, **options)[0]
     assert (last(first) == whole).all()
+
+
+# input, channels between, kernel, strides, pads, dilations
+SEPARABLE: dict[str, tuple[Any, ...]] = {
+    "3x3": ((2, 21, 9, 11), 70, (3, 3), [1, 1], [1] * 4, [1, 1]),
+    "3x3-stride": ((1, 8, 15, 14), 40, (3, 3), [2, 2], [1] * 4, [1, 1]),
+    "5x5": ((1, 16, 15, 14), 33, (5, 5), [2, 2], [2] * 4, [1, 1]),
+    "bands": ((1, 4, 75, 90), 24, (3, 3), [1, 1], [1] * 4, [1, 1]),
+    "bands-stride": ((2, 4, 75, 90), 35, (3, 3), [2, 2], [0, 0, 1, 1], [1, 1]),
+    "dilation": ((1, 5, 9, 8), 9, (3, 2), [1, 3], [2, 1, 0, 3], [2, 1]),
+    "beyond": ((1, 5, 2, 2), 9, (1, 2), [1, 1], [3, 3, 4, 2], [1, 1]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SEPARABLE))
+@pytest.mark.parametrize("activation", ["", "Clip", "HardSwish"])
+def test_pointwise_depthwise(name: str, activation: str) -> None:
+    x_shape, channels, kernel, strides, pads, dilations = SEPARABLE[name]
+    x, w, b = normal(*x_shape), normal(channels, x_shape[1], 1, 1, seed=1), normal(channels, seed=2)
+    taps, taps_b = normal(channels, 1, *kernel, seed=3), normal(channels, seed=4)
+
+    def activated(y: np.ndarray) -> np.ndarray:
+        if activation == "Clip":
+            return np.clip(y, -1, 5)
+        return y * np.clip(y / 6 + 0.5, 0, 1) if activation else y
+
+    inner = activated(convolve(x, w, [1, 1], [0] * 4, [1, 1]) + wide(b).reshape(-1, 1, 1))
+    expected = convolve(inner, taps, strides, pads, dilations, channels)
+    expected = np.maximum(expected + wide(taps_b).reshape(-1, 1, 1), 0)
+    attributes = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "group": channels,
+        "channels_last": 1,
+        "activation": "Relu",
+        "inner_activation": activation,
+        "inner_activation_alpha": -1.0,
+        "inner_activation_beta": 5.0,
+    }
+    options = {"domain": "bascule", "constants": (1, 2, 3, 4)}
+    inputs = [last(x), w, b, taps, taps_b]
+    whole = run_node("PointwiseDepthwiseConv", inputs, attributes, **options)[0]
+    check(whole, last(expected))
+    for threads in (2, 3):
+        again = run_node(
+            "PointwiseDepthwiseConv", inputs, attributes, threads=threads, runs=2, **options
+        )[0]
+        assert (again == whole).all()
+    inputs[0] = inputs[0][:1]
+    alone = run_node("PointwiseDepthwiseConv", inputs, attributes, **options)[0]
+    assert (alone == whole[:1]).all()
+
+
+def test_pointwise_depthwise_that_does_not_fit() -> None:
+    attributes = {"group": 6, "channels_last": 1}
+    options = {"domain": "bascule", "constants": (1, 3)}
+
+    def run(x: np.ndarray, w: np.ndarray, b: Any, taps: np.ndarray) -> None:
+        run_node("PointwiseDepthwiseConv", [x, w, b, taps], attributes, **options)
+
+    x, w, taps = normal(1, 5, 5, 4), normal(6, 4, 1, 1), normal(6, 1, 3, 3)
+    with pytest.raises(Fail, match="channels in the last"):
+        run(normal(1, 5, 5, 3), w, None, taps)
+    with pytest.raises(Fail, match="bias has shape"):
+        run(x, w, normal(5), taps)
+    with pytest.raises(Fail, match="does not fit"):
+        run(x[:, :2], w, None, taps)
+    with pytest.raises(Fail, match="1x1"):
+        run(x, normal(6, 4, 1, 2), None, taps)
+    with pytest.raises(Fail, match="depthwise"):
+        run(x, w, None, normal(12, 1, 3, 3))
+
+
+@pytest.mark.parametrize("name", ["stem", "patches", "uneven", "pointwise-pad", "3x3-valid"])
+def test_planes(name: str) -> None:
+    """An input with channels first beside a result with channels last."""
+    x_shape, w_shape, strides, pads, dilations, _ = CASES[name]
+    x, w = normal(2, *x_shape[1:]), normal(*w_shape, seed=1)
+    attributes = {"strides": strides, "pads": pads, "dilations": dilations, "channels_last": 1}
+    for options in ({}, {"constants": (1,), "static": True}):
+        options |= {"domain": "bascule", "threads": 2}
+        expected = run_node("Conv", [last(x), w], attributes, **options)[0]
+        actual = run_node("Conv", [x, w], attributes | {"planes": 1}, **options)[0]
+        assert (actual == expected).all()
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_planes_of_few_channels(channels: int) -> None:
+    x, w = normal(1, channels, 13, 37), normal(9, channels, 3, 2, seed=1)
+    attributes = {"pads": [1, 0, 0, 1], "channels_last": 1, "planes": 1}
+    actual = run_node("Conv", [x, w], attributes, domain="bascule")[0]
+    check(actual, last(convolve(x, w, [1, 1], [1, 0, 0, 1], [1, 1])))
+
+
+@pytest.mark.parametrize("name", ["pointwise", "3x3-stride", "3x3-batch", "group", "depthwise"])
+@pytest.mark.parametrize("size", [3, 12])
+def test_scale(name: str, size: int) -> None:
+    x_shape, w_shape, strides, pads, dilations, group = CASES[name]
+    x, w = normal(3, x_shape[1], size, size + 1), normal(*w_shape, seed=1)
+    scale = normal(3, 1, 1, x_shape[1], seed=2)
+    expected = convolve(
+        wide(x) * np.moveaxis(wide(scale), -1, 1), w, strides, pads, dilations, group
+    )
+    residual = normal(*last(expected).shape, seed=3)
+    attributes = {
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "group": group,
+        "channels_last": 1,
+    }
+    options = {"domain": "bascule", "constants": (1,)}
+    inputs = [last(x), w, None, residual, scale]
+    whole = run_node("Conv", inputs, attributes, **options)[0]
+    check(whole, last(expected) + residual)
+    assert (run_node("Conv", inputs, attributes, threads=2, **options)[0] == whole).all()
+    inputs = [last(x)[:1], w, None, residual[:1], scale[:1]]
+    assert (run_node("Conv", inputs, attributes, **options)[0] == whole[:1]).all()
+    with pytest.raises(Fail, match="scale has shape"):
+        run_node("Conv", [*inputs[:4], scale[:1, ..., 1:]], attributes, **options)

@@ -121,6 +121,22 @@ def test_same_bits_for_any_rows_and_threads(
     assert (batch == whole).all()
 
 
+@pytest.mark.parametrize("n", [70, 128, 2215])
+def test_few_rows_have_the_bits_of_many(n: int) -> None:
+    a, b = normal(20, 65), normal(65, n, seed=1)
+    bias, residual = normal(n, seed=2), normal(20, n, seed=3)
+    attributes = {"alpha": 0.5, "activation": "Gelu"}
+
+    def product(rows: int) -> np.ndarray:
+        inputs = [a[:rows], b, bias, residual[:rows]]
+        run: dict[str, Any] = {"domain": "bascule", "constants": (1, 2), "threads": 2}
+        return run_node("MatMul", inputs, attributes, **run)[0]
+
+    whole = product(20)
+    for rows in range(1, 8):
+        assert (product(rows) == whole[:rows]).all()
+
+
 def test_special_values() -> None:
     a = np.array([[1, np.inf, 0], [np.nan, 1, 1], [0, 0, 0]], np.float32)
     b = np.array([[1, 2], [1, -1], [3, 4]], np.float32)

@@ -39,7 +39,9 @@ def test_transpose_of_every_order(dtype: Any, perm: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64, np.complex128])
-@pytest.mark.parametrize("shape", [(33, 70), (1, 9), (64, 64), (200, 257), (0, 5)])
+@pytest.mark.parametrize(
+    "shape", [(33, 70), (1, 9), (64, 64), (200, 257), (0, 5), (31, 47), (5, 300), (3, 1000)]
+)
 def test_transpose_of_matrices(dtype: Any, shape: tuple[int, ...]) -> None:
     x = np.arange(np.prod(shape)).astype(dtype).reshape(shape)
     check(x.T, "Transpose", [x])

@@ -164,6 +164,22 @@ def test_directions(op_type: str, direction: str, batch: int, hidden: int) -> No
 
 
 @pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("batch, hidden", [(1, 300), (9, 130)])
+def test_many_units(op_type: str, batch: int, hidden: int) -> None:
+    parts = weights(op_type, 1, 7, hidden)
+    inputs = [normal(3, batch, 7), *(part / hidden**0.5 for part in parts)]
+    check(op_type, inputs, {})
+    # A sequence has the same bits in a batch and alone, also where it ends before others.
+    lengths = np.array([3] * (batch - 1) + [2], np.int32)
+    attributes = {"hidden_size": hidden}
+    whole = run_node(op_type, [*inputs, lengths], attributes, constants=(1, 2), threads=2)[0]
+    for item in (0, batch - 1):
+        x = inputs[0][: lengths[item], item : item + 1]
+        alone = run_node(op_type, [x, *inputs[1:]], attributes, constants=(1, 2))[0]
+        assert np.array_equal(alone[:, :, 0], whole[: lengths[item], :, item])
+
+
+@pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 def test_lengths_and_states(op_type: str, direction: str) -> None:
     directions = 2 if direction == "bidirectional" else 1

@@ -155,3 +155,53 @@ def test_errors() -> None:
     with pytest.raises(Fail, match="empty"):
         run_node("Resize", [x[:0], *sizes(3, 3)])
     assert run_node("Resize", [x, *sizes(0, 3)])[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("channels", [1, 5, 24, 80])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"mode": "linear"},
+        {"mode": "cubic", "coordinate_transformation_mode": "align_corners"},
+        {"mode": "linear", "antialias": 1},
+    ],
+)
+def test_sum_of_resized_images(channels: int, attributes: dict[str, Any]) -> None:
+    shapes = [(4, 3), (9, 14), (9, 2), (2, 14), (20, 30)]
+    images = [normal(2, *shape, channels, seed=i) for i, shape in enumerate(shapes)]
+    target = (2, 9, 14, channels)
+    single = [
+        np.moveaxis(
+            reference(
+                [np.moveaxis(image, 3, 1), *sizes(2, channels, 9, 14)],
+                {**attributes, "axes": [0, 1, 2, 3]},
+            ),
+            1,
+            3,
+        )
+        for image in images
+    ]
+    expected = np.sum(single, axis=0, dtype=np.float64)
+    given = {**attributes, "sizes": list(target)}
+    results = [
+        run_node("ResizeSum", images, given, domain="bascule", threads=threads, runs=2)[0]
+        for threads in (1, 2, 5)
+    ]
+    np.testing.assert_allclose(results[0], expected, 2e-5, 2e-5)
+    for result in results[1:]:
+        assert np.array_equal(result, results[0])
+
+
+def test_sum_of_images_that_do_not_fit_is_refused() -> None:
+    x, z = normal(1, 2, 3, 4), normal(1, 2, 3, 5)
+    given = {"mode": "linear", "sizes": [1, 4, 6, 4]}
+    with pytest.raises(Fail, match="to be resized"):
+        run_node("ResizeSum", [x, z], given, domain="bascule")
+    with pytest.raises(Fail, match="to be resized"):
+        run_node("ResizeSum", [x, x[:, :0]], given, domain="bascule")
+    for bad in ({"sizes": [1, 4, 6]}, {"sizes": [1, -4, 6, 4]}, {"mode": "nearest"}):
+        with pytest.raises(InvalidArgument, match=r"sizes|whole"):
+            run_node("ResizeSum", [x], {**given, **bad}, domain="bascule")
+    assert (
+        run_node("ResizeSum", [x], {**given, "sizes": [1, 0, 6, 4]}, domain="bascule")[0].size == 0
+    )

@@ -114,6 +114,16 @@ def test_convolutions_with_channels_last() -> None:
     expected = np.maximum(x @ w[:, :, 0, 0].T + bias + residual, 0)
     call = 'Conv<channels_last = 1, activation = "Relu">'
     assert_close(run(call, [x, w, bias, residual]), [expected])
+    scale = normal(2, 1, 1, 3)
+    expected = (x * scale) @ w[:, :, 0, 0].T + bias
+    assert_close(run("Conv<channels_last = 1>", [x, w, bias, None, scale]), [expected])
+    expected = x @ w[:, :, 0, 0].T + bias
+    planes = np.ascontiguousarray(np.moveaxis(x, -1, 1))
+    assert_close(run("Conv<channels_last = 1, planes = 1>", [planes, w, bias]), [expected])
+    taps = normal(6, 1, 1, 1)
+    expected = np.maximum(expected, 0) * taps[:, 0, 0, 0] + bias
+    call = 'PointwiseDepthwiseConv<channels_last = 1, group = 6, inner_activation = "Relu">'
+    assert_close(run(call, [x, w, bias, taps, bias]), [expected])
     w = normal(3, 6, 1, 1)
     expected = x @ w[:, :, 0, 0] + bias
     assert_close(run("ConvTranspose<channels_last = 1>", [x, w, bias]), [expected])

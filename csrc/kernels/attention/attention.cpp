@@ -14,30 +14,6 @@ namespace {
 
 using namespace attention;
 
-// [batch, heads, past + rows, size] from a past of [batch, heads, past, size] and new rows.
-void join_past(RunContext& c, const Tensor* past, const Tensor& rows, const Strides& strides,
-               Tensor& present) {
-  const int64_t item = item_size(present.dtype());
-  const int64_t heads = present.dim(1);
-  const int64_t length = present.dim(2);
-  const int64_t size = present.dim(3) * item;
-  const int64_t before = past != nullptr ? past->dim(2) : 0;
-  c.parallel_for(present.dim(0) * heads, static_cast<double>(length * size) / 16,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t i = begin; i < end; ++i) {
-                     std::byte* to = present.raw() + i * length * size;
-                     if (past != nullptr) {
-                       std::copy_n(past->raw() + i * before * size, before * size, to);
-                     }
-                     const std::byte* from =
-                         rows.raw() + (i / heads * strides.batch + i % heads * strides.head) * item;
-                     for (int64_t r = before; r < length; ++r) {
-                       std::copy_n(from + (r - before) * strides.row * item, size, to + r * size);
-                     }
-                   }
-                 });
-}
-
 class Attention final : public Kernel {
  public:
   static Capability capability(const NodeSpec& node) {
@@ -95,15 +71,16 @@ class Attention final : public Kernel {
     Tensor& y = c.output(0, q.dtype(),
                          flat ? Shape{s.batch, s.queries, s.q_heads * s.v_head}
                               : Shape{s.batch, s.q_heads, s.queries, s.v_head});
+    Presents presents;
     if (has_past || c.wants_output(1)) {
       Tensor& present = c.output(1, k.dtype(), {s.batch, s.kv_heads, s.keys, s.head});
-      join_past(c, has_past ? &c.input(4) : nullptr, k, o.k_strides, present);
+      presents.add(has_past ? &c.input(4) : nullptr, k, o.k_strides, present);
       o.k = present.raw();
       o.k_strides = strides_4d(s.kv_heads, s.keys, s.head);
     }
     if (has_past || c.wants_output(2)) {
       Tensor& present = c.output(2, v.dtype(), {s.batch, s.kv_heads, s.keys, s.v_head});
-      join_past(c, has_past ? &c.input(5) : nullptr, v, o.v_strides, present);
+      presents.add(has_past ? &c.input(5) : nullptr, v, o.v_strides, present);
       o.v = present.raw();
       o.v_strides = strides_4d(s.kv_heads, s.keys, s.v_head);
     }
@@ -111,7 +88,7 @@ class Attention final : public Kernel {
     if (c.wants_output(3)) {
       scores = c.output(3, q.dtype(), {s.batch, s.q_heads, s.queries, s.keys}).raw();
     }
-    if (s.batch * s.q_heads * s.queries == 0) return;
+    if (s.batch * s.q_heads * s.queries == 0) return presents.make(c, s);
     visit(FloatTypes{}, q.dtype(), [&](auto tag) {
       using S = typename decltype(tag)::type;
       using T = Compute<S>;
@@ -133,7 +110,8 @@ class Attention final : public Kernel {
                  .mask = nullptr,
                  .mask_strides = {},
                  .sinks = c.has_input(7) ? work_view<T>(c, c.input(7)) : nullptr,
-                 .scores = reinterpret_cast<S*>(scores)};
+                 .scores_shown = reinterpret_cast<S*>(scores),
+                 .presents = presents};
       if (c.has_input(3)) use_mask(c, c.input(3), job);
       job.run(c);
     });

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The work of attention: softmax(scale * Q K' + mask) V for every head.
 //
-// Work is done per key/value head. Its keys and values are packed into panels once; then tiles of
-// query rows are multiplied with the keys into a strip of scores, turned into weights in one pass,
-// multiplied with the values, and divided by the sums of the weights. A few queries (decoding) read
-// keys and values where they are. 16-bit floats are widened a head or a tile at a time.
+// Work is done per key/value head. Its keys and values are packed into panels once; then each tile
+// of query rows passes over the keys in blocks: the scores of a block are turned into weights while
+// they are in the first cache and multiplied with the values, and at the end the result is divided
+// by the sums of the weights. A few queries (decoding) read keys and values where they are. 16-bit
+// floats are widened a head or a tile at a time.
 #pragma once
 
 #include <algorithm>
@@ -13,6 +14,7 @@
 #include "kernels/attention/attention_rows.h"
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/move/transpose_tile.h"
 #include "runtime/run_context.h"
 
 namespace bascule::attention {
@@ -72,6 +74,63 @@ struct Visibility {
   }
 };
 
+// What becomes the keys and values: [batch, heads, past + rows, size] from a past of [batch, heads,
+// past, size] and new rows. Sizes and strides are in bytes.
+class Presents {
+ public:
+  void add(const Tensor* past, const Tensor& rows, const Strides& strides, Tensor& present) {
+    const int64_t item = item_size(present.dtype());
+    parts_[count_++] = {past == nullptr ? nullptr : past->raw(),
+                        rows.raw(),
+                        {strides.batch * item, strides.head * item, strides.row * item},
+                        present.raw(),
+                        past == nullptr ? 0 : past->dim(2),
+                        present.dim(2),
+                        present.dim(3) * item};
+  }
+  double bytes_per_head() const {
+    double bytes = 0;
+    for (int i = 0; i < count_; ++i) {
+      bytes += static_cast<double>(parts_[i].length) * static_cast<double>(parts_[i].size);
+    }
+    return bytes;
+  }
+  // Those of one head of one batch item.
+  void make(int64_t item, int64_t heads) const {
+    for (int i = 0; i < count_; ++i) {
+      const Part& part = parts_[i];
+      const int64_t size = part.size;
+      std::byte* to = part.to + item * part.length * size;
+      std::copy_n(part.past + item * part.before * size, part.before * size, to);
+      const std::byte* from =
+          part.rows + item / heads * part.strides.batch + item % heads * part.strides.head;
+      for (int64_t r = part.before; r < part.length; ++r) {
+        std::copy_n(from + (r - part.before) * part.strides.row, size, to + r * size);
+      }
+    }
+  }
+  void make(RunContext& c, const Sizes& sizes) const {
+    if (count_ == 0) return;
+    c.parallel_for(sizes.batch * sizes.kv_heads, bytes_per_head() / 16,
+                   [&](int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) make(i, sizes.kv_heads);
+                   });
+  }
+
+ private:
+  struct Part {
+    const std::byte* past;
+    const std::byte* rows;
+    Strides strides;
+    std::byte* to;
+    int64_t before;
+    int64_t length;
+    int64_t size;
+  };
+  Part parts_[2];
+  int count_ = 0;
+};
+
 // Which of the scores the fourth output shows.
 enum class Shown { nothing, raw, capped, masked, weights };
 
@@ -96,7 +155,8 @@ struct Job {
   const T* mask;
   Strides mask_strides;
   const T* sinks;  // of each query head, or null
-  S* scores;
+  S* scores_shown;
+  Presents presents;
 
   const GemmFunctions<T>& gemm = gemm_functions<T>();
   const AttentionFunctions<T>& loops = attention_functions<T>();
@@ -109,12 +169,21 @@ struct Job {
   static constexpr int64_t direct_rows = 8;
   bool direct() const { return rows() <= direct_rows && heads_per_item() == 1; }
 
+  // A block of scores stays in the second cache, the rows of it that a product reads in the first.
   static constexpr int64_t most_tile_rows = 64;
+  static constexpr int64_t most_block_keys = 256;
   int64_t tile_rows() const { return std::min({rows(), 4 * gemm.tile_rows, most_tile_rows}); }
   int64_t tiles() const { return (rows() + tile_rows() - 1) / tile_rows(); }
   int64_t items() const { return sizes.batch * sizes.kv_heads; }
-  // Not a multiple of the page size, where all rows would share a cache set.
-  int64_t score_stride() const { return round_up(sizes.keys, 16) + 16; }
+  // All keys at once where each is read once only, or where all scores are shown.
+  bool one_block() const { return direct() || shown != Shown::nothing; }
+  // Blocks are even, and begin with a panel.
+  int64_t block_keys() const {
+    if (one_block()) return std::max<int64_t>(sizes.keys, 1);
+    const int64_t blocks = (sizes.keys + most_block_keys - 1) / most_block_keys;
+    return round_up((sizes.keys + blocks - 1) / std::max<int64_t>(blocks, 1), gemm.panel_width);
+  }
+  int64_t score_stride() const { return round_up(block_keys(), 16); }
 
   // What a head's keys and values take: widened, then packed.
   int64_t wide_size() const {
@@ -126,23 +195,24 @@ struct Job {
   int64_t packed_k_size() const {
     return direct() ? 0 : packed_size<T>(sizes.head, round_up(sizes.keys, 16));
   }
+  // Values that one tile reads are left where they are if they come in whole panels.
+  bool values_in_place() const {
+    return !narrow && tiles() * heads_per_item() == 1 && sizes.v_head % gemm.panel_width == 0;
+  }
   int64_t packed_v_size() const {
-    return direct() ? 0 : round_up(packed_size<T>(sizes.keys, sizes.v_head), 16);
+    return direct() || values_in_place() ? 0
+                                         : round_up(packed_size<T>(sizes.keys, sizes.v_head), 16);
   }
   int64_t head_size() const { return wide_size() + packed_k_size() + packed_v_size(); }
   int64_t q_tile_size() const { return round_up(tile_rows() * sizes.head, 16); }
-  int64_t y_tile_size() const { return narrow ? round_up(tile_rows() * sizes.v_head, 16) : 0; }
+  int64_t y_tile_size() const { return round_up(tile_rows() * sizes.v_head, 16); }
   int64_t tile_size() const { return q_tile_size() + y_tile_size() + tile_rows() * score_stride(); }
 
   // Rows of `size` elements as T, one after the other.
   static void widen_rows(const S* from, int64_t stride, int64_t rows, int64_t size, T* to) {
     for (int64_t r = 0; r < rows; ++r) {
-      if constexpr (narrow) {
-        widen_row(dtype_of<S>, reinterpret_cast<const std::byte*>(from + r * stride), to + r * size,
-                  size);
-      } else {
-        std::copy_n(from + r * stride, size, to + r * size);
-      }
+      widen_row(dtype_of<S>, reinterpret_cast<const std::byte*>(from + r * stride), to + r * size,
+                size);
     }
   }
 
@@ -174,18 +244,31 @@ struct Job {
       head = {from_k, k_strides.row, from_v, v_strides.row};
       if (direct()) return head;
     }
-    pack_panels<T>(head.k, 1, head.k_stride, sizes.head, sizes.keys, packed_k);
+    pack_keys(head, packed_k);
     if constexpr (narrow) {
       widen_rows(from_v, v_strides.row, sizes.keys, sizes.v_head, space);
       head.v = space;
     }
+    head.k = packed_k;
+    if (values_in_place()) return head;
     pack_panels<T>(head.v, head.v_stride, 1, sizes.keys, sizes.v_head, packed_v);
-    return {packed_k, 0, packed_v, 0};
+    head.v = packed_v;
+    return head;
   }
-  // The same for a head that was prepared before.
-  Head prepared(T* space) const {
-    T* packed_k = space + wide_size();
-    return {packed_k, 0, packed_k + packed_k_size(), 0};
+  // The keys as columns of panels.
+  void pack_keys(const Head& head, T* to) const {
+    constexpr auto item = static_cast<int64_t>(sizeof(T));
+    const int64_t width = gemm.panel_width;
+    for (int64_t j = 0; j < sizes.keys; j += width, to += width * sizes.head) {
+      const int64_t columns = std::min(width, sizes.keys - j);
+      transpose_tile<T>(reinterpret_cast<const std::byte*>(head.k + j * head.k_stride),
+                        head.k_stride * item, reinterpret_cast<std::byte*>(to), width * item,
+                        columns, sizes.head);
+      if (columns == width) continue;
+      for (int64_t i = 0; i < sizes.head; ++i) {
+        std::fill(to + i * width + columns, to + (i + 1) * width, T(0));
+      }
+    }
   }
 
   // Rows [first, first + count) of query head `member` of the item's group.
@@ -198,177 +281,194 @@ struct Job {
     const int64_t q_row = stacked() ? q_strides.head : q_strides.row;
     const int64_t y_row = stacked() ? y_strides.head : y_strides.row;
 
+    Visibility::Range ranges[most_tile_rows];
     Visibility::Range all{sizes.keys, 0};
     for (int64_t r = 0; r < count; ++r) {
-      const Visibility::Range range = visible.range(sizes, b, query_of(r));
-      if (range.end == 0) continue;
-      all.begin = std::min(all.begin, range.begin);
-      all.end = std::max(all.end, range.end);
+      ranges[r] = visible.range(sizes, b, query_of(r));
+      if (ranges[r].end == 0) continue;
+      all.begin = std::min(all.begin, ranges[r].begin);
+      all.end = std::max(all.end, ranges[r].end);
     }
     if (shown != Shown::nothing) all = {0, sizes.keys};
     all.begin = std::min(all.begin, all.end) / gemm.panel_width * gemm.panel_width;
 
     T* q_tile = space;
     T* y_tile = q_tile + q_tile_size();
-    T* strip = y_tile + y_tile_size();
-    const int64_t stride = score_stride();
+    T* scores = y_tile + y_tile_size();
     const S* q_from = q + b * q_strides.batch + h * q_strides.head + first * q_row;
-    widen_rows(q_from, q_row, count, sizes.head, q_tile);
-    multiply_keys(head, q_tile, count, all, strip);
+    scale_queries(q_from, q_row, count, q_tile);
 
-    T sums[most_tile_rows];
+    T tops[most_tile_rows];
+    alignas(64) T sums[most_tile_rows * attention_sum_lanes] = {};
     for (int64_t r = 0; r < count; ++r) {
-      const Visibility::Range range = visible.range(sizes, b, query_of(r));
-      T* row = strip + r * stride;
-      const T* bias = mask == nullptr
-                          ? nullptr
-                          : mask + b * mask_strides.batch + head_of(r) * mask_strides.head +
-                                query_of(r) * mask_strides.row;
-      const T sink = sinks == nullptr ? -std::numeric_limits<T>::infinity() : sinks[head_of(r)];
-      if (shown == Shown::nothing) {
-        sums[r] = weigh(row, bias, range, all, sink);
-      } else {
-        S* to =
-            scores + ((b * sizes.q_heads + head_of(r)) * sizes.queries + query_of(r)) * sizes.keys;
-        sums[r] = weigh_and_show(row, bias, range, sink, to);
-      }
+      constexpr T nothing = -std::numeric_limits<T>::infinity();
+      tops[r] = sinks == nullptr ? nothing : sinks[head_of(r)];
+      if (tops[r] != nothing) sums[r * attention_sum_lanes] = 1;
     }
 
-    S* y_to = y + b * y_strides.batch + h * y_strides.head + first * y_row;
-    T* out;
-    int64_t out_stride;
+    WeightBlock<T> weights{scores, score_stride(), count,        0,           nullptr, 0, tops,
+                           sums,   nullptr,        sizes.v_head, sizes.v_head};
+    const T* mask_tile = nullptr;
+    if (mask != nullptr) {
+      mask_tile = mask + b * mask_strides.batch + head_of(0) * mask_strides.head +
+                  query_of(0) * mask_strides.row;
+      weights.mask_stride = stacked() ? mask_strides.head : mask_strides.row;
+    }
+    S* shown_rows =
+        scores_shown == nullptr
+            ? nullptr
+            : scores_shown +
+                  ((b * sizes.q_heads + head_of(0)) * sizes.queries + query_of(0)) * sizes.keys;
+    const int64_t block_length = block_keys();
+    for (int64_t begin = all.begin; begin < all.end;) {
+      const int64_t end = std::min(all.end, (begin / block_length + 1) * block_length);
+      const Visibility::Range block{begin, end};
+      weights.keys = end - begin;
+      weights.mask = mask_tile == nullptr ? nullptr : mask_tile + begin;
+      multiply_keys(head, q_tile, count, block, scores);
+      show(Shown::raw, weights, shown_rows);
+      for (int64_t r = 0; r < count && cap != 0; ++r) {
+        loops.cap_row(scores + r * weights.stride, weights.keys, cap);
+      }
+      show(Shown::capped, weights, shown_rows);
+      hide(ranges, block, weights);
+      show(Shown::masked, weights, shown_rows);
+      loops.weigh(weights);
+      show(Shown::weights, weights, shown_rows);
+      multiply_values(head, scores, count, block, y_tile, weights.y != nullptr);
+      weights.y = y_tile;
+      begin = end;
+    }
+    finish(weights, y + b * y_strides.batch + h * y_strides.head + first * y_row, y_row, y_tile);
+  }
+
+  void scale_queries(const S* from, int64_t stride, int64_t count, T* to) const {
     if constexpr (narrow) {
-      out = y_tile;
-      out_stride = sizes.v_head;
+      widen_rows(from, stride, count, sizes.head, to);
+      loops.scale_rows(to, count, sizes.head, sizes.head, scale, to);
     } else {
-      out = y_to;
-      out_stride = y_row;
-    }
-    multiply_values(head, strip, count, all, out, out_stride);
-    for (int64_t r = 0; r < count; ++r) {
-      T* row = out + r * out_stride;
-      if (sums[r] == 0) {
-        std::fill_n(row, sizes.v_head, T(0));
-      } else {
-        loops.scale_row(row, sizes.v_head, 1 / sums[r]);
-      }
-      if constexpr (narrow) {
-        narrow_row(dtype_of<S>, row, reinterpret_cast<std::byte*>(y_to + r * y_row), sizes.v_head);
-      }
+      loops.scale_rows(from, count, sizes.head, stride, scale, to);
     }
   }
 
-  void multiply_keys(const Head& head, const T* const q_tile, int64_t count, Visibility::Range all,
-                     T* strip) const {
-    const int64_t columns = all.end - all.begin;
-    if (columns == 0) return;
+  void multiply_keys(const Head& head, const T* const q_tile, int64_t count,
+                     Visibility::Range block, T* scores) const {
+    const int64_t columns = block.end - block.begin;
     if (direct()) {
-      loops.dot_rows(q_tile, sizes.head, count, head.k + all.begin * head.k_stride, head.k_stride,
-                     columns, sizes.head, scale, strip + all.begin, score_stride());
+      loops.dot_rows(q_tile, sizes.head, count, head.k + block.begin * head.k_stride, head.k_stride,
+                     columns, sizes.head, scores, score_stride());
       return;
     }
     GemmBlock<T> g = matrix_block<T>(&q_tile, count, sizes.head, sizes.head,
-                                     head.k + all.begin * sizes.head, strip + all.begin, columns);
+                                     head.k + block.begin * sizes.head, scores, columns);
     g.c_stride = score_stride();
-    g.epilogue.alpha = scale;
     multiply(g);
   }
 
-  void multiply_values(const Head& head, const T* strip, int64_t count, Visibility::Range all,
-                       T* out, int64_t out_stride) const {
-    const int64_t keys = all.end - all.begin;
-    const T* weights = strip + all.begin;
-    if (keys == 0) return;
+  void multiply_values(const Head& head, const T* weights, int64_t count, Visibility::Range block,
+                       T* out, bool accumulate) const {
+    const int64_t keys = block.end - block.begin;
     if (direct()) {
-      loops.weighted_rows(weights, score_stride(), count, head.v + all.begin * head.v_stride,
-                          head.v_stride, keys, sizes.v_head, out, out_stride);
+      loops.weighted_rows(weights, score_stride(), count, head.v + block.begin * head.v_stride,
+                          head.v_stride, keys, sizes.v_head, out, sizes.v_head);
       return;
     }
-    GemmBlock<T> g = matrix_block<T>(&weights, count, keys, score_stride(),
-                                     head.v + all.begin * gemm.panel_width, out, sizes.v_head);
-    g.b_panel_stride = gemm.panel_width * sizes.keys;
-    g.c_stride = out_stride;
+    GemmBlock<T> g =
+        matrix_block<T>(&weights, count, keys, score_stride(), head.v, out, sizes.v_head);
+    g.b_stride = values_in_place() ? head.v_stride : gemm.panel_width;
+    g.b_panel_stride = values_in_place() ? gemm.panel_width : gemm.panel_width * sizes.keys;
+    g.b += block.begin * g.b_stride;
+    g.accumulate = accumulate;
     multiply(g);
   }
 
-  // Turns scores into weights that are not divided yet, zero where the query sees nothing.
-  T weigh(T* row, const T* bias, Visibility::Range range, Visibility::Range all, T sink) const {
-    const int64_t n = range.end - range.begin;
-    if (cap != 0) loops.cap_row(row + range.begin, n, cap);
-    const T* addend = bias != nullptr ? bias + range.begin : nullptr;
-    const T sum = n == 0 ? T(0) : loops.exp_row(row + range.begin, addend, n, sink);
-    if (range.begin > all.begin) std::fill(row + all.begin, row + range.begin, T(0));
-    std::fill(row + std::max(range.end, all.begin), row + all.end, T(0));
+  // The scores of a stage, all keys of them in the block.
+  void show(Shown stage, const WeightBlock<T>& block, S* to) const {
+    if (stage != shown) return;
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const T sum = sum_of(block, r);
+      const T factor = stage != Shown::weights ? T(1) : sum == 0 ? T(0) : 1 / sum;
+      for (int64_t j = 0; j < block.keys; ++j) {
+        to[r * sizes.keys + j] = static_cast<S>(block.x[r * block.stride + j] * factor);
+      }
+    }
+  }
+
+  // Where some rows see a part of the block only: adds the mask to what they see, and hides the
+  // rest.
+  void hide(const Visibility::Range* ranges, Visibility::Range keys, WeightBlock<T>& block) const {
+    bool whole = shown == Shown::nothing;
+    for (int64_t r = 0; r < block.rows; ++r) {
+      whole &= ranges[r].begin <= keys.begin && ranges[r].end >= keys.end;
+    }
+    if (whole) return;
+    for (int64_t r = 0; r < block.rows; ++r) {
+      T* row = block.x + r * block.stride;
+      const int64_t begin = std::clamp<int64_t>(ranges[r].begin - keys.begin, 0, block.keys);
+      const int64_t end = std::clamp(ranges[r].end - keys.begin, begin, block.keys);
+      constexpr T nothing = -std::numeric_limits<T>::infinity();
+      std::fill(row, row + begin, nothing);
+      if (block.mask != nullptr) {
+        const T* addend = block.mask + r * block.mask_stride;
+        for (int64_t j = begin; j < end; ++j) row[j] += addend[j];
+      }
+      std::fill(row + end, row + block.keys, nothing);
+    }
+    block.mask = nullptr;
+  }
+
+  static T sum_of(const WeightBlock<T>& block, int64_t r) {
+    const T* parts = block.sums + r * attention_sum_lanes;
+    T sum = 0;
+    for (int64_t i = 0; i < attention_sum_lanes; ++i) sum += parts[i];
     return sum;
   }
 
-  // The same over all keys, writing the scores of the stage that is asked for.
-  T weigh_and_show(T* row, const T* bias, Visibility::Range range, T sink, S* to) const {
-    const int64_t n = sizes.keys;
-    const auto show = [&](Shown stage, T factor) {
-      if (stage != shown) return;
-      for (int64_t j = 0; j < n; ++j) to[j] = static_cast<S>(row[j] * factor);
-    };
-    show(Shown::raw, 1);
-    if (cap != 0) loops.cap_row(row, n, cap);
-    show(Shown::capped, 1);
-    for (int64_t j = 0; j < n; ++j) {
-      if (j < range.begin || j >= range.end) {
-        row[j] = -std::numeric_limits<T>::infinity();
-      } else if (bias != nullptr) {
-        row[j] += bias[j];
+  // The weighted sums divided by the sums of the weights; zero where a row saw nothing.
+  void finish(const WeightBlock<T>& block, S* to, int64_t stride, T* y_tile) const {
+    if (block.y == nullptr) {
+      for (int64_t r = 0; r < block.rows; ++r) std::fill_n(to + r * stride, sizes.v_head, S(0));
+    } else if constexpr (narrow) {
+      loops.divide(block, y_tile, sizes.v_head);
+      for (int64_t r = 0; r < block.rows; ++r) {
+        narrow_row(dtype_of<S>, y_tile + r * sizes.v_head,
+                   reinterpret_cast<std::byte*>(to + r * stride), sizes.v_head);
       }
+    } else {
+      loops.divide(block, to, stride);
     }
-    show(Shown::masked, 1);
-    const T all_weights = loops.exp_row(row, nullptr, n, sink);
-    const T sum = range.end == range.begin ? T(0) : all_weights;
-    show(Shown::weights, sum == 0 ? T(0) : 1 / sum);
-    return sum;
   }
 
   void run(RunContext& c) const {
     const int64_t threads = c.threads();
     const int64_t per_item = heads_per_item() * tiles();
-    const auto work = [&](int64_t item, int64_t index, const Head& head, T* space) {
-      const int64_t first = index % tiles() * tile_rows();
-      tile(item, index / tiles(), first, std::min(tile_rows(), rows() - first), head, space);
-    };
-    const double cost = static_cast<double>(sizes.group() * sizes.queries) / 8 *
-                        static_cast<double>(sizes.keys) *
-                        static_cast<double>(sizes.head + sizes.v_head + 16);
-    if (items() >= threads || direct()) {
-      const int64_t parts = std::min(threads, items());
-      T* space = c.workspace<T>(parts * (head_size() + tile_size()));
-      c.parallel_for(parts, cost * static_cast<double>(items()) / static_cast<double>(parts),
-                     [&](int64_t begin, int64_t end) {
-                       for (int64_t part = begin; part < end; ++part) {
-                         T* own = space + part * (head_size() + tile_size());
-                         for (int64_t i = items() * part / parts; i < items() * (part + 1) / parts;
-                              ++i) {
-                           const Head head = prepare(i, own);
-                           for (int64_t t = 0; t < per_item; ++t)
-                             work(i, t, head, own + head_size());
-                         }
-                       }
-                     });
-      return;
-    }
-    T* heads = c.workspace<T>(items() * head_size());
-    c.parallel_for(items(),
-                   static_cast<double>(sizes.keys) * static_cast<double>(sizes.head + sizes.v_head),
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) prepare(i, heads + i * head_size());
-                   });
+    const double cost =
+        presents.bytes_per_head() / 16 + static_cast<double>(sizes.group() * sizes.queries) / 8 *
+                                             static_cast<double>(sizes.keys) *
+                                             static_cast<double>(sizes.head + sizes.v_head + 16);
+    // Parts may begin and end inside a head, which then is prepared by both sides. What is read
+    // once is made where it is read.
+    const bool make_here = direct();
+    if (!make_here) presents.make(c, sizes);
     const int64_t total = items() * per_item;
     const int64_t parts = std::min(threads, total);
-    T* space = c.workspace<T>(parts * tile_size());
+    const int64_t space_size = head_size() + tile_size();
+    T* space = c.workspace<T>(parts * space_size);
     c.parallel_for(parts, cost * static_cast<double>(items()) / static_cast<double>(parts),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t part = begin; part < end; ++part) {
+                       T* own = space + part * space_size;
+                       Head head{};
+                       int64_t prepared = -1;
                        for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
                          const int64_t item = i / per_item;
-                         work(item, i % per_item, prepared(heads + item * head_size()),
-                              space + part * tile_size());
+                         if (make_here) presents.make(item, sizes.kv_heads);
+                         if (item != prepared) head = prepare(item, own);
+                         prepared = item;
+                         const int64_t index = i % per_item;
+                         const int64_t first = index % tiles() * tile_rows();
+                         tile(item, index / tiles(), first, std::min(tile_rows(), rows() - first),
+                              head, own + head_size());
                        }
                      }
                    });

@@ -27,7 +27,7 @@ BASCULE_INLINE float sum_lanes(F32 v) {
 // `rows` rows times `keys` keys.
 template <int rows, int keys>
 BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
-                             int64_t size, float scale, float* scores, int64_t score_stride) {
+                             int64_t size, float* scores, int64_t score_stride) {
   F32 sum[rows][keys];
   for (int r = 0; r < rows; ++r) {
     for (int j = 0; j < keys; ++j) sum[r][j] = set(0);
@@ -41,33 +41,31 @@ BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, i
     }
   });
   for (int r = 0; r < rows; ++r) {
-    for (int j = 0; j < keys; ++j) scores[r * score_stride + j] = scale * sum_lanes(sum[r][j]);
+    for (int j = 0; j < keys; ++j) scores[r * score_stride + j] = sum_lanes(sum[r][j]);
   }
 }
 
 template <int rows>
 void dot_some_rows(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
-                   int64_t count, int64_t size, float scale, float* scores, int64_t score_stride) {
+                   int64_t count, int64_t size, float* scores, int64_t score_stride) {
   int64_t j = 0;
   for (; j + 4 <= count; j += 4) {
-    dot_tile<rows, 4>(q, q_stride, k + j * k_stride, k_stride, size, scale, scores + j,
-                      score_stride);
+    dot_tile<rows, 4>(q, q_stride, k + j * k_stride, k_stride, size, scores + j, score_stride);
   }
   for (; j < count; ++j) {
-    dot_tile<rows, 1>(q, q_stride, k + j * k_stride, k_stride, size, scale, scores + j,
-                      score_stride);
+    dot_tile<rows, 1>(q, q_stride, k + j * k_stride, k_stride, size, scores + j, score_stride);
   }
 }
 
 void dot_rows(const float* q, int64_t q_stride, int64_t rows, const float* k, int64_t k_stride,
-              int64_t count, int64_t size, float scale, float* scores, int64_t score_stride) {
+              int64_t count, int64_t size, float* scores, int64_t score_stride) {
   int64_t r = 0;
   for (; r + 2 <= rows; r += 2) {
-    dot_some_rows<2>(q + r * q_stride, q_stride, k, k_stride, count, size, scale,
+    dot_some_rows<2>(q + r * q_stride, q_stride, k, k_stride, count, size,
                      scores + r * score_stride, score_stride);
   }
   if (r < rows) {
-    dot_some_rows<1>(q + r * q_stride, q_stride, k, k_stride, count, size, scale,
+    dot_some_rows<1>(q + r * q_stride, q_stride, k, k_stride, count, size,
                      scores + r * score_stride, score_stride);
   }
 }
@@ -128,43 +126,105 @@ void cap_row(float* x, int64_t n, float cap) {
   });
 }
 
-float exp_row(float* x, const float* mask, int64_t n, float sink) {
-  F32 top = set(sink);
+void scale_row(const float* x, int64_t n, float factor, float* to) {
+  for_vectors(n, [&](int64_t i, int64_t count) {
+    store(to + i, load(x + i, count, 0) * set(factor), count);
+  });
+}
+
+// e^x for x <= 60, within 2e-7 of it and what rounding x * log2(e) makes of that.
+BASCULE_INLINE F32 weight_of(F32 x) {
+  x = at_least(set(-152.0f), x * set(log2_e));  // where it is zero
+  const F32 n = round(x);
+  const F32 p =
+      polynomial(x - n, set(1.3253462966531515e-3f), 9.672367945313454e-3f, 5.5507998913526535e-2f,
+                 2.4022223055362701e-1f, 6.931468844413757e-1f, 1.0f);
+  return scale_by_power(p, n);
+}
+
+// Weights of e^11 are far from overflow.
+constexpr float most_above_top = 11;
+
+// The row's largest score, -infinity if there is none; NaN is passed over.
+BASCULE_INLINE F32 largest_lanes(float* x, const float* mask, int64_t n) {
+  F32 top = set(-infinity);
   if (mask != nullptr) {
     for_vectors(n, [&](int64_t i, int64_t count) {
       const F32 v = load(x + i, count, -infinity) + load(mask + i, count, 0);
       store(x + i, v, count);
-      top = max(top, v);
+      top = at_least(v, top);
     });
   } else {
-    for_vectors(n,
-                [&](int64_t i, int64_t count) { top = max(top, load(x + i, count, -infinity)); });
+    for_vectors(
+        n, [&](int64_t i, int64_t count) { top = at_least(load(x + i, count, -infinity), top); });
   }
-  const float largest = reduce_max(top);
-  if (largest == -infinity) {
-    for_vectors(n, [&](int64_t i, int64_t count) { store(x + i, set(0), count); });
-    return 0;
-  }
-  F32 sum = set(0);
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    const F32 e = exp(load(x + i, count, -infinity) - set(largest));
-    store(x + i, e, count);
-    sum += e;
-  });
-  return reduce_add(sum) + exp(set(sink - largest))[0];
+  return top;
 }
 
-void scale_row(float* x, int64_t n, float factor) {
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    store(x + i, load(x + i, count, 0) * set(factor), count);
-  });
+void raise_top(const WeightBlock<float>& b, int64_t r, F32 scores) {
+  const float top = reduce(scores, [](F32 one, F32 other) { return at_least(one, other); });
+  if (b.tops[r] != -infinity) {
+    const float factor = weight_of(set(b.tops[r] - top))[0];
+    float* sums = b.sums + r * attention_sum_lanes;
+    scale_row(sums, attention_sum_lanes, factor, sums);
+    if (b.y != nullptr) {
+      float* y = b.y + r * b.y_stride;
+      scale_row(y, b.y_size, factor, y);
+    }
+  }
+  b.tops[r] = top;
+}
+
+void weigh(const WeightBlock<float>& b) {
+  // The tops of some rows first: these are long chains of short steps, which run side by side.
+  constexpr int64_t together = 8;
+  for (int64_t first = 0; first < b.rows; first += together) {
+    const int64_t last = first + together < b.rows ? first + together : b.rows;
+    for (int64_t r = first; r < last; ++r) {
+      const float* mask = b.mask == nullptr ? nullptr : b.mask + r * b.mask_stride;
+      const F32 scores = largest_lanes(b.x + r * b.stride, mask, b.keys);
+      if (any(scores > set(b.tops[r] + most_above_top))) raise_top(b, r, scores);
+    }
+    for (int64_t r = first; r < last; ++r) {
+      float* x = b.x + r * b.stride;
+      // Where there is nothing but -infinity, any top gives zeros.
+      const F32 top = set(b.tops[r] == -infinity ? 0.0f : b.tops[r]);
+      F32 sum = load(b.sums + r * attention_sum_lanes);
+      for_vectors(b.keys, [&](int64_t i, int64_t count) {
+        const F32 weight = weight_of(load(x + i, count, -infinity) - top);
+        store(x + i, weight, count);
+        sum += weight;
+      });
+      store(b.sums + r * attention_sum_lanes, sum);
+    }
+  }
+}
+
+void divide(const WeightBlock<float>& b, float* to, int64_t stride) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    F32 parts = set(0);
+    for (int64_t i = 0; i < attention_sum_lanes; i += lanes) {
+      parts += load(b.sums + r * attention_sum_lanes + i);
+    }
+    const float sum = sum_lanes(parts);
+    if (sum == 0) {
+      for_vectors(b.y_size,
+                  [&](int64_t i, int64_t count) { store(to + r * stride + i, set(0), count); });
+    } else {
+      scale_row(b.y + r * b.y_stride, b.y_size, 1 / sum, to + r * stride);
+    }
+  }
+}
+
+void scale_rows(const float* x, int64_t rows, int64_t n, int64_t stride, float factor, float* to) {
+  for (int64_t r = 0; r < rows; ++r) scale_row(x + r * stride, n, factor, to + r * n);
 }
 
 }  // namespace
 
 const AttentionFunctions<float>& attention_functions_f32() {
-  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row, exp_row,
-                                                          scale_row};
+  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row,
+                                                          weigh,    divide,        scale_rows};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA
@@ -187,13 +247,13 @@ const AttentionFunctions<float>& attention_functions<float>() {
 namespace {
 
 void dot_rows_f64(const double* q, int64_t q_stride, int64_t rows, const double* k,
-                  int64_t k_stride, int64_t count, int64_t size, double scale, double* scores,
+                  int64_t k_stride, int64_t count, int64_t size, double* scores,
                   int64_t score_stride) {
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t j = 0; j < count; ++j) {
       double sum = 0;
       for (int64_t i = 0; i < size; ++i) sum += q[r * q_stride + i] * k[j * k_stride + i];
-      scores[r * score_stride + j] = scale * sum;
+      scores[r * score_stride + j] = sum;
     }
   }
 }
@@ -214,34 +274,60 @@ void cap_row_f64(double* x, int64_t n, double cap) {
   for (int64_t i = 0; i < n; ++i) x[i] = cap * std::tanh(x[i] / cap);
 }
 
-double exp_row_f64(double* x, const double* mask, int64_t n, double sink) {
-  double top = sink;
-  for (int64_t i = 0; i < n; ++i) {
-    if (mask != nullptr) x[i] += mask[i];
-    if (x[i] > top || x[i] != x[i]) top = x[i];
-  }
-  if (top == -std::numeric_limits<double>::infinity()) {
-    std::fill_n(x, n, 0.0);
-    return 0;
-  }
-  double sum = std::exp(sink - top);
-  for (int64_t i = 0; i < n; ++i) {
-    x[i] = std::exp(x[i] - top);
-    sum += x[i];
-  }
-  return sum;
+void scale_row_f64(const double* x, int64_t n, double factor, double* to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = x[i] * factor;
 }
 
-void scale_row_f64(double* x, int64_t n, double factor) {
-  for (int64_t i = 0; i < n; ++i) x[i] *= factor;
+void weigh_f64(const WeightBlock<double>& b) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  for (int64_t r = 0; r < b.rows; ++r) {
+    double* x = b.x + r * b.stride;
+    double* sum = b.sums + r * attention_sum_lanes;
+    double top = b.tops[r];
+    for (int64_t i = 0; i < b.keys; ++i) {
+      if (b.mask != nullptr) x[i] += b.mask[r * b.mask_stride + i];
+      if (x[i] > top) top = x[i];
+    }
+    if (top > b.tops[r] && b.tops[r] != -infinity) {
+      const double factor = std::exp(b.tops[r] - top);
+      *sum *= factor;
+      if (b.y != nullptr) {
+        double* y = b.y + r * b.y_stride;
+        scale_row_f64(y, b.y_size, factor, y);
+      }
+    }
+    b.tops[r] = top;
+    // Where there is nothing but -infinity, any top gives zeros.
+    if (top == -infinity) top = 0;
+    for (int64_t i = 0; i < b.keys; ++i) {
+      x[i] = std::exp(x[i] - top);
+      *sum += x[i];
+    }
+  }
+}
+
+void divide_f64(const WeightBlock<double>& b, double* to, int64_t stride) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    const double sum = b.sums[r * attention_sum_lanes];
+    if (sum == 0) {
+      std::fill_n(to + r * stride, b.y_size, 0.0);
+    } else {
+      scale_row_f64(b.y + r * b.y_stride, b.y_size, 1 / sum, to + r * stride);
+    }
+  }
+}
+
+void scale_rows_f64(const double* x, int64_t rows, int64_t n, int64_t stride, double factor,
+                    double* to) {
+  for (int64_t r = 0; r < rows; ++r) scale_row_f64(x + r * stride, n, factor, to + r * n);
 }
 
 }  // namespace
 
 template <>
 const AttentionFunctions<double>& attention_functions<double>() {
-  static constexpr AttentionFunctions<double> functions = {dot_rows_f64, weighted_rows_f64,
-                                                           cap_row_f64, exp_row_f64, scale_row_f64};
+  static constexpr AttentionFunctions<double> functions = {
+      dot_rows_f64, weighted_rows_f64, cap_row_f64, weigh_f64, divide_f64, scale_rows_f64};
   return functions;
 }
 }  // namespace bascule

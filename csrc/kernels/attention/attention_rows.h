@@ -7,21 +7,44 @@
 
 namespace bascule {
 
+// Some rows of scores against a block of keys, on the way to weights. Keys come in blocks; a row's
+// weights are e^(score - top), where its top follows the largest score so far at some distance, so
+// that it rarely changes.
+template <class T>
+struct WeightBlock {
+  T* x;  // scores, then weights
+  int64_t stride;
+  int64_t rows;
+  int64_t keys;
+  const T* mask;  // added to the scores, or null
+  int64_t mask_stride;
+  T* tops;  // of each row; -infinity before anything was seen
+  T* sums;  // of each row's weights, in attention_sum_lanes parts
+  T* y;     // the sums of weighted values over the blocks before, or null
+  int64_t y_stride;
+  int64_t y_size;
+};
+
+inline constexpr int64_t attention_sum_lanes = 16;
+
 template <class T>
 struct AttentionFunctions {
-  // scores[r * score_stride + j] = scale * dot(q + r * q_stride, k + j * k_stride), `size` elements
-  // long, for `rows` rows and `count` keys.
+  // scores[r * score_stride + j] = dot(q + r * q_stride, k + j * k_stride), `size` elements long,
+  // for `rows` rows and `count` keys.
   void (*dot_rows)(const T* q, int64_t q_stride, int64_t rows, const T* k, int64_t k_stride,
-                   int64_t count, int64_t size, T scale, T* scores, int64_t score_stride);
+                   int64_t count, int64_t size, T* scores, int64_t score_stride);
   // y[r * y_stride ..] = sum over j of weights[r * weight_stride + j] * v[j * v_stride ..].
   void (*weighted_rows)(const T* weights, int64_t weight_stride, int64_t rows, const T* v,
                         int64_t v_stride, int64_t count, int64_t size, T* y, int64_t y_stride);
   // x = cap * tanh(x / cap).
   void (*cap_row)(T* x, int64_t n, T cap);
-  // x = exp(x + mask - maximum), and the sum of that; all zero when nothing is above -infinity.
-  // `mask` may be null. The sink, perhaps -infinity, counts like one more element.
-  T (*exp_row)(T* x, const T* mask, int64_t n, T sink);
-  void (*scale_row)(T* x, int64_t n, T factor);
+  // Turns scores into weights. Scores of -infinity weigh nothing. Where a top changes, the row's
+  // sums and y are brought to the new one.
+  void (*weigh)(const WeightBlock<T>& block);
+  // The sums of weighted values divided by the sums of the weights; zero where that is zero.
+  void (*divide)(const WeightBlock<T>& block, T* to, int64_t stride);
+  // to[r * n ..] = factor * x[r * stride ..], n elements.
+  void (*scale_rows)(const T* x, int64_t rows, int64_t n, int64_t stride, T factor, T* to);
 };
 
 template <class T>

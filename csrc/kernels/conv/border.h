@@ -16,10 +16,10 @@ struct Bordered {
   bool copied = false;      // otherwise the image itself will do
 };
 
-// Row `row` of the bordered buffer (depth and height as one index).
-template <class T>
-void copy_bordered_row(const ConvSizes& s, const Bordered& b, const T* image, T* border,
-                       int64_t row) {
+// Row `row` of the bordered buffer (depth and height as one index). `copy(pixel, count, to)` copies
+// pixels of the image.
+template <class T, class Copy>
+void fill_bordered_row(const ConvSizes& s, const Bordered& b, T* border, int64_t row, Copy&& copy) {
   const int64_t channels = s.in_channels;
   const int64_t width = b.size[2] * channels;
   T* to = border + row * width;
@@ -32,9 +32,18 @@ void copy_bordered_row(const ConvSizes& s, const Bordered& b, const T* image, T*
   const int64_t left = std::min(b.before[2] * channels, width);
   const int64_t middle = std::min(s.in[2] * channels, width - left);
   std::fill_n(to, left, T{});
-  std::memcpy(to + left, image + (z * s.in[1] + y) * s.in[2] * channels,
-              static_cast<size_t>(middle) * sizeof(T));
+  copy((z * s.in[1] + y) * s.in[2], middle / channels, to + left);
   std::fill_n(to + left + middle, width - left - middle, T{});
+}
+
+// The same from an image with channels last.
+template <class T>
+void copy_bordered_row(const ConvSizes& s, const Bordered& b, const T* image, T* border,
+                       int64_t row) {
+  fill_bordered_row(s, b, border, row, [&](int64_t pixel, int64_t count, T* to) {
+    std::memcpy(to, image + pixel * s.in_channels,
+                static_cast<size_t>(count * s.in_channels) * sizeof(T));
+  });
 }
 
 }  // namespace bascule

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conv of the standard and of domain `bascule`: Y = activation(X * W + B + residual). Everything is
-// computed with channels last; inputs with channels first are transposed on the way in and out.
+// Conv of the standard and of domain `bascule`: Y = activation((scale X) * W + B + residual).
+// Everything is computed with channels last; inputs with channels first are transposed on the way
+// in and out.
+#include <string>
+#include <type_traits>
 #include <utility>
 
 #include "kernels/activation.h"
 #include "kernels/conv/layout.h"
 #include "kernels/conv/run.h"
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
 #include "runtime/kernel.h"
 
@@ -22,6 +26,9 @@ class Conv final : public Kernel {
     }
     const int rank = node.has_input(0) ? node.inputs[0].rank() : -1;
     if (rank > 5) return reject("more than three spatial axes");
+    if (node.has_input(4) && node.dtype(0) != DType::float32) {
+      return reject("a scale of another type than float32");
+    }
     if (!has_activation(node.dtype(0), parse_activation(node))) {
       return reject("activation '" + node.get_string("activation", "") +
                     "' is not supported for type " + name_of(node.dtype(0)));
@@ -35,20 +42,22 @@ class Conv final : public Kernel {
     const ConvSizes sizes = attributes_.conv_weights(w->shape());
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
     if (w->dtype() == DType::float64) {
-      packed_ = Tensor::allocate(DType::float64, Shape{packed_weights_size<double>(sizes)});
-      pack_weights(sizes, w->data<double>(), packed_.data<double>());
+      packed_ = prepack_floats<double>(
+          node, {1}, "W", packed_weights_size<double>(sizes), *w,
+          [&](const double* from, double* to) { pack_weights(sizes, from, to); });
     } else {
-      Tensor wide = *w;
-      if (w->dtype() != DType::float32) {
-        wide = Tensor::allocate(DType::float32, w->shape());
-        widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
-      }
-      winograd_ = winograd_fits(node);
-      packed_ = Tensor::allocate(
-          DType::float32,
-          Shape{winograd_ ? winograd_weights_size(sizes) : packed_weights_size<float>(sizes)});
-      (winograd_ ? pack_winograd : pack_weights<float>)(sizes, std::as_const(wide).data<float>(),
-                                                        packed_.data<float>());
+      winograd_tile_ = choose_tile(node);
+      const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
+                                              : packed_weights_size<float>(sizes);
+      const std::string form =
+          winograd_tile_ > 0 ? "Winograd W " + std::to_string(winograd_tile_) : "W";
+      packed_ = prepack_floats<float>(node, {1}, form, size, *w, [&](const float* from, float* to) {
+        if (winograd_tile_ > 0) {
+          pack_winograd(sizes, winograd_tile_, from, to);
+        } else {
+          pack_weights(sizes, from, to);
+        }
+      });
     }
     w_shape_ = w->shape();
     node.release_constant(1);
@@ -66,6 +75,16 @@ class Conv final : public Kernel {
     if (c.has_input(3) && c.input(3).shape() != y_shape) {
       fail("residual has shape " + c.input(3).shape().text() + ", expected " + y_shape.text());
     }
+    if (c.has_input(4)) {
+      const Shape& shape = c.input(4).shape();
+      if (!attributes_.channels_last() || attributes_.planes() || shape.rank() != x.rank() ||
+          shape[0] != sizes.batch || shape[x.rank() - 1] != sizes.in_channels ||
+          shape.size() != sizes.batch * sizes.in_channels) {
+        fail("scale has shape " + shape.text() +
+             ", expected a number for each image and channel of " + x.shape().text() +
+             " with channels last");
+      }
+    }
     Tensor& y = c.output(0, x.dtype(), y_shape);
     if (y.size() == 0) return;
     if (x.dtype() == DType::float64) {
@@ -81,19 +100,19 @@ class Conv final : public Kernel {
   }
 
  private:
-  // Whether the sizes of the image are known, and such that Winograd's form pays.
-  bool winograd_fits(const NodeSpec& node) const {
-    if (node.inputs[0].rank() != 4) return false;
+  // That of winograd_tile if the sizes of the image are known, else 0.
+  int choose_tile(const NodeSpec& node) const {
+    if (node.inputs[0].rank() != 4) return 0;
     Shape x(*node.inputs[0].shape);
     x[0] = 1;
     for (const int64_t size : x) {
-      if (size <= 0) return false;
+      if (size <= 0) return 0;
     }
     const Shape& w = node.constant(1)->shape();
     try {
-      return winograd_pays(attributes_.conv(x, w));
+      return winograd_tile(attributes_.conv(x, w));
     } catch (const Error&) {
-      return false;  // run() says what does not fit
+      return 0;  // run() says what does not fit
     }
   }
 
@@ -102,7 +121,7 @@ class Conv final : public Kernel {
   void run_typed(RunContext& c, const ConvSizes& s, T* y, Elements&& elements) const {
     Convolution<T> v{};
     v.sizes = s;
-    v.winograd = winograd_;
+    v.winograd_tile = winograd_tile_;
     v.x = elements(c.input(0));
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
@@ -115,6 +134,13 @@ class Conv final : public Kernel {
     v.epilogue.residual = c.has_input(3) ? elements(c.input(3)) : nullptr;
     set_activation(v.epilogue, activation_);
     v.y = y;
+    if constexpr (std::is_same_v<T, float>) {
+      if (c.has_input(4)) return run_scaled_convolution(c, c.input(4).data<float>(), v);
+    }
+    if (attributes_.planes()) {
+      v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0;
+      if (!v.planes) v.x = to_channels_last(c, v.x, s.batch, s.in_channels, s.in_pixels());
+    }
     if (attributes_.channels_last() || (s.out_channels == 1 && s.in_channels == 1)) {
       run_convolution(c, v);
       return;
@@ -130,7 +156,7 @@ class Conv final : public Kernel {
 
   ConvAttributes attributes_;
   Activation activation_;
-  bool winograd_ = false;
+  int winograd_tile_ = 0;
   Tensor packed_;  // empty: the weights are not constant
   Shape w_shape_;
 };

@@ -15,6 +15,7 @@
 #include "kernels/conv/layout.h"
 #include "kernels/conv/run.h"
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
 #include "runtime/kernel.h"
 
@@ -238,19 +239,16 @@ class ConvTranspose final : public Kernel {
     if (w == nullptr || w->rank() < 3 || w->rank() > 5 || w->size() == 0) return;
     const ConvSizes sizes = attributes_.transposed_weights(w->shape());
     if (sizes.in_channels % sizes.group != 0) return;
-    const auto pack = [&]<class T>(Tag<T>, const T* from) {
+    const auto pack = [&]<class T>(Tag<T>) {
       const int64_t size = sizes.group * packed_group_size<T>(sizes);
-      packed_ = Tensor::allocate(dtype_of<T>, Shape{size});
-      pack_transposed<T>(sizes, from, packed_.data<T>());
+      packed_ = prepack_floats<T>(node, {1}, "W", size, *w, [&](const T* from, T* to) {
+        pack_transposed<T>(sizes, from, to);
+      });
     };
     if (w->dtype() == DType::float64) {
-      pack(Tag<double>{}, w->data<double>());
-    } else if (w->dtype() == DType::float32) {
-      pack(Tag<float>{}, w->data<float>());
+      pack(Tag<double>{});
     } else {
-      Tensor wide = Tensor::allocate(DType::float32, w->shape());
-      widen_row(w->dtype(), w->raw(), wide.data<float>(), w->size());
-      pack(Tag<float>{}, wide.data<float>());
+      pack(Tag<float>{});
     }
     w_shape_ = w->shape();
     node.release_constant(1);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Convolution as a matrix product over tap pointers: a pixel with its channels is a row of A, and
 // the taps of one kernel row are one run of memory, [kernel width * C] long (without dilation). No
-// im2col: padded inputs are copied once into a buffer with a zero border, others are read in place.
+// im2col: padded inputs, and those whose channels lie apart, are copied once into a buffer with a
+// zero border, others are read in place.
 #include <algorithm>
 #include <type_traits>
 
@@ -12,8 +13,9 @@ namespace bascule {
 
 namespace {
 
-Bordered bordered_input(const ConvSizes& s) {
+Bordered bordered_input(const ConvSizes& s, bool planes) {
   Bordered result;
+  result.copied = planes;
   for (size_t i = 0; i < 3; ++i) {
     result.size[i] = (s.out[i] - 1) * s.stride[i] + (s.kernel[i] - 1) * s.dilation[i] + 1;
     result.copied |= s.pad[i] > 0 || result.size[i] > s.in[i];
@@ -27,7 +29,7 @@ template <class T>
 class Dense {
  public:
   explicit Dense(const Convolution<T>& convolution)
-      : v_(convolution), s_(convolution.sizes), border_(bordered_input(s_)) {
+      : v_(convolution), s_(convolution.sizes), border_(bordered_input(s_, convolution.planes)) {
     // One run of memory per kernel row, or per tap where the taps of a row are apart.
     merged_ = s_.dilation[2] == 1 && s_.group == 1;
     tap_count_ = s_.kernel[0] * s_.kernel[1] * (merged_ ? 1 : s_.kernel[2]);
@@ -49,7 +51,7 @@ class Dense {
         c.parallel_for(rows, static_cast<double>(border_.size[2] * s_.in_channels) / 8,
                        [&](int64_t begin, int64_t end) {
                          for (int64_t row = begin; row < end; ++row) {
-                           copy_bordered_row(s_, border_, image, border, row);
+                           copy_row(image, border, row);
                          }
                        });
         image = border;
@@ -77,8 +79,7 @@ class Dense {
                        const T* image = image_of(n);
                        if (space != nullptr) {
                          T* border = space + size * first;
-                         for (int64_t row = 0; row < rows; ++row)
-                           copy_bordered_row(s_, border_, image, border, row);
+                         for (int64_t row = 0; row < rows; ++row) copy_row(image, border, row);
                          image = border;
                        }
                        set_taps(image, taps);
@@ -108,6 +109,18 @@ class Dense {
                        multiply(part);
                      }
                    });
+  }
+
+  void copy_row(const T* image, T* border, int64_t row) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (v_.planes) {
+        fill_bordered_row(s_, border_, border, row, [&](int64_t pixel, int64_t count, T* to) {
+          interleave_channels(image + pixel, s_.in_pixels(), s_.in_channels, count, to);
+        });
+        return;
+      }
+    }
+    copy_bordered_row(s_, border_, image, border, row);
   }
 
   // Rough work of one image, in simple operations.
@@ -192,7 +205,7 @@ ConvSizes with_long_rows(ConvSizes s) {
 template <class T>
 void run_dense(RunContext& c, const Convolution<T>& v) {
   const ConvSizes& s = v.sizes;
-  if (s.taps() == 1 && s.group == 1 && s.out == s.in && s.stride == Spatial{1, 1, 1} &&
+  if (!v.planes && s.taps() == 1 && s.group == 1 && s.out == s.in && s.stride == Spatial{1, 1, 1} &&
       s.pad == Spatial{0, 0, 0}) {
     run_pointwise(c, v);
   } else {
@@ -236,7 +249,7 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution) {
   v.sizes = with_long_rows(v.sizes);
   if (v.sizes.batch * v.sizes.out_pixels() * v.sizes.out_channels == 0) return;
   if constexpr (std::is_same_v<T, float>) {
-    if (v.winograd) return run_winograd(c, v);
+    if (v.winograd_tile > 0) return run_winograd(c, v);
     if (is_depthwise(v.sizes)) return run_depthwise(c, v);
   }
   run_dense(c, v);

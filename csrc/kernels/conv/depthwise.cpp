@@ -27,7 +27,7 @@ struct Row {
   }
 
   __attribute__((always_inline)) void put(int64_t out, F32 sum) const {
-    const int64_t at = out * d.channels + channel;
+    const int64_t at = out * d.y_stride + channel;
     if (d.residual != nullptr) sum = sum + get(d.residual + at);
     if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
     if constexpr (whole) {
@@ -48,7 +48,7 @@ struct Row {
       const float* x = d.x[r] + channel;
       const float* w = d.w[r] + channel;
       for (int64_t k = first; k < last; ++k) {
-        sum = fma(get(x + (from + k * d.dilation) * d.channels), get(w + k * d.channels), sum);
+        sum = fma(get(x + (from + k * d.dilation) * d.x_stride), get(w + k * d.w_stride), sum);
       }
     }
     put(out, sum);
@@ -58,30 +58,62 @@ struct Row {
   // first `skip` columns of the block and the last `drop`, which are left out.
   template <int kernel, int stride, int pixels, int skip = 0, int drop = 0>
   __attribute__((always_inline)) void block(int64_t out) const {
-    const int64_t channels = d.channels;
-    const int64_t from = (out * stride - d.pad) * channels + channel;
+    const int64_t x_stride = d.x_stride;
+    const int64_t from = (out * stride - d.pad) * x_stride + channel;
     F32 sum[pixels];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) sum[p] = bias;
     for (int64_t r = 0; r < d.rows; ++r) {
-      const float* x = d.x[r] + from;
+      const float* x = d.x[r] + from + skip * x_stride;
       const float* w = d.w[r] + channel;
       F32 tap[kernel];
 #pragma GCC unroll 7
-      for (int k = 0; k < kernel; ++k) tap[k] = get(w + k * channels);
+      for (int k = 0; k < kernel; ++k) tap[k] = get(w + k * d.w_stride);
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
 #pragma GCC unroll 24
       for (int i = skip; i < (pixels - 1) * stride + kernel - drop; ++i) {
-        const F32 value = get(x + i * channels);
-#pragma GCC unroll 8
+        const F32 value = get(x);
+        x += x_stride;
+#pragma GCC unroll 16
         for (int p = 0; p < pixels; ++p) {
           const int k = i - p * stride;
           if (k >= 0 && k < kernel) sum[p] = fma(value, tap[k], sum[p]);
         }
       }
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
+  }
+
+  // The row of a kernel with half of it as padding on both sides, in blocks that are wide enough to
+  // hide the latency of their sums.
+  template <int kernel, int pixels>
+  void in_blocks() const {
+    constexpr int pad = kernel / 2;
+    const int64_t last = d.out_width - pixels;
+    if (last == 0) {
+      block<kernel, 1, pixels, pad, pad>(0);
+      return;
+    }
+    block<kernel, 1, pixels, pad>(0);
+    for (int64_t out = pixels; out < last; out += pixels) block<kernel, 1, pixels>(out);
+    block<kernel, 1, pixels, 0, pad>(last);
+  }
+
+  // False if the width is not a multiple of such a block.
+  template <int kernel>
+  bool in_wide_blocks() const {
+    if (lanes < 16 || d.stride != 1 || d.out_width != d.width) return false;
+    if (d.out_width % 16 == 0) {
+      in_blocks<kernel, 16>();
+    } else if (d.out_width % 14 == 0) {
+      in_blocks<kernel, 14>();
+    } else if (d.out_width % 7 == 0) {
+      in_blocks<kernel, 7>();
+    } else {
+      return false;
+    }
+    return true;
   }
 
   template <int kernel, int stride>
@@ -90,53 +122,6 @@ struct Row {
     for (; out + pixels <= end; out += pixels) block<kernel, stride, pixels>(out);
     for (; out + 2 <= end; out += 2) block<kernel, stride, 2>(out);
     if (out < end) block<kernel, stride, 1>(out);
-  }
-
-  // A kernel of 3 columns and exactly `rows` rows: all taps in registers.
-  template <int stride, int rows>
-  void inside_3(int64_t out, int64_t end) const {
-    constexpr int pixels = 4;
-    const int64_t channels = d.channels;
-    F32 tap[rows][3];
-    const float* x[rows];
-#pragma GCC unroll 3
-    for (int r = 0; r < rows; ++r) {
-      x[r] = d.x[r] + (out * stride - d.pad) * channels + channel;
-#pragma GCC unroll 3
-      for (int k = 0; k < 3; ++k) tap[r][k] = get(d.w[r] + k * channels + channel);
-    }
-    for (; out + pixels <= end; out += pixels) {
-      F32 sum[pixels];
-#pragma GCC unroll 4
-      for (int p = 0; p < pixels; ++p) sum[p] = bias;
-#pragma GCC unroll 3
-      for (int r = 0; r < rows; ++r) {
-        const float* at = x[r];
-#pragma GCC unroll 9
-        for (int i = 0; i < (pixels - 1) * stride + 3; ++i) {
-          const F32 value = get(at);
-          at += channels;
-#pragma GCC unroll 4
-          for (int p = 0; p < pixels; ++p) {
-            const int k = i - p * stride;
-            if (k >= 0 && k < 3) sum[p] = fma(value, tap[r][k], sum[p]);
-          }
-        }
-        x[r] += pixels * stride * channels;
-      }
-#pragma GCC unroll 4
-      for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
-    }
-    for (; out < end; ++out) {
-      F32 sum = bias;
-#pragma GCC unroll 3
-      for (int r = 0; r < rows; ++r) {
-#pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) sum = fma(get(x[r] + k * channels), tap[r][k], sum);
-        x[r] += stride * channels;
-      }
-      put(out, sum);
-    }
   }
 
   // The row of a kernel with half of it as padding, stride 1 or 2.
@@ -149,26 +134,11 @@ struct Row {
     } else {
       for (int64_t out = 0; out < begin; ++out) pixel(out);
     }
-    if constexpr (kernel == 3) {
-      inside_3<stride>(begin, end);
-    } else {
-      inside<kernel, stride>(begin, end);
-    }
+    inside<kernel, stride>(begin, end);
     if (stride == 1 && begin < end && d.out_width - end == pad) {
       block<kernel, stride, pad, 0, pad>(end);
     } else {
       for (int64_t out = end; out < d.out_width; ++out) pixel(out);
-    }
-  }
-
-  template <int stride>
-  void inside_3(int64_t out, int64_t end) const {
-    if (d.rows == 3) {
-      inside_3<stride, 3>(out, end);
-    } else if (d.rows == 2) {
-      inside_3<stride, 2>(out, end);
-    } else {
-      inside<3, stride>(out, end);
     }
   }
 
@@ -183,8 +153,10 @@ struct Row {
     if (plain && d.kernel == 3) {
       d.stride == 1 ? padded<3, 1>(begin, end) : padded<3, 2>(begin, end);
     } else if (plain && d.kernel == 5) {
+      if (in_wide_blocks<5>()) return;
       d.stride == 1 ? padded<5, 1>(begin, end) : padded<5, 2>(begin, end);
     } else if (plain && d.kernel == 7) {
+      if (in_wide_blocks<7>()) return;
       d.stride == 1 ? padded<7, 1>(begin, end) : padded<7, 2>(begin, end);
     } else {
       for (int64_t out = 0; out < d.out_width; ++out) pixel(out);
@@ -213,62 +185,147 @@ void depthwise_row(const DepthwiseRow& d) {
 #include "kernels/conv/run.h"
 #include "simd/isa.h"
 namespace bascule {
-BASCULE_PER_ISA(void depthwise_row(const DepthwiseRow& row));
+BASCULE_PER_ISA(void depthwise_row(const DepthwiseRow& row);
+                void depthwise_3x3(const DepthwisePlane& plane));
+
+namespace {
+
+// Whether depthwise_3x3 does what is asked for.
+bool fits_3x3(const ConvSizes& s) {
+  if (s.kernel != Spatial{1, 3, 3} || s.dilation != Spatial{1, 1, 1} || s.in[0] != 1 ||
+      s.stride[1] != s.stride[2] || s.stride[1] > 2) {
+    return false;
+  }
+  for (const size_t axis : {1, 2}) {
+    const int64_t beyond = (s.out[axis] - 1) * s.stride[axis] - s.pad[axis] + 3 - s.in[axis];
+    if (s.in[axis] < 2 || s.pad[axis] > 1 || beyond > 1) return false;
+  }
+  return true;
+}
+
+void activate_rows(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end) {
+  const GemmEpilogue<float>& e = t.epilogue;
+  if (e.activate == nullptr) return;
+  float* y = t.y + begin * s.out[2] * s.in_channels;
+  const int64_t pixels = (end - begin) * s.out[2];
+  const bool whole = t.channels == s.in_channels;
+  e.activate(y, s.in_channels, whole ? 1 : pixels, whole ? pixels * s.in_channels : t.channels,
+             e.activation_alpha, e.activation_beta);
+}
+
+void run_3x3(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end) {
+  static const auto run_plane = BASCULE_PICK(depthwise_3x3);
+  const GemmEpilogue<float>& e = t.epilogue;
+  DepthwisePlane d{};
+  d.x = t.x;
+  d.first_row = t.first_row;
+  d.height = s.in[1];
+  d.width = s.in[2];
+  d.channels = t.channels;
+  d.x_stride = t.x_stride;
+  d.x_row = s.in[2] * t.x_stride;
+  d.w = t.w;
+  d.w_stride = s.in_channels;
+  d.stride = s.stride[1];
+  d.pad_top = s.pad[1];
+  d.pad_left = s.pad[2];
+  d.y = t.y;
+  d.y_stride = s.in_channels;
+  d.out_width = s.out[2];
+  d.bias = e.bias;
+  d.residual = e.residual;
+  d.clamp = e.clamp;
+  d.low = e.low;
+  d.high = e.high;
+  // A few rows at a time: they stay in the first or second cache for the next channels.
+  const int64_t step = std::max<int64_t>(1, 32768 / (s.in[2] * s.stride[1] * t.channels));
+  for (d.begin = begin; d.begin < end; d.begin = d.end) {
+    d.end = std::min(end, d.begin + step);
+    run_plane(d);
+    activate_rows(s, t, d.begin, d.end);
+  }
+}
+
+}  // namespace
+
+void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t end,
+                        const float** pointers) {
+  if (fits_3x3(s)) {
+    run_3x3(s, t, begin, end);
+    return;
+  }
+  static const auto run_row = BASCULE_PICK(depthwise_row);
+  const GemmEpilogue<float>& e = t.epilogue;
+  const float** x = pointers;
+  const float** w = x + s.kernel[0] * s.kernel[1];
+  DepthwiseRow d{};
+  d.x = x;
+  d.w = w;
+  d.width = s.in[2];
+  d.channels = t.channels;
+  d.x_stride = t.x_stride;
+  d.w_stride = s.in_channels;
+  d.y_stride = s.in_channels;
+  d.kernel = s.kernel[2];
+  d.stride = s.stride[2];
+  d.dilation = s.dilation[2];
+  d.pad = s.pad[2];
+  d.out_width = s.out[2];
+  d.bias = e.bias;
+  d.clamp = e.clamp;
+  d.low = e.low;
+  d.high = e.high;
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t oh = row % s.out[1];
+    const int64_t od = row / s.out[1];
+    d.rows = 0;
+    for (int64_t kd = 0; kd < s.kernel[0]; ++kd) {
+      const int64_t z = od * s.stride[0] - s.pad[0] + kd * s.dilation[0];
+      if (z < 0 || z >= s.in[0]) continue;
+      for (int64_t kh = 0; kh < s.kernel[1]; ++kh) {
+        const int64_t y = oh * s.stride[1] - s.pad[1] + kh * s.dilation[1];
+        if (y < 0 || y >= s.in[1]) continue;
+        x[d.rows] = t.x + (z * s.in[1] + y - t.first_row) * s.in[2] * t.x_stride;
+        w[d.rows] = t.w + (kd * s.kernel[1] + kh) * s.kernel[2] * s.in_channels;
+        ++d.rows;
+      }
+    }
+    const int64_t offset = row * s.out[2] * s.in_channels;
+    d.y = t.y + offset;
+    d.residual = e.residual != nullptr ? e.residual + offset : nullptr;
+    run_row(d);
+    activate_rows(s, t, row, row + 1);
+  }
+}
 
 void run_depthwise(RunContext& c, const Convolution<float>& convolution) {
-  static const auto run_row = BASCULE_PICK(depthwise_row);
   const ConvSizes& s = convolution.sizes;
-  const GemmEpilogue<float>& e = convolution.epilogue;
-  const int64_t channels = s.in_channels;
-  const int64_t tap_rows = s.kernel[0] * s.kernel[1];
-  const int64_t out_row = s.out[2] * channels;
-  const int64_t rows = s.batch * s.out[0] * s.out[1];
+  const int64_t image_rows = s.out[0] * s.out[1];
+  const int64_t rows = s.batch * image_rows;
   const int64_t parts = std::max<int64_t>(1, std::min<int64_t>(rows, c.threads()));
-  const float** pointers = c.workspace<const float*>(2 * tap_rows * parts);
-  const double work = static_cast<double>(out_row * s.taps()) / 8;
-  c.parallel_for(
-      parts, work * static_cast<double>(rows) / static_cast<double>(parts),
-      [&](int64_t first, int64_t last) {
-        const float** x = pointers + 2 * tap_rows * first;
-        const float** w = x + tap_rows;
-        DepthwiseRow d{};
-        d.x = x;
-        d.w = w;
-        d.width = s.in[2];
-        d.channels = channels;
-        d.kernel = s.kernel[2];
-        d.stride = s.stride[2];
-        d.dilation = s.dilation[2];
-        d.pad = s.pad[2];
-        d.out_width = s.out[2];
-        d.bias = e.bias;
-        d.clamp = e.clamp;
-        d.low = e.low;
-        d.high = e.high;
-        for (int64_t row = rows * first / parts; row < rows * last / parts; ++row) {
-          const int64_t oh = row % s.out[1];
-          const int64_t od = row / s.out[1] % s.out[0];
-          const int64_t n = row / s.out[1] / s.out[0];
-          d.rows = 0;
-          for (int64_t kd = 0; kd < s.kernel[0]; ++kd) {
-            const int64_t z = od * s.stride[0] - s.pad[0] + kd * s.dilation[0];
-            if (z < 0 || z >= s.in[0]) continue;
-            for (int64_t kh = 0; kh < s.kernel[1]; ++kh) {
-              const int64_t y = oh * s.stride[1] - s.pad[1] + kh * s.dilation[1];
-              if (y < 0 || y >= s.in[1]) continue;
-              x[d.rows] = convolution.x + ((n * s.in[0] + z) * s.in[1] + y) * s.in[2] * channels;
-              w[d.rows] = convolution.w + (kd * s.kernel[1] + kh) * s.kernel[2] * channels;
-              ++d.rows;
-            }
-          }
-          d.y = convolution.y + row * out_row;
-          d.residual = e.residual != nullptr ? e.residual + row * out_row : nullptr;
-          run_row(d);
-          if (e.activate != nullptr) {
-            e.activate(d.y, out_row, 1, out_row, e.activation_alpha, e.activation_beta);
-          }
-        }
-      });
+  const int64_t space = depthwise_pointers(s);
+  const float** pointers = c.workspace<const float*>(space * parts);
+  const double work = static_cast<double>(s.out[2] * s.in_channels * s.taps()) / 8;
+  c.parallel_for(parts, work * static_cast<double>(rows) / static_cast<double>(parts),
+                 [&](int64_t first, int64_t last) {
+                   const int64_t last_row = rows * last / parts;
+                   for (int64_t row = rows * first / parts; row < last_row;) {
+                     const int64_t n = row / image_rows;
+                     const int64_t end = std::min(last_row, (n + 1) * image_rows);
+                     const int64_t y_offset = n * s.out_pixels() * s.in_channels;
+                     DepthwiseStrip t{};
+                     t.x = convolution.x + n * s.in_pixels() * s.in_channels;
+                     t.x_stride = s.in_channels;
+                     t.channels = s.in_channels;
+                     t.w = convolution.w;
+                     t.y = convolution.y + y_offset;
+                     t.epilogue = convolution.epilogue;
+                     if (t.epilogue.residual != nullptr) t.epilogue.residual += y_offset;
+                     run_depthwise_rows(s, t, row - n * image_rows, end - n * image_rows,
+                                        pointers + space * first);
+                     row = end;
+                   }
+                 });
 }
 }  // namespace bascule
 #endif

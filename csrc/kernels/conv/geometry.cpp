@@ -15,7 +15,8 @@ ConvAttributes::ConvAttributes(const NodeSpec& node)
       output_padding_(node.get_ints("output_padding")),
       output_shape_(node.get_ints("output_shape")),
       group_(node.get_int("group", 1)),
-      channels_last_(node.get_int("channels_last", 0) != 0) {
+      channels_last_(node.get_int("channels_last", 0) != 0),
+      planes_(channels_last_ && node.get_int("planes", 0) != 0) {
   if (auto_pad_ != "NOTSET" && auto_pad_ != "VALID" && auto_pad_ != "SAME_UPPER" &&
       auto_pad_ != "SAME_LOWER") {
     fail("auto_pad '" + auto_pad_ + "' is not known");
@@ -62,10 +63,11 @@ ConvSizes ConvAttributes::common(const Shape& x, const Shape& w) const {
   ConvSizes s;
   s.batch = x[0];
   s.group = group_;
-  s.in_channels = x[channels_last_ ? rank - 1 : 1];
+  const bool last = channels_last_ && !planes_;
+  s.in_channels = x[last ? rank - 1 : 1];
   for (int i = 0; i < rank - 2; ++i) {
     const auto axis = static_cast<size_t>(5 - rank + i);
-    s.in[axis] = x[(channels_last_ ? 1 : 2) + i];
+    s.in[axis] = x[(last ? 1 : 2) + i];
     s.kernel[axis] = w[2 + i];
     s.stride[axis] = at(strides_, i, 1);
     s.dilation[axis] = at(dilations_, i, 1);

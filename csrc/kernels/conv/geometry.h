@@ -40,6 +40,8 @@ class ConvAttributes {
   explicit ConvAttributes(const NodeSpec& node);
 
   bool channels_last() const { return channels_last_; }
+  // Whether X alone has channels first.
+  bool planes() const { return planes_; }
 
   // Sizes of Conv for an input and weights [M, C / group, kernel...]; an error when they do not
   // fit.
@@ -71,6 +73,7 @@ class ConvAttributes {
   std::vector<int64_t> output_shape_;
   int64_t group_;
   bool channels_last_;
+  bool planes_;
 };
 
 }  // namespace bascule

@@ -26,20 +26,53 @@ template <class T>
 struct Convolution {
   ConvSizes sizes;
   const T* x;
-  const T* w;  // packed by pack_weights, or by pack_winograd
-  bool winograd = false;
+  const T* w;             // packed by pack_weights, or by pack_winograd
+  int winograd_tile = 0;  // of pack_winograd
   T* y;
   GemmEpilogue<T> epilogue;  // bias [M]
+  // X is [N, C, in...] instead, as takes_planes allows it.
+  bool planes = false;
 };
+
+// Whether a convolution that is not in Winograd's form reads a few channels where they are, each by
+// itself: its copy of the input then puts them side by side.
+inline bool takes_planes(const ConvSizes& s) {
+  return s.group == 1 && s.in_channels >= 2 && s.in_channels <= 4;
+}
+// to[pixel][channel] = from[channel * plane + pixel] for so many channels.
+void interleave_channels(const float* from, int64_t plane, int64_t channels, int64_t pixels,
+                         float* to);
 
 template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& convolution);
 
-// Whether Winograd's form is the faster one for 3x3 convolutions of this size. It takes weights of
-// its own, four times as large.
-bool winograd_pays(const ConvSizes& s);
-int64_t winograd_weights_size(const ConvSizes& s);
-void pack_winograd(const ConvSizes& s, const float* w, float* packed);
+// The same for an input times a factor for each image and channel, [N, C]: the weights or the input
+// are scaled in scratch memory, whichever is less.
+void run_scaled_convolution(RunContext& c, const float* factor, Convolution<float> convolution);
+
+// The side of the tiles of results, 4 or 2, with which Winograd's form is fastest for 3x3
+// convolutions of this size; 0 if it is not faster. It takes larger weights of its own, in as many
+// planes.
+int winograd_tile(const ConvSizes& s);
+inline int64_t winograd_planes(int tile) { return (tile + 2) * (tile + 2); }
+int64_t winograd_weights_size(const ConvSizes& s, int tile);
+void pack_winograd(const ConvSizes& s, int tile, const float* w, float* packed);
+
+// Some neighbouring channels of one image, for a depthwise convolution.
+struct DepthwiseStrip {
+  const float* x;         // the input from row `first_row` on (depth and height as one index)
+  int64_t first_row = 0;  // rows before it are not read
+  int64_t x_stride;       // between pixels
+  int64_t channels;
+  const float* w;  // this and all else from the first of these channels on
+  float* y;
+  GemmEpilogue<float> epilogue;
+};
+
+// Rows [begin, end) of the output. `pointers`: scratch memory for depthwise_pointers.
+inline int64_t depthwise_pointers(const ConvSizes& s) { return 2 * s.kernel[0] * s.kernel[1]; }
+void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& strip, int64_t begin, int64_t end,
+                        const float** pointers);
 
 // Parts of run_convolution.
 void run_winograd(RunContext& c, const Convolution<float>& convolution);

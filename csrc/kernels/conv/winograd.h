@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// One tile of Winograd's F(4x4, 3x3), channels last. Plain data: no functions here.
+// One tile of Winograd's F(4x4, 3x3) or F(2x2, 3x3), channels last. Plain data: no functions here.
 #pragma once
 
 #include <cstdint>
 
 namespace bascule {
 
-// Input pixels [top, top + 6) x [left, left + 6), zero outside the image -> 36 planes of v.
+// Input pixels [top, top + tile + 2) x [left, left + tile + 2), zero outside the image -> planes of
+// v.
 struct WinogradInput {
+  int tile;        // 4 or 2
   const float* x;  // the image [height, width, channels]
   int64_t height;
   int64_t width;
@@ -18,14 +20,16 @@ struct WinogradInput {
   int64_t plane_stride;
 };
 
-// 36 planes of sums -> y[rows, columns] = clamp(result + bias + residual, low, high).
+// The planes of sums -> y[rows, columns] = clamp(result + bias + residual, low, high).
 struct WinogradOutput {
+  int tile;
   const float* sums;  // plane p, channel c at sums[p * plane_stride + c]
   int64_t plane_stride;
   int64_t channels;
-  float* y;  // pixel (r, i) at y[r * row_stride + i * channels]
+  float* y;  // pixel (r, i) at y[r * row_stride + i * pixel_stride]
   int64_t row_stride;
-  int64_t rows;  // up to 4
+  int64_t pixel_stride;
+  int64_t rows;  // up to `tile`
   int64_t columns;
   const float* bias;      // [channels], or null
   const float* residual;  // like y, or null

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // The float32 matrix product micro-kernel, with every activation.
-#include "kernels/gemm/tile.h"
+#include "kernels/gemm/few_rows.h"
+#include "kernels/gemm/multiply_block.h"
 #include "simd/activation.h"
 
 namespace bascule::BASCULE_ISA {
@@ -48,11 +49,15 @@ Activate find_activation(ActivationKind kind) {
   return nullptr;
 }
 
+void multiply_f32(const GemmBlock<float>& g) {
+  has_few_rows(g) ? multiply_few_rows(g) : multiply_block(g);
+}
+
 }  // namespace
 
 const GemmFunctions<float>& gemm_functions_f32() {
-  static constexpr GemmFunctions<float> functions = {
-      panel_width<float>, max_rows, multiply_block<float>, find_activation, pack_columns<float>};
+  static constexpr GemmFunctions<float> functions = {panel_width<float>, max_rows, multiply_f32,
+                                                     find_activation, pack_columns<float>};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA

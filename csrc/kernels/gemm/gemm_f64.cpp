@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // The float64 matrix product micro-kernel. Of the activations only Relu and Clip, by clamping.
-#include "kernels/gemm/tile.h"
+#include "kernels/gemm/multiply_block.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {

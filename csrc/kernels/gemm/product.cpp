@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/prepack_floats.h"
 
 namespace bascule {
 
@@ -253,7 +254,8 @@ void run_integer(RunContext& c, const Product& p) {
 
 }  // namespace
 
-PackedOperand PackedOperand::pack(const Tensor& b, bool transposed) {
+PackedOperand PackedOperand::pack(const NodeSpec& node, std::initializer_list<size_t> inputs,
+                                  const Tensor& b, bool transposed) {
   PackedOperand result;
   const Shape& shape = b.shape();
   const int rank = shape.rank();
@@ -265,23 +267,29 @@ PackedOperand PackedOperand::pack(const Tensor& b, bool transposed) {
   const int64_t count = rank <= 2 ? 1 : shape.product(0, rank - 2);
   const int64_t row_stride = transposed ? 1 : result.n;
   const int64_t column_stride = transposed ? result.k : 1;
-  const auto fill = [&]<class T>(Tag<T>, const T* from) {
+  const auto pack = [&]<class T>(Tag<T>) {
     const int64_t size = packed_size<T>(result.k, result.n);
-    result.panels = Tensor::allocate(dtype_of<T>, Shape{count * size});
-    for (int64_t i = 0; i < count; ++i) {
-      pack_panels<T>(from + i * rows * columns, row_stride, column_stride, result.k, result.n,
-                     result.panels.template data<T>() + i * size);
-    }
+    result.panels =
+        prepack_floats<T>(node, inputs, transposed ? "transposed B" : "B", count * size, b,
+                          [&](const T* from, T* to) {
+                            for (int64_t i = 0; i < count; ++i) {
+                              pack_panels<T>(from + i * rows * columns, row_stride, column_stride,
+                                             result.k, result.n, to + i * size);
+                            }
+                          });
     result.count = count;
   };
-  if (b.dtype() == DType::float32) {
-    fill(Tag<float>{}, b.data<float>());
-  } else if (b.dtype() == DType::float64) {
-    fill(Tag<double>{}, b.data<double>());
-  } else if (b.dtype() == DType::float16 || b.dtype() == DType::bfloat16) {
-    Tensor floats = Tensor::allocate(DType::float32, shape);
-    widen_row(b.dtype(), b.raw(), floats.data<float>(), b.size());
-    fill(Tag<float>{}, floats.data<float>());
+  switch (b.dtype()) {
+    case DType::float64:
+      pack(Tag<double>{});
+      break;
+    case DType::float32:
+    case DType::float16:
+    case DType::bfloat16:
+      pack(Tag<float>{});
+      break;
+    default:
+      break;
   }
   return result;
 }

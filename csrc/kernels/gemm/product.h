@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
 #include <limits>
 
 #include "core/tensor.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/wrapping.h"
+#include "runtime/node.h"
 #include "runtime/run_context.h"
 
 namespace bascule {
@@ -37,8 +39,10 @@ struct PackedOperand {
 
   bool present() const { return count > 0; }
   // Packs the last two axes of a tensor of rank >= 2 (transposed: [n, k]); one axis is a column.
-  // Types without a packed form leave it empty.
-  static PackedOperand pack(const Tensor& b, bool transposed);
+  // Types without a packed form leave it empty. `inputs`: the node's constant that the tensor is,
+  // or none if it is made of attributes.
+  static PackedOperand pack(const NodeSpec& node, std::initializer_list<size_t> inputs,
+                            const Tensor& b, bool transposed);
 };
 
 // Y = activation(alpha * A' B' + bias + residual) for each matrix of a batch.

@@ -149,6 +149,18 @@ void run_tile(const Tile<T>& t) {
     }
   }
 
+  // What the end of the tile writes and reads for the first time is fetched meanwhile.
+  if (t.epilogue != nullptr && t.taps * t.length >= 64) {
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; ++v) {
+        if (t.first) __builtin_prefetch(t.c + r * t.c_stride + v * width, 1);
+        if (t.residual != nullptr) __builtin_prefetch(t.residual + r * t.c_stride + v * width);
+      }
+    }
+  }
+
   // A pointer for every third row: the others are one or two strides away, which is an addressing
   // mode. The empty asm keeps the compiler from making a pointer of each.
   constexpr int pointers = (rows + 2) / 3;
@@ -267,127 +279,6 @@ BASCULE_INLINE void run_rows(int64_t height, const Tile<T>& t) {
       run_tile<T, m, vectors>,
   };
   functions[height - 1](t);
-}
-
-template <class T>
-void multiply_block(const GemmBlock<T>& g) {
-  // Blocks of K: some whole pieces, or a part of one. A block of a panel stays in the second cache
-  // while the tiles of a row block pass over it.
-  const int64_t k_block = gemm_k_block;
-  const int64_t taps_at_once = g.tap_length >= k_block ? 1 : k_block / (g.tap_length | 1) + 1;
-  // Few rows: K in one block, so that B streams through once.
-  const bool stream = g.groups == 1 && g.rows <= max_rows;
-  int64_t tap = 0;
-  int64_t start = 0;
-  bool first = !g.accumulate;
-  do {
-    int64_t taps = stream ? g.taps : taps_at_once;
-    if (taps > g.taps - tap) taps = g.taps - tap;
-    int64_t length = g.tap_length - start;
-    if (!stream && taps_at_once == 1 && length > k_block) {
-      length = length >= 2 * k_block ? k_block : (length + 1) / 2;
-    }
-    const bool last = tap + taps >= g.taps && start + length >= g.tap_length;
-    const int64_t k = tap * g.tap_length + start;
-
-    Tile<T> t;
-    t.first = first;
-    t.epilogue = last ? &g.epilogue : nullptr;
-    t.b_stride = g.b_stride;
-    t.c_stride = g.c_stride;
-    t.taps = taps;
-    t.length = length;
-    const bool copy = g.scratch != nullptr && taps == 1 && length <= k_block;
-
-    // Row blocks: several short groups, or a part of a long one.
-    int64_t group = 0;
-    int64_t row = 0;
-    while (group < g.groups) {
-      int64_t block_groups = 1;
-      int64_t block_rows = g.rows - row;
-      if (g.rows < gemm_row_block) {
-        block_groups = gemm_row_block / (g.rows | 1);
-        if (block_groups < 1) block_groups = 1;
-        if (block_groups > g.groups - group) block_groups = g.groups - group;
-      } else if (block_rows > gemm_row_block) {
-        const int64_t parts = (block_rows + gemm_row_block - 1) / gemm_row_block;
-        block_rows = (block_rows + parts - 1) / parts;
-        block_rows = (block_rows + max_rows - 1) / max_rows * max_rows;
-        if (block_rows > gemm_row_block) block_rows = gemm_row_block;
-        if (block_rows > g.rows - row) block_rows = g.rows - row;
-      }
-      const bool copy_block = copy && block_groups == 1;
-      constexpr int64_t pad = 16;
-      const T* copied[1] = {g.scratch};
-      if (copy_block) {
-        const T* from = g.a[tap] + g.a_offset + group * g.a_group_stride + row * g.a_stride + start;
-        for (int64_t i = 0; i < block_rows; ++i) {
-          __builtin_memcpy(g.scratch + i * (length + pad), from + i * g.a_stride,
-                           static_cast<size_t>(length) * sizeof(T));
-        }
-      }
-      const int64_t tiles = (block_rows + max_rows - 1) / max_rows;
-      for (int64_t column = 0; column < g.columns; column += panel_width<T>) {
-        const int64_t panel = column / panel_width<T>;
-        t.columns = g.columns - column < panel_width<T> ? g.columns - column : panel_width<T>;
-        t.b = g.b + panel * g.b_panel_stride + k * g.b_stride;
-        t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
-        // While the tiles pass over this panel, each fetches its share of what comes after it.
-        const T* next = t.b;
-        int64_t share = 0;
-        if (g.b_stride == panel_width<T>) {
-          // After the last panel: the next block of K, or what lies behind the panels, which is the
-          // next product's where several are packed together.
-          if (column + panel_width<T> < g.columns || last) {
-            next += g.b_panel_stride;
-          } else {
-            next = g.b + (k + taps * length) * g.b_stride;
-          }
-          share = taps * length * panel_width<T> / (block_groups * tiles);
-        }
-        for (int64_t i = 0; i < block_groups; ++i) {
-          for (int64_t tile = 0; tile < tiles; ++tile) {
-            const int64_t from = block_rows * tile / tiles;
-            const int64_t to = block_rows * (tile + 1) / tiles;
-            if (copy_block) {
-              t.a = copied;
-              t.a_stride = length + pad;
-              t.a_offset = from * t.a_stride;
-            } else {
-              t.a = g.a + tap;
-              t.a_stride = g.a_stride;
-              t.a_offset =
-                  g.a_offset + (group + i) * g.a_group_stride + (row + from) * g.a_stride + start;
-            }
-            const int64_t c = (group + i) * g.c_group_stride + (row + from) * g.c_stride + column;
-            t.c = g.c + c;
-            t.next = next + (i * tiles + tile) * share;
-            t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
-            if (t.columns > vector_lanes<T>) {
-              run_rows<T, 2>(to - from, t);
-            } else {
-              run_rows<T, 1>(to - from, t);
-            }
-            if (last && g.epilogue.activate != nullptr) {
-              g.epilogue.activate(t.c, t.c_stride, to - from, t.columns,
-                                  g.epilogue.activation_alpha, g.epilogue.activation_beta);
-            }
-          }
-        }
-      }
-      row += block_rows;
-      if (row >= g.rows) {
-        row = 0;
-        group += block_groups;
-      }
-    }
-    start += length;
-    if (start >= g.tap_length) {
-      start = 0;
-      tap += taps;
-    }
-    first = false;
-  } while (tap < g.taps);
 }
 
 template <class T>

@@ -42,7 +42,7 @@ class LinearFunctions {
     }
     if (coefficients_.size() % outputs != 0) return;
     const Shape shape{outputs, coefficients_.size() / outputs};
-    packed_ = PackedOperand::pack(coefficients_.reshaped(shape), true);
+    packed_ = PackedOperand::pack(node, {}, coefficients_.reshaped(shape), true);
   }
 
   DType dtype() const { return dtype_; }

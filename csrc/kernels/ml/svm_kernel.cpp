@@ -48,7 +48,7 @@ SvmKernel::SvmKernel(const NodeSpec& node, int64_t vectors)
       norms_[static_cast<size_t>(i / features_)] += values[i] * values[i];
     }
   }
-  panels_ = PackedOperand::pack(matrix, true);
+  panels_ = PackedOperand::pack(node, {}, matrix, true);
 }
 
 int64_t SvmKernel::scratch_size(int64_t rows) const {

@@ -1,13 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
-// 4-byte transposition in registers: squares of 8 x 8 (AVX2 and up) or 4 x 4, edges one by one.
+// 4-byte transposition in registers: squares of 16 x 16 (AVX-512), 8 x 8 (AVX2) and 4 x 4, edges
+// one by one.
 #include "simd/vec.h"  // and nothing else above BASCULE_ONCE
 
 namespace bascule::BASCULE_ISA {
 namespace {
+
+template <int side>
+struct Square {};
+
+#if defined(__AVX512F__)
+constexpr int largest_square = 16;
+BASCULE_INLINE void transpose_square(Square<16>, const char* from, int64_t from_step, char* to,
+                                     int64_t to_step) {
+  __m512 r[16], t[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(from + i * from_step);
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  // Four rows in a quarter each: r[4 g + c] holds columns c, c + 4, c + 8, c + 12 of rows 4 g ....
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    r[i] = _mm512_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm512_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm512_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < 4; ++c) {
+    const __m512 a = _mm512_shuffle_f32x4(r[c], r[c + 4], 0x44);
+    const __m512 b = _mm512_shuffle_f32x4(r[c], r[c + 4], 0xee);
+    const __m512 d = _mm512_shuffle_f32x4(r[c + 8], r[c + 12], 0x44);
+    const __m512 e = _mm512_shuffle_f32x4(r[c + 8], r[c + 12], 0xee);
+    _mm512_storeu_ps(to + c * to_step, _mm512_shuffle_f32x4(a, d, 0x88));
+    _mm512_storeu_ps(to + (c + 4) * to_step, _mm512_shuffle_f32x4(a, d, 0xdd));
+    _mm512_storeu_ps(to + (c + 8) * to_step, _mm512_shuffle_f32x4(b, e, 0x88));
+    _mm512_storeu_ps(to + (c + 12) * to_step, _mm512_shuffle_f32x4(b, e, 0xdd));
+  }
+}
+#elif defined(__AVX2__)
+constexpr int largest_square = 8;
+#else
+constexpr int largest_square = 4;
+#endif
+
 #if defined(__AVX2__)
-constexpr int64_t square = 8;
-BASCULE_INLINE void transpose_square(const char* from, int64_t from_step, char* to,
+BASCULE_INLINE void transpose_square(Square<8>, const char* from, int64_t from_step, char* to,
                                      int64_t to_step) {
   __m256 r[8], t[8];
   for (int i = 0; i < 8; ++i) {
@@ -30,9 +72,9 @@ BASCULE_INLINE void transpose_square(const char* from, int64_t from_step, char* 
                      _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
   }
 }
-#else
-constexpr int64_t square = 4;
-BASCULE_INLINE void transpose_square(const char* from, int64_t from_step, char* to,
+#endif
+
+BASCULE_INLINE void transpose_square(Square<4>, const char* from, int64_t from_step, char* to,
                                      int64_t to_step) {
   typedef uint32_t Row __attribute__((vector_size(16)));
   Row r[4];
@@ -47,33 +89,85 @@ BASCULE_INLINE void transpose_square(const char* from, int64_t from_step, char* 
   r[3] = __builtin_shuffle(b, d, Row{2, 3, 6, 7});
   for (int i = 0; i < 4; ++i) __builtin_memcpy(to + i * to_step, &r[i], 16);
 }
+
+BASCULE_INLINE void transpose_square(Square<1>, const char* from, int64_t, char* to, int64_t) {
+  __builtin_memcpy(to, from, 4);
+}
+
+// In squares of `side`, the edges in smaller ones.
+template <int side>
+void transpose_squares(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
+                       int64_t columns) {
+  constexpr int64_t line = 16;  // elements of a cache line
+  constexpr int smaller = side == 4 ? 1 : side / 2;
+  const int64_t whole_rows = rows / side * side;
+  const int64_t whole_columns = columns / side * side;
+  for (int64_t i = 0; i < whole_rows; i += line) {
+    // A cache line of the result is written at once, while it is surely in the first level.
+    const int64_t last = i + line < whole_rows ? i + line : whole_rows;
+    for (int64_t j = 0; j < whole_columns; j += side) {
+      for (int64_t k = i; k < last; k += side) {
+        transpose_square(Square<side>{}, from + k * from_step + j * 4, from_step,
+                         to + j * to_step + k * 4, to_step);
+      }
+    }
+    if constexpr (side > 1) {
+      transpose_squares<smaller>(from + i * from_step + whole_columns * 4, from_step,
+                                 to + whole_columns * to_step + i * 4, to_step, last - i,
+                                 columns - whole_columns);
+    }
+  }
+  if constexpr (side > 1) {
+    transpose_squares<smaller>(from + whole_rows * from_step, from_step, to + whole_rows * 4,
+                               to_step, rows - whole_rows, columns);
+  }
+}
+
+#if defined(__AVX512F__)
+// Of each lane of three vectors of triples: which lane of the first two rows, or of the third, it
+// comes from, and whether it is the third.
+struct Triples {
+  alignas(64) int32_t place[3][16] = {};
+  __mmask16 third[3] = {};
+  constexpr Triples() {
+    for (int i = 0; i < 48; ++i) {
+      place[i / 16][i % 16] = i / 3 + (i % 3 == 1 ? 16 : 0);
+      if (i % 3 == 2) third[i / 16] = static_cast<__mmask16>(third[i / 16] | 1u << i % 16);
+    }
+  }
+};
 #endif
-constexpr int64_t line = 16;  // elements of a cache line
+
+// Three rows become one of triples: the planes of an image become pixels.
+void interleave_3(const char* from, int64_t from_step, char* to, int64_t columns) {
+  int64_t j = 0;
+#if defined(__AVX512F__)
+  static constexpr Triples triples;
+  for (; j + 16 <= columns; j += 16) {
+    const __m512 a = _mm512_loadu_ps(from + j * 4);
+    const __m512 b = _mm512_loadu_ps(from + from_step + j * 4);
+    const __m512 c = _mm512_loadu_ps(from + 2 * from_step + j * 4);
+    for (int v = 0; v < 3; ++v) {
+      const __m512i place = _mm512_load_si512(triples.place[v]);
+      const __m512 pairs = _mm512_permutex2var_ps(a, place, b);
+      _mm512_storeu_ps(to + j * 12 + v * 64,
+                       _mm512_mask_permutexvar_ps(pairs, triples.third[v], place, c));
+    }
+  }
+#endif
+  for (; j < columns; ++j) {
+    for (int64_t i = 0; i < 3; ++i) {
+      __builtin_memcpy(to + j * 12 + i * 4, from + i * from_step + j * 4, 4);
+    }
+  }
+}
+
 }  // namespace
 
 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
                  int64_t columns) {
-  const auto edge = [&](int64_t first_row, int64_t last_row, int64_t first, int64_t last) {
-    for (int64_t j = first; j < last; ++j) {
-      for (int64_t i = first_row; i < last_row; ++i) {
-        __builtin_memcpy(to + j * to_step + i * 4, from + i * from_step + j * 4, 4);
-      }
-    }
-  };
-  const int64_t whole_rows = rows / square * square;
-  const int64_t whole_columns = columns / square * square;
-  for (int64_t i = 0; i < whole_rows; i += line) {
-    // A cache line of the result is written at once, while it is surely in the first level.
-    const int64_t last = i + line < whole_rows ? i + line : whole_rows;
-    for (int64_t j = 0; j < whole_columns; j += square) {
-      for (int64_t k = i; k < last; k += square) {
-        transpose_square(from + k * from_step + j * 4, from_step, to + j * to_step + k * 4,
-                         to_step);
-      }
-    }
-    edge(i, last, whole_columns, columns);
-  }
-  edge(whole_rows, rows, 0, columns);
+  if (rows == 3 && to_step == 12) return interleave_3(from, from_step, to, columns);
+  transpose_squares<largest_square>(from, from_step, to, to_step, rows, columns);
 }
 }  // namespace bascule::BASCULE_ISA
 

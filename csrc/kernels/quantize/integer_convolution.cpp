@@ -7,6 +7,7 @@
 
 #include "kernels/conv/layout.h"
 #include "kernels/quantize/pixel_image.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 namespace {
@@ -93,9 +94,15 @@ IntegerConvolution::IntegerConvolution(const NodeSpec& node, size_t weights)
   const ConvSizes s = attributes_.conv_weights(constant->shape());
   if (s.out_channels % s.group != 0 || constant->size() == 0) return;
   shape_ = constant->shape();
-  packed_ = Tensor::allocate(DType::int8, {packed_bytes(s)});
-  sums_ = Tensor::allocate(DType::int32, {s.group * padded_channels(s, is_depthwise(s))});
-  pack(s, constant->data<uint8_t>(), packed_.data<int8_t>(), sums_.data<int32_t>());
+  const auto packed =
+      prepack(node, {weights}, "W and sums",
+              {{DType::int8, {packed_bytes(s)}},
+               {DType::int32, {s.group * padded_channels(s, is_depthwise(s))}}},
+              [&](std::vector<Tensor>& to) {
+                pack(s, constant->data<uint8_t>(), to[0].data<int8_t>(), to[1].data<int32_t>());
+              });
+  packed_ = packed[0];
+  sums_ = packed[1];
   is_packed_ = true;
   node.release_constant(weights);
 }

@@ -7,6 +7,7 @@
 #include "kernels/quantize/number.h"
 #include "kernels/quantize/row_functions.h"
 #include "runtime/kernel.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 namespace {
@@ -40,13 +41,18 @@ class IntegerProduct {
     const int64_t k = shape.rank() == 1 ? shape[0] : shape[shape.rank() - 2];
     const int64_t n = shape.rank() == 1 ? 1 : shape.back();
     const int64_t matrices = shape.rank() <= 2 ? 1 : shape.product(0, shape.rank() - 2);
-    packed_ = Tensor::allocate(DType::int8, {matrices, panels_of(n) * panel_bytes(k)});
-    packed_sums_ = Tensor::allocate(DType::int32, {matrices, n});
-    for (int64_t i = 0; i < matrices; ++i) {
-      pack_integer_panels(constant->data<uint8_t>() + i * k * n, k, n, n, b_sign_, 0, panels_of(n),
-                          packed_.data<int8_t>() + i * packed_.dim(1),
-                          packed_sums_.data<int32_t>() + i * n);
-    }
+    const auto packed = prepack(
+        node, {b}, "B and sums",
+        {{DType::int8, {matrices, panels_of(n) * panel_bytes(k)}}, {DType::int32, {matrices, n}}},
+        [&](std::vector<Tensor>& to) {
+          for (int64_t i = 0; i < matrices; ++i) {
+            pack_integer_panels(constant->data<uint8_t>() + i * k * n, k, n, n, b_sign_, 0,
+                                panels_of(n), to[0].data<int8_t>() + i * to[0].dim(1),
+                                to[1].data<int32_t>() + i * n);
+          }
+        });
+    packed_ = packed[0];
+    packed_sums_ = packed[1];
     packed_shape_ = shape;
     is_packed_ = true;
     node.release_constant(b);

@@ -59,7 +59,7 @@ class MatMulNBits final : public Kernel {
       if (tensors[i] == nullptr && node.has_input(index)) return;
     }
     if (tensors[input_b] == nullptr || tensors[input_scales] == nullptr) return;
-    weights_ = pack(tensors);
+    weights_ = pack(tensors, &node);
     for (const int i : {input_b, input_scales, input_zeros, input_groups}) {
       if (tensors[i] != nullptr) node.release_constant(static_cast<size_t>(i));
     }
@@ -75,7 +75,7 @@ class MatMulNBits final : public Kernel {
   }
 
  private:
-  NBitsWeights pack(const Tensor* const* tensors) const {
+  NBitsWeights pack(const Tensor* const* tensors, const NodeSpec* node = nullptr) const {
     const Tensor &data = *tensors[input_b], &scales = *tensors[input_scales];
     const int64_t blocks = shape_.blocks();
     const Shape expected{shape_.n, blocks, shape_.block_size * shape_.bits / 8};
@@ -84,6 +84,7 @@ class MatMulNBits final : public Kernel {
     }
     check_shape(scales, "scales", {shape_.n, blocks});
     NBitsSource source{};
+    source.node = node;
     source.data = data.data<uint8_t>();
     source.scales = &scales;
     source.zeros = tensors[input_zeros];

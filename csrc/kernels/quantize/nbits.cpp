@@ -3,9 +3,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/move/transpose_tile.h"
+#include "runtime/prepack.h"
 
 namespace bascule {
 
@@ -15,9 +17,9 @@ namespace {
 // floats are made first.
 constexpr int64_t few_rows = 12;
 
-// Rows of k that are made floats at a time: a panel of them fits the first cache, and with it the
-// second one holds a block of rows of A.
-constexpr int64_t depth_expanded = 256;
+// Rows of k that are made floats at a time, as many as the product takes at once: the second cache
+// holds a panel of them and a block of rows of A.
+constexpr int64_t depth_expanded = gemm_k_block;
 constexpr int64_t pad = 16;
 
 int64_t panel_count(int64_t columns) {
@@ -57,9 +59,23 @@ void NBitsShape::check() const {
 }
 
 NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) : shape_(shape) {
-  pack_words(source.data);
-  scales_ = pack_numbers(*source.scales, source.scales_at);
-  if (source.zeros != nullptr) pack_zeros(*source.zeros, source.zeros_at);
+  const auto make = [&](size_t input, DType dtype, const Shape& size,
+                        const std::function<void(Tensor&)>& fill) {
+    if (source.node != nullptr) return prepack(*source.node, {input}, "panels", dtype, size, fill);
+    Tensor tensor = Tensor::allocate(dtype, size);
+    fill(tensor);
+    return tensor;
+  };
+  const int64_t width = nbits().panel_width, panels = panel_count(shape_.n);
+  const Shape numbers{panels, shape_.blocks(), width};
+  words_ = make(1, DType::uint32, {panels, (shape_.k * shape_.bits + 31) / 32, width},
+                [&](Tensor& to) { pack_words(source.data, to); });
+  scales_ = make(2, source.scales->dtype(), numbers,
+                 [&](Tensor& to) { pack_numbers(*source.scales, source.scales_at, to); });
+  if (source.zeros != nullptr) {
+    zeros_ = make(3, source.zeros->dtype(), numbers,
+                  [&](Tensor& to) { pack_zeros(*source.zeros, source.zeros_at, to); });
+  }
   if (source.groups != nullptr) pack_groups(*source.groups);
   if (source.values != nullptr) {
     values_ = Tensor::allocate(DType::float32, {16});
@@ -68,12 +84,10 @@ NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) :
   }
 }
 
-void NBitsWeights::pack_words(const uint8_t* data) {
-  const int64_t width = nbits().panel_width;
-  const int64_t rows = (shape_.k * shape_.bits + 31) / 32, panels = panel_count(shape_.n);
-  words_ = Tensor::allocate(DType::uint32, {panels, rows, width});
+void NBitsWeights::pack_words(const uint8_t* data, Tensor& words) const {
+  const int64_t panels = words.dim(0), rows = words.dim(1), width = words.dim(2);
   for (int64_t panel = 0; panel < panels; ++panel) {
-    auto* to = words_.data<std::byte>() + panel * rows * width * 4;
+    auto* to = words.data<std::byte>() + panel * rows * width * 4;
     const int64_t first = panel * width, columns = std::min(width, shape_.n - first);
     if (columns < width) std::memset(to, 0, static_cast<size_t>(rows * width * 4));
     transpose_4_bytes(reinterpret_cast<const std::byte*>(data) + first * shape_.row_bytes(),
@@ -82,11 +96,9 @@ void NBitsWeights::pack_words(const uint8_t* data) {
 }
 
 // [n][blocks] as [panel][blocks][width].
-Tensor NBitsWeights::pack_numbers(const Tensor& from, int64_t at) const {
+void NBitsWeights::pack_numbers(const Tensor& from, int64_t at, Tensor& packed) const {
   const int64_t width = nbits().panel_width, blocks = shape_.blocks();
-  const int64_t panels = panel_count(shape_.n);
   const auto size = static_cast<size_t>(item_size(from.dtype()));
-  Tensor packed = Tensor::allocate(from.dtype(), {panels, blocks, width});
   std::memset(packed.raw(), 0, static_cast<size_t>(packed.bytes()));
   const std::byte* source = from.raw() + static_cast<size_t>(at) * size;
   for (int64_t column = 0; column < shape_.n; ++column) {
@@ -98,14 +110,10 @@ Tensor NBitsWeights::pack_numbers(const Tensor& from, int64_t at) const {
       to += static_cast<size_t>(width) * size;
     }
   }
-  return packed;
 }
 
-void NBitsWeights::pack_zeros(const Tensor& from, int64_t at) {
-  if (from.dtype() != DType::uint8) {
-    zeros_ = pack_numbers(from, at);
-    return;
-  }
+void NBitsWeights::pack_zeros(const Tensor& from, int64_t at, Tensor& packed) const {
+  if (from.dtype() != DType::uint8) return pack_numbers(from, at, packed);
   Tensor unpacked = Tensor::allocate(DType::uint8, {shape_.n, shape_.blocks()});
   auto* to = unpacked.data<uint8_t>();
   const std::byte* row = from.raw() + at;
@@ -115,7 +123,7 @@ void NBitsWeights::pack_zeros(const Tensor& from, int64_t at) {
           shape_.bits == 8 ? static_cast<uint8_t>(row[block]) : get_packed(row, shape_.bits, block);
     }
   }
-  zeros_ = pack_numbers(unpacked, 0);
+  pack_numbers(unpacked, 0, packed);
 }
 
 void NBitsWeights::pack_groups(const Tensor& from) {
@@ -164,8 +172,8 @@ void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, con
                                 float* y) const {
   const NBitsFunctions& functions = nbits();
   const NBitsPanels b = panels();
-  const int64_t step = functions.panels_at_once * functions.panel_width;
-  const int64_t items = (shape_.n + step - 1) / step;
+  const int64_t step = functions.panel_width;
+  const int64_t items = panel_count(shape_.n);
   const int64_t parts = (rows + functions.most_rows - 1) / functions.most_rows;
   const double cost = static_cast<double>(shape_.k * step) * static_cast<double>(rows + 3) / 16;
   c.parallel_for(items, cost, [&](int64_t begin, int64_t end) {
@@ -174,7 +182,7 @@ void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, con
         const int64_t from = rows * part / parts, column = i * step;
         NBitsRows g{};
         g.b = &b;
-        g.panel = i * functions.panels_at_once;
+        g.panel = i;
         g.k = shape_.k;
         g.a = a + from * shape_.k;
         g.a_stride = shape_.k;
@@ -191,9 +199,10 @@ void NBitsWeights::multiply_few(RunContext& c, const float* a, int64_t rows, con
 
 void NBitsWeights::multiply_many(RunContext& c, const float* a, int64_t rows, const float* bias,
                                  float* y) const {
-  const int64_t panels = panel_count(shape_.n);
+  const int64_t width = nbits().expand_width;
+  const int64_t panels = (shape_.n + width - 1) / width;
   const int64_t threads = std::min<int64_t>(c.threads(), panels);
-  const int64_t panel_size = depth_expanded * nbits().panel_width;
+  const int64_t panel_size = depth_expanded * width;
   const int64_t block_size = gemm_row_block * (depth_expanded + pad);
   float* space = c.workspace<float>(threads * (panel_size + block_size));
   const int64_t row_blocks = (rows + gemm_row_block - 1) / gemm_row_block;
@@ -215,7 +224,7 @@ void NBitsWeights::multiply_block(const float* a, int64_t rows, int64_t first_pa
                                   int64_t last_panel, const float* bias, float* space,
                                   float* y) const {
   const NBitsPanels b = panels();
-  const int64_t width = nbits().panel_width;
+  const int64_t width = nbits().expand_width;
   float* copied = space + depth_expanded * width;
   for (int64_t k = 0; k < shape_.k; k += depth_expanded) {
     const int64_t depth = std::min(depth_expanded, shape_.k - k), stride = depth + pad;
@@ -225,7 +234,7 @@ void NBitsWeights::multiply_block(const float* a, int64_t rows, int64_t first_pa
     }
     for (int64_t panel = first_panel; panel < last_panel; ++panel) {
       const int64_t column = panel * width;
-      nbits().expand(b, panel, k, k + depth, space);
+      nbits().expand(b, column, k, k + depth, space);
       GemmBlock<float> g =
           matrix_block<float>(&copied, rows, depth, stride, space, y + column, shape_.n);
       g.columns = std::min(width, shape_.n - column);

@@ -6,6 +6,7 @@
 
 #include "core/tensor.h"
 #include "kernels/quantize/nbits_panels.h"
+#include "runtime/node.h"
 #include "runtime/run_context.h"
 
 namespace bascule {
@@ -37,6 +38,8 @@ struct NBitsSource {
   int64_t zeros_at = 0;           // in elements
   const Tensor* groups = nullptr;  // null; int32 [k] or more: the block of each k
   const float* values = nullptr;   // null; what the 2^bits patterns mean
+  // Null; the node whose constants 1, 2 and 3 the data, scales and zeros are.
+  const NodeSpec* node = nullptr;
 };
 
 // One matrix, packed into panels.
@@ -54,9 +57,9 @@ class NBitsWeights {
   void multiply(RunContext& c, const float* a, int64_t rows, const float* bias, float* y) const;
 
  private:
-  void pack_words(const uint8_t* data);
-  Tensor pack_numbers(const Tensor& from, int64_t at) const;
-  void pack_zeros(const Tensor& from, int64_t at);
+  void pack_words(const uint8_t* data, Tensor& words) const;
+  void pack_numbers(const Tensor& from, int64_t at, Tensor& packed) const;
+  void pack_zeros(const Tensor& from, int64_t at, Tensor& packed) const;
   void pack_groups(const Tensor& from);
   void multiply_few(RunContext& c, const float* a, int64_t rows, const float* bias, float* y) const;
   void multiply_many(RunContext& c, const float* a, int64_t rows, const float* bias,

@@ -27,8 +27,8 @@ struct NBitsPanels {
   const int32_t* groups;  // [k], in place of k / block_size; or null
 };
 
-// C = A B + bias for a few rows of A and the columns of panels_at_once panels from `panel`
-// on, or fewer. The sums run over k in rising order, one fused multiply-add per step.
+// C = A B + bias for a few rows of A and the columns of a panel. The sums run over k in rising
+// order, one fused multiply-add per step.
 struct NBitsRows {
   const NBitsPanels* b;
   int64_t panel;
@@ -39,16 +39,17 @@ struct NBitsRows {
   const float* bias;
   float* c;  // the first column of the panel
   int64_t c_stride;
-  int64_t columns;  // from the first one of the panel on, > 0
+  int64_t columns;  // of the panel, > 0
 };
 
 struct NBitsFunctions {
   int64_t panel_width;
   int64_t most_rows;
-  int64_t panels_at_once;
   void (*multiply)(const NBitsRows& rows);
-  // Rows [first, last) of B as floats, [k][panel_width]; `first` is at the beginning of a word.
-  void (*expand)(const NBitsPanels& b, int64_t panel, int64_t first, int64_t last, float* to);
+  // Rows [first, last) of B as floats, [k][expand_width], from a column that is a multiple of
+  // expand_width on; `first` is at the beginning of a word.
+  int64_t expand_width;
+  void (*expand)(const NBitsPanels& b, int64_t column, int64_t first, int64_t last, float* to);
 };
 
 }  // namespace bascule

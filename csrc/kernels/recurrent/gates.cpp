@@ -50,10 +50,10 @@ BASCULE_INLINE F32 bounded(F32 x, float limit) { return clip(x, -limit, limit); 
 template <bool usual>
 void lstm_row(const LstmRow<float>& r) {
   const int64_t n = r.hidden;
-  for_vectors(n, [&](int64_t i, int64_t count) {
+  for_vectors(r.units, [&](int64_t i, int64_t count) {
     const auto sum = [&](int64_t gate) {
       return load(r.projected + gate * n + i, count, 0) +
-             load(r.recurrent + gate * n + i, count, 0);
+             load(r.recurrent + gate * r.width + i, count, 0);
     };
     const auto peephole = [&](int64_t gate, F32 cell) {
       return load(r.peepholes + gate * n + i, count, 0) * cell;
@@ -85,28 +85,28 @@ void lstm(const LstmRow<float>& r) {
 
 template <bool usual>
 void gru_gate_row(const GruRow<float>& r) {
-  const int64_t n = r.hidden;
-  for_vectors(n, [&](int64_t i, int64_t count) {
+  for_vectors(r.units, [&](int64_t i, int64_t count) {
     const F32 update = load(r.projected + i, count, 0) + load(r.recurrent + i, count, 0);
-    const F32 reset = load(r.projected + n + i, count, 0) + load(r.recurrent + n + i, count, 0);
+    const F32 reset =
+        load(r.projected + r.hidden + i, count, 0) + load(r.recurrent + r.width + i, count, 0);
     const F32 open = sigmoid_or<usual>(r.f, bounded(reset, r.clip));
     store(r.update + i, sigmoid_or<usual>(r.f, bounded(update, r.clip)), count);
-    store(r.reset + i, r.recurrent_bias != nullptr ? open : open * load(r.h + i, count, 0), count);
+    store(r.reset + i, r.recurrent_bias != nullptr ? open : open * load(r.before + i, count, 0),
+          count);
   });
 }
 
 template <bool usual>
 void gru_output_row(const GruRow<float>& r) {
-  const int64_t n = r.hidden;
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    F32 product = load(r.recurrent + 2 * n + i, count, 0);
+  for_vectors(r.units, [&](int64_t i, int64_t count) {
+    F32 product = load(r.product + i, count, 0);
     if (r.recurrent_bias != nullptr) {
       product = (product + load(r.recurrent_bias + i, count, 0)) * load(r.reset + i, count, 0);
     }
-    const F32 sum = load(r.projected + 2 * n + i, count, 0) + product;
+    const F32 sum = load(r.projected + 2 * r.hidden + i, count, 0) + product;
     const F32 candidate = tanh_or<usual>(r.g, bounded(sum, r.clip));
     const F32 update = load(r.update + i, count, 0);
-    const F32 hidden = fma(update, load(r.h + i, count, 0), (set(1.0f) - update) * candidate);
+    const F32 hidden = fma(update, load(r.before + i, count, 0), (set(1.0f) - update) * candidate);
     store(r.h + i, hidden, count);
     if (r.y != nullptr) store(r.y + i, hidden, count);
   });
@@ -121,7 +121,7 @@ void gru_output(const GruRow<float>& r) {
 
 template <bool usual>
 void rnn_row(const RnnRow<float>& r) {
-  for_vectors(r.hidden, [&](int64_t i, int64_t count) {
+  for_vectors(r.units, [&](int64_t i, int64_t count) {
     const F32 sum = load(r.projected + i, count, 0) + load(r.recurrent + i, count, 0);
     const F32 hidden = tanh_or<usual>(r.f, bounded(sum, r.clip));
     store(r.h + i, hidden, count);
@@ -193,11 +193,11 @@ constexpr double unbounded = std::numeric_limits<double>::infinity();
 
 void lstm_f64(const LstmRow<double>& r) {
   const int64_t n = r.hidden;
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < r.units; ++i) {
     const auto sum = [&](int64_t gate, double cell) {
       const double peephole =
           r.peepholes != nullptr && gate < 3 ? r.peepholes[gate * n + i] * cell : 0;
-      return r.projected[gate * n + i] + r.recurrent[gate * n + i] + peephole;
+      return r.projected[gate * n + i] + r.recurrent[gate * r.width + i] + peephole;
     };
     const double before = r.c[i];
     const double input = gate_f64(r.f, sum(0, before), r.clip);
@@ -209,27 +209,25 @@ void lstm_f64(const LstmRow<double>& r) {
 }
 
 void gru_gates_f64(const GruRow<double>& r) {
-  const int64_t n = r.hidden;
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < r.units; ++i) {
     r.update[i] = gate_f64(r.f, r.projected[i] + r.recurrent[i], r.clip);
-    const double open = gate_f64(r.f, r.projected[n + i] + r.recurrent[n + i], r.clip);
-    r.reset[i] = r.recurrent_bias != nullptr ? open : open * r.h[i];
+    const double open = gate_f64(r.f, r.projected[r.hidden + i] + r.recurrent[r.width + i], r.clip);
+    r.reset[i] = r.recurrent_bias != nullptr ? open : open * r.before[i];
   }
 }
 
 void gru_output_f64(const GruRow<double>& r) {
-  const int64_t n = r.hidden;
-  for (int64_t i = 0; i < n; ++i) {
-    double product = r.recurrent[2 * n + i];
+  for (int64_t i = 0; i < r.units; ++i) {
+    double product = r.product[i];
     if (r.recurrent_bias != nullptr) product = (product + r.recurrent_bias[i]) * r.reset[i];
-    const double candidate = gate_f64(r.g, r.projected[2 * n + i] + product, r.clip);
-    r.h[i] = (1 - r.update[i]) * candidate + r.update[i] * r.h[i];
+    const double candidate = gate_f64(r.g, r.projected[2 * r.hidden + i] + product, r.clip);
+    r.h[i] = (1 - r.update[i]) * candidate + r.update[i] * r.before[i];
     if (r.y != nullptr) r.y[i] = r.h[i];
   }
 }
 
 void rnn_f64(const RnnRow<double>& r) {
-  for (int64_t i = 0; i < r.hidden; ++i) {
+  for (int64_t i = 0; i < r.units; ++i) {
     r.h[i] = gate_f64(r.f, r.projected[i] + r.recurrent[i], r.clip);
     if (r.y != nullptr) r.y[i] = r.h[i];
   }

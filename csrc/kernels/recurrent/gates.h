@@ -27,9 +27,10 @@ struct Gate {
   float beta;
 };
 
-// Inputs of the activations are sum = projected + recurrent, in the order of the operator's gates,
-// `hidden` elements each, bounded by `clip` (infinity: not at all). The state is changed in place;
-// `y` gets a copy of h unless it is null.
+// Some units of one row. Inputs of the activations are sum = projected + recurrent, in the order of
+// the operator's gates, bounded by `clip` (infinity: not at all). All pointers are at the first of
+// the units; gates are `hidden` elements apart, but those of `recurrent` are `width`. `h` is the
+// state after the step, and `y` gets a copy of it unless it is null.
 template <class T>
 struct LstmRow {
   const T* projected;  // i o f c
@@ -39,21 +40,27 @@ struct LstmRow {
   bool couple;  // the forget gate is 1 - the input gate
   T clip;
   int64_t hidden;
+  int64_t width;
+  int64_t units;
   T* h;
-  T* c;
+  T* c;  // changed in place
   T* y;
 };
 
 template <class T>
 struct GruRow {
-  const T* projected;  // z r h
-  const T* recurrent;
+  const T* projected;       // z r h
+  const T* recurrent;       // z r
+  const T* product;         // h
   const T* recurrent_bias;  // of the hidden gate, when the reset follows the product; else null
   Gate f, g;
   T clip;
   int64_t hidden;
+  int64_t width;
+  int64_t units;
+  const T* before;  // the state before the step
   T* h;
-  T* reset;   // reset gate times h, for the product of the hidden gate
+  T* reset;   // the reset gate; times the state where that is what the hidden gate multiplies
   T* update;  // the update gate
   T* y;
 };
@@ -64,7 +71,7 @@ struct RnnRow {
   const T* recurrent;
   Gate f;
   T clip;
-  int64_t hidden;
+  int64_t units;
   T* h;
   T* y;
 };

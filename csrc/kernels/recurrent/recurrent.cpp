@@ -3,14 +3,18 @@
 //
 // The inputs of all steps are multiplied with W at once. Then parts of the work that do not depend
 // on each other (directions, and rows of the batch) walk over the steps: the state is multiplied
-// with R, and the cell turns both products into the next state. 16-bit floats are widened first.
+// with R, some units at a time, and the cell turns both products into their next state. 16-bit
+// floats are widened first.
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/gemm/prepack_floats.h"
+#include "kernels/recurrent/cells.h"
 #include "kernels/recurrent/gate_list.h"
 #include "runtime/kernel.h"
 
@@ -40,157 +44,6 @@ struct Data {
   T* y_c;
 };
 
-// One direction of some rows of the batch while it walks.
-template <class T>
-struct Part {
-  int64_t direction;
-  int64_t rows;
-  int64_t hidden;
-  int64_t gates;
-  T* h;          // [rows, hidden]
-  T* c;          // [rows, hidden]
-  T* recurrent;  // [rows, gates * hidden]
-  T* spare[2];   // [rows, hidden]
-  const T* packed;
-  RunContext* threads;  // null: products on this thread
-
-  static int64_t size(int64_t rows, int64_t hidden, int64_t gates) {
-    return round_up(rows * hidden * (gates + 4), 16);
-  }
-
-  // recurrent[.., gates from..to) = a R'. The gates were packed together.
-  void multiply_state(const T* a, int64_t from, int64_t to) const {
-    GemmBlock<T> g =
-        matrix_block<T>(&a, rows, hidden, hidden, packed + packed_size<T>(hidden, from * hidden),
-                        recurrent + from * hidden, (to - from) * hidden);
-    g.c_stride = gates * hidden;
-    threads != nullptr ? multiply(*threads, g) : multiply(g);
-  }
-};
-
-// For each operator: how many gates, which of them R is packed in together, its activations, and
-// one step. step() sees projected(row), null when the row has ended, and output(row), maybe null.
-struct LstmCell {
-  static constexpr int64_t gates = 4;
-  static constexpr int64_t split = 4;
-  static constexpr int peepholes_input = 7;
-  static std::vector<std::string> activations() { return {"sigmoid", "tanh", "tanh"}; }
-
-  explicit LstmCell(const NodeSpec& node) : couple(node.get_int("input_forget", 0) != 0) {}
-
-  // Whether the bias of the recurrent product of the last gate is kept apart.
-  bool splits_bias() const { return false; }
-
-  template <class T, class Projected, class Output>
-  void step(const Part<T>& part, const Gate* gate, T clip, const T* peepholes, const T*,
-            Projected&& projected, Output&& output) const {
-    const int64_t n = part.hidden;
-    part.multiply_state(part.h, 0, gates);
-    for (int64_t r = 0; r < part.rows; ++r) {
-      const T* from = projected(r);
-      if (from == nullptr) continue;
-      const T* own = peepholes != nullptr ? peepholes + part.direction * 3 * n : nullptr;
-      recurrent_functions<T>().lstm({from, part.recurrent + r * gates * n, own, gate[0], gate[1],
-                                     gate[2], couple, clip, n, part.h + r * n, part.c + r * n,
-                                     output(r)});
-    }
-  }
-
-  bool couple;
-};
-
-struct GruCell {
-  static constexpr int64_t gates = 3;
-  static constexpr int64_t split = 2;
-  static constexpr int peepholes_input = -1;
-  static std::vector<std::string> activations() { return {"sigmoid", "tanh"}; }
-
-  explicit GruCell(const NodeSpec& node)
-      : linear_before_reset(node.get_int("linear_before_reset", 0) != 0) {}
-
-  bool splits_bias() const { return linear_before_reset; }
-
-  template <class T, class Projected, class Output>
-  void step(const Part<T>& part, const Gate* gate, T clip, const T*, const T* last_bias,
-            Projected&& projected, Output&& output) const {
-    const int64_t n = part.hidden;
-    const auto row = [&](int64_t r, const T* from) {
-      return GruRow<T>{from,
-                       part.recurrent + r * gates * n,
-                       linear_before_reset ? last_bias : nullptr,
-                       gate[0],
-                       gate[1],
-                       clip,
-                       n,
-                       part.h + r * n,
-                       part.spare[0] + r * n,
-                       part.spare[1] + r * n,
-                       nullptr};
-    };
-    part.multiply_state(part.h, 0, 2);
-    if (linear_before_reset) part.multiply_state(part.h, 2, 3);
-    for (int64_t r = 0; r < part.rows; ++r) {
-      const T* from = projected(r);
-      if (from != nullptr) {
-        recurrent_functions<T>().gru_gates(row(r, from));
-      } else {
-        std::fill_n(part.spare[0] + r * n, n, T(0));
-      }
-    }
-    if (!linear_before_reset) part.multiply_state(part.spare[0], 2, 3);
-    for (int64_t r = 0; r < part.rows; ++r) {
-      const T* from = projected(r);
-      if (from == nullptr) continue;
-      GruRow<T> last = row(r, from);
-      last.y = output(r);
-      recurrent_functions<T>().gru_output(last);
-    }
-  }
-
-  bool linear_before_reset;
-};
-
-struct RnnCell {
-  static constexpr int64_t gates = 1;
-  static constexpr int64_t split = 1;
-  static constexpr int peepholes_input = -1;
-  static std::vector<std::string> activations() { return {"tanh"}; }
-
-  explicit RnnCell(const NodeSpec&) {}
-
-  bool splits_bias() const { return false; }
-
-  template <class T, class Projected, class Output>
-  void step(const Part<T>& part, const Gate* gate, T clip, const T*, const T*,
-            Projected&& projected, Output&& output) const {
-    part.multiply_state(part.h, 0, 1);
-    for (int64_t r = 0; r < part.rows; ++r) {
-      const T* from = projected(r);
-      if (from == nullptr) continue;
-      recurrent_functions<T>().rnn({from, part.recurrent + r * part.hidden, gate[0], clip,
-                                    part.hidden, part.h + r * part.hidden, output(r)});
-    }
-  }
-};
-
-// W [directions, gates * hidden, size] as panels, gates [0, split) and [split, gates) each on their
-// own.
-template <class T>
-int64_t packed_direction(int64_t size, int64_t hidden, int64_t gates, int64_t split) {
-  return packed_size<T>(size, split * hidden) + packed_size<T>(size, (gates - split) * hidden);
-}
-template <class T>
-void pack_weights(const T* w, int64_t directions, int64_t size, int64_t hidden, int64_t gates,
-                  int64_t split, T* to) {
-  for (int64_t d = 0; d < directions; ++d) {
-    const T* from = w + d * gates * hidden * size;
-    T* packed = to + d * packed_direction<T>(size, hidden, gates, split);
-    pack_panels<T>(from, 1, size, size, split * hidden, packed);
-    pack_panels<T>(from + split * hidden * size, 1, size, size, (gates - split) * hidden,
-                   packed + packed_size<T>(size, split * hidden));
-  }
-}
-
 template <class Cell>
 class Recurrent final : public Kernel {
  public:
@@ -208,8 +61,8 @@ class Recurrent final : public Kernel {
     if (direction_ != "forward" && direction_ != "reverse" && direction_ != "bidirectional") {
       invalid("attribute 'direction' is '" + direction_ + "'");
     }
-    w_ = pack_constant(node, 1, gates);
-    r_ = pack_constant(node, 2, Cell::split);
+    w_ = pack_constant(node, input_w);
+    r_ = pack_constant(node, input_r);
   }
 
   void run(RunContext& c) const override {
@@ -221,6 +74,8 @@ class Recurrent final : public Kernel {
 
  private:
   static constexpr int64_t gates = Cell::gates;
+  static constexpr int input_w = 1;
+  static constexpr int input_r = 2;
 
   // A constant W or R in panels, and its shape.
   struct Packed {
@@ -229,32 +84,55 @@ class Recurrent final : public Kernel {
     bool present() const { return shape.rank() == 3; }
   };
 
-  Packed pack_constant(const NodeSpec& node, size_t input, int64_t split) const {
+  // W [directions, gates * hidden, size] or R as they are multiplied: W in panels, R in blocks of
+  // the gates that are multiplied together.
+  template <class T>
+  int64_t packed_direction(int input, int64_t size, int64_t hidden) const {
+    if (input == input_w) return packed_size<T>(size, gates * hidden);
+    const int64_t first = cell_.first_gates();
+    const int64_t rest = first < gates ? StateBlocks<T>{hidden, gates - first}.size() : 0;
+    return StateBlocks<T>{hidden, first}.size() + rest;
+  }
+  template <class T>
+  void pack(int input, const T* from, int64_t size, int64_t hidden, T* to) const {
+    for (int64_t d = 0; d < directions_; ++d, from += gates * hidden * size) {
+      T* at = to + d * packed_direction<T>(input, size, hidden);
+      if (input == input_w) {
+        pack_panels<T>(from, 1, size, size, gates * hidden, at);
+        continue;
+      }
+      const StateBlocks<T> first{hidden, cell_.first_gates()};
+      first.pack(from, at);
+      if (first.gates == gates) continue;
+      const StateBlocks<T> rest{hidden, gates - first.gates};
+      rest.pack(from + first.gates * hidden * hidden, at + first.size());
+    }
+  }
+
+  Packed pack_constant(const NodeSpec& node, int input) const {
     Packed packed;
-    const Tensor* constant = node.constant(input);
+    const auto index = static_cast<size_t>(input);
+    const Tensor* constant = node.constant(index);
     if (constant == nullptr || constant->rank() != 3 || constant->dim(1) % gates != 0 ||
         constant->dim(0) != directions_) {
       return packed;
     }
-    packed.shape = constant->shape();
     const int64_t hidden = constant->dim(1) / gates;
     const int64_t size = constant->dim(2);
-    const auto fill = [&]<class T>(Tag<T>, const T* from) {
-      packed.panels = Tensor::allocate(
-          dtype_of<T>, Shape{directions_ * packed_direction<T>(size, hidden, gates, split)});
-      pack_weights<T>(from, directions_, size, hidden, gates, split,
-                      packed.panels.template data<T>());
+    if (input == input_r && size != hidden) return packed;
+    packed.shape = constant->shape();
+    const auto fill = [&]<class T>(Tag<T>) {
+      packed.panels =
+          prepack_floats<T>(node, {index}, input == input_w ? "W" : "R",
+                            directions_ * packed_direction<T>(input, size, hidden), *constant,
+                            [&](const T* from, T* to) { pack<T>(input, from, size, hidden, to); });
     };
     if (constant->dtype() == DType::float64) {
-      fill(Tag<double>{}, constant->data<double>());
-    } else if (constant->dtype() == DType::float32) {
-      fill(Tag<float>{}, constant->data<float>());
+      fill(Tag<double>{});
     } else {
-      Tensor wide = Tensor::allocate(DType::float32, constant->shape());
-      widen_row(constant->dtype(), constant->raw(), wide.data<float>(), constant->size());
-      fill(Tag<float>{}, wide.data<float>());
+      fill(Tag<float>{});
     }
-    node.release_constant(input);
+    node.release_constant(index);
     return packed;
   }
 
@@ -269,11 +147,11 @@ class Recurrent final : public Kernel {
   }
 
   template <class T>
-  const T* panels(RunContext& c, int input, const Packed& packed, int64_t size, int64_t hidden,
-                  int64_t split) const {
+  const T* panels(RunContext& c, int input, const Packed& packed, int64_t size,
+                  int64_t hidden) const {
     if (packed.present()) return packed.panels.template data<T>();
-    T* to = c.workspace<T>(directions_ * packed_direction<T>(size, hidden, gates, split));
-    pack_weights<T>(widened<T>(c, input), directions_, size, hidden, gates, split, to);
+    T* to = c.workspace<T>(directions_ * packed_direction<T>(input, size, hidden));
+    pack<T>(input, widened<T>(c, input), size, hidden, to);
     return to;
   }
 
@@ -333,8 +211,8 @@ class Recurrent final : public Kernel {
     const Sizes s = find_sizes(c);
     Data<T> data;
     data.x = widened<T>(c, 0);
-    data.w = panels<T>(c, 1, w_, s.input, s.hidden, gates);
-    data.r = panels<T>(c, 2, r_, s.hidden, s.hidden, Cell::split);
+    data.w = panels<T>(c, input_w, w_, s.input, s.hidden);
+    data.r = panels<T>(c, input_r, r_, s.hidden, s.hidden);
     data.bias = widened<T>(c, 3);
     data.lengths = c.has_input(4) ? c.input(4).template data<int32_t>() : nullptr;
     data.initial_h = widened<T>(c, 5);
@@ -386,10 +264,9 @@ class Recurrent final : public Kernel {
         bias[d * columns + i] = b == nullptr ? T(0) : i < joined ? b[i] + b[columns + i] : b[i];
       }
       if (rows == 0) continue;
-      GemmBlock<T> g =
-          matrix_block<T>(&data.x, rows, s.input, s.input,
-                          data.w + d * packed_direction<T>(s.input, s.hidden, gates, gates),
-                          projected + d * rows * columns, columns);
+      GemmBlock<T> g = matrix_block<T>(&data.x, rows, s.input, s.input,
+                                       data.w + d * packed_direction<T>(input_w, s.input, s.hidden),
+                                       projected + d * rows * columns, columns);
       g.epilogue.bias = bias + d * columns;
       multiply(c, g);
     }
@@ -420,14 +297,14 @@ class Recurrent final : public Kernel {
         part.direction = p / runs;
         part.rows = s.batch * (run + 1) / runs - first;
         part.hidden = s.hidden;
-        part.gates = gates;
+        part.stride = Part<T>::row_stride(s.hidden);
         T* at = space + p * part_size;
-        for (T** buffer : {&part.h, &part.c, &part.spare[0], &part.spare[1], &part.recurrent}) {
+        for (T** buffer : {&part.h, &part.next, &part.c, &part.reset, &part.update}) {
           *buffer = at;
-          at += part.rows * s.hidden;
+          at += part.rows * part.stride;
         }
-        part.packed =
-            data.r + part.direction * packed_direction<T>(s.hidden, s.hidden, gates, Cell::split);
+        part.products = at;
+        part.packed = data.r + part.direction * packed_direction<T>(input_r, s.hidden, s.hidden);
         part.threads = parts == 1 ? &c : nullptr;
         walk_part(s, data, projected, zero, first, part);
       }
@@ -436,7 +313,7 @@ class Recurrent final : public Kernel {
 
   template <class T>
   void walk_part(const Sizes& s, const Data<T>& data, const T* projected, const T* zero,
-                 int64_t first, const Part<T>& part) const {
+                 int64_t first, Part<T> part) const {
     const int64_t n = s.hidden;
     const int64_t columns = gates * n;
     const bool reverse = direction_ == "reverse" || part.direction == 1;
@@ -446,8 +323,10 @@ class Recurrent final : public Kernel {
     int64_t longest = 0;
     for (int64_t r = 0; r < part.rows; ++r) {
       const int64_t at = state_row(s, part.direction, first + r) * n;
-      std::copy_n(data.initial_h != nullptr ? data.initial_h + at : zero, n, part.h + r * n);
-      std::copy_n(data.initial_c != nullptr ? data.initial_c + at : zero, n, part.c + r * n);
+      const int64_t own = r * part.stride;
+      std::copy_n(data.initial_h != nullptr ? data.initial_h + at : zero, n, part.h + own);
+      std::copy_n(data.initial_c != nullptr ? data.initial_c + at : zero, n, part.c + own);
+      std::copy_n(zero, n, part.reset + own);  // multiplied for all rows, also those without steps
       longest = std::max(longest, length(first + r));
     }
     const Gate* gate =
@@ -459,22 +338,24 @@ class Recurrent final : public Kernel {
     for (int64_t i = 0; i < longest; ++i) {
       // A sequence is reversed within its own length.
       const auto step_of = [&](int64_t r) { return reverse ? length(first + r) - 1 - i : i; };
-      cell_.step(
-          part, gate, static_cast<T>(clip_), data.peepholes, last_bias,
-          [&](int64_t r) -> const T* {
-            if (i >= length(first + r)) return nullptr;
-            return own + row(s, step_of(r), first + r) * columns;
-          },
-          [&](int64_t r) -> T* {
-            if (data.y == nullptr) return nullptr;
-            return data.y + y_row(s, step_of(r), part.direction, first + r) * n;
-          });
+      const auto projected_row = [&](int64_t r) -> const T* {
+        if (i >= length(first + r)) return nullptr;
+        return own + row(s, step_of(r), first + r) * columns;
+      };
+      const auto output_row = [&](int64_t r) -> T* {
+        if (data.y == nullptr) return nullptr;
+        return data.y + y_row(s, step_of(r), part.direction, first + r) * n;
+      };
+      cell_.step(part, Step<T, decltype(projected_row), decltype(output_row)>{
+                           gate, static_cast<T>(clip_), data.peepholes, last_bias, i % 2 != 0,
+                           gates, projected_row, output_row});
+      std::swap(part.h, part.next);
     }
     for (int64_t r = 0; r < part.rows; ++r) {
       const int64_t b = first + r;
       const int64_t at = state_row(s, part.direction, b) * n;
-      if (data.y_h != nullptr) std::copy_n(part.h + r * n, n, data.y_h + at);
-      if (data.y_c != nullptr) std::copy_n(part.c + r * n, n, data.y_c + at);
+      if (data.y_h != nullptr) std::copy_n(part.h + r * part.stride, n, data.y_h + at);
+      if (data.y_c != nullptr) std::copy_n(part.c + r * part.stride, n, data.y_c + at);
       for (int64_t step = length(b); data.y != nullptr && step < s.steps; ++step) {
         std::fill_n(data.y + y_row(s, step, part.direction, b) * n, n, T(0));
       }

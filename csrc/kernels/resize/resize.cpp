@@ -11,8 +11,8 @@
 #include <string>
 
 #include "kernels/interpolated.h"
-#include "kernels/resize/axis_table.h"
 #include "kernels/resize/resize_rows.h"
+#include "kernels/resize/taps.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -31,32 +31,6 @@ struct AxisList {
   const ResizedAxis* begin() const { return items.data(); }
   const ResizedAxis* end() const { return items.data() + count; }
 };
-
-template <class T>
-struct Taps {
-  int64_t count;
-  const int32_t* indices;
-  const T* weights;
-};
-
-template <class T>
-Taps<T> make_taps(RunContext& c, const Sampling& sampling, const ResizedAxis& axis) {
-  Taps<T> taps;
-  taps.count = tap_count(sampling, axis);
-  const int64_t size = taps.count * axis.output;
-  int32_t* indices = c.workspace<int32_t>(size);
-  double* weights = c.workspace<double>(size);
-  fill_taps(sampling, axis, indices, weights);
-  taps.indices = indices;
-  if constexpr (std::is_same_v<T, double>) {
-    taps.weights = weights;
-  } else {
-    T* narrow = c.workspace<T>(size);
-    for (int64_t i = 0; i < size; ++i) narrow[i] = static_cast<T>(weights[i]);
-    taps.weights = narrow;
-  }
-  return taps;
-}
 
 // One axis of x, which has this shape, into y.
 template <class T>

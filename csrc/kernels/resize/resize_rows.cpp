@@ -6,7 +6,7 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
-template <int taps>
+template <int taps, bool add>
 BASCULE_INLINE void blend_known_runs(const float* x, int64_t stride, const int32_t* indices,
                                      const float* weights, int64_t weight_stride, int64_t n,
                                      float* y) {
@@ -17,18 +17,20 @@ BASCULE_INLINE void blend_known_runs(const float* x, int64_t stride, const int32
     weight[t] = set(weights[t * weight_stride]);
   }
   for_vectors(n, [&](int64_t i, int64_t count) {
-    F32 sum = weight[0] * load(from[0] + i, count, 0);
+    F32 sum = add ? fma(weight[0], load(from[0] + i, count, 0), load(y + i, count, 0))
+                  : weight[0] * load(from[0] + i, count, 0);
     for (int t = 1; t < taps; ++t) sum = fma(weight[t], load(from[t] + i, count, 0), sum);
     store(y + i, sum, count);
   });
 }
 
+template <bool add>
 void blend_runs(const float* x, int64_t stride, const int32_t* indices, const float* weights,
                 int64_t weight_stride, int64_t taps, int64_t n, float* y) {
-  if (taps == 2) return blend_known_runs<2>(x, stride, indices, weights, weight_stride, n, y);
-  if (taps == 4) return blend_known_runs<4>(x, stride, indices, weights, weight_stride, n, y);
+  if (taps == 2) return blend_known_runs<2, add>(x, stride, indices, weights, weight_stride, n, y);
+  if (taps == 4) return blend_known_runs<4, add>(x, stride, indices, weights, weight_stride, n, y);
   for_vectors(n, [&](int64_t i, int64_t count) {
-    F32 sum = set(0);
+    F32 sum = add ? load(y + i, count, 0) : set(0);
     for (int64_t t = 0; t < taps; ++t) {
       const float* from = x + indices[t * weight_stride] * stride + i;
       sum = fma(set(weights[t * weight_stride]), load(from, count, 0), sum);
@@ -73,7 +75,8 @@ void blend_row(const float* x, const int32_t* indices, const float* weights, int
 }  // namespace
 
 const ResizeFunctions<float>& resize_functions_f32() {
-  static constexpr ResizeFunctions<float> functions = {blend_runs, blend_row};
+  static constexpr ResizeFunctions<float> functions = {blend_runs<false>, blend_runs<true>,
+                                                       blend_row};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA
@@ -91,10 +94,11 @@ const ResizeFunctions<float>& resize_functions<float>() {
 
 namespace {
 
+template <bool add>
 void blend_runs_f64(const double* x, int64_t stride, const int32_t* indices, const double* weights,
                     int64_t weight_stride, int64_t taps, int64_t n, double* y) {
   for (int64_t i = 0; i < n; ++i) {
-    double sum = 0;
+    double sum = add ? y[i] : 0;
     for (int64_t t = 0; t < taps; ++t) {
       sum += weights[t * weight_stride] * x[indices[t * weight_stride] * stride + i];
     }
@@ -115,7 +119,8 @@ void blend_row_f64(const double* x, const int32_t* indices, const double* weight
 
 template <>
 const ResizeFunctions<double>& resize_functions<double>() {
-  static constexpr ResizeFunctions<double> functions = {blend_runs_f64, blend_row_f64};
+  static constexpr ResizeFunctions<double> functions = {blend_runs_f64<false>, blend_runs_f64<true>,
+                                                        blend_row_f64};
   return functions;
 }
 }  // namespace bascule

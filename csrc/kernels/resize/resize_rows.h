@@ -13,6 +13,9 @@ struct ResizeFunctions {
   // for i < n: one output element of an axis whose elements are runs of n.
   void (*blend_runs)(const T* x, int64_t stride, const int32_t* indices, const T* weights,
                      int64_t weight_stride, int64_t taps, int64_t n, T* y);
+  // The same added to y.
+  void (*add_runs)(const T* x, int64_t stride, const int32_t* indices, const T* weights,
+                   int64_t weight_stride, int64_t taps, int64_t n, T* y);
   // y[o] = sum over t of weights[t * n + o] * x[indices[t * n + o]]: the last axis.
   void (*blend_row)(const T* x, const int32_t* indices, const T* weights, int64_t taps, int64_t n,
                     T* y);

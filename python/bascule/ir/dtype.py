@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import enum
 import functools
+import sys
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 
@@ -52,7 +52,9 @@ class DataType(enum.IntEnum):
     @property
     def numpy(self) -> np.dtype[Any]:
         """The NumPy (or ml_dtypes) element type; strings are ``object``."""
-        found: np.dtype[Any] = np.dtype(_NUMPY[self])
+        if self in OF_ML_DTYPES:
+            return _of_ml_dtypes()[self]
+        found: np.dtype[Any] = np.dtype(OF_NUMPY[self])
         return found
 
     @property
@@ -73,6 +75,8 @@ class DataType(enum.IntEnum):
     def from_numpy(cls, dtype: Any) -> DataType:
         """The element type of arrays of `dtype`; raises TypeError when ONNX has none."""
         found = _from_numpy().get(np.dtype(dtype))
+        if found is None and "ml_dtypes" in sys.modules:  # else `dtype` is none of its types
+            found = _from_ml_dtypes().get(np.dtype(dtype))
         if found is None:
             if np.dtype(dtype).kind in "OUST":
                 return cls.STRING
@@ -80,7 +84,7 @@ class DataType(enum.IntEnum):
         return found
 
 
-_NUMPY: dict[DataType, Any] = {
+OF_NUMPY: dict[DataType, Any] = {
     DataType.FLOAT: np.float32,
     DataType.UINT8: np.uint8,
     DataType.INT8: np.int8,
@@ -96,33 +100,30 @@ _NUMPY: dict[DataType, Any] = {
     DataType.UINT64: np.uint64,
     DataType.COMPLEX64: np.complex64,
     DataType.COMPLEX128: np.complex128,
-    DataType.BFLOAT16: ml_dtypes.bfloat16,
-    DataType.FLOAT8E4M3FN: ml_dtypes.float8_e4m3fn,
-    DataType.FLOAT8E4M3FNUZ: ml_dtypes.float8_e4m3fnuz,
-    DataType.FLOAT8E5M2: ml_dtypes.float8_e5m2,
-    DataType.FLOAT8E5M2FNUZ: ml_dtypes.float8_e5m2fnuz,
-    DataType.UINT4: ml_dtypes.uint4,
-    DataType.INT4: ml_dtypes.int4,
-    DataType.FLOAT4E2M1: ml_dtypes.float4_e2m1fn,
-    DataType.FLOAT8E8M0: ml_dtypes.float8_e8m0fnu,
-    DataType.UINT2: ml_dtypes.uint2,
-    DataType.INT2: ml_dtypes.int2,
-    DataType.FLOAT6E2M3: ml_dtypes.float6_e2m3fn,
-    DataType.FLOAT6E3M2: ml_dtypes.float6_e3m2fn,
 }
 
+OF_ML_DTYPES: dict[DataType, tuple[str, int]] = {
+    DataType.BFLOAT16: ("bfloat16", 16),
+    DataType.FLOAT8E4M3FN: ("float8_e4m3fn", 8),
+    DataType.FLOAT8E4M3FNUZ: ("float8_e4m3fnuz", 8),
+    DataType.FLOAT8E5M2: ("float8_e5m2", 8),
+    DataType.FLOAT8E5M2FNUZ: ("float8_e5m2fnuz", 8),
+    DataType.UINT4: ("uint4", 4),
+    DataType.INT4: ("int4", 4),
+    DataType.FLOAT4E2M1: ("float4_e2m1fn", 4),
+    DataType.FLOAT8E8M0: ("float8_e8m0fnu", 8),
+    DataType.UINT2: ("uint2", 2),
+    DataType.INT2: ("int2", 2),
+    DataType.FLOAT6E2M3: ("float6_e2m3fn", 6),
+    DataType.FLOAT6E3M2: ("float6_e3m2fn", 6),
+}
+"""The names that ml_dtypes gives them, and the bits of one element."""
+
 _BITS: dict[DataType, int] = {
-    dtype: np.dtype(numpy_type).itemsize * 8 for dtype, numpy_type in _NUMPY.items()
-} | {
+    **{dtype: np.dtype(type_).itemsize * 8 for dtype, type_ in OF_NUMPY.items()},
+    **{dtype: bits for dtype, (_, bits) in OF_ML_DTYPES.items()},
     DataType.UNDEFINED: 0,
     DataType.STRING: 0,
-    DataType.UINT4: 4,
-    DataType.INT4: 4,
-    DataType.FLOAT4E2M1: 4,
-    DataType.UINT2: 2,
-    DataType.INT2: 2,
-    DataType.FLOAT6E2M3: 6,
-    DataType.FLOAT6E3M2: 6,
 }
 
 _FLOATS = frozenset(
@@ -133,4 +134,17 @@ _INTEGERS = frozenset(dtype for dtype in DataType if dtype.name.startswith(("INT
 
 @functools.cache
 def _from_numpy() -> dict[np.dtype[Any], DataType]:
-    return {np.dtype(v): k for k, v in _NUMPY.items() if k is not DataType.STRING}
+    return {np.dtype(v): k for k, v in OF_NUMPY.items() if k is not DataType.STRING}
+
+
+@functools.cache
+def _of_ml_dtypes() -> dict[DataType, np.dtype[Any]]:
+    # Imported here: it takes long, and most models have none of these types.
+    import ml_dtypes
+
+    return {dtype: np.dtype(getattr(ml_dtypes, name)) for dtype, (name, _) in OF_ML_DTYPES.items()}
+
+
+@functools.cache
+def _from_ml_dtypes() -> dict[np.dtype[Any], DataType]:
+    return {numpy_type: dtype for dtype, numpy_type in _of_ml_dtypes().items()}

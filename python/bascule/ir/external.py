@@ -67,6 +67,10 @@ class ExternalFiles:
             self._check_overlap(location, offset, offset + length, tensor)
         return data[offset : offset + length]
 
+    def paths(self) -> list[str]:
+        """The files that were read, by their paths from the folder."""
+        return list(self._files)
+
     def _check_overlap(self, location: str, start: int, end: int, tensor: str) -> None:
         """Tensors may share their bytes, but a part of them only by mistake or malice."""
         ranges = self._ranges.setdefault(location, [])

@@ -566,3 +566,5 @@ class Model:
     metadata: dict[str, str] = field(default_factory=dict)
     path: str | None = None
     """The file that the model came from; external data lies in its folder."""
+    external_files: list[str] = field(default_factory=list)
+    """The files with external data that were read, by their paths from that folder."""

@@ -128,4 +128,6 @@ def _convert(
     if not proto.HasField("graph"):
         raise InvalidArgument(_NO_GRAPH)
     tensors = TensorReader(payloads, nonce, files.read, mapped)
-    return ModelReader(proto, tensors).read()
+    model = ModelReader(proto, tensors).read()
+    model.external_files = files.paths()
+    return model

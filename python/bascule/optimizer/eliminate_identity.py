@@ -148,13 +148,21 @@ def eliminate_split(match: Match) -> Value | None:
 
 @rule(op.Resize(x, ...))
 def eliminate_resize(match: Match) -> Value | None:
-    """Only by scales of 1: equal sizes could also come from a scale that is nearly 1."""
-    scales = constant_of(match.root.input(2))
-    if attribute_of(match.root, "coordinate_transformation_mode") == "tf_crop_and_resize":
+    """By scales of 1, or to the sizes there are; a scale nearly 1 may keep all sizes, too."""
+    node = match.root
+    scales, sizes = constant_of(node.input(2)), constant_of(node.input(3))
+    coordinates = attribute_of(node, "coordinate_transformation_mode")
+    if coordinates == "tf_crop_and_resize":
         return None
     if scales is not None and scales.size and uniform_value(scales) == 1:
         return match[x]
-    return None
+    shape = match[x].static_shape
+    if sizes is None or shape is None or coordinates == "tf_half_pixel_for_nn":
+        return None
+    axes = node.attribute("axes") or range(len(shape))
+    if sizes.numpy().tolist() != [shape[axis] for axis in axes]:
+        return None
+    return match[x] if attribute_of(node, "keep_aspect_ratio_policy") == "stretch" else None
 
 
 @rule(op["Add", "Mul", "Sub", "Div", "Pow", "And", "Or"](x, operand))

@@ -7,6 +7,17 @@ After:
     g (float[2,8] x, float[8,4] w) => (float[2,4] y) {
         y = bascule.MatMul<activation = "Relu">(x, w)
     }
+Before:
+    g (float[2,8] x, float[8,4] w) => (float[4,2] y) <int64[2] shape = {4, 2}> {
+        t = MatMul(x, w)
+        r = Reshape(t, shape)
+        y = Relu(r)
+    }
+After:
+    g (float[2,8] x, float[8,4] w) => (float[4,2] y) <int64[2] shape = {4, 2}> {
+        t = bascule.MatMul<activation = "Relu">(x, w)
+        y = Reshape(t, shape)
+    }
 """
 
 from __future__ import annotations
@@ -45,6 +56,21 @@ def fuse_activation(match: Match) -> Value | Reject:
         attributes,
         domain=FUSED_DOMAIN,
         type=producer.output.type,
+    ).output
+
+
+_RESHAPED = op.Reshape(_PRODUCT, ...)
+
+
+@rule(op[_ACTIVATIONS](_RESHAPED, ...))
+def fuse_activation_before_reshape(match: Match) -> Value | Reject:
+    fused_value = fuse_activation.function(match)
+    if isinstance(fused_value, Reject):
+        return fused_value
+    reshape = match.node(_RESHAPED)
+    inputs = [fused_value, *reshape.inputs[1:]]
+    return match.build.node(
+        "Reshape", inputs, reshape.attributes, type=match.root.output.type
     ).output
 
 

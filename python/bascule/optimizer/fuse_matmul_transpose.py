@@ -8,6 +8,13 @@ Before:
     }
 After:
     g (float[2,3,8] x, float[2,4,8] w) => (float[2,3,4] y) { y = bascule.MatMul<transB = 1>(x, w) }
+Before:
+    g (float[2,3,8] x, float[8,4] w) => (float[2,3,4] y) {
+        t = Transpose<perm = [0, 2, 1]>(x)
+        y = bascule.MatMul<transA = 1>(t, w)
+    }
+After:
+    g (float[2,3,8] x, float[8,4] w) => (float[2,3,4] y) { y = bascule.MatMul(x, w) }
 Rejects:
     g (float[2,3,8] x, float[8,2,4] w) => (float[2,3,4] y) {
         t = Transpose<perm = [1, 0, 2]>(w)
@@ -40,9 +47,17 @@ def fuse_matmul_transpose_right(match: Match) -> Value | None:
     return _with_flag(match, [match[a], match[b]], "transB")
 
 
+@rule(fused.MatMul(_LEFT, b, ..., transA=1))
+def cancel_matmul_transpose(match: Match) -> Value | None:
+    """Only where the product already undoes it: a Transpose may have come later."""
+    if match[b].rank == 1 or not _swaps_last_two(match.node(_LEFT)):
+        return None
+    return _with_flag(match, [match[a], match[b]], "transA")
+
+
 def _with_flag(match: Match, operands: list[Value], flag: str) -> Value:
     node = match.root
-    attributes = node.attributes | {flag: 1 - node.attribute(flag, 0)}
+    attributes = node.attributes | {flag: 1 - node.attribute(flag, 0) or None}
     return match.fused.MatMul(*operands, *node.inputs[2:], **attributes)
 
 

@@ -9,7 +9,7 @@ from bascule.optimizer.eliminate_requantization import (
     eliminate_quantize,
     eliminate_requantization,
 )
-from bascule.optimizer.fuse_activation import fuse_activation
+from bascule.optimizer.fuse_activation import fuse_activation, fuse_activation_before_reshape
 from bascule.optimizer.fuse_attention import fuse_attention, fuse_attention_groups
 from bascule.optimizer.fuse_attention_cache import fuse_attention_cache
 from bascule.optimizer.fuse_attention_heads import fuse_attention_heads, fuse_attention_rows
@@ -119,6 +119,7 @@ PRODUCTS = (
 
 EPILOGUES = (
     fuse_activation,
+    fuse_activation_before_reshape,
     fuse_residual_add,
     fuse_skip_layer_normalization,
 )

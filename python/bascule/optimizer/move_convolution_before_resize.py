@@ -65,7 +65,7 @@ class _Part:
 def move_convolution_before_resize(match: Match) -> Value | None:
     node = match.root
     weights = constant_of(match[w])
-    if weights is None or not _is_pointwise(node, weights.shape):
+    if weights is None or not is_pointwise(node, weights.shape):
         return None
     parts = _parts(match[x], weights.numpy())
     if not any(part.resize for part in parts):
@@ -95,10 +95,11 @@ def move_convolution_before_resize(match: Match) -> Value | None:
     return total
 
 
-def _is_pointwise(node: Node, shape: tuple[int, ...]) -> bool:
+def is_pointwise(node: Node, shape: tuple[int, ...]) -> bool:
+    """Whether a convolution with weights of this shape is a product with each pixel."""
     return (
         math.prod(shape[2:]) == 1
-        and attribute_of(node, "group") == 1
+        and node.attribute("group", 1) == 1
         and not any(node.attribute("pads", ()))
         and set(node.attribute("strides", ())) <= {1}
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,8 +41,8 @@ def available_providers() -> list[str]:
 
 
 def _has_gpu() -> bool:
-    """Whether CuPy is installed and finds a GPU; imports it only then."""
-    if importlib.util.find_spec("cupy") is None:
+    """Whether CuPy is installed and finds a GPU; imported only where there is a driver for one."""
+    if importlib.util.find_spec("cupy") is None or not _has_driver():
         return False
     try:
         import cupy
@@ -49,6 +50,17 @@ def _has_gpu() -> bool:
         return bool(cupy.cuda.is_available())
     except Exception:  # a wheel for another CUDA, a broken driver: a session that asks says which
         return False
+
+
+def _has_driver() -> bool:
+    """Whether the library of NVIDIA's driver can be loaded, without which CuPy finds no GPU."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def resolve_providers(

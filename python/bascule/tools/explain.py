@@ -15,15 +15,21 @@ class Explanation:
     """The nodes of a compiled model in execution order; print it for a table.
 
     `rows` holds one record a node, `seconds` the time of each phase of making the session,
-    `passes` how often each optimizer pass changed something.
+    `passes` how often each optimizer pass changed something, `plan_cache` what became of the plan
+    where session.cache_dir is set.
     """
 
     def __init__(
-        self, rows: Sequence[NodeRow], seconds: dict[str, float], passes: dict[str, int]
+        self,
+        rows: Sequence[NodeRow],
+        seconds: dict[str, float],
+        passes: dict[str, int],
+        plan_cache: str = "",
     ) -> None:
         self.rows = list(rows)
         self.seconds = dict(seconds)
         self.passes = dict(passes)
+        self.plan_cache = plan_cache
 
     def records(self) -> list[dict[str, Any]]:
         """The table as dicts, with its column titles as keys."""
@@ -37,6 +43,8 @@ class Explanation:
             for line in table
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
+        if self.plan_cache:
+            lines += ["", f"plan cache: {self.plan_cache}"]
         return "\n".join(lines)
 
     __repr__ = __str__

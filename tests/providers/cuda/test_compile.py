@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from bascule import errors
-from bascule.providers.cuda import cache, compile, nvrtc, sources
+from bascule.providers import cache
+from bascule.providers.cuda import compile, nvrtc, sources
 
 pytestmark = pytest.mark.host
 

@@ -13,7 +13,13 @@ Project                   ``(A, B, bias?, residual?, scale, norm_bias?) -> Y``: 
                           attribute normalization says, with epsilon.
 Conv, ConvTranspose       The standard operator with an activation. Conv adds a residual,
                           of the shape of Y, before it. With ``channels_last=1`` X,
-                          residual and Y are ``[N, spatial..., C]``; W is unchanged.
+                          residual and Y are ``[N, spatial..., C]``; W is unchanged. With
+                          ``planes=1`` X of Conv remains ``[N, C, spatial...]``. A fifth input of
+                          Conv, ``scale``, ``[N, 1..., C]``, multiplies X with channels last.
+PointwiseDepthwiseConv    ``(X, W, B?, taps, taps_B?) -> Y``: a 1x1 Conv with W and B, an activation
+                          with the attributes of one after ``inner_``, and the depthwise Conv
+                          with taps and taps_B that the other attributes describe; all with
+                          channels last.
 ConvInteger, QLinearConv  The standard operator; with ``channels_last=1`` X and Y are
                           ``[N, spatial..., C]``, W is unchanged. QLinearConv may have five more
                           inputs, ``(residual, residual_scale, residual_zero?, sum_scale,
@@ -37,6 +43,8 @@ ProjectNBits              ``(X, B, scales, zero_points?, bias?, norm?, residual?
                           residual, of the shape of Y.
 QLinearAdd                ``(A, A_scale, A_zero?, B, B_scale, B_zero?, Y_scale, Y_zero?) -> Y``:
                           the sum of bytes with a scale and a zero point each.
+ResizeSum                 ``(X1, ..., Xn) -> Y``: the sum of images ``[N, H, W, C]``, each resized
+                          to attribute sizes, with the attributes of Resize.
 UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
                           size]``, ``rows``, ``[batch, N, heads * size]``, go to where each
                           sample starts. Y is ``length`` long if L is less.
@@ -65,11 +73,16 @@ from bascule.optimizer.fused.attention import (
 )
 from bascule.optimizer.fused.body import OPSET, Body
 from bascule.optimizer.fused.channels_last import define_channels_last
-from bascule.optimizer.fused.convolution import define_convolution, define_integer_convolution
+from bascule.optimizer.fused.convolution import (
+    define_convolution,
+    define_integer_convolution,
+    define_pointwise_depthwise,
+)
 from bascule.optimizer.fused.elementwise import define_elementwise
 from bascule.optimizer.fused.matmul import define_matmul, define_project
 from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
 from bascule.optimizer.fused.quantized_sum import define_qlinear_add
+from bascule.optimizer.fused.resize_sum import define_resize_sum
 from bascule.optimizer.fused.skip_normalization import (
     define_skip_layer_normalization,
     define_skip_rms_normalization,
@@ -84,6 +97,7 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "SplitMatMul": define_split_matmul,
     "Conv": define_convolution,
     "ConvTranspose": define_convolution,
+    "PointwiseDepthwiseConv": define_pointwise_depthwise,
     "ConvInteger": define_integer_convolution,
     "QLinearConv": define_integer_convolution,
     "MaxPool": define_channels_last,
@@ -96,6 +110,7 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "MatMulNBits": define_matmul_nbits,
     "ProjectNBits": define_project_nbits,
     "QLinearAdd": define_qlinear_add,
+    "ResizeSum": define_resize_sum,
     "UpdateCache": define_update_cache,
     "CacheRows": define_cache_rows,
     "Elementwise": define_elementwise,

@@ -13,11 +13,11 @@ WITH_ALPHA = frozenset(("LeakyRelu", "Swish", "Elu"))
 """Activations that are operators with one parameter, alpha."""
 
 
-def activate(body: Body, node: Node, x: Value) -> Value:
-    """Append the activation that the attributes of `node` ask for."""
-    name = node.attribute("activation", "")
-    alpha = float(node.attribute("activation_alpha", 0.0))
-    beta = float(node.attribute("activation_beta", 0.0))
+def activate(body: Body, node: Node, x: Value, prefix: str = "") -> Value:
+    """Append the activation that the attributes of `node` ask for, whose names begin so."""
+    name = node.attribute(f"{prefix}activation", "")
+    alpha = float(node.attribute(f"{prefix}activation_alpha", 0.0))
+    beta = float(node.attribute(f"{prefix}activation_beta", 0.0))
     if not name:
         return x
     if name in PLAIN:

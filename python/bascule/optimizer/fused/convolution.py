@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conv and ConvTranspose with residual, activation and channels last; those of integers."""
+"""Convolutions with residual, activation and channels last; those of integers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from bascule.optimizer.fused.channels_last import to_channels_first, to_channels
 from bascule.optimizer.fused.quantized_sum import add_quantized
 
 _OWN = frozenset(
-    ("activation", "activation_alpha", "activation_beta", "channels_last", "residual_first")
+    (
+        *("activation", "activation_alpha", "activation_beta"),
+        *("channels_last", "planes", "residual_first"),
+    )
 )
 _QUANTIZED = (
     *("X", "X_scale", "X_zero", "W", "W_scale", "W_zero", "Y_scale", "Y_zero", "B"),
@@ -20,13 +23,16 @@ _QUANTIZED = (
 
 def define_convolution(node: Node) -> Body | None:
     """``activation(convolution + B + residual)``."""
-    body = Body(node, "X", "W", "B", "residual")
+    body = Body(node, "X", "W", "B", "residual", "scale")
     attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
     x, last = body.input("X"), bool(node.attribute("channels_last", 0))
     rank = x.rank if x.rank is not None else body.input("W").rank
     if last and rank is None:
         return None
-    if last and rank is not None:
+    scale = body.optional("scale")
+    if scale is not None:
+        x = body.call("Mul", x, scale)
+    if last and rank is not None and not node.attribute("planes", 0):
         x = to_channels_first(body, x, rank)
     inputs = [x, body.input("W")]
     bias, residual = body.optional("B"), body.optional("residual")
@@ -38,6 +44,19 @@ def define_convolution(node: Node) -> Body | None:
     if residual is not None:
         y = body.call("Add", y, residual)
     return body.output(activate(body, node, y))
+
+
+def define_pointwise_depthwise(node: Node) -> Body:
+    """``activation(depthwise(inner_activation(W * X + B)) + taps_B)``."""
+    body = Body(node, "X", "W", "B", "taps", "taps_B")
+    attributes = {
+        k: v for k, v in node.attributes.items() if k not in _OWN and not k.startswith("inner_")
+    }
+    x = to_channels_first(body, body.input("X"), 4)
+    inner = body.call("Conv", x, body.input("W"), body.optional("B"))
+    inner = activate(body, node, inner, "inner_")
+    y = body.call("Conv", inner, body.input("taps"), body.optional("taps_B"), **attributes)
+    return body.output(activate(body, node, to_channels_last(body, y, 4)))
 
 
 def define_integer_convolution(node: Node) -> Body | None:

@@ -19,6 +19,7 @@ from bascule.ir.types import (
     Type,
 )
 from bascule.native import _native
+from bascule.providers.cpu.choice import ALTERNATIVE, THREADS, Choice
 from bascule.providers.cpu.host import host_function
 
 # ValueKind of csrc/core/value.h.
@@ -67,6 +68,11 @@ class GraphLowering:
         for key, value in node.attributes.items():
             if key not in nested:
                 attributes[key] = _attribute(node, key, value)
+        choice = Choice.of(node)
+        if choice.alternative:
+            attributes[ALTERNATIVE] = choice.alternative
+        if choice.threads:
+            attributes[THREADS] = choice.threads
         order = {name: position for position, name in enumerate(_SUBGRAPHS)}
         for key in sorted(nested, key=lambda k: (order.get(k, len(order)), k)):
             graph = node.attributes[key]
@@ -88,6 +94,11 @@ class GraphLowering:
     def kernel_of(self, node: Node) -> tuple[str | None, str]:
         """(name of the kernel, "") or (None, the reasons of every kernel that was asked)."""
         found: tuple[str | None, str] = self.builder.kernel_of(self.indices[id(node)])
+        return found
+
+    def alternatives_of(self, node: Node) -> list[str]:
+        """Names of other ways in which the node's kernel could compute it."""
+        found: list[str] = self.builder.alternatives_of(self.indices[id(node)])
         return found
 
 

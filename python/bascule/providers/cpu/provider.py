@@ -3,25 +3,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType, shared_sizes
-from bascule.native import _native
+from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
 from bascule.providers.cpu.lower import GraphLowering
 
+if TYPE_CHECKING:
+    from bascule.providers.cpu.tuning import Tuner
+
 
 class CpuProvider:
-    """Runs graphs through native Programs with up to `threads` threads a loop."""
+    """Runs graphs through native Programs with up to `threads` threads a loop.
+
+    With `record`, its Programs can be written to plan files.
+    """
 
     name = "CPUExecutionProvider"
     hosts_others = False
 
-    def __init__(self, threads: int = 0) -> None:
-        self.threads = threads if threads > 0 else default_threads()
+    def __init__(self, threads: int = 0, record: bool = False) -> None:
+        self.threads = threads if threads > 0 else usable_cpus()
+        self.tuner: Tuner | None = None
+        self._record = record
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
         lowering = GraphLowering(graph)
@@ -47,6 +55,11 @@ class CpuProvider:
                     return reason
         return ""
 
+    def tune(self, graph: Graph) -> None:
+        """Choose how its nodes are computed, if this provider is to do that."""
+        if self.tuner is not None:
+            self.tuner.tune(graph, self.threads)
+
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(
             GraphLowering(graph).builder,
@@ -54,12 +67,8 @@ class CpuProvider:
             [v.name for v in graph.outputs],
             self.threads,
             shared_sizes([v.type for v in graph.inputs]),
+            self._record,
         )
-
-
-def default_threads() -> int:
-    """One thread per usable CPU, container limits included."""
-    return int(_native.usable_cpus())
 
 
 def fold_node(node: Node, inputs: list[np.ndarray[Any, Any] | None]) -> list[Any] | None:

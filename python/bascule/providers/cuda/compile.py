@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from bascule.providers.cache import cached
 from bascule.providers.cuda import nvrtc, sources
-from bascule.providers.cuda.cache import cached
 
 
 def binary(module: str, capability: int, *, prebuilt: bool = True) -> bytes:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from bascule.providers.cuda.cache import cached
+from bascule.providers.cache import cached
 from bascule.providers.cuda.device import Device
 
 _TURNS = 16

@@ -16,7 +16,7 @@ from typing import Any
 
 from bascule import errors
 from bascule.ir.dtype import DataType
-from bascule.providers.cuda.cache import cached
+from bascule.providers.cache import cached
 from bascule.providers.cuda.recent import Recent
 from bascule.providers.cuda.windows import Convolution
 

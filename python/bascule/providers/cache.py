@@ -44,7 +44,7 @@ def cached(suffix: str, key: str, make: Callable[[], bytes]) -> bytes:
             return data
     data = make()
     with contextlib.suppress(OSError):
-        _write(path, hashlib.sha256(data).digest() + data)
+        write(path, hashlib.sha256(data).digest() + data)
     return data
 
 
@@ -52,7 +52,7 @@ def _split(content: bytes) -> tuple[bytes, bytes]:
     return content[:_DIGEST], content[_DIGEST:]
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """All of it or nothing, also when several processes write at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)

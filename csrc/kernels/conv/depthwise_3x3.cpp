@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// instruction sets: base avx2 avx512
+// Depthwise 3x3 convolution of some rows of an image, vectorized over channels: a vector of
+// channels goes over all of the rows before the next, with its nine taps in registers.
+#include "kernels/conv/depthwise.h"
+#include "simd/vec.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+// One vector of channels. `whole`: all of its lanes are channels.
+template <bool whole, int stride>
+struct Plane {
+  const DepthwisePlane& d;
+  int64_t channel;
+  int64_t count;
+  F32 tap[9];
+  F32 bias;
+
+  __attribute__((always_inline)) F32 get(const float* p) const {
+    if constexpr (whole) {
+      return load(p);
+    } else {
+      return load(p, count, 0);
+    }
+  }
+
+  __attribute__((always_inline)) void put(int64_t at, F32 sum) const {
+    if (d.residual != nullptr) sum = sum + get(d.residual + at);
+    if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
+    if constexpr (whole) {
+      store(d.y + at, sum);
+    } else {
+      store(d.y + at, sum, count);
+    }
+  }
+
+  // `pixels` neighbouring results; `x` is the first pixel that they read, in the row of tap row
+  // `first`. Tap rows from `last` on and tap columns outside [left, right) are outside the image.
+  template <int first, int last, int pixels, int left = 0, int right = 3>
+  __attribute__((always_inline)) void block(const float* x, int64_t at) const {
+    const int64_t step = d.x_stride;
+    F32 sum[pixels];
+#pragma GCC unroll 4
+    for (int p = 0; p < pixels; ++p) sum[p] = bias;
+#pragma GCC unroll 3
+    for (int r = first; r < last; ++r) {
+      const float* from = x;
+      // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
+#pragma GCC unroll 9
+      for (int i = left; i < (pixels - 1) * stride + right; ++i) {
+        const F32 value = get(from);
+        from += step;
+#pragma GCC unroll 4
+        for (int p = 0; p < pixels; ++p) {
+          const int k = i - p * stride;
+          if (k >= 0 && k < 3) sum[p] = fma(value, tap[3 * r + k], sum[p]);
+        }
+      }
+      x += d.x_row;
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < pixels; ++p) put(at + p * d.y_stride, sum[p]);
+  }
+
+  // One row of results; `x` is the image's row of tap row `first`.
+  template <int first, int last>
+  __attribute__((always_inline)) void row(const float* x, int64_t at) const {
+    const int64_t pad = d.pad_left;
+    const int64_t inside = d.width + pad >= 3 ? (d.width + pad - 3) / stride + 1 : 0;
+    const int64_t end = inside < d.out_width ? inside : d.out_width;
+    int64_t out = 0;
+    if (pad > 0) {
+      block<first, last, 1, 1>(x, at);
+      out = 1;
+      at += d.y_stride;
+      x += (stride - 1) * d.x_stride;
+    }
+    for (; out + 4 <= end; out += 4) {
+      block<first, last, 4>(x, at);
+      x += 4 * stride * d.x_stride;
+      at += 4 * d.y_stride;
+    }
+    if (out + 2 <= end) {
+      block<first, last, 2>(x, at);
+      x += 2 * stride * d.x_stride;
+      at += 2 * d.y_stride;
+      out += 2;
+    }
+    if (out < end) {
+      block<first, last, 1>(x, at);
+      x += stride * d.x_stride;
+      at += d.y_stride;
+      ++out;
+    }
+    if (out < d.out_width) block<first, last, 1, 0, 2>(x, at);
+  }
+
+  void run() const {
+    for (int64_t out = d.begin; out < d.end; ++out) {
+      const int64_t top = out * stride - d.pad_top;
+      const float* x = d.x + (top - d.first_row) * d.x_row + channel;
+      const int64_t at = (out * d.out_width) * d.y_stride + channel;
+      if (top < 0) {
+        row<1, 3>(x + d.x_row, at);
+      } else if (top + 3 > d.height) {
+        row<0, 2>(x, at);
+      } else {
+        row<0, 3>(x, at);
+      }
+    }
+  }
+};
+
+template <bool whole, int stride>
+void run_channels(const DepthwisePlane& d, int64_t channel) {
+  const int64_t count = d.channels - channel < lanes ? d.channels - channel : lanes;
+  Plane<whole, stride> plane{d, channel, count, {}, {}};
+  for (int k = 0; k < 9; ++k) plane.tap[k] = plane.get(d.w + k * d.w_stride + channel);
+  if (d.bias != nullptr) plane.bias = plane.get(d.bias + channel);
+  plane.run();
+}
+
+}  // namespace
+
+void depthwise_3x3(const DepthwisePlane& d) {
+  for (int64_t channel = 0; channel < d.channels; channel += lanes) {
+    if (d.channels - channel >= lanes) {
+      d.stride == 1 ? run_channels<true, 1>(d, channel) : run_channels<true, 2>(d, channel);
+    } else {
+      d.stride == 1 ? run_channels<false, 1>(d, channel) : run_channels<false, 2>(d, channel);
+    }
+  }
+}
+
+}  // namespace bascule::BASCULE_ISA

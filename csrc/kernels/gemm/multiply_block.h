@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// The order in which a block of a matrix product is gone through. Included by sources that are
+// compiled per instruction set.
+#pragma once
+
+#include "kernels/gemm/tile.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+// What of C is worked on over all of K before the next ones: with their rows of A and
+// panels of B for one block of K they stay in the second cache.
+constexpr int64_t chunk_bytes = 229376;
+
+BASCULE_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+BASCULE_INLINE int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// Some whole short groups, or a part of a long one.
+struct RowBlock {
+  int64_t group = 0;
+  int64_t row = 0;
+  int64_t groups = 1;
+  int64_t rows = 0;
+
+  template <class T>
+  static RowBlock at(const GemmBlock<T>& g, int64_t group, int64_t row) {
+    RowBlock block{group, row, 1, g.rows - row};
+    if (g.rows < gemm_row_block) {
+      block.groups = gemm_row_block / (g.rows | 1);
+      if (block.groups < 1) block.groups = 1;
+      block.groups = smaller(block.groups, g.groups - group);
+    } else if (block.rows > gemm_row_block) {
+      const int64_t even = parts_of(block.rows, parts_of(block.rows, gemm_row_block));
+      block.rows = smaller(parts_of(even, max_rows) * max_rows, gemm_row_block);
+      block.rows = smaller(block.rows, g.rows - row);
+    }
+    return block;
+  }
+  template <class T>
+  RowBlock next(const GemmBlock<T>& g) const {
+    if (row + rows < g.rows) return at(g, group, row + rows);
+    if (group + groups < g.groups) return at(g, group + groups, 0);
+    return RowBlock{g.groups, 0, 0, 0};
+  }
+};
+
+// Some whole pieces of K, or a part of one.
+struct DepthBlock {
+  int64_t tap = 0;
+  int64_t start = 0;
+  int64_t taps = 0;
+  int64_t length = 0;
+
+  template <class T>
+  static DepthBlock at(const GemmBlock<T>& g, bool whole, int64_t tap, int64_t start) {
+    constexpr int64_t most = gemm_k_block;
+    const bool part = g.tap_length >= most;
+    DepthBlock block{tap, start, g.taps - tap, g.tap_length - start};
+    if (whole) return block;
+    block.taps = smaller(block.taps, part ? 1 : most / (g.tap_length | 1) + 1);
+    if (part && block.length > most) {
+      block.length = block.length >= 2 * most ? most : (block.length + 1) / 2;
+    }
+    return block;
+  }
+  template <class T>
+  bool last(const GemmBlock<T>& g) const {
+    return tap + taps >= g.taps && start + length >= g.tap_length;
+  }
+  template <class T>
+  DepthBlock next(const GemmBlock<T>& g) const {
+    const bool within = start + length < g.tap_length;
+    return at(g, false, within ? tap : tap + taps, within ? start + length : 0);
+  }
+};
+
+// Columns of C that are worked on over all of K before the next.
+template <class T>
+int64_t chunk_columns(const GemmBlock<T>& g, int64_t rows) {
+  constexpr int64_t width = panel_width<T>;
+  constexpr int64_t panel_row = width * static_cast<int64_t>(sizeof(T));
+  const int64_t most = chunk_bytes / panel_row / (rows | 1) | 1;
+  const int64_t panels = parts_of(g.columns, width);
+  if (2 * panels <= 3 * most) return panels * width;
+  return parts_of(panels, parts_of(panels, most)) * width;
+}
+
+// One block of rows and of K, and the columns [from, to).
+template <class T>
+void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthBlock& depth,
+                      int64_t from, int64_t to, const T* after) {
+  const int64_t k = depth.tap * g.tap_length + depth.start;
+  const bool last = depth.last(g);
+  Tile<T> t;
+  t.first = k == 0 && !g.accumulate;
+  t.epilogue = last ? &g.epilogue : nullptr;
+  t.b_stride = g.b_stride;
+  t.c_stride = g.c_stride;
+  t.taps = depth.taps;
+  t.length = depth.length;
+  t.a = g.a + depth.tap;
+  t.a_stride = g.a_stride;
+  int64_t a_offset =
+      g.a_offset + block.group * g.a_group_stride + block.row * g.a_stride + depth.start;
+  const T* copied[1] = {g.scratch};
+  if (g.scratch != nullptr && depth.taps == 1 && depth.length <= gemm_k_block &&
+      block.groups == 1) {
+    constexpr int64_t pad = 16;
+    const T* rows = *t.a + a_offset;
+    t.a = copied;
+    t.a_stride = depth.length + pad;
+    a_offset = 0;
+    for (int64_t i = 0; i < block.rows; ++i) {
+      __builtin_memcpy(g.scratch + i * t.a_stride, rows + i * g.a_stride,
+                       static_cast<size_t>(depth.length) * sizeof(T));
+    }
+  }
+  const int64_t tiles = parts_of(block.rows, max_rows);
+  const bool packed = g.b_stride == panel_width<T>;
+  // While the tiles pass over a panel, each fetches its share of the next.
+  const int64_t share =
+      packed ? depth.taps * depth.length * panel_width<T> / (block.groups * tiles) : 0;
+  for (int64_t column = from; column < to; column += panel_width<T>) {
+    t.columns = smaller(g.columns - column, panel_width<T>);
+    t.b = g.b + column / panel_width<T> * g.b_panel_stride + k * g.b_stride;
+    t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
+    const T* next = !packed ? t.b : column + panel_width<T> < to ? t.b + g.b_panel_stride : after;
+    for (int64_t i = 0; i < block.groups; ++i) {
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t row = block.rows * tile / tiles;
+        const int64_t height = block.rows * (tile + 1) / tiles - row;
+        t.a_offset = a_offset + i * g.a_group_stride + row * t.a_stride;
+        const int64_t c =
+            (block.group + i) * g.c_group_stride + (block.row + row) * g.c_stride + column;
+        t.c = g.c + c;
+        t.next = next + (i * tiles + tile) * share;
+        t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
+        if (t.columns > vector_lanes<T>) {
+          run_rows<T, 2>(height, t);
+        } else {
+          run_rows<T, 1>(height, t);
+        }
+        if (last && g.epilogue.activate != nullptr) {
+          g.epilogue.activate(t.c, t.c_stride, height, t.columns, g.epilogue.activation_alpha,
+                              g.epilogue.activation_beta);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void multiply_block(const GemmBlock<T>& g) {
+  // Few rows: K in one block, so that B streams through once.
+  const bool whole = g.groups == 1 && g.rows <= max_rows;
+  const RowBlock top = RowBlock::at(g, 0, 0);
+  const int64_t width = chunk_columns(g, top.groups * top.rows);
+  const auto panel = [&](int64_t column) {
+    return g.b + column / panel_width<T> * g.b_panel_stride;
+  };
+  for (int64_t from = 0; from < g.columns; from += width) {
+    const int64_t to = smaller(g.columns, from + width);
+    for (RowBlock block = top; block.group < g.groups; block = block.next(g)) {
+      const bool last_rows = block.next(g).group >= g.groups;
+      DepthBlock depth = DepthBlock::at(g, whole, 0, 0);
+      while (!depth.last(g)) {
+        const DepthBlock next = depth.next(g);
+        multiply_columns(g, block, depth, from, to,
+                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride);
+        depth = next;
+      }
+      // Behind the last panel lies the next product's first where several are packed together.
+      const int64_t after =
+          last_rows ? from + parts_of(to - from, panel_width<T>) * panel_width<T> : from;
+      multiply_columns(g, block, depth, from, to, panel(after));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bascule::BASCULE_ISA
