@@ -227,6 +227,50 @@ def test_convolutions_with_channels_last(x_type, w_type, x_shape, w_shape, attri
             np.testing.assert_array_equal(y, np.moveaxis(requantized, 1, -1))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize(
+    "x_shape, w_shape, attributes",
+    [
+        ((1, 24, 9, 10), (80, 24, 1, 1), {}),
+        ((2, 37, 7, 8), (37, 1, 3, 3), {"group": 37, "pads": [1, 1, 1, 1]}),
+    ],
+)
+def test_a_residual_is_added_as_by_a_node_of_its_own(
+    x_shape, w_shape, attributes, last, dtype, first
+) -> None:
+    rng = np.random.default_rng(11)
+    x, w = random_bytes(rng, dtype, *x_shape), random_bytes(rng, np.int8, *w_shape)
+    own = {**attributes, "channels_last": last}
+    if last:
+        x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    scales = [np.array(scale, np.float32) for scale in (0.5, 0.004, 2, 3, 1.5)]
+    zeros = [random_bytes(rng, dtype) for _ in range(4)]
+    inputs = [x, scales[0], zeros[0], w, scales[1], np.int8(0), scales[2], zeros[1], None]
+    y = run_node("QLinearConv", inputs, own, domain="bascule", constants=(3,))[0]
+    added = random_bytes(rng, dtype, *y.shape)
+    operands = [[y, scales[2], zeros[1]], [added, scales[3], zeros[2]]]
+    result = [scales[4], zeros[3]]
+    expected = run_node(
+        "QLinearAdd", [*operands[first], *operands[1 - first], *result], domain="bascule"
+    )[0]
+    assert len(np.unique(expected)) > 20
+    for threads in (1, 2):
+        both = [*inputs, *operands[1], *result]
+        (sum,) = run_node(
+            *("QLinearConv", both, {**own, "residual_first": first}),
+            domain="bascule",
+            constants=(3,),
+            threads=threads,
+        )
+        np.testing.assert_array_equal(sum, expected)
+    with pytest.raises(Exception, match="residual has shape"):
+        run_node(
+            "QLinearConv", [*inputs, added[:, 1:], *operands[1][1:], *result], own, 1, "bascule"
+        )
+
+
 def test_conv_pads_by_rule() -> None:
     rng = np.random.default_rng(9)
     x, w = random_bytes(rng, np.uint8, 1, 2, 7, 8), random_bytes(rng, np.uint8, 3, 2, 4, 4)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConvInteger and QLinearConv, channels first or (domain `bascule`) last.
+#include <cmath>
+
 #include "kernels/quantize/integer_convolution.h"
 #include "kernels/quantize/number.h"
 #include "runtime/kernel.h"
@@ -26,7 +28,8 @@ class ConvInteger final : public Kernel {
   void run(RunContext& c) const override {
     const ConvSizes s = convolution_.sizes(c);
     Tensor& y = c.output(0, DType::int32, convolution_.output_shape(c, s));
-    convolution_.run(c, s, zero_point(c, 2), optional_input(c, 3), nullptr, nullptr, y.raw());
+    convolution_.run(c, s, zero_point(c, 2), optional_input(c, 3), nullptr, nullptr, nullptr,
+                     y.raw());
   }
 
  private:
@@ -42,9 +45,13 @@ class QLinearConv final : public Kernel {
       const Capability typed = require_dtype(node, i, ByteTypes{});
       if (!typed.accepted()) return typed;
     }
+    for (const size_t i : {size_t{9}, size_t{11}, size_t{13}}) {
+      if (node.has_input(i) && node.dtype(i) != node.dtype(7)) return reject("the types differ");
+    }
     return accept;
   }
-  explicit QLinearConv(const NodeSpec& node) : convolution_(node, 3) {}
+  explicit QLinearConv(const NodeSpec& node)
+      : convolution_(node, 3), residual_first_(node.get_int("residual_first", 0) != 0) {}
 
   void run(RunContext& c) const override {
     const ConvSizes s = convolution_.sizes(c);
@@ -70,12 +77,36 @@ class QLinearConv final : public Kernel {
     const QuantizedType type = quantized_type(dtype);
     const auto y_zero = static_cast<float>(zero_point(c, 7));
     const IntegerConvolution::Scaling scaling{factors, scales, y_zero, type.low, type.high};
-    Tensor& y = c.output(0, dtype, convolution_.output_shape(c, s));
-    convolution_.run(c, s, zero_point(c, 2), optional_input(c, 5), bias, &scaling, y.raw());
+    const Shape shape = convolution_.output_shape(c, s);
+    IntegerConvolution::Residual residual{};
+    const bool adds = c.has_input(9);
+    if (adds) residual = read_residual(c, shape, y_scale, y_zero, type.low);
+    Tensor& y = c.output(0, dtype, shape);
+    convolution_.run(c, s, zero_point(c, 2), optional_input(c, 5), bias, &scaling,
+                     adds ? &residual : nullptr, y.raw());
   }
 
  private:
+  // In steps of the sum, as QLinearAdd has them.
+  IntegerConvolution::Residual read_residual(RunContext& c, const Shape& shape, float y_scale,
+                                             float y_zero, float low) const {
+    const Tensor& added = c.input(9);
+    if (added.shape() != shape) {
+      invalid("residual has shape " + added.shape().text() + ", expected " + shape.text());
+    }
+    const auto step = static_cast<float>(c.input(12).to_double());
+    const auto zero = static_cast<float>(zero_point(c, 11));
+    const float own = y_scale / step, factor = static_cast<float>(c.input(10).to_double()) / step;
+    const float moved = residual_first_ ? std::fma(factor, zero, own * y_zero)
+                                        : std::fma(own, y_zero, factor * zero);
+    const float offset = static_cast<float>(zero_point(c, 13)) - moved;
+    const bool is_signed = added.dtype() == DType::int8;
+    const uint8_t flip = is_signed ? 0x80 : 0;
+    return {added.data<uint8_t>(), {own, factor, offset, residual_first_, low, flip, flip}};
+  }
+
   IntegerConvolution convolution_;
+  bool residual_first_;
 };
 BASCULE_KERNEL("QLinearConv", QLinearConv);
 BASCULE_KERNEL_IN("bascule", "QLinearConv", QLinearConv);

@@ -170,7 +170,7 @@ IntegerFinish IntegerConvolution::finish(RunContext& c, const ConvSizes& s, cons
       if (factors != nullptr) factors[at] = scaling->factors[scaling->count > 1 ? channel : 0];
     }
   }
-  IntegerFinish result{offsets, any != 0 ? zeros : nullptr, factors, 0, 0, 0};
+  IntegerFinish result{offsets, any != 0 ? zeros : nullptr, factors, 0, 0, 0, nullptr};
   if (scaling != nullptr) {
     result.zero = scaling->zero;
     result.low = scaling->low;
@@ -181,45 +181,50 @@ IntegerFinish IntegerConvolution::finish(RunContext& c, const ConvSizes& s, cons
 
 void IntegerConvolution::run(RunContext& c, const ConvSizes& s, int32_t x_zero,
                              const Tensor* w_zero, const int32_t* bias, const Scaling* scaling,
-                             void* y) const {
+                             const Residual* residual, void* y) const {
   if (w_zero != nullptr && w_zero->size() != 1 && w_zero->size() != s.out_channels) {
     invalid("w_zero_point has shape " + w_zero->shape().text() + ", expected a scalar or " +
             Shape{s.out_channels}.text());
   }
   if (s.batch * s.out_channels * s.out_pixels() == 0) return;
   const Weights weights = packed(c, s);
-  const IntegerFinish f = finish(c, s, weights.sums, x_zero + x_sign_.shift, w_zero, bias, scaling);
+  IntegerFinish f = finish(c, s, weights.sums, x_zero + x_sign_.shift, w_zero, bias, scaling);
+  if (residual != nullptr) f.residual = &residual->how;
+  const uint8_t* added = residual != nullptr ? residual->data : nullptr;
   const auto border = static_cast<uint8_t>(x_zero);
   const auto* x = c.input(0).data<uint8_t>();
   if (attributes_.channels_last()) {
-    return run_last(c, s, x, border, weights, f, static_cast<uint8_t*>(y));
+    return run_last(c, s, x, border, weights, f, added, static_cast<uint8_t*>(y));
   }
   x = to_channels_last(c, x, s.batch, s.in_channels, s.in_pixels());
   if (s.out_channels == 1 || s.out_pixels() == 1) {
-    return run_last(c, s, x, border, weights, f, static_cast<uint8_t*>(y));
+    return run_last(c, s, x, border, weights, f, added, static_cast<uint8_t*>(y));
   }
   const int64_t count = s.batch * s.out_channels * s.out_pixels();
   if (scaling != nullptr) {
     auto* last = c.workspace<uint8_t>(count);
-    run_last(c, s, x, border, weights, f, last);
+    added = to_channels_last(c, added, s.batch, s.out_channels, s.out_pixels());
+    run_last(c, s, x, border, weights, f, added, last);
     transpose_images(c, last, static_cast<uint8_t*>(y), s.batch, s.out_pixels(), s.out_channels);
   } else {
     auto* last = c.workspace<int32_t>(count);
-    run_last(c, s, x, border, weights, f, reinterpret_cast<uint8_t*>(last));
+    run_last(c, s, x, border, weights, f, nullptr, reinterpret_cast<uint8_t*>(last));
     transpose_images(c, last, static_cast<int32_t*>(y), s.batch, s.out_pixels(), s.out_channels);
   }
 }
 
 void IntegerConvolution::run_last(RunContext& c, const ConvSizes& s, const uint8_t* x,
                                   uint8_t border, const Weights& weights,
-                                  const IntegerFinish& finish, uint8_t* y) const {
+                                  const IntegerFinish& finish, const uint8_t* residual,
+                                  uint8_t* y) const {
   (this->*(is_depthwise(s) ? &IntegerConvolution::run_depthwise : &IntegerConvolution::run_panels))(
-      c, s, x, border, weights, finish, y);
+      c, s, x, border, weights, finish, residual, y);
 }
 
 void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const uint8_t* x,
                                     uint8_t border, const Weights& weights,
-                                    const IntegerFinish& finish, uint8_t* y) const {
+                                    const IntegerFinish& finish, const uint8_t* residual,
+                                    uint8_t* y) const {
   const TapBytes taps(sizes, is_undilated_);
   const PixelImage image = unsigned_image(c, sizes, x, border, x_sign_.flip, taps.bytes % 4 != 0);
   const ConvSizes& s = image.sizes;
@@ -265,14 +270,17 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
     tile.b = weights.data + (group * panels + panel) * bytes;
     tile.columns = std::min(last * width, s.group_out()) - panel * width;
     const uint8_t* from = image.data + group * s.group_in();
-    uint8_t* to = y + (group * s.group_out() + panel * width) * size;
+    const int64_t offset = (group * s.group_out() + panel * width) * size;
+    uint8_t* to = y + offset;
+    const uint8_t* added = residual != nullptr ? residual + offset : nullptr;
     for (int64_t i = tiles * block / blocks; i < tiles * (block + 1) / blocks; ++i) {
       tile.run_count = std::min<int64_t>(2, runs - 2 * i);
       for (int64_t j = 0; j < tile.run_count; ++j) {
         const int64_t row = (2 * i + j) / run_count, first = (2 * i + j) % run_count * length;
         const int64_t start = std::min(first, rows.width - length);
-        tile.runs[j] = {from + rows.at(row) + start * common.a_stride,
-                        to + (row * rows.width + start) * common.y_stride, first - start};
+        const int64_t pixel = (row * rows.width + start) * common.y_stride;
+        tile.runs[j] = {from + rows.at(row) + start * common.a_stride, to + pixel,
+                        added != nullptr ? added + pixel : nullptr, first - start};
       }
       integer_pixels().tile(tile, f);
     }
@@ -288,7 +296,8 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
 
 void IntegerConvolution::run_depthwise(RunContext& c, const ConvSizes& sizes, const uint8_t* x,
                                        uint8_t border, const Weights& weights,
-                                       const IntegerFinish& finish, uint8_t* y) const {
+                                       const IntegerFinish& finish, const uint8_t* residual,
+                                       uint8_t* y) const {
   const PixelImage image = dense_image(c, sizes, x, border);
   const ConvSizes& s = image.sizes;
   const IntegerPixelFunctions& functions = integer_pixels();
@@ -296,6 +305,7 @@ void IntegerConvolution::run_depthwise(RunContext& c, const ConvSizes& sizes, co
   const int64_t above = s.kernel[0] * s.kernel[1], quads = depthwise_quads(s);
   const int64_t block_weights = quads * s.kernel[2] * lanes;
   DepthwiseRow common{};
+  common.row_count = above;
   common.quads = quads;
   common.flip = x_sign_.flip;
   common.columns = (s.out[2] - 1) * s.stride[2] + (s.kernel[2] - 1) * s.dilation[2] + 1;
@@ -343,7 +353,9 @@ void IntegerConvolution::run_depthwise(RunContext& c, const ConvSizes& sizes, co
       for (int64_t i = 0; i < 4 * quads; ++i) own[i] = from[i] + channel;
       d.channels = std::min(lanes, channels - channel);
       d.weights = reinterpret_cast<const int32_t*>(weights.data) + channel / lanes * block_weights;
-      d.y = y + (row * s.out[2] * channels + channel) * size;
+      const int64_t offset = (row * s.out[2] * channels + channel) * size;
+      d.y = y + offset;
+      d.residual = residual != nullptr ? residual + offset : nullptr;
       IntegerFinish f = finish;
       f.bias += channel;
       if (f.weight_zero != nullptr) f.weight_zero += channel;

@@ -27,9 +27,14 @@ class IntegerConvolution {
     float low;
     float high;
   };
+  struct Residual {
+    const uint8_t* data;
+    ByteResidual how;
+  };
   // To int32 without `scaling`. `w_zero` is null, or has one value or one for each output channel.
+  // A residual may be added to bytes.
   void run(RunContext& c, const ConvSizes& s, int32_t x_zero, const Tensor* w_zero,
-           const int32_t* bias, const Scaling* scaling, void* y) const;
+           const int32_t* bias, const Scaling* scaling, const Residual* residual, void* y) const;
 
  private:
   // Weights as the micro-kernels read them, and the sum of each output channel.
@@ -44,11 +49,14 @@ class IntegerConvolution {
   IntegerFinish finish(RunContext& c, const ConvSizes& s, const int32_t* sums, int32_t x_zero,
                        const Tensor* w_zero, const int32_t* bias, const Scaling* scaling) const;
   void run_last(RunContext& c, const ConvSizes& s, const uint8_t* x, uint8_t border,
-                const Weights& weights, const IntegerFinish& finish, uint8_t* y) const;
+                const Weights& weights, const IntegerFinish& finish, const uint8_t* residual,
+                uint8_t* y) const;
   void run_panels(RunContext& c, const ConvSizes& s, const uint8_t* x, uint8_t border,
-                  const Weights& weights, const IntegerFinish& finish, uint8_t* y) const;
+                  const Weights& weights, const IntegerFinish& finish, const uint8_t* residual,
+                  uint8_t* y) const;
   void run_depthwise(RunContext& c, const ConvSizes& s, const uint8_t* x, uint8_t border,
-                     const Weights& weights, const IntegerFinish& finish, uint8_t* y) const;
+                     const Weights& weights, const IntegerFinish& finish, const uint8_t* residual,
+                     uint8_t* y) const;
 
   ConvAttributes attributes_;
   size_t weights_input_;

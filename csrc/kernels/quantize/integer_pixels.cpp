@@ -55,6 +55,30 @@ struct ToBytes {
   I32 zero;
 };
 
+// The sum of result and residual.
+struct AddResidual {
+  __attribute__((always_inline)) explicit AddResidual(const ByteResidual& r)
+      : own_factor(set(r.own_factor)),
+        factor(set(r.factor)),
+        offset(set(r.offset)),
+        low(set(r.low)),
+        high(set(r.low + 255.0f)),
+        flip(set_int(r.flip)),
+        shift(set_int(r.shift)),
+        is_first(r.is_first) {}
+  __attribute__((always_inline)) I32 operator()(I32 own, const uint8_t* from, int64_t count) const {
+    const F32 mine = to_float(own);
+    const F32 other = to_float((load_narrow(from, count) ^ flip) - shift);
+    const F32 sum = is_first ? fma(other, factor, fma(mine, own_factor, offset))
+                             : fma(mine, own_factor, fma(other, factor, offset));
+    return to_nearest_int(at_most(at_least(sum, low), high));
+  }
+
+  F32 own_factor, factor, offset, low, high;
+  I32 flip, shift;
+  bool is_first;
+};
+
 // What is taken off the sums of a pixel for the zero points of the weights.
 BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum, I32 pixel_sum) {
   if (f.weight_zero == nullptr) return sum;
@@ -64,9 +88,11 @@ BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum
 
 // `count` results from `column` on, of a pixel whose results begin at y.
 BASCULE_INLINE void finish_any(const IntegerFinish& f, int64_t column, I32 sum, uint8_t* y,
-                               int64_t count) {
+                               const uint8_t* residual, int64_t count) {
   if (f.factors != nullptr) {
-    store_narrow(y + column, ToBytes(f, column)(sum), count);
+    I32 bytes = ToBytes(f, column)(sum);
+    if (f.residual != nullptr) bytes = AddResidual(*f.residual)(bytes, residual + column, count);
+    store_narrow(y + column, bytes, count);
   } else {
     const I32 value = add(sum, load_int(f.bias + column));
     store_part(reinterpret_cast<int32_t*>(y) + column, value, count);
@@ -113,6 +139,29 @@ BASCULE_INLINE void add_pixels(const uint8_t* const* a, int64_t one, int64_t thr
   }
 }
 
+// Whole panels of a tile of which all pixels are to be written.
+template <int pixels, int runs, bool has_residual>
+BASCULE_INLINE void finish_tile(const PixelTile& g, const IntegerFinish& finish, int64_t column,
+                                const I32 (*sum)[longest][vectors]) {
+  const AddResidual add_residual(has_residual ? *finish.residual : ByteResidual{});
+#pragma GCC unroll 2
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t first = column + v * lanes;
+    const ToBytes to_bytes(finish, first);
+#pragma GCC unroll 2
+    for (int run = 0; run < runs; ++run) {
+      uint8_t* y = g.runs[run].y + first;
+      const uint8_t* residual = has_residual ? g.runs[run].residual + first : nullptr;
+#pragma GCC unroll 7
+      for (int r = 0; r < pixels; ++r) {
+        I32 bytes = to_bytes(sum[run][r][v]);
+        if (has_residual) bytes = add_residual(bytes, residual + r * g.y_stride, lanes);
+        store_narrow(y + r * g.y_stride, bytes, lanes);
+      }
+    }
+  }
+}
+
 template <int pixels, int runs>
 void run_tile(const PixelTile& g, const IntegerFinish& finish) {
   int32_t pixel_sums[2][longest] = {};
@@ -145,17 +194,10 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
       }
     }
     if (is_plain && column + panel_width <= g.columns) {
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) {
-        const ToBytes to_bytes(finish, column + v * lanes);
-#pragma GCC unroll 2
-        for (int run = 0; run < runs; ++run) {
-          uint8_t* y = g.runs[run].y + column + v * lanes;
-#pragma GCC unroll 7
-          for (int r = 0; r < pixels; ++r) {
-            store_narrow(y + r * g.y_stride, to_bytes(sum[run][r][v]), lanes);
-          }
-        }
+      if (finish.residual != nullptr) {
+        finish_tile<pixels, runs, true>(g, finish, column, sum);
+      } else {
+        finish_tile<pixels, runs, false>(g, finish, column, sum);
       }
       continue;
     }
@@ -168,7 +210,10 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
           if (first >= g.columns) break;
           const I32 value =
               without_zeros(finish, first, sums[run][r][v], set_int(pixel_sums[run][r]));
-          finish_any(finish, first, value, g.runs[run].y + r * g.y_stride, g.columns - first);
+          const uint8_t* residual = g.runs[run].residual;
+          if (residual != nullptr) residual += r * g.y_stride;
+          finish_any(finish, first, value, g.runs[run].y + r * g.y_stride, residual,
+                     g.columns - first);
         }
       }
     }
@@ -188,72 +233,109 @@ void run_either(const PixelTile& g, const IntegerFinish& finish) {
   (g.run_count == 1 ? run_pixels<1> : run_pixels<2>)(g, finish);
 }
 
-// The quads of all columns of the input.
+// Quads of `count` neighbouring columns of the input, of the first `rows` rows of bytes.
+template <int rows>
+void fill_quads(const uint8_t* const* from, const int64_t* steps, int64_t count, int64_t channels,
+                I32 flip, int32_t* to) {
+  const uint8_t* row[rows];
+  int64_t step[rows];
+  for (int i = 0; i < rows; ++i) {
+    row[i] = from[i];
+    step[i] = steps[i];
+  }
+  const auto fill = [&](int64_t wide) __attribute__((always_inline)) {
+    for (int64_t x = 0; x < count; ++x, to += lanes) {
+      I32 quads = flip;
+#pragma GCC unroll 4
+      for (int i = 0; i < rows; ++i) {
+        quads ^= load_narrow(row[i], wide) << (8 * i);
+        row[i] += step[i];
+      }
+      store_int(to, quads);
+    }
+  };
+  channels == lanes ? fill(lanes) : fill(channels);
+}
+
+// Those of all columns, and of the border. What stands in place of missing rows does not matter.
 void fill_columns(const DepthwiseRow& d) {
   const auto every = [](uint8_t byte) { return set_int(static_cast<int32_t>(byte * 0x01010101u)); };
   const I32 border = every(d.border), flip = every(d.flip);
+  using Function = void (*)(const uint8_t* const*, const int64_t*, int64_t, int64_t, I32, int32_t*);
+  static constexpr Function functions[] = {fill_quads<1>, fill_quads<2>, fill_quads<3>,
+                                           fill_quads<4>};
   for (int64_t g = 0; g < d.quads; ++g) {
     int32_t* to = d.space + g * d.columns * lanes;
+    const int64_t rows = d.row_count - 4 * g < 4 ? d.row_count - 4 * g : 4;
     for (int64_t x = 0; x < d.begin; ++x) store_int(to + x * lanes, border);
-    const uint8_t* const* rows = d.rows + 4 * g;
-    const int64_t* steps = d.steps + 4 * g;
-    for (int64_t x = d.begin; x < d.end; ++x) {
-      const int64_t at = x - d.begin;
-      const I32 quads = load_narrow(rows[0] + at * steps[0], d.channels) |
-                        load_narrow(rows[1] + at * steps[1], d.channels) << 8 |
-                        load_narrow(rows[2] + at * steps[2], d.channels) << 16 |
-                        load_narrow(rows[3] + at * steps[3], d.channels) << 24;
-      store_int(to + x * lanes, quads ^ flip);
-    }
+    functions[rows - 1](d.rows + 4 * g, d.steps + 4 * g, d.end - d.begin, d.channels, flip,
+                        to + d.begin * lanes);
     for (int64_t x = d.end; x < d.columns; ++x) store_int(to + x * lanes, border);
   }
 }
 
-template <int pixels>
+// The sums of neighbouring output pixels; `taps` of a row and `quads` of rows, or 0 for any number.
+template <int pixels, int taps, int quads>
 BASCULE_INLINE void sum_columns(const DepthwiseRow& d, const int32_t* weights, int64_t first,
                                 I32* sums) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int p = 0; p < pixels; ++p) sums[p] = I32{};
-  for (int64_t g = 0; g < d.quads; ++g) {
-    const int32_t* from = d.space + (g * d.columns + first * d.stride) * lanes;
-    for (int64_t tap = 0; tap < d.kernel; ++tap, weights += lanes) {
+  const int64_t tap_count = taps != 0 ? taps : d.kernel, quad_count = quads != 0 ? quads : d.quads;
+  const int64_t stride = d.stride * lanes, dilation = d.dilation * lanes;
+#pragma GCC unroll 2
+  for (int64_t g = 0; g < quad_count; ++g) {
+    const int32_t* from = d.space + g * d.columns * lanes + first * stride;
+#pragma GCC unroll 5
+    for (int64_t tap = 0; tap < tap_count; ++tap, weights += lanes) {
       const Quad weight = as_quads(load_int(weights));
-      const int32_t* at = from + tap * d.dilation * lanes;
-#pragma GCC unroll 4
+      const int32_t* at = from + tap * dilation;
+#pragma GCC unroll 8
       for (int p = 0; p < pixels; ++p) {
-        const Quad value = as_unsigned_quads(load_int(at + p * d.stride * lanes));
+        const Quad value = as_unsigned_quads(load_int(at + p * stride));
         sums[p] = multiply_add(value, weight, sums[p]);
       }
     }
   }
 }
 
-template <int pixels>
-BASCULE_INLINE void depthwise_pixels(const DepthwiseRow& d, const IntegerFinish& finish,
-                                     int64_t first) {
+template <int pixels, int taps, int quads>
+void depthwise_bytes(const DepthwiseRow& d, const ToBytes& to_bytes, int64_t first) {
   I32 sums[pixels];
-  sum_columns<pixels>(d, d.weights, first, sums);
+  sum_columns<pixels, taps, quads>(d, d.weights, first, sums);
   uint8_t* y = d.y + first * d.y_stride;
-  if (finish.weight_zero == nullptr && finish.factors != nullptr && d.channels == lanes) {
-    const ToBytes to_bytes(finish, 0);
-#pragma GCC unroll 4
-    for (int p = 0; p < pixels; ++p) store_narrow(y + p * d.y_stride, to_bytes(sums[p]), lanes);
-    return;
-  }
-  I32 pixel_sums[pixels] = {};
-  if (finish.weight_zero != nullptr) sum_columns<pixels>(d, d.ones, first, pixel_sums);
-#pragma GCC unroll 4
-  for (int p = 0; p < pixels; ++p) {
-    const I32 value = without_zeros(finish, 0, sums[p], pixel_sums[p]);
-    finish_any(finish, 0, value, y + p * d.y_stride, d.channels);
+#pragma GCC unroll 8
+  for (int p = 0; p < pixels; ++p) store_narrow(y + p * d.y_stride, to_bytes(sums[p]), lanes);
+}
+
+template <int taps, int quads>
+void depthwise_plain(const DepthwiseRow& d, const IntegerFinish& finish) {
+  const ToBytes to_bytes(finish, 0);
+  int64_t i = 0;
+  for (; i + 8 <= d.pixels; i += 8) depthwise_bytes<8, taps, quads>(d, to_bytes, i);
+  for (; i + 2 <= d.pixels; i += 2) depthwise_bytes<2, taps, quads>(d, to_bytes, i);
+  if (i < d.pixels) depthwise_bytes<1, taps, quads>(d, to_bytes, i);
+}
+
+void depthwise_any(const DepthwiseRow& d, const IntegerFinish& finish) {
+  for (int64_t i = 0; i < d.pixels; ++i) {
+    I32 sum, pixel_sum = {};
+    sum_columns<1, 0, 0>(d, d.weights, i, &sum);
+    if (finish.weight_zero != nullptr) sum_columns<1, 0, 0>(d, d.ones, i, &pixel_sum);
+    const I32 value = without_zeros(finish, 0, sum, pixel_sum);
+    const uint8_t* residual = d.residual != nullptr ? d.residual + i * d.y_stride : nullptr;
+    finish_any(finish, 0, value, d.y + i * d.y_stride, residual, d.channels);
   }
 }
 
 void depthwise_row(const DepthwiseRow& d, const IntegerFinish& finish) {
   fill_columns(d);
-  int64_t i = 0;
-  for (; i + 4 <= d.pixels; i += 4) depthwise_pixels<4>(d, finish, i);
-  for (; i < d.pixels; ++i) depthwise_pixels<1>(d, finish, i);
+  if (finish.weight_zero != nullptr || finish.factors == nullptr || finish.residual != nullptr ||
+      d.channels != lanes) {
+    return depthwise_any(d, finish);
+  }
+  if (d.kernel == 3 && d.quads == 1) return depthwise_plain<3, 1>(d, finish);
+  if (d.kernel == 5 && d.quads == 2) return depthwise_plain<5, 2>(d, finish);
+  depthwise_plain<0, 0>(d, finish);
 }
 
 }  // namespace

@@ -10,6 +10,19 @@
 
 namespace bascule {
 
+// Bytes of the shape of the result that are added to it, as QLinearAdd does:
+// clamp(round(own * own_factor + (residual * factor + offset)), low, low + 255), or with the
+// operands the other way round. Numbers of the residual are (byte ^ flip) - shift.
+struct ByteResidual {
+  float own_factor;
+  float factor;
+  float offset;
+  bool is_first;
+  float low;
+  uint8_t flip;
+  int32_t shift;
+};
+
 // What becomes of the sums of output channels. Arrays reach up to whole panels.
 struct IntegerFinish {
   const int32_t* bias;
@@ -20,6 +33,7 @@ struct IntegerFinish {
   float zero;
   float low;
   float high;
+  const ByteResidual* residual;  // null: none
 };
 
 // Output pixels of all channels of some panels: one or two runs of as many neighbours. Tap t of
@@ -30,6 +44,7 @@ struct PixelTile {
   struct Run {
     const uint8_t* a;
     uint8_t* y;
+    const uint8_t* residual;
     int64_t skip;  // pixels that are another tile's to write
   };
   Run runs[2];
@@ -52,7 +67,8 @@ struct DepthwiseRow {
   // rows[4 * g + i] + x * steps[4 * g + i].
   const uint8_t* const* rows;
   const int64_t* steps;
-  int64_t quads;
+  int64_t row_count;
+  int64_t quads;  // that hold so many rows
   uint8_t flip;
   // Columns [begin, end) of `columns` are pixels, the first of which is column 0; the others are
   // `border`.
@@ -68,6 +84,7 @@ struct DepthwiseRow {
   int32_t* space;          // [quads][columns][lanes]
   int64_t channels;
   uint8_t* y;
+  const uint8_t* residual;  // like y
   int64_t y_stride;
   int64_t pixels;
 };

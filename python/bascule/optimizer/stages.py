@@ -11,6 +11,7 @@ from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_matmul_transpose import cancel_matmul_transpose
 from bascule.optimizer.fuse_pointwise_depthwise import fuse_pointwise_depthwise
 from bascule.optimizer.fuse_projections import fuse_projections
+from bascule.optimizer.fuse_quantized_residual import fuse_quantized_residual
 from bascule.optimizer.fuse_resize_sum import fuse_resize_sum
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
@@ -48,7 +49,11 @@ FUSE_CONVOLUTIONS = Stage(
 )
 """For caches that hold what lies between two operations."""
 
-FEW_COPIES = Stage("few_copies", Level.EXTENDED, (move_split_to_weights, fuse_resize_sum))
+FEW_COPIES = Stage(
+    "few_copies",
+    Level.EXTENDED,
+    (move_split_to_weights, fuse_resize_sum, fuse_quantized_residual),
+)
 """For processors, on which a pass over memory costs more than starting an operation."""
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
 

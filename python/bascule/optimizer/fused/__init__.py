@@ -21,7 +21,10 @@ PointwiseDepthwiseConv    ``(X, W, B?, taps, taps_B?) -> Y``: a 1x1 Conv with W 
                           with taps and taps_B that the other attributes describe; all with
                           channels last.
 ConvInteger, QLinearConv  The standard operator; with ``channels_last=1`` X and Y are
-                          ``[N, spatial..., C]``, W is unchanged.
+                          ``[N, spatial..., C]``, W is unchanged. QLinearConv may have five more
+                          inputs, ``(residual, residual_scale, residual_zero?, sum_scale,
+                          sum_zero?)``: the result is QLinearAdd of Y and residual, or with
+                          ``residual_first=1`` of residual and Y.
 MaxPool, AveragePool,     The standard operator on ``[N, spatial..., C]``, with
 InstanceNormalization,    ``channels_last=1``; MaxPool has only its first output.
 GroupNormalization

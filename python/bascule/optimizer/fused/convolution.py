@@ -7,8 +7,18 @@ from bascule.ir.graph import Node
 from bascule.optimizer.fused.activation import activate
 from bascule.optimizer.fused.body import Body
 from bascule.optimizer.fused.channels_last import to_channels_first, to_channels_last
+from bascule.optimizer.fused.quantized_sum import add_quantized
 
-_OWN = frozenset(("activation", "activation_alpha", "activation_beta", "channels_last", "planes"))
+_OWN = frozenset(
+    (
+        *("activation", "activation_alpha", "activation_beta"),
+        *("channels_last", "planes", "residual_first"),
+    )
+)
+_QUANTIZED = (
+    *("X", "X_scale", "X_zero", "W", "W_scale", "W_zero", "Y_scale", "Y_zero", "B"),
+    *("residual", "residual_scale", "residual_zero", "sum_scale", "sum_zero"),
+)
 
 
 def define_convolution(node: Node) -> Body | None:
@@ -50,15 +60,22 @@ def define_pointwise_depthwise(node: Node) -> Body:
 
 
 def define_integer_convolution(node: Node) -> Body | None:
-    """ConvInteger and QLinearConv with channels last."""
-    names = tuple(f"input_{index}" for index in range(len(node.inputs)))
+    """ConvInteger and QLinearConv with channels last; QLinearConv with a sum of bytes behind it."""
+    names = _QUANTIZED if node.op_type == "QLinearConv" else ("X", "W", "X_zero", "W_zero")
     body = Body(node, *names)
     attributes = {k: v for k, v in node.attributes.items() if k not in _OWN}
-    x, others = body.input(names[0]), [body.optional(name) for name in names[1:]]
-    last, rank = bool(node.attribute("channels_last", 0)), x.rank
-    if not last:
-        return body.output(body.call(node.op_type, x, *others, **attributes))
-    if rank is None:
+    x, last = body.input("X"), bool(node.attribute("channels_last", 0))
+    rank, others = x.rank, [body.optional(name) for name in names[1:9]]
+    if last and rank is None:
         return None
-    y = body.call(node.op_type, to_channels_first(body, x, rank), *others, **attributes)
-    return body.output(to_channels_last(body, y, rank))
+    if last and rank is not None:
+        x = to_channels_first(body, x, rank)
+    y = body.call(node.op_type, x, *others, **attributes)
+    if last and rank is not None:
+        y = to_channels_last(body, y, rank)
+    residual = body.optional("residual")
+    if residual is None:
+        return body.output(y)
+    if node.attribute("residual_first", 0):
+        return body.output(add_quantized(body, residual, y, "residual", "Y", "sum"))
+    return body.output(add_quantized(body, y, residual, "Y", "residual", "sum"))

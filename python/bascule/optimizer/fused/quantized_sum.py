@@ -15,18 +15,23 @@ _FLOAT = int(DataType.FLOAT)
 def define_qlinear_add(node: Node) -> Body:
     """In steps of the result, each scale divided by that of the result beforehand."""
     body = Body(node, "A", "A_scale", "A_zero", "B", "B_scale", "B_zero", "Y_scale", "Y_zero")
-    scales = [_scalar(body, body.input(f"{name}_scale")) for name in "ABY"]
-    zeros = [_zero(body, f"{name}_zero") for name in "ABY"]
+    return body.output(add_quantized(body, body.input("A"), body.input("B"), "A", "B", "Y"))
+
+
+def add_quantized(body: Body, left: Value, right: Value, *names: str) -> Value:
+    """The sum of bytes, with the scales and zeros of `names`: of both, and of the result."""
+    scales = [_scalar(body, body.input(f"{name}_scale")) for name in names]
+    zeros = [_zero(body, f"{name}_zero") for name in names]
     factors = [body.call("Div", scale, scales[2]) for scale in scales[:2]]
     moved = [body.call("Mul", *pair) for pair in zip(factors, zeros)]
     offset = body.call("Sub", zeros[2], body.call("Add", *moved))
     a, b = (
-        body.call("Mul", body.call("Cast", body.input(name), to=_FLOAT), factor)
-        for name, factor in zip("AB", factors)
+        body.call("Mul", body.call("Cast", value, to=_FLOAT), factor)
+        for value, factor in zip((left, right), factors)
     )
     y = body.call("Add", a, body.call("Add", b, offset))
-    zero = body.number(0, body.input("A"))
-    return body.output(body.call("QuantizeLinear", y, body.constant(np.float32(1)), zero))
+    one = body.constant(np.float32(1))
+    return body.call("QuantizeLinear", y, one, body.number(0, left))
 
 
 def _scalar(body: Body, value: Value) -> Value:
