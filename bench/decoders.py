@@ -364,8 +364,11 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.names:
         made = make(name, arguments.out, np.dtype(arguments.type), length=arguments.length)
-        step = made.inputs(token=1, position=min(256, made.length - 1))
-        np.savez(made.path.with_suffix(".npz"), **step, **made.new_cache())
+        position = min(256, made.length - 1)
+        cache = made.new_cache()
+        for array in cache.values():
+            array[:, :, position:] = 0
+        np.savez(made.path.with_suffix(".npz"), **made.inputs(token=1, position=position), **cache)
         print(f"{made.path}: {made.weight_bytes / 1e6:.0f} MB of matrices")
 
 
