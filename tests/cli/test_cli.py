@@ -171,6 +171,7 @@ def test_info_counts(path: str, capsys: Capture) -> None:
     assert (record["nodes"], record["parameters"], record["weight_bytes"]) == (3, 8, 32)
     # A multiply-add counts 2; Add and Relu one an element.
     assert record["flops"] == 2 * 4 * 3 * 2 + 8 + 8
+    assert record["product_flops"] == 2 * 4 * 3 * 2
     assert record["opsets"] == {"ai.onnx": 21}
 
 

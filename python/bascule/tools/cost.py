@@ -8,6 +8,17 @@ import math
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
 
 
+_PRODUCTS = frozenset(
+    ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits")
+    + ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "Attention", "LSTM", "GRU", "RNN")
+)
+
+
+def is_product(node: Node) -> bool:
+    """Whether a node's time goes into multiply-adds: products, convolutions, attention, RNNs."""
+    return node.domain in ("", FUSED_DOMAIN) and node.op_type in _PRODUCTS
+
+
 def flops(node: Node) -> int | None:
     """Floating-point operations of one run (a multiply-add counts 2); None if a size is unknown.
 
@@ -17,8 +28,10 @@ def flops(node: Node) -> int | None:
     if output is None:
         return None
     elements = math.prod(output)
-    if node.domain not in ("", FUSED_DOMAIN):
+    if not is_product(node):
         return elements
+    if node.op_type == "MatMulNBits":
+        return 2 * elements * int(node.attribute("K", 0))
     if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
         depth = _shared_size(node)
         return None if depth is None else 2 * elements * depth
