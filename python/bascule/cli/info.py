@@ -62,6 +62,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
         "functions": len(model.functions),
         "parameters": cost.parameter_count(graph),
         "weight_bytes": cost.weight_bytes(graph),
+        "streamed_bytes": cost.streamed_bytes(graph),
         "metadata": dict(model.metadata),
     }
     inline_functions(model)

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import math
 
-from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
-
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Use, Value
 
 _PRODUCTS = frozenset(
-    ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "MatMulNBits")
-    + ("Conv", "ConvInteger", "QLinearConv", "ConvTranspose", "Attention", "LSTM", "GRU", "RNN")
+    "MatMul Gemm MatMulInteger QLinearMatMul MatMulNBits Conv ConvInteger QLinearConv "
+    "ConvTranspose Attention LSTM GRU RNN".split()
 )
 
 
@@ -89,6 +88,20 @@ def weight_bytes(graph: Graph) -> int:
         for value in each.initializers.values()
         if value.constant is not None
     )
+
+
+def streamed_bytes(graph: Graph) -> int:
+    """Bytes of the constants that a run reads in full: not those of which it gathers a few rows."""
+    return sum(
+        value.constant.nbytes
+        for each in graph.walk_graphs()
+        for value in each.initializers.values()
+        if value.constant is not None and any(not _is_looked_up(use) for use in value.uses)
+    )
+
+
+def _is_looked_up(use: Use) -> bool:
+    return use.index == 0 and use.node.op_type in ("Gather", "GatherBlockQuantized")
 
 
 def activation_bytes(graph: Graph) -> int | None:
