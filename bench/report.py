@@ -16,8 +16,16 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "others",
         tuple(
-            "gpt2_decode llama_decode_int4 whisper_tiny_encoder segformer_b0 swin_t "
-            "efficientnet_b0 unet bilstm".split()
+            [
+                "gpt2_decode",
+                "llama_decode_int4",
+                "whisper_tiny_encoder",
+                "segformer_b0",
+                "swin_t",
+                "efficientnet_b0",
+                "unet",
+                "bilstm",
+            ]
         ),
     ),
     (

@@ -8,8 +8,21 @@ import math
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Use, Value
 
 _PRODUCTS = frozenset(
-    "MatMul Gemm MatMulInteger QLinearMatMul MatMulNBits Conv ConvInteger QLinearConv "
-    "ConvTranspose Attention LSTM GRU RNN".split()
+    [
+        "MatMul",
+        "Gemm",
+        "MatMulInteger",
+        "QLinearMatMul",
+        "MatMulNBits",
+        "Conv",
+        "ConvInteger",
+        "QLinearConv",
+        "ConvTranspose",
+        "Attention",
+        "LSTM",
+        "GRU",
+        "RNN",
+    ]
 )
 
 
