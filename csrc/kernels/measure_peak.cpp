@@ -123,7 +123,8 @@ std::array<double, rounds> blocks_a_second(int threads, double seconds, Work&& w
 double peak_gflops(int threads, double seconds) {
   check(threads, seconds);
   const auto chains = BASCULE_PICK(multiply_add_chains);
-  const double rate =
+  // The best: whatever disturbs a measurement makes it slower.
+  const auto rates =
       blocks_a_second(threads, seconds, [&](int64_t, int64_t) { sink = chains(steps_of_a_block); });
   return rates.back() * steps_of_a_block *
          static_cast<double>(BASCULE_PICK(operations_of_a_step)()) / 1e9;
