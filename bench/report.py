@@ -93,6 +93,11 @@ def write(results: dict[str, Any], peers: Sequence[str]) -> str:
         text.append(
             f"Measured peak: {peaks['gflops']:.0f} GFLOP/s, {peaks['gigabytes_s']:.1f} GB/s.\n"
         )
+        if title.startswith("AVX2"):
+            text.append(
+                "bascule and OpenVINO are held to AVX2; onnxruntime has no such switch and uses "
+                "all that the CPU has.\n"
+            )
         for group, names in GROUPS:
             rows = {name: section["rows"][name] for name in names if name in section["rows"]}
             if rows:
