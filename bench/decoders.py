@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decoders that make one token from a cache of keys and values, with random weights from a seed.
 
-    python bench/decoders.py llama-1b --out models
+    python bench/decoders.py llama-1b --out models      # and what a step is fed, as .npz
 
 ``llama`` is what onnxruntime-genai exports with 4-bit weights: MatMulNBits, GroupQueryAttention
 over a cache of fixed size whose content the attention mask counts, and RMS normalization.
@@ -359,10 +359,16 @@ def main() -> None:
     parser.add_argument("names", nargs="+", help="llama-1b, llama-7b, gpt2-124m, gpt2_growing-124m")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
     parser.add_argument("--type", default="float16", choices=("float16", "float32"))
+    parser.add_argument("--length", type=int, default=2048, help="positions of the cache")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.names:
-        made = make(name, arguments.out, np.dtype(arguments.type))
+        made = make(name, arguments.out, np.dtype(arguments.type), length=arguments.length)
+        position = min(256, made.length - 1)
+        cache = made.new_cache()
+        for array in cache.values():
+            array[:, :, position:] = 0
+        np.savez(made.path.with_suffix(".npz"), **made.inputs(token=1, position=position), **cache)
         print(f"{made.path}: {made.weight_bytes / 1e6:.0f} MB of matrices")
 
 

@@ -92,6 +92,9 @@ class SessionOptions(_Typed):
             folder that cannot be used is a warning, never an error. See docs/plan_cache.md.
         session.cache_max_bytes: what all plans of the folder may take, by default 16 GiB; the
             least recently used ones go first.
+        session.autotune_seconds, session.autotune_file: see docs/autotune.md.
+        session.disable_winograd: "1" computes 3x3 convolutions by their definition, without
+            Winograd's transformation, whose error is about 1e-5 of the largest result.
     """
 
     _fields: ClassVar[dict[str, tuple[type, Any]]] = {

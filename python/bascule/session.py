@@ -127,6 +127,7 @@ class InferenceSession:
         from bascule.providers.cpu.provider import CpuProvider
 
         cpu = CpuProvider(self._options.intra_op_num_threads, record)
+        cpu.winograd = self._config("session.disable_winograd", "0") != "1"
         cuda = dict(self._providers).get(CUDA)
         if cuda is None:
             return [self._tuned(cpu)]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bascule.errors import Fail
+from bascule.providers.cpu.choice import Choice
 from tests.kernels.test_matmul import check, normal, wide
-from tests.support.native import run_node
+from tests.support.native import compile_graph, node_graph, run_node
 
 
 def convolve(
@@ -456,3 +457,15 @@ def test_scale(name: str, size: int) -> None:
     assert (run_node("Conv", inputs, attributes, **options)[0] == whole[:1]).all()
     with pytest.raises(Fail, match="scale has shape"):
         run_node("Conv", [*inputs[:4], scale[:1, ..., 1:]], attributes, **options)
+
+
+@pytest.mark.parametrize("form", ["direct", "winograd2", "winograd4"])
+@pytest.mark.parametrize(("size", "channels"), [(14, 64), (7, 96), (9, 40)])
+def test_every_form_of_a_3x3_convolution(form: str, size: int, channels: int) -> None:
+    x, w = normal(2, channels, size, size), normal(48, channels, 3, 3, seed=1)
+    graph = node_graph("Conv", [x, w], {"pads": [1] * 4}, constants=(1,), static=True)
+    (node,) = graph
+    Choice(form).give(node)
+    (y,) = compile_graph(graph, threads=2).run_values([x], [])
+    expected = convolve(x, w, [1, 1], [1] * 4, [1, 1])
+    assert np.abs(y - expected).max() < 2e-5 * np.abs(expected).max()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -236,3 +237,38 @@ def test_a_budget_that_is_no_number(seconds: str) -> None:
 
 def test_real_times_are_positive() -> None:
     assert all(seconds > 0 for seconds in tuning.measure([lambda: None, lambda: sum(range(10))]))
+
+
+def convolution(entries: dict[str, str]) -> ort.InferenceSession:
+    weights = np.random.default_rng(2).standard_normal((64, 64, 3, 3)).astype(np.float32)
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[1,64,28,28] x) => (float[1,64,28,28] y)'
+        " { y = Conv<pads = [1, 1, 1, 1]>(x, w) }"
+    )
+    made = onnx.parser.parse_model(text)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    for key, value in entries.items():
+        options.add_session_config_entry(key, value)
+    return ort.InferenceSession(made.SerializeToString(), options)
+
+
+def kernels_of(session: ort.InferenceSession) -> list[str]:
+    return [row.kernel for row in session.explain().rows if row.op_type == "Conv"]
+
+
+def test_forms_of_a_convolution_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = Times(100e-6, 50e-6, 90e-6)
+    monkeypatch.setattr(tuning.Tuner.__init__, "__defaults__", (times, lambda: 0.0))
+    entries = {"session.autotune_seconds": "5", "session.autotune_file": os.devnull}
+    assert kernels_of(convolution(entries)) == ["Conv (direct)"]
+
+
+def test_winograd_can_be_switched_off() -> None:
+    plain, exact = convolution({}), convolution({"session.disable_winograd": "1"})
+    assert (kernels_of(plain), kernels_of(exact)) == (["Conv"], ["Conv (direct)"])
+    x = np.random.default_rng(3).standard_normal((1, 64, 28, 28)).astype(np.float32)
+    (a,), (b,) = plain.run(None, {"x": x}), exact.run(None, {"x": x})
+    assert (a != b).any()
+    np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())

@@ -17,7 +17,7 @@ class EmulatedSession(bascule.InferenceSession):
     device: Any = None
     """Another device than the one that tests share."""
 
-    def _executors(self) -> list[Any]:
-        cpu = CpuProvider(self._options.intra_op_num_threads)
+    def _executors(self, record: bool) -> list[Any]:
+        cpu = CpuProvider(self._options.intra_op_num_threads, record)
         self._cuda = CudaProvider(self.device or emulated_device(), cpu)
         return [self._cuda, cpu]

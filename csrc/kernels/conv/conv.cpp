@@ -2,9 +2,11 @@
 // Conv of the standard and of domain `bascule`: Y = activation((scale X) * W + B + residual).
 // Everything is computed with channels last; inputs with channels first are transposed on the way
 // in and out.
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "kernels/activation.h"
 #include "kernels/conv/layout.h"
@@ -12,11 +14,15 @@
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
+#include "runtime/alternatives.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
 
 namespace {
+
+// The forms of a 3x3 convolution, with the side of their tiles.
+constexpr std::pair<const char*, int> forms[] = {{"direct", 0}, {"winograd2", 2}, {"winograd4", 4}};
 
 class Conv final : public Kernel {
  public:
@@ -34,6 +40,19 @@ class Conv final : public Kernel {
                     "' is not supported for type " + name_of(node.dtype(0)));
     }
     return accept;
+  }
+
+  // Forms that are not the one of choose_tile().
+  static std::vector<std::string> alternatives(const NodeSpec& node) {
+    std::vector<std::string> names;
+    const Tensor* w = node.constant(1);
+    if (w == nullptr || w->rank() != 4 || node.dtype(0) == DType::float64) return names;
+    const std::optional<ConvSizes> sizes = known_sizes(node, ConvAttributes(node));
+    if (!sizes || !takes_winograd(*sizes)) return names;
+    for (const auto& [name, tile] : forms) {
+      if (tile != winograd_tile(*sizes)) names.emplace_back(name);
+    }
+    return names;
   }
 
   explicit Conv(const NodeSpec& node) : attributes_(node), activation_(parse_activation(node)) {
@@ -100,20 +119,31 @@ class Conv final : public Kernel {
   }
 
  private:
-  // That of winograd_tile if the sizes of the image are known, else 0.
-  int choose_tile(const NodeSpec& node) const {
-    if (node.inputs[0].rank() != 4) return 0;
+  // The sizes of a node's convolution, for one image, as far as they are known.
+  static std::optional<ConvSizes> known_sizes(const NodeSpec& node,
+                                              const ConvAttributes& attributes) {
+    if (node.inputs[0].rank() != 4) return std::nullopt;
     Shape x(*node.inputs[0].shape);
     x[0] = 1;
     for (const int64_t size : x) {
-      if (size <= 0) return 0;
+      if (size <= 0) return std::nullopt;
     }
-    const Shape& w = node.constant(1)->shape();
     try {
-      return winograd_tile(attributes_.conv(x, w));
+      return attributes.conv(x, node.constant(1)->shape());
     } catch (const Error&) {
-      return 0;  // run() says what does not fit
+      return std::nullopt;  // run() says what does not fit
     }
+  }
+
+  // The side of Winograd's tiles, or 0 for the direct form.
+  int choose_tile(const NodeSpec& node) const {
+    const std::optional<ConvSizes> sizes = known_sizes(node, attributes_);
+    if (!sizes) return 0;
+    const std::string chosen = chosen_alternative(node);
+    for (const auto& [name, tile] : forms) {
+      if (chosen == name && (tile == 0 || takes_winograd(*sizes))) return tile;
+    }
+    return winograd_tile(*sizes);
   }
 
   // `elements` gives a tensor's elements as T.
@@ -162,6 +192,8 @@ class Conv final : public Kernel {
 };
 BASCULE_KERNEL("Conv", Conv);
 BASCULE_KERNEL_IN("bascule", "Conv", Conv);
+BASCULE_ALTERNATIVES("", "Conv", &Conv::alternatives);
+BASCULE_ALTERNATIVES("bascule", "Conv", &Conv::alternatives);
 
 }  // namespace
 }  // namespace bascule

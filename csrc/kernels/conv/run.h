@@ -50,6 +50,8 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution);
 // are scaled in scratch memory, whichever is less.
 void run_scaled_convolution(RunContext& c, const float* factor, Convolution<float> convolution);
 
+// Whether Winograd's form can compute a convolution, and its weights are not too large.
+bool takes_winograd(const ConvSizes& s);
 // The side of the tiles of results, 4 or 2, with which Winograd's form is fastest for 3x3
 // convolutions of this size; 0 if it is not faster. It takes larger weights of its own, in as many
 // planes.

@@ -24,14 +24,16 @@ constexpr double g2[4][3] = {{1, 0, 0}, {0.5, 0.5, 0.5}, {0.5, -0.5, 0.5}, {0, 0
 
 }  // namespace
 
-int winograd_tile(const ConvSizes& s) {
-  if (s.kernel != Spatial{1, 3, 3} || s.stride != Spatial{1, 1, 1} ||
-      s.dilation != Spatial{1, 1, 1} || s.group != 1 || s.in[0] != 1 || s.out[0] != 1) {
-    return 0;
-  }
-  const int64_t pairs = s.in_channels * s.out_channels;
+bool takes_winograd(const ConvSizes& s) {
   // The weights of more channels would take more memory than the speed is worth.
-  if (pairs > 512 * 512) return 0;
+  return s.kernel == Spatial{1, 3, 3} && s.stride == Spatial{1, 1, 1} &&
+         s.dilation == Spatial{1, 1, 1} && s.group == 1 && s.in[0] == 1 && s.out[0] == 1 &&
+         s.in_channels * s.out_channels <= 512 * 512;
+}
+
+int winograd_tile(const ConvSizes& s) {
+  if (!takes_winograd(s)) return 0;
+  const int64_t pairs = s.in_channels * s.out_channels;
   // In multiplications: a weight comes from memory in the time of about 14, and the transforms of a
   // channel take about 6 for each plane. The direct form needs 9 for each result.
   const int64_t direct = s.out_pixels() * 9 * pairs;

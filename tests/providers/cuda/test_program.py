@@ -180,7 +180,7 @@ def test_outputs_where_they_are_bound() -> None:
 class GpuOnly(EmulatedSession):
     """A session that has not listed the CPU provider."""
 
-    def _executors(self) -> list[Any]:
+    def _executors(self, record: bool) -> list[Any]:
         return [CudaProvider(emulated_device(), CpuProvider(1), may_use_cpu=False)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bascule.ir.graph import Node
+from bascule.ir.graph import Graph, Node
 
 _MOST_THREADS = 1 << 16
 
@@ -41,3 +41,11 @@ class Choice:
                 node.metadata[key] = str(value)
             else:
                 node.metadata.pop(key, None)
+
+
+def forbid_winograd(graph: Graph) -> None:
+    """Make every convolution, in nested graphs too, compute its sums as they are defined."""
+    for inner in graph.walk_graphs():
+        for node in inner:
+            if node.op_type == "Conv":
+                Choice("direct", Choice.of(node).threads).give(node)

@@ -11,6 +11,7 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType, shared_sizes
 from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
+from bascule.providers.cpu.choice import forbid_winograd
 from bascule.providers.cpu.lower import GraphLowering
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class CpuProvider:
     def __init__(self, threads: int = 0, record: bool = False) -> None:
         self.threads = threads if threads > 0 else usable_cpus()
         self.tuner: Tuner | None = None
+        self.winograd = True
+        """Whether convolutions may save multiplications at the price of some rounding."""
         self._record = record
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
@@ -59,6 +62,8 @@ class CpuProvider:
         """Choose how its nodes are computed, if this provider is to do that."""
         if self.tuner is not None:
             self.tuner.tune(graph, self.threads)
+        if not self.winograd:
+            forbid_winograd(graph)
 
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(
