@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a call from Python costs, and what loading BERT-base takes."""
+"""What a call from Python costs."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
 
 from measure import run_python, table
 
@@ -44,24 +41,6 @@ print(json.dumps({
 }))
 """
 
-_MEMORY = """
-import json, resource, sys, time
-start = time.perf_counter()
-import numpy as np, bascule
-imported = time.perf_counter()
-from bascule.ir.load import load_model
-load_model(sys.argv[1])
-loaded = time.perf_counter()
-session = bascule.InferenceSession(sys.argv[1])
-with np.load(sys.argv[2]) as feeds:
-    session.run(None, dict(feeds))
-print(json.dumps({
-    "import_s": imported - start,
-    "ir_s": loaded - imported,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
-}))
-"""
-
 
 def calls_table() -> str:
     """Microseconds of a call of models too small to compute anything."""
@@ -70,17 +49,3 @@ def calls_table() -> str:
     for index, title in enumerate(("one node", "200-node elementwise chain")):
         rows.append((title, f"{calls['bascule'][index]:.2f}", f"{calls['onnxruntime'][index]:.2f}"))
     return table(rows)
-
-
-def memory_table(folder: Path) -> str:
-    bert = [str(folder / f"bert_base.{suffix}") for suffix in ("onnx", "npz")]
-    memory = run_python("-c", _MEMORY, *bert)
-    return table(
-        [
-            ("start-up and memory, BERT-base", ""),
-            ("import bascule", f"{memory['import_s']:.3f} s"),
-            ("file to graph", f"{memory['ir_s']:.3f} s"),
-            ("model file", f"{os.path.getsize(bert[0]) / 1e6:.0f} MB"),
-            ("peak resident set, loaded and run", f"{memory['peak_mb']:.0f} MB"),
-        ]
-    )

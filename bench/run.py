@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calls import calls_table, memory_table
+from calls import calls_table
 from measure import run_python
 from plot import draw
 from report import GROUPS, MODELS, section_key, write
@@ -193,7 +193,7 @@ def main() -> int:
     if everything or "calls" in options.names:
         results["calls"] = [calls_table()]
     if everything or "startup" in options.names:
-        results["startup"] = optional_tables("startup") or [memory_table(options.folder)]
+        results["startup"] = optional_tables("startup") or []
     if everything or "lengths" in options.names:
         results["lengths"] = optional_tables("lengths") or []
     save(options.output, results)
