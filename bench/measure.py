@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 SETTLED = 0.2
@@ -29,3 +33,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     head, *body = rows
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body]) + "\n"
+
+
+def run_python(*arguments: str, variables: Mapping[str, str] | None = None) -> Any:
+    """The JSON on the last line that a Python process prints; RuntimeError if it fails."""
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(variables or {})},
+    )
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
+        raise RuntimeError(lines[-1])
+    return json.loads(result.stdout.splitlines()[-1])

@@ -3,9 +3,12 @@
 
     python bench/models.py && python bench/workloads.py     # make the models, once
     python bench/run.py                                     # half an hour on two cores
+    python bench/run.py resnet50 bert_base                  # again only these
+    python bench/run.py --isa avx2                          # the table of the AVX2 kernels
 
 Each model is measured in a process of its own, bascule, onnxruntime and OpenVINO (those that are
-installed) taking turns.
+installed) taking turns. Every figure goes to bench/results.json at once, so that a part can be
+measured again and the rest stays; RESULTS.md and RESULTS.svg are written from that file.
 """
 
 from __future__ import annotations
@@ -21,109 +24,86 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from measure import table
+import numpy as np
+from calls import calls_table
+from measure import run_python
+from plot import draw
+from report import GROUPS, MODELS, section_key, write
 
 import bascule
+from bascule.cli.info import describe
 
 HERE = Path(__file__).parent
-MODELS = ("resnet50", "mobilenetv2", "vit_b16", "convnext_t", "bert_base", "gpt2")
-WORKLOADS = (
-    *(f"{name}_batch8" for name in MODELS),
-    *("gpt2_decode", "whisper_tiny_encoder", "segformer_b0", "swin_t", "efficientnet_b0"),
-    *("unet", "bilstm"),
-)
 PEERS = tuple(name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name))
+ISA_VARIABLES = {"avx2": {"BASCULE_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, "": {}}
 
-_CALLS = """
-import json, sys, timeit
-import numpy as np, onnx, bascule
-from onnx import helper, TensorProto
-
-def chain(length):
-    value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"])
-    names = ["x"] + [f"v{i}" for i in range(length - 1)] + ["y"]
-    kinds = ("Neg", "Abs", "Relu")
-    nodes = [helper.make_node(kinds[i % 3], [names[i]], [names[i + 1]]) for i in range(length)]
-    graph = helper.make_graph(nodes, "chain", [value("x")], [value("y")])
-    imports = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=9).SerializeToString()
-
-def microseconds(session):
-    feeds = {"x": np.ones(4, np.float32)}
-    run = lambda: session.run(None, feeds)
-    return min(timeit.repeat(run, number=2000, repeat=15)) / 2000 * 1e6
-
-def bascule_session(length):
-    options = bascule.SessionOptions()
-    options.graph_optimization_level = bascule.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return bascule.InferenceSession(chain(length), options)
-
-def onnxruntime_session(length):
-    import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return onnxruntime.InferenceSession(chain(length), options)
-
+_PEAKS = """
+import json, sys
+from bascule.native import _native
+threads = int(sys.argv[1])
 print(json.dumps({
-    "bascule": [microseconds(bascule_session(n)) for n in (1, 200)],
-    "onnxruntime": [microseconds(onnxruntime_session(n)) for n in (1, 200)],
-}))
-"""
-
-_MEMORY = """
-import json, resource, sys, time
-start = time.perf_counter()
-import numpy as np, bascule
-imported = time.perf_counter()
-from bascule.ir.load import load_model
-load_model(sys.argv[1])
-loaded = time.perf_counter()
-session = bascule.InferenceSession(sys.argv[1])
-with np.load(sys.argv[2]) as feeds:
-    session.run(None, dict(feeds))
-print(json.dumps({
-    "import_s": imported - start,
-    "ir_s": loaded - imported,
-    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+    "gflops": _native.peak_gflops(threads),
+    "gigabytes_s": _native.read_bandwidth(threads),
 }))
 """
 
 
-def run_python(*arguments: str) -> Any:
-    """The JSON on the last line that a Python process prints."""
-    result = subprocess.run(
-        [sys.executable, *arguments], check=True, capture_output=True, text=True
-    )
-    return json.loads(result.stdout.splitlines()[-1])
+def inputs_of(name: str, folder: Path) -> Path:
+    """Quantized networks (NAME-HOW) take what the float one takes."""
+    own = folder / f"{name}.npz"
+    return own if own.exists() else folder / f"{name.partition('-')[0]}.npz"
 
 
-def measure_model(name: str, folder: Path, threads: int, seconds: float) -> list[dict[str, Any]]:
-    arguments = ["-m", "bascule.cli", "bench", str(folder / f"{name}.onnx")]
-    arguments += ["-i", str(folder / f"{name}.npz"), "-a", ",".join(PEERS)]
-    records: list[dict[str, Any]] = run_python(
-        *arguments, "-t", str(threads), "-s", str(seconds), "--json"
-    )
-    return records
+def costs(model: Path, inputs: Path) -> dict[str, int]:
+    """Operations of the products, and bytes of the weights that a run reads."""
+    sizes: dict[str, int] = {}
+    with np.load(inputs) as feeds:
+        for argument in describe(str(model), {})["inputs"]:
+            if argument["name"] in feeds.files:
+                given = feeds[argument["name"]].shape
+                sizes.update({d: n for d, n in zip(argument["shape"], given) if isinstance(d, str)})
+    record = describe(str(model), sizes)
+    return {key: record[key] for key in ("product_flops", "streamed_bytes")}
 
 
-def compare(title: str, names: list[str], folder: Path, threads: int, seconds: float) -> str:
-    """A table of medians, and the geometric mean of the ratios to the best peer."""
-    rows = [(title, "bascule", *PEERS, "ratio to the best", "difference")]
-    product = 1.0
-    for name in names:
-        ours, *others = measure_model(name, folder, threads, seconds)
-        ratio = ours["median_ms"] / min(other["median_ms"] for other in others)
-        product *= ratio
-        times = [f"{record['median_ms']:.2f}" for record in (ours, *others)]
-        difference = max(other["difference"] for other in others)
-        rows.append((name, *times, f"{ratio:.2f}", f"{difference:.1e}"))
-        print(threads, rows[-1], flush=True)
-    mean = f"{product ** (1 / len(names)):.2f}"
-    rows.append(("geometric mean", *[""] * (1 + len(PEERS)), mean, ""))
-    return table(rows)
+def measure_model(
+    name: str, folder: Path, threads: int, seconds: float, isa: str
+) -> dict[str, Any]:
+    """One workload's figures; a runtime that cannot run it has an error instead of a time."""
+    model, inputs = folder / f"{name}.onnx", inputs_of(name, folder)
+    command = ["-m", "bascule.cli", "bench", str(model), "-i", str(inputs), "--json"]
+    command += ["-t", str(threads)]
+    variables = ISA_VARIABLES[isa]
+
+    def bench(peers: list[str], length: float) -> list[dict[str, Any]]:
+        records: list[dict[str, Any]] = run_python(
+            *command, "-s", str(length), "-a", ",".join(peers), variables=variables
+        )
+        return records
+
+    row: dict[str, Any] = {"errors": {}, **costs(model, inputs)}
+    peers = list(PEERS)
+    try:
+        records = bench(peers, seconds)
+    except RuntimeError:
+        for peer in PEERS:
+            try:
+                bench([peer], 0.1)
+            except RuntimeError as error:
+                row["errors"][peer] = str(error)
+                peers.remove(peer)
+        try:
+            records = bench(peers, seconds)
+        except RuntimeError as error:
+            row["errors"]["bascule"] = str(error)
+            records = []
+    row["runtimes"] = {record["runtime"]: record for record in records}
+    return row
 
 
 def machine() -> str:
+    from bascule.native import _native
+
     model = platform.processor()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -132,64 +112,92 @@ def machine() -> str:
                 break
     except OSError:
         pass
-    from bascule.native import _native
-
     return f"{model}, {os.cpu_count()} CPUs, instruction set {_native.active_isa()}"
+
+
+def commit() -> str:
+    result = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
+    )
+    return result.stdout.strip()
+
+
+def optional_tables(module: str) -> list[str] | None:
+    """The Markdown tables of a part of the benchmarks that stands in a file of its own."""
+    if not (HERE / f"{module}.py").exists():
+        return None
+    tables: list[str] = importlib.import_module(module).tables()
+    return tables
+
+
+def select(options: argparse.Namespace) -> list[str]:
+    """The models to measure, in the report's order; RuntimeError for a name nobody knows."""
+    known = [name for _, names in GROUPS for name in names]
+    unknown = sorted({*options.names} - {*known, "calls", "startup", "lengths"})
+    if unknown:
+        raise RuntimeError(f"unknown: {', '.join(unknown)}; known are {', '.join(known)}")
+    wanted = options.names or (MODELS if options.isa else known)
+    chosen = [name for name in known if name in wanted]
+    made = [name for name in chosen if (options.folder / f"{name}.onnx").exists()]
+    missing = [name for name in chosen if name not in made]
+    if missing:
+        print("not made:", *missing, file=sys.stderr)
+    return made
+
+
+def measure_models(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    names = select(options)
+    for threads in options.threads if names else ():
+        section = results["sections"].setdefault(section_key(options.isa, threads), {"rows": {}})
+        section["peaks"] = run_python(
+            "-c", _PEAKS, str(threads), variables=ISA_VARIABLES[options.isa]
+        )
+        for name in names:
+            row = measure_model(name, options.folder, threads, options.seconds, options.isa)
+            section["rows"][name] = {**row, "commit": results["commit"]}
+            times = {n: round(r["median_ms"], 2) for n, r in row["runtimes"].items()}
+            print(threads, name, times, row["errors"] or "", flush=True)
+            save(options.output, results)
+
+
+def save(folder: Path, results: dict[str, Any]) -> None:
+    text = json.dumps(results, indent=1) + "\n"
+    part = folder / "results.json.part"
+    part.write_text(text)
+    part.replace(folder / "results.json")
+    (folder / "RESULTS.md").write_text(write(results, PEERS))
+    (folder / "RESULTS.svg").write_text(draw(results, PEERS))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="*", help="all unless some are named")
+    parser.add_argument(
+        "names", nargs="*", help="models, calls, startup or lengths; all unless some are named"
+    )
     parser.add_argument("--folder", type=Path, default=HERE / "models")
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each runtime and model")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
-    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--isa", choices=["avx2"], default="", help="run with older instructions")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args()
 
-    versions = ", ".join(
-        [f"bascule {bascule.__version__}"]
-        + [f"{n} {importlib.metadata.version(n)}" for n in (*PEERS, "onnx", "numpy")]
-    )
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE
-    ).stdout.strip()
-    text = [
-        "# Results\n",
-        f"Machine: {machine()}. Python {platform.python_version()}, {versions}. Commit {commit}.\n",
-        "Made by `python bench/models.py && python bench/workloads.py && python bench/run.py`. "
-        "float32, batch 1, medians in ms, the runtimes taking turns in one process. Ratio: bascule "
-        "/ the fastest peer, lower is better. Difference: largest of any output from any peer's, "
-        "relative to its largest value.\n",
-    ]
-    for threads in options.threads:
-        text.append(f"## {threads} thread{'s' if threads > 1 else ''}\n")
-        for title, names in (("the six", MODELS), ("others", WORKLOADS)):
-            chosen = [n for n in names if not options.models or n in options.models]
-            made = [n for n in chosen if (options.folder / f"{n}.onnx").exists()]
-            if made != chosen:
-                print("not made:", *sorted({*chosen} - {*made}), file=sys.stderr)
-            if made:
-                text.append(compare(title, made, options.folder, threads, options.seconds))
+    stored = options.output / "results.json"
+    results: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
+    results.setdefault("sections", {})
+    results["machine"], results["commit"] = machine(), commit()
+    results["versions"] = [f"Python {platform.python_version()}", f"bascule {bascule.__version__}"]
+    results["versions"] += [f"{n} {importlib.metadata.version(n)}" for n in (*PEERS, "onnx")]
 
-    calls = run_python("-c", _CALLS)
-    rows = [("fusion off, microseconds a call", "bascule", "onnxruntime")]
-    for index, title in enumerate(("one node", "200-node elementwise chain")):
-        rows.append((title, f"{calls['bascule'][index]:.2f}", f"{calls['onnxruntime'][index]:.2f}"))
-    text += ["## Cost of a call from Python\n", table(rows)]
-
-    bert = [str(options.folder / f"bert_base.{suffix}") for suffix in ("onnx", "npz")]
-    memory = run_python("-c", _MEMORY, *bert)
-    weights = os.path.getsize(bert[0]) / 1e6
-    rows = [
-        ("start-up and memory, BERT-base", ""),
-        ("import bascule", f"{memory['import_s']:.3f} s"),
-        ("file to graph", f"{memory['ir_s']:.3f} s"),
-        ("model file", f"{weights:.0f} MB"),
-        ("peak resident set, loaded and run", f"{memory['peak_mb']:.0f} MB"),
-    ]
-    text += ["## Start-up and memory\n", table(rows)]
-    options.output.write_text("\n".join(text))
-    print(options.output.read_text())
+    measure_models(options, results)
+    everything = not options.names and not options.isa
+    if everything or "calls" in options.names:
+        results["calls"] = [calls_table()]
+    if everything or "startup" in options.names:
+        results["startup"] = optional_tables("startup") or []
+    if everything or "lengths" in options.names:
+        results["lengths"] = optional_tables("lengths") or []
+    save(options.output, results)
+    print((options.output / "RESULTS.md").read_text())
     return 0
 
 

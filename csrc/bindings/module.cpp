@@ -8,6 +8,7 @@
 #include "bindings/program.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "kernels/measure_peak.h"
 #include "runtime/kernel.h"
 #include "runtime/random.h"
 #include "runtime/thread_pool.h"
@@ -79,6 +80,13 @@ PYBIND11_MODULE(_native, module) {
   module.def("digest", &digest, py::arg("data"), py::arg("key"),
              "The keyed hash of a contiguous buffer: 16 bytes.");
   module.def("usable_cpus", &bascule::usable_cpus);
+  module.def("peak_gflops", &bascule::peak_gflops, py::arg("threads"), py::arg("seconds") = 1.0,
+             py::call_guard<py::gil_scoped_release>(),
+             "float32 GFLOP/s that so many threads reach in registers.");
+  module.def("read_bandwidth", &bascule::read_bandwidth, py::arg("threads"),
+             py::arg("seconds") = 1.0, py::arg("bytes") = int64_t{1} << 29,
+             py::call_guard<py::gil_scoped_release>(),
+             "GB/s that so many threads read from memory.");
   module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
   bascule::bindings::bind_graph_builder(module);

@@ -171,7 +171,41 @@ def test_info_counts(path: str, capsys: Capture) -> None:
     assert (record["nodes"], record["parameters"], record["weight_bytes"]) == (3, 8, 32)
     # A multiply-add counts 2; Add and Relu one an element.
     assert record["flops"] == 2 * 4 * 3 * 2 + 8 + 8
+    assert record["product_flops"] == 2 * 4 * 3 * 2
     assert record["opsets"] == {"ai.onnx": 21}
+
+
+def test_info_tells_gathered_weights_from_streamed_ones(tmp_path: Path, capsys: Capture) -> None:
+    table = onnx.numpy_helper.from_array(np.ones((100, 4), np.float32), "table")
+    weight = onnx.numpy_helper.from_array(np.ones((4, 3), np.float32), "w")
+    nodes = [
+        helper.make_node("Gather", ["table", "i"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "w"], ["y"]),
+    ]
+    proto = model(
+        nodes,
+        [tensor("i", TensorProto.INT64, [2])],
+        [tensor("y", FLOAT, [2, 3])],
+        [table, weight],
+    )
+    onnx.save(proto, tmp_path / "gather.onnx")
+    record = printed(capsys, "info", str(tmp_path / "gather.onnx"))
+    assert (record["weight_bytes"], record["streamed_bytes"]) == (4 * 400 + 4 * 12, 4 * 12)
+
+
+def test_info_counts_packed_weights(tmp_path: Path, capsys: Capture) -> None:
+    packed = onnx.numpy_helper.from_array(np.ones((8, 2, 16), np.uint8), "b")
+    scales = onnx.numpy_helper.from_array(np.ones((8, 2), np.float32), "s")
+    sizes = {"K": 64, "N": 8, "bits": 4, "block_size": 32}
+    node = helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", **sizes)
+    proto = model(
+        [node], [tensor("x", FLOAT, [3, 64])], [tensor("y", FLOAT, [3, 8])], [packed, scales]
+    )
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(proto, tmp_path / "packed.onnx")
+    record = printed(capsys, "info", str(tmp_path / "packed.onnx"))
+    assert record["product_flops"] == 2 * 3 * 8 * 64
+    assert record["streamed_bytes"] == 8 * 2 * 16 + 4 * 8 * 2
 
 
 def test_info_counts_convolutions(tmp_path: Path, capsys: Capture) -> None:

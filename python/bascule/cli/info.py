@@ -62,6 +62,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
         "functions": len(model.functions),
         "parameters": cost.parameter_count(graph),
         "weight_bytes": cost.weight_bytes(graph),
+        "streamed_bytes": cost.streamed_bytes(graph),
         "metadata": dict(model.metadata),
     }
     inline_functions(model)
@@ -75,6 +76,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
     infer_types(model, definition, check=False)
     counts: list[tuple[Node, int | None]] = [(node, cost.flops(node)) for node in graph]
     record["flops"] = sum(count or 0 for _, count in counts)
+    record["product_flops"] = sum(count or 0 for node, count in counts if cost.is_product(node))
     record["nodes_of_unknown_size"] = sum(count is None for _, count in counts)
     record["activation_bytes"] = cost.activation_bytes(graph)
     return record

@@ -5,7 +5,30 @@ from __future__ import annotations
 
 import math
 
-from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Use, Value
+
+_PRODUCTS = frozenset(
+    [
+        "MatMul",
+        "Gemm",
+        "MatMulInteger",
+        "QLinearMatMul",
+        "MatMulNBits",
+        "Conv",
+        "ConvInteger",
+        "QLinearConv",
+        "ConvTranspose",
+        "Attention",
+        "LSTM",
+        "GRU",
+        "RNN",
+    ]
+)
+
+
+def is_product(node: Node) -> bool:
+    """Whether a node's time goes into multiply-adds: products, convolutions, attention, RNNs."""
+    return node.domain in ("", FUSED_DOMAIN) and node.op_type in _PRODUCTS
 
 
 def flops(node: Node) -> int | None:
@@ -17,8 +40,10 @@ def flops(node: Node) -> int | None:
     if output is None:
         return None
     elements = math.prod(output)
-    if node.domain not in ("", FUSED_DOMAIN):
+    if not is_product(node):
         return elements
+    if node.op_type == "MatMulNBits":
+        return 2 * elements * int(node.attribute("K", 0))
     if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
         depth = _shared_size(node)
         return None if depth is None else 2 * elements * depth
@@ -76,6 +101,20 @@ def weight_bytes(graph: Graph) -> int:
         for value in each.initializers.values()
         if value.constant is not None
     )
+
+
+def streamed_bytes(graph: Graph) -> int:
+    """Bytes of the constants that a run reads in full: not those of which it gathers a few rows."""
+    return sum(
+        value.constant.nbytes
+        for each in graph.walk_graphs()
+        for value in each.initializers.values()
+        if value.constant is not None and any(not _is_looked_up(use) for use in value.uses)
+    )
+
+
+def _is_looked_up(use: Use) -> bool:
+    return use.index == 0 and use.node.op_type in ("Gather", "GatherBlockQuantized")
 
 
 def activation_bytes(graph: Graph) -> int | None:
