@@ -63,7 +63,11 @@ def runners(path: Path, threads: int) -> dict[str, Callable[[dict[str, Any]], An
     if importlib.util.find_spec("openvino"):
         import openvino
 
-        hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+        hints = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
         made["openvino"] = openvino.Core().compile_model(path, "CPU", hints)
     return made
 
