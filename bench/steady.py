@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from measure import table
 from onnx import TensorProto, helper
 
 import bascule
-from measure import table
 
 WIDTH = 32
 
