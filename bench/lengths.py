@@ -141,6 +141,11 @@ def table(threads: int = 2, rounds: int = 3) -> str:
     return measure.table(_rows(threads, rounds))
 
 
+def tables() -> list[str]:
+    """With two threads and with one."""
+    return [table(threads) for threads in (2, 1)]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--threads", type=int, default=2)
