@@ -210,6 +210,15 @@ def check(example: Example, path: Path) -> list[str]:
     return lines
 
 
+def write(make: Callable[[], Example], path: Path) -> None:
+    """Export a model with its inputs beside it, and check it."""
+    example = make()
+    export(example, path)
+    arrays = {key: tensor.numpy() for key, tensor in example.inputs.items()}
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)
+    print(f"{path}: {path.stat().st_size / 1e6:.0f} MB", *check(example, path), sep="\n")
+
+
 def main(models: Mapping[str, Callable[[], Example]] = MODELS) -> None:
     parser = argparse.ArgumentParser(description="Make full-size benchmark models.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(models))
@@ -220,12 +229,7 @@ def main(models: Mapping[str, Callable[[], Example]] = MODELS) -> None:
         parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(models)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.names or models:
-        path = arguments.out / f"{name}.onnx"
-        example = models[name]()
-        export(example, path)
-        arrays = {key: tensor.numpy() for key, tensor in example.inputs.items()}
-        np.savez_compressed(path.with_suffix(".npz"), **arrays)
-        print(f"{path}: {path.stat().st_size / 1e6:.0f} MB", *check(example, path), sep="\n")
+        write(models[name], arguments.out / f"{name}.onnx")
 
 
 if __name__ == "__main__":

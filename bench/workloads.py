@@ -6,11 +6,15 @@ python bench/workloads.py [NAME ...] [--out DIR]
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
+from decoders import LLAMA, make_llama
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
@@ -19,10 +23,10 @@ from models import (
     Adapter,
     Example,
     images,
-    main,
     measure_batch_statistics,
     set_random_weights,
     tokens,
+    write,
 )
 
 PAST = 256
@@ -199,5 +203,32 @@ WORKLOADS: dict[str, Callable[[], Example]] = {
     },
 }
 
+
+def llama_decode_int4(folder: Path) -> None:
+    """A step of Llama 3.2 1B with 4-bit weights, float32 between them, after 256 tokens."""
+    path = folder / "llama_decode_int4.onnx"
+    made = make_llama(path, LLAMA["1b"], length=PAST + 1, dtype=np.float32)
+    np.savez(path.with_suffix(".npz"), **made.inputs(1, PAST), **made.new_cache())
+    print(f"{path}: {made.weight_bytes / 1e6:.0f} MB of matrices")
+
+
+def make(names: Sequence[str], folder: Path) -> None:
+    """Export the workloads with these names; the decoder is written as it is, with no torch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if name == "llama_decode_int4":
+            llama_decode_int4(folder)
+        else:
+            write(WORKLOADS[name], folder / f"{name}.onnx")
+
+
 if __name__ == "__main__":
-    main(WORKLOADS)
+    parser = argparse.ArgumentParser(description="Make the workloads, full size.")
+    known = (*WORKLOADS, "llama_decode_int4")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in known]
+    if unknown:
+        parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(known)}")
+    make(arguments.names or known, arguments.out)
