@@ -189,6 +189,34 @@ void run_pointwise(RunContext& c, const Convolution<T>& v) {
   multiply(c, g);
 }
 
+// A 1x1 convolution with a stride is the product of every so many pixels: they are copied together
+// first, as rows of A that are a multiple of 4 KB apart share one set of the first cache.
+template <class T>
+void run_strided_pointwise(RunContext& c, const Convolution<T>& v) {
+  const ConvSizes& s = v.sizes;
+  const int64_t channels = s.in_channels;
+  T* pixels = c.workspace<T>(s.batch * s.out_pixels() * channels);
+  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels) / 8,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row) {
+                     const int64_t image = row / (s.out[0] * s.out[1]);
+                     const int64_t depth = row / s.out[1] % s.out[0] * s.stride[0];
+                     const int64_t from =
+                         ((image * s.in[0] + depth) * s.in[1] + row % s.out[1] * s.stride[1]) *
+                         s.in[2] * channels;
+                     for (int64_t i = 0; i < s.out[2]; ++i) {
+                       std::copy_n(v.x + from + i * s.stride[2] * channels, channels,
+                                   pixels + (row * s.out[2] + i) * channels);
+                     }
+                   }
+                 });
+  Convolution<T> dense = v;
+  dense.x = pixels;
+  dense.sizes.in = s.out;
+  dense.sizes.stride = {1, 1, 1};
+  run_pointwise(c, dense);
+}
+
 // Trailing axes of size 1 moved to the front, as the pixels of the last axis are computed together.
 ConvSizes with_long_rows(ConvSizes s) {
   for (int i = 0; i < 2; ++i) {
@@ -205,9 +233,12 @@ ConvSizes with_long_rows(ConvSizes s) {
 template <class T>
 void run_dense(RunContext& c, const Convolution<T>& v) {
   const ConvSizes& s = v.sizes;
-  if (!v.planes && s.taps() == 1 && s.group == 1 && s.out == s.in && s.stride == Spatial{1, 1, 1} &&
-      s.pad == Spatial{0, 0, 0}) {
+  bool pointwise = !v.planes && s.taps() == 1 && s.group == 1 && s.pad == Spatial{0, 0, 0};
+  for (size_t i = 0; i < 3; ++i) pointwise &= (s.out[i] - 1) * s.stride[i] < s.in[i];
+  if (pointwise && s.out == s.in) {
     run_pointwise(c, v);
+  } else if (pointwise) {
+    run_strided_pointwise(c, v);
   } else {
     Dense<T>(v).run(c);
   }
