@@ -43,9 +43,6 @@ struct IntegerGemmFunctions {
   // zero. Adds each column to column_sums.
   void (*interleave)(const uint8_t* const* rows, int64_t columns, uint8_t flip, int8_t* to,
                      int32_t* column_sums);
-  // The same for a whole row of n columns, of which no more is written.
-  void (*interleave_line)(const uint8_t* const* rows, int64_t n, uint8_t flip, int8_t* to,
-                          int32_t* column_sums);
   // n bytes, each ^ flip, and zeros up to `padded`; the sum of the unsigned bytes.
   int32_t (*copy_row)(const uint8_t* from, int64_t n, int64_t padded, uint8_t flip, uint8_t* to);
 };

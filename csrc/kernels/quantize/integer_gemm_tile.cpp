@@ -117,15 +117,6 @@ void interleave_rows(const uint8_t* const* rows, int64_t columns, uint8_t flip, 
   }
 }
 
-void interleave_line(const uint8_t* const* rows, int64_t n, uint8_t flip, int8_t* to,
-                     int32_t* column_sums) {
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    const I32 quads = quads_at(rows, i, count, flip);
-    __builtin_memcpy(to + 4 * i, &quads, static_cast<size_t>(4 * count));
-    add_quads(column_sums + i, quads, count);
-  });
-}
-
 int32_t copy_row(const uint8_t* from, int64_t n, int64_t padded, uint8_t flip, uint8_t* to) {
   I32 sums = {};
   int64_t i = 0;
@@ -148,8 +139,7 @@ int32_t copy_row(const uint8_t* from, int64_t n, int64_t padded, uint8_t flip, u
 
 const IntegerGemmFunctions& integer_gemm_functions() {
   static constexpr IntegerGemmFunctions functions = {panel_width, tile_rows,       multiply_block,
-                                                     correct_row, interleave_rows, interleave_line,
-                                                     copy_row};
+                                                     correct_row, interleave_rows, copy_row};
   return functions;
 }
 
