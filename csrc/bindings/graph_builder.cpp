@@ -130,8 +130,8 @@ py::tuple GraphBuilder::kernel_of(int node) const {
   return py::make_tuple(choice.entry->name, "");
 }
 
-std::vector<std::string> GraphBuilder::alternatives_of(int node) const {
-  return alternatives(graph_->nodes.at(static_cast<size_t>(node)).node);
+std::vector<std::string> GraphBuilder::alternatives_of(int node, int threads) const {
+  return alternatives(graph_->nodes.at(static_cast<size_t>(node)).node, threads);
 }
 
 void bind_graph_builder(py::module_& module) {
@@ -156,7 +156,7 @@ void bind_graph_builder(py::module_& module) {
            py::arg("inputs"), py::arg("outputs"), py::arg("attributes"),
            py::arg("host") = py::none())
       .def("kernel_of", &GraphBuilder::kernel_of, py::arg("node"))
-      .def("alternatives_of", &GraphBuilder::alternatives_of, py::arg("node"));
+      .def("alternatives_of", &GraphBuilder::alternatives_of, py::arg("node"), py::arg("threads"));
 }
 
 }  // namespace bascule::bindings

@@ -41,7 +41,7 @@ class GraphBuilder {
   // (kernel name, "") or (None, why not).
   py::tuple kernel_of(int node) const;
   // Names of other ways in which its kernel could compute it.
-  std::vector<std::string> alternatives_of(int node) const;
+  std::vector<std::string> alternatives_of(int node, int threads) const;
 
   const GraphSpec& graph() const { return *graph_; }
   std::shared_ptr<const GraphSpec> shared() const { return graph_; }

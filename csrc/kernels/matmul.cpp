@@ -3,6 +3,7 @@
 // Y = activation(alpha * A' B' + bias + residual).
 #include "kernels/activation.h"
 #include "kernels/gemm/product.h"
+#include "runtime/alternatives.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -19,6 +20,25 @@ Shape batch_strides(const Shape& batch, const Shape& shape) {
     stride *= shape[axis];
   }
   return strides;
+}
+
+// Cuts of a product, of which the one that is the best by counting may not be the fastest.
+constexpr std::pair<const char*, GemmCut> cuts[] = {{"rows", GemmCut::rows},
+                                                    {"columns", GemmCut::columns}};
+
+std::vector<std::string> cut_alternatives(const NodeSpec& node, int threads) {
+  std::vector<std::string> names;
+  if (threads < 2 || !contains(FloatTypes{}, node.dtype(0))) return names;
+  for (const auto& [name, cut] : cuts) names.emplace_back(name);
+  return names;
+}
+
+GemmCut chosen_cut(const NodeSpec& node) {
+  const std::string chosen = chosen_alternative(node);
+  for (const auto& [name, cut] : cuts) {
+    if (chosen == name) return cut;
+  }
+  return GemmCut::best;
 }
 
 class MatMul final : public Kernel {
@@ -38,7 +58,8 @@ class MatMul final : public Kernel {
       : transpose_a_(node.get_int("transA", 0) != 0),
         transpose_b_(node.get_int("transB", 0) != 0),
         alpha_(node.get_float("alpha", 1)),
-        activation_(parse_activation(node)) {
+        activation_(parse_activation(node)),
+        cut_(chosen_cut(node)) {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() == 0) return;
     packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_ && b->rank() > 1);
@@ -85,6 +106,7 @@ class MatMul final : public Kernel {
     p.packed = b != nullptr ? nullptr : &packed_;
     p.alpha = alpha_;
     p.activation = activation_;
+    p.cut = cut_;
     if (c.has_input(2)) {
       const Tensor& bias = c.input(2);
       if (bias.shape() != Shape{p.n}) {
@@ -108,11 +130,14 @@ class MatMul final : public Kernel {
   bool transpose_b_;
   float alpha_;
   Activation activation_;
+  GemmCut cut_;
   PackedOperand packed_;
   Shape packed_shape_;
 };
 BASCULE_KERNEL("MatMul", MatMul);
 BASCULE_KERNEL_IN("bascule", "MatMul", MatMul);
+BASCULE_ALTERNATIVES("", "MatMul", &cut_alternatives);
+BASCULE_ALTERNATIVES("bascule", "MatMul", &cut_alternatives);
 
 // beta * C, broadcast to [m, n] with these strides.
 template <class T>
@@ -145,7 +170,8 @@ class Gemm final : public Kernel {
       : transpose_a_(node.get_int("transA", 0) != 0),
         transpose_b_(node.get_int("transB", 0) != 0),
         alpha_(node.get_float("alpha", 1)),
-        beta_(node.get_float("beta", 1)) {
+        beta_(node.get_float("beta", 1)),
+        cut_(chosen_cut(node)) {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() != 2) return;
     packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_);
@@ -178,6 +204,7 @@ class Gemm final : public Kernel {
     }
     p.a = a.raw();
     p.alpha = alpha_;
+    p.cut = cut_;
     if (c.has_input(2) && beta_ != 0) add(c, p);
     p.y = c.output(0, p.dtype, {p.m, p.n}).raw();
     run_product(c, p);
@@ -214,9 +241,11 @@ class Gemm final : public Kernel {
   bool transpose_b_;
   float alpha_;
   float beta_;
+  GemmCut cut_;
   PackedOperand packed_;
 };
 BASCULE_KERNEL("Gemm", Gemm);
+BASCULE_ALTERNATIVES("", "Gemm", &cut_alternatives);
 
 }  // namespace
 }  // namespace bascule

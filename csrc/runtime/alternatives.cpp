@@ -19,9 +19,9 @@ bool register_alternatives(const char* domain, const char* op_type, Alternatives
   return registry().emplace(std::pair(domain, op_type), alternatives).second;
 }
 
-std::vector<std::string> alternatives(const NodeSpec& node) {
+std::vector<std::string> alternatives(const NodeSpec& node, int threads) {
   const auto found = registry().find({node.domain, node.op_type});
-  return found == registry().end() ? std::vector<std::string>{} : found->second(node);
+  return found == registry().end() ? std::vector<std::string>{} : found->second(node, threads);
 }
 
 }  // namespace bascule

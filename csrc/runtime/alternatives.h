@@ -10,13 +10,13 @@
 namespace bascule {
 
 // The names of the ways in which a kernel could compute a node other than the one it would choose,
-// each within the accuracy that is promised anyway.
-using Alternatives = std::vector<std::string> (*)(const NodeSpec&);
+// each within the accuracy that is promised anyway, with this many threads.
+using Alternatives = std::vector<std::string> (*)(const NodeSpec&, int threads);
 
 bool register_alternatives(const char* domain, const char* op_type, Alternatives alternatives);
 
 // Those of a node; none where a kernel offers no choice.
-std::vector<std::string> alternatives(const NodeSpec& node);
+std::vector<std::string> alternatives(const NodeSpec& node, int threads);
 
 // What was chosen for a node stands in attributes of these names, which no model can have. A
 // kernel that does not know the alternative ignores it.

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from bascule.errors import Fail
-from tests.support.native import run_node
+from bascule.providers.cpu.choice import Choice
+from tests.support.native import compile_graph, node_graph, run_node
 
 TOLERANCE = {
     np.dtype(np.float32): 2e-6,
@@ -218,3 +219,20 @@ def test_sizes_that_do_not_fit() -> None:
         run_node("MatMul", [normal(2, 3), normal(3, 5), normal(4)], domain="bascule")
     with pytest.raises(Fail, match="residual has shape"):
         run_node("MatMul", [normal(2, 3), normal(3, 5), None, normal(5)], domain="bascule")
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+@pytest.mark.parametrize("constants", [(), (1,)])
+@pytest.mark.parametrize(("m", "n"), [(1, 700), (2, 33), (150, 70), (37, 1000)])
+def test_every_cut_gives_the_same_bits(op: str, constants: tuple[int, ...], m: int, n: int) -> None:
+    a, b = normal(m, 513), normal(513, n, seed=1)
+    (expected,) = run_node(op, [a, b], constants=constants, threads=1)
+    check(expected, wide(a) @ wide(b))
+    for cut in ("rows", "columns"):
+        for threads in (2, 3, 4):
+            graph = node_graph(op, [a, b], constants=constants, static=True)
+            (node,) = graph
+            Choice(cut).give(node)
+            fed = [a] if constants else [a, b]
+            (y,) = compile_graph(graph, threads=threads).run_values(fed, [])
+            assert (y == expected).all()

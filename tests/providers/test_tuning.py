@@ -58,7 +58,7 @@ def test_the_fastest_is_chosen_if_it_is_worth_it(
 
 
 def test_alternatives_of_the_kernel_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "_alternatives", lambda node: ["a", "b"])
+    monkeypatch.setattr(tuning, "_alternatives", lambda node, threads: ["a", "b"])
     node = only_node(softmax())
     Tuner(10, Choices(None), Times(100e-6, 90e-6, 50e-6, 70e-6)).tune([node], 2)
     assert Choice.of(node) == Choice("b")
@@ -160,6 +160,14 @@ def test_a_file_that_cannot_be_written_is_none(tmp_path: Path) -> None:
     assert choices.get("x") == Choice("a")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    choices = Choices(tmp_path / "pipe")  # to read it would wait for a writer
+    choices.add({"x": Choice("a")})
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_stored_alternative_that_the_kernel_does_not_know_is_timed_again(tmp_path: Path) -> None:
     node = only_node(softmax())
     path = tmp_path / "file"
@@ -258,11 +266,20 @@ def kernels_of(session: ort.InferenceSession) -> list[str]:
     return [row.kernel for row in session.explain().rows if row.op_type == "Conv"]
 
 
-def test_forms_of_a_convolution_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forms_of_a_convolution_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = Times(100e-6, 50e-6, 90e-6)
     monkeypatch.setattr(tuning.Tuner.__init__, "__defaults__", (times, lambda: 0.0))
-    entries = {"session.autotune_seconds": "5", "session.autotune_file": os.devnull}
+    entries = {"session.autotune_seconds": "5", "session.autotune_file": str(tmp_path / "file")}
     assert kernels_of(convolution(entries)) == ["Conv (direct)"]
+
+
+@pytest.mark.parametrize("op", ["MatMul", "Gemm"])
+def test_cuts_of_a_product_are_timed(op: str) -> None:
+    a = np.random.default_rng(4).standard_normal((64, 64)).astype(np.float32)
+    for threads, expected in ((1, Choice()), (2, Choice("columns"))):
+        node = only_node(node_graph(op, [a, a + 1], static=True))
+        Tuner(10, Choices(None), Times(100e-6, 90e-6, 50e-6, 70e-6)).tune([node], threads)
+        assert Choice.of(node) == expected
 
 
 def test_winograd_can_be_switched_off() -> None:

@@ -43,7 +43,7 @@ class Conv final : public Kernel {
   }
 
   // Forms that are not the one of choose_tile().
-  static std::vector<std::string> alternatives(const NodeSpec& node) {
+  static std::vector<std::string> alternatives(const NodeSpec& node, int) {
     std::vector<std::string> names;
     const Tensor* w = node.constant(1);
     if (w == nullptr || w->rank() != 4 || node.dtype(0) == DType::float64) return names;

@@ -37,7 +37,9 @@ double row_work(int64_t rows, int64_t tile_rows) {
 }
 
 template <class T>
-Cut choose_cut(const GemmBlock<T>& g, int threads) {
+Cut choose_cut(const GemmBlock<T>& g, int threads, GemmCut wanted) {
+  if (wanted == GemmCut::rows) return {threads, 1};
+  if (wanted == GemmCut::columns) return {1, threads};
   const GemmFunctions<T>& functions = gemm_functions<T>();
   const int64_t panels = (g.columns + functions.panel_width - 1) / functions.panel_width;
   const int64_t rows = g.groups * g.rows;
@@ -179,14 +181,14 @@ bool wants_scratch(const GemmBlock<T>& g) {
 }
 
 template <class T>
-void multiply(RunContext& c, const GemmBlock<T>& block) {
+void multiply(RunContext& c, const GemmBlock<T>& block, GemmCut wanted) {
   if (block.groups <= 0 || block.rows <= 0 || block.columns <= 0) return;
   const double work = static_cast<double>(block.groups * block.rows) *
                       static_cast<double>(block.taps * block.tap_length + 8) *
                       static_cast<double>(block.columns) / 8;
   Cut cut;
   // Below this, waking another thread takes longer than it saves.
-  if (work > 65536) cut = choose_cut(block, c.threads());
+  if (work > 65536) cut = choose_cut(block, c.threads(), wanted);
   const int64_t parts = cut.rows * cut.columns;
   T* scratch = wants_scratch(block) ? c.workspace<T>(parts * gemm_scratch) : nullptr;
   c.parallel_for(parts, work / static_cast<double>(parts), [&](int64_t begin, int64_t end) {
@@ -206,7 +208,7 @@ void multiply(RunContext& c, const GemmBlock<T>& block) {
                                      int64_t);                                                 \
   template void set_activation(GemmEpilogue<T>&, const Activation&);                           \
   template bool wants_scratch(const GemmBlock<T>&);                                            \
-  template void multiply(RunContext&, const GemmBlock<T>&)
+  template void multiply(RunContext&, const GemmBlock<T>&, GemmCut)
 BASCULE_GEMM_FOR(float);
 BASCULE_GEMM_FOR(double);
 

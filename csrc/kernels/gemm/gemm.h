@@ -52,9 +52,12 @@ void multiply(const GemmBlock<T>& block) {
   gemm_functions<T>().multiply(block);
 }
 
-// Runs the block on the threads of the run, cut by rows or columns, whichever is even and reads
-// less. `scratch` is not looked at.
+// How the threads of a run share a block; no way changes a bit.
+enum class GemmCut { best, rows, columns };
+
+// Runs the block on the threads of the run, cut by rows or columns; `best`: whichever is even and
+// reads less. `scratch` is not looked at.
 template <class T>
-void multiply(RunContext& c, const GemmBlock<T>& block);
+void multiply(RunContext& c, const GemmBlock<T>& block, GemmCut cut = GemmCut::best);
 
 }  // namespace bascule

@@ -107,7 +107,7 @@ struct TypedProduct {
     T* packed = size > 0 ? c.workspace<T>(size) : nullptr;
     for (int64_t i = 0; i < count; ++i) {
       one(
-          i, packed, [&](const GemmBlock<T>& g) { multiply(c, g); },
+          i, packed, [&](const GemmBlock<T>& g) { multiply(c, g, p.cut); },
           [&](auto... arguments) { pack_panels(c, arguments...); });
     }
   }

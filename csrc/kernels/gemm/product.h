@@ -63,6 +63,7 @@ struct Product {
   const std::byte* bias = nullptr;      // [n]
   const std::byte* residual = nullptr;  // like Y
   Activation activation;
+  GemmCut cut = GemmCut::best;
   std::byte* y = nullptr;
 };
 

@@ -96,9 +96,9 @@ class GraphLowering:
         found: tuple[str | None, str] = self.builder.kernel_of(self.indices[id(node)])
         return found
 
-    def alternatives_of(self, node: Node) -> list[str]:
+    def alternatives_of(self, node: Node, threads: int) -> list[str]:
         """Names of other ways in which the node's kernel could compute it."""
-        found: list[str] = self.builder.alternatives_of(self.indices[id(node)])
+        found: list[str] = self.builder.alternatives_of(self.indices[id(node)], threads)
         return found
 
 

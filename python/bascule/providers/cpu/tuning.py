@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import platform
 import statistics
 import time
@@ -42,11 +43,13 @@ Measure = Callable[[Sequence[Callable[[], object]]], list[float]]
 class Choices:
     """What was chosen before, in a file that several processes may write at once.
 
-    A file that is damaged is as good as none, and one that cannot be written is not.
+    A file that is damaged is as good as none, and one that cannot be written is not. Neither is a
+    device, such as ``/dev/null``: writing would put a file in its place.
     """
 
     def __init__(self, path: Path | None) -> None:
-        self.path = path
+        is_special = path is not None and os.path.exists(path) and not os.path.isfile(path)
+        self.path = None if is_special else path
         self._known = self._read()
 
     def get(self, key: str) -> Choice | None:
@@ -114,7 +117,7 @@ class Tuner:
         end = self._clock() + self._seconds
         for key, group in sorted(alike.items(), key=lambda item: (-_work(item[1][0]), item[0])):
             choice = self._choices.get(key)
-            if choice is None or choice.alternative not in ("", *_alternatives(group[0])):
+            if choice is None or choice.alternative not in ("", *_alternatives(group[0], threads)):
                 if self._clock() >= end:
                     continue
                 choice = chosen[key] = self._fastest(group[0], threads)
@@ -124,7 +127,7 @@ class Tuner:
 
     def _fastest(self, node: Node, threads: int) -> Choice:
         own = Choice()
-        others = [Choice(alternative) for alternative in _alternatives(node)]
+        others = [Choice(alternative) for alternative in _alternatives(node, threads)]
         runs, candidates = [], []
         for choice in [own, *others, *([Choice(threads=1)] if threads > 1 else [])]:
             try:
@@ -256,10 +259,10 @@ def _alone(node: Node, choice: Choice) -> tuple[Graph, list[Value]]:
     return graph, fed
 
 
-def _alternatives(node: Node) -> list[str]:
+def _alternatives(node: Node, threads: int) -> list[str]:
     graph, _ = _alone(node, Choice())
     lowering = GraphLowering(graph)
-    found: list[str] = lowering.alternatives_of(next(iter(graph)))
+    found: list[str] = lowering.alternatives_of(next(iter(graph)), threads)
     return found
 
 
