@@ -69,7 +69,7 @@ def run_times(runner: Any, feeds: list[Any], seconds: float) -> list[float]:
 
 def rate_and_limit(case: Case, size: int, threads: int, best: float) -> tuple[str, str, str]:
     if case.items:
-        return f"{case.items / best / 1e6:.4g} M {case.unit}/s", "", ""
+        return f"{case.items / best / 1e6:.5g} M {case.unit}/s", "", ""
     computing = case.flops / peak_gflops(threads) / 1e9
     moving = size / bandwidth_of(threads, size) / 1e9
     share = f"{max(computing, moving) / best:.0%}"
