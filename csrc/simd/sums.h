@@ -63,6 +63,7 @@ BASCULE_INLINE float largest_of(const float* x, int64_t n) {
 
 // total[j] = combine(total[j], combine over the rows of map(x[r * stride + j], j, count)). Blocks
 // of rows are folded on their own, then joined to the total in order, the same for every column.
+// Unrolled: the partial results stay in registers.
 template <int vectors, class Map, class Combine>
 BASCULE_INLINE void fold_column_group(const float* x, int64_t rows, int64_t stride, int64_t j,
                                       int64_t count, float neutral, float* total, Map&& map,
@@ -70,23 +71,28 @@ BASCULE_INLINE void fold_column_group(const float* x, int64_t rows, int64_t stri
   for (int64_t r = 0; r < rows;) {
     const int64_t end = rows - r < sum_block ? rows : r + sum_block;
     F32 a[vectors], b[vectors];
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) a[v] = b[v] = set(neutral);
     for (; r + 2 <= end; r += 2) {
       const float* row = x + r * stride + j;
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) {
         a[v] = combine(a[v], map(load(row + v * lanes, count, 0), j + v * lanes, count));
       }
       row += stride;
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) {
         b[v] = combine(b[v], map(load(row + v * lanes, count, 0), j + v * lanes, count));
       }
     }
     if (r < end) {
       const float* row = x + r++ * stride + j;
+#pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) {
         a[v] = combine(a[v], map(load(row + v * lanes, count, 0), j + v * lanes, count));
       }
     }
+#pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) {
       float* at = total + j + v * lanes;
       store(at, combine(load(at, count, 0), combine(a[v], b[v])), count);

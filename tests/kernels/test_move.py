@@ -134,6 +134,14 @@ def test_gather(dtype: Any, axis: int) -> None:
         check(np.take(x, indices, axis), "Gather", [x, indices], {"axis": axis})
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, object])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5])
+def test_gather_of_short_rows(width: int, dtype: Any) -> None:
+    x = data((3, 7, width), dtype)
+    indices = np.random.default_rng(2).integers(-7, 7, 40)
+    check(np.take(x, indices, 1), "Gather", [x, indices], {"axis": 1})
+
+
 def test_gather_of_embedding_rows() -> None:
     table = data((100, 768))
     indices = np.random.default_rng(1).integers(-100, 100, (4, 33))

@@ -10,10 +10,11 @@
 namespace bascule {
 namespace {
 
-// Data is outer x size x inner elements; the result outer x count x inner.
-template <class T, class Index>
-void gather(RunContext& c, const T* x, T* y, const Index* indices, int64_t outer, int64_t size,
-            int64_t inner, int64_t count) {
+// Data is outer x size x inner elements; the result outer x count x inner. `Inner` is a number, or
+// a constant: short copies of a size that the compiler knows are no calls.
+template <class T, class Index, class Inner>
+void gather_rows(RunContext& c, const T* x, T* y, const Index* indices, int64_t outer, int64_t size,
+                 Inner inner, int64_t count) {
   const double cost =
       2 + static_cast<double>(inner) * (std::is_same_v<T, std::string> ? 8 : sizeof(T) / 16.0);
   c.parallel_for(outer * count, cost, [&](int64_t begin, int64_t end) {
@@ -21,10 +22,8 @@ void gather(RunContext& c, const T* x, T* y, const Index* indices, int64_t outer
     for (int64_t i = begin; i < end; ++i) {
       const int64_t index = static_cast<int64_t>(indices[column]);
       const T* from = x + (row * size + (index < 0 ? index + size : index)) * inner;
-      if (inner == 1) {
-        y[i] = *from;
-      } else if constexpr (std::is_same_v<T, std::string>) {
-        std::copy_n(from, inner, y + i * inner);
+      if constexpr (std::is_same_v<T, std::string>) {
+        std::copy_n(from, static_cast<int64_t>(inner), y + i * inner);
       } else {
         std::memcpy(y + i * inner, from, static_cast<size_t>(inner) * sizeof(T));
       }
@@ -34,6 +33,26 @@ void gather(RunContext& c, const T* x, T* y, const Index* indices, int64_t outer
       }
     }
   });
+}
+
+template <class T, class Index>
+void gather(RunContext& c, const T* x, T* y, const Index* indices, int64_t outer, int64_t size,
+            int64_t inner, int64_t count) {
+  const auto rows_of = [&](auto width) {
+    gather_rows(c, x, y, indices, outer, size, width, count);
+  };
+  switch (inner) {
+    case 1:
+      return rows_of(std::integral_constant<int64_t, 1>{});
+    case 2:
+      return rows_of(std::integral_constant<int64_t, 2>{});
+    case 3:
+      return rows_of(std::integral_constant<int64_t, 3>{});
+    case 4:
+      return rows_of(std::integral_constant<int64_t, 4>{});
+    default:
+      return rows_of(inner);
+  }
 }
 
 struct Gather final : Kernel {

@@ -112,12 +112,14 @@ void transpose_squares(const char* from, int64_t from_step, char* to, int64_t to
       }
     }
     if constexpr (side > 1) {
+      if (whole_columns == columns) continue;
       transpose_squares<smaller>(from + i * from_step + whole_columns * 4, from_step,
                                  to + whole_columns * to_step + i * 4, to_step, last - i,
                                  columns - whole_columns);
     }
   }
   if constexpr (side > 1) {
+    if (whole_rows == rows) return;
     transpose_squares<smaller>(from + whole_rows * from_step, from_step, to + whole_rows * 4,
                                to_step, rows - whole_rows, columns);
   }

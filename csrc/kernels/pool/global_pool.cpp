@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/pool/pool_rows.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -31,10 +32,14 @@ struct Average {
   explicit Average(const NodeSpec&) {}
   template <class T>
   T operator()(const T* x, int64_t n) const {
-    using U = Compute<T>;
-    const U sum = fold_plane(
-        n, U(0), [&](int64_t i) { return static_cast<U>(x[i]); }, [](U a, U b) { return a + b; });
-    return static_cast<T>(sum / static_cast<U>(n));
+    if constexpr (std::is_same_v<T, float>) {
+      return pool_functions().sum_plane(x, n) / static_cast<float>(n);
+    } else {
+      using U = Compute<T>;
+      const U sum = fold_plane(
+          n, U(0), [&](int64_t i) { return static_cast<U>(x[i]); }, [](U a, U b) { return a + b; });
+      return static_cast<T>(sum / static_cast<U>(n));
+    }
   }
 };
 

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "kernels/pool/pool_rows.h"
-#include "simd/vec.h"
+#include "simd/sums.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
@@ -117,19 +117,22 @@ void max_bytes(const PoolRow<T>& r) {
   for (int64_t o = 0; o < r.output; ++o) r.y[o] = r.buffer[o * r.stride];
 }
 
-// `vectors` whole vectors of channels from channel `at` on.
+// `vectors` whole vectors of channels from channel `at` on. Unrolled: the sums stay in registers.
 template <class Fold, int vectors, bool divide>
 BASCULE_INLINE void fold_channels(const PoolPixel<float>& p, int64_t at) {
   F32 sum[vectors];
+#pragma GCC unroll 4
   for (int v = 0; v < vectors; ++v) sum[v] = set(Fold::start);
   for (int64_t i = 0; i < p.taps[0]; ++i) {
     for (int64_t j = 0; j < p.taps[1]; ++j) {
       const float* x = p.x + i * p.steps[0] + j * p.steps[1] + at;
       for (int64_t k = 0; k < p.taps[2]; ++k, x += p.steps[2]) {
+#pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) sum[v] = Fold::fold(sum[v], load(x + v * lanes));
       }
     }
   }
+#pragma GCC unroll 4
   for (int v = 0; v < vectors; ++v) {
     store(p.y + at + v * lanes, divide ? sum[v] / set(p.count) : sum[v]);
   }
@@ -187,13 +190,17 @@ void max_byte_pixel(const PoolPixel<T>& p) {
   }
 }
 
+float sum_plane(const float* x, int64_t n) {
+  return sum_of(n, [&](int64_t i, int64_t count) { return load(x + i, count, 0); });
+}
+
 }  // namespace
 
 const PoolFunctions& pool_functions() {
-  static constexpr PoolFunctions functions = {fold_any_row<Max>,      max_bytes<uint8_t>,
-                                              max_bytes<int8_t>,      fold_any_row<Add>,
-                                              fold_pixel<Max, false>, max_byte_pixel<uint8_t>,
-                                              max_byte_pixel<int8_t>, fold_pixel<Add, true>};
+  static constexpr PoolFunctions functions = {
+      fold_any_row<Max>,      max_bytes<uint8_t>,     max_bytes<int8_t>,
+      fold_any_row<Add>,      fold_pixel<Max, false>, max_byte_pixel<uint8_t>,
+      max_byte_pixel<int8_t>, fold_pixel<Add, true>,  sum_plane};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA

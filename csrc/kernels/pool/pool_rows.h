@@ -54,6 +54,7 @@ struct PoolFunctions {
   void (*max_pixel_u8)(const PoolPixel<uint8_t>& pixel);
   void (*max_pixel_s8)(const PoolPixel<int8_t>& pixel);
   void (*average_pixel)(const PoolPixel<float>& pixel);
+  float (*sum_plane)(const float* x, int64_t n);  // of n neighbours
 };
 
 const PoolFunctions& pool_functions();
