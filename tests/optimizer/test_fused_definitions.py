@@ -10,6 +10,7 @@ import pytest
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
+from bascule.ir.infer import infer_types
 from bascule.ir.save import to_proto
 from bascule.ir.types import TensorType
 from bascule.optimizer.fused import definition
@@ -264,6 +265,7 @@ def test_nodes_that_compute_the_same_share_a_definition() -> None:
         " r = bascule.MatMul<alpha = 0.25>(q, b) s = bascule.MatMul<alpha = 0.5>(r, b, , a)"
         " t = bascule.MatMul<alpha = 0.5>(c, b) y = Add(s, t) }"
     )
+    infer_types(model, definition)
     proto = to_proto(model, definitions=definition)
     p, q, r, s, t, _ = (node.overload for node in proto.graph.node)
     assert p == q
