@@ -11,7 +11,7 @@ from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_matmul_transpose import cancel_matmul_transpose
 from bascule.optimizer.fuse_pointwise_depthwise import fuse_pointwise_depthwise
 from bascule.optimizer.fuse_projections import fuse_projections
-from bascule.optimizer.fuse_quantized_residual import fuse_quantized_residual
+from bascule.optimizer.fuse_quantized_residual import fuse_quantized_bias, fuse_quantized_residual
 from bascule.optimizer.fuse_resize_sum import fuse_resize_sum
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
@@ -52,7 +52,7 @@ FUSE_CONVOLUTIONS = Stage(
 FEW_COPIES = Stage(
     "few_copies",
     Level.EXTENDED,
-    (move_split_to_weights, fuse_resize_sum, fuse_quantized_residual),
+    (move_split_to_weights, fuse_resize_sum, fuse_quantized_bias, fuse_quantized_residual),
 )
 """For processors, on which a pass over memory costs more than starting an operation."""
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
