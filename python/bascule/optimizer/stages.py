@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
+from bascule.optimizer.fold_small_dequantize import fold_small_dequantize
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_channel_scale import fuse_channel_scale
 from bascule.optimizer.fuse_convolution_transpose import fuse_convolution_transpose
@@ -40,7 +41,9 @@ CHANNELS_LAST = Stage(
     ),
 )
 FINISH = Stage(
-    "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
+    "finish",
+    Level.BASIC,
+    (fold_transposed_weights, fold_small_dequantize, simplify_transpose, *SIMPLIFICATIONS),
 )
 FUSE_CONVOLUTIONS = Stage(
     "fuse_convolutions",
