@@ -121,6 +121,8 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     const bool narrow = t.columns <= vector_lanes<T>;
     const int64_t tiles = parts_of(block.rows, narrow ? max_narrow_rows : max_rows);
     // While the tiles pass over a panel, each fetches its share of the next.
+    const int64_t low = block.rows / tiles;
+    const int64_t taller = block.rows % tiles;
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
@@ -130,8 +132,10 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     const T* next = !packed ? t.b : column + panel_width<T> < to ? t.b + g.b_panel_stride : after;
     for (int64_t i = 0; i < block.groups; ++i) {
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t row = block.rows * tile / tiles;
-        const int64_t height = block.rows * (tile + 1) / tiles - row;
+        // The taller first: every change of the height is a branch that the processor does not
+        // expect.
+        const int64_t row = tile * low + smaller(tile, taller);
+        const int64_t height = low + (tile < taller ? 1 : 0);
         t.a_offset = a_offset + i * g.a_group_stride + row * t.a_stride;
         const int64_t c =
             (block.group + i) * g.c_group_stride + (block.row + row) * g.c_stride + column;
