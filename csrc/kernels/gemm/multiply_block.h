@@ -120,9 +120,9 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     t.columns = smaller(g.columns - column, panel_width<T>);
     const bool narrow = t.columns <= vector_lanes<T>;
     const int64_t tiles = parts_of(block.rows, narrow ? max_narrow_rows : max_rows);
-    // While the tiles pass over a panel, each fetches its share of the next.
     const int64_t low = block.rows / tiles;
     const int64_t taller = block.rows % tiles;
+    // While the tiles pass over a panel, each fetches its share of the next.
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
