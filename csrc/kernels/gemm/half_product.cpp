@@ -1,0 +1,397 @@
+// SPDX-License-Identifier: Apache-2.0
+// instruction sets: base avx2 avx512
+// Products of 16-bit floats with weights that are kept 16 bits wide. A block of A and a panel of B
+// are widened into scratch memory of the second cache, where the float32 tile reads them many times;
+// a few rows run through B at the speed of its memory, and widen it in registers. The sums are those
+// of float32, step by step, so that all ways give the same bits.
+#include "kernels/gemm/half_block.h"
+#include "kernels/gemm/tile.h"
+#include "simd/half.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+constexpr int width = panel_width<float>;
+
+struct F16 {
+  static constexpr int64_t step = 1;  // rows of a panel that stand together
+  BASCULE_INLINE F32 widen(U16 v) { return widen_f16(v); }
+  BASCULE_INLINE U16 narrow(F32 v) { return narrow_f16(v); }
+  // Row `row` of a step, `lanes` columns from `column` on.
+  BASCULE_INLINE F32 columns(const uint16_t* b, int64_t column, int) {
+    return widen_f16(load_u16(b + column, lanes));
+  }
+};
+
+struct BF16 {
+  static constexpr int64_t step = 2;
+  BASCULE_INLINE F32 widen(U16 v) { return widen_bf16(v); }
+  BASCULE_INLINE U16 narrow(F32 v) { return narrow_bf16(v); }
+  BASCULE_INLINE F32 columns(const uint16_t* b, int64_t column, int row) {
+    U32 words;
+    __builtin_memcpy(&words, b + 2 * column, sizeof(words));
+    return reinterpret_cast<F32>(row == 0 ? words << 16 : words & 0xffff0000u);
+  }
+};
+
+BASCULE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+BASCULE_INLINE int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+template <class Format>
+void widen_rows(const uint16_t* from, int64_t from_stride, float* to, int64_t to_stride,
+                int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const uint16_t* row = from + r * from_stride;
+    float* out = to + r * to_stride;
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      store(out + i, Format::widen(load_u16(row + i, count)), count);
+    });
+  }
+}
+
+template <class Format>
+void narrow_rows(const float* from, int64_t from_stride, uint16_t* to, int64_t to_stride,
+                 int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = from + r * from_stride;
+    uint16_t* out = to + r * to_stride;
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      store_u16(out + i, Format::narrow(load(row + i, count, 0)), count);
+    });
+  }
+}
+
+// n rows of a panel, from an even one on, as floats.
+template <class Format>
+void widen_panel(const uint16_t* b, int64_t n, float* to) {
+  for (int64_t k = 0; k < n; k += Format::step) {
+    for (int row = 0; row < Format::step && k + row < n; ++row) {
+      for (int v = 0; v < 2; ++v) {
+        store(to + (k + row) * width + v * lanes, Format::columns(b + k * width, v * lanes, row));
+      }
+    }
+  }
+}
+
+struct Scratch {
+  float* a;
+  float* sums;
+  float* residual;
+  float* panel;
+  Scratch(const HalfBlock& g) {
+    panel = g.scratch;  // aligned
+    residual = panel + half_panel * (half_k_block + half_row_block);
+    sums = residual + half_panel * half_row_block;
+    a = sums + half_sums;
+  }
+};
+
+// The tile that reads A and sums as floats, and one panel.
+Tile<float> tile_of(const HalfBlock& g, const float* const* a, int64_t a_stride, int64_t column) {
+  Tile<float> t{};
+  t.a = a;
+  t.a_stride = a_stride;
+  t.taps = 1;
+  t.b_stride = width;
+  t.columns = least(g.columns - column, width);
+  t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
+  return t;
+}
+
+BASCULE_INLINE void run(int64_t height, const Tile<float>& t) {
+  if (t.columns > lanes) {
+    run_rows<float, 2>(height, t);
+  } else {
+    run_rows<float, 1>(height, t);
+  }
+}
+
+void activate(const HalfBlock& g, float* sums, int64_t stride, int64_t rows, int64_t columns) {
+  const GemmEpilogue<float>& e = g.epilogue;
+  if (e.activate == nullptr) return;
+  e.activate(sums, stride, rows, columns, e.activation_alpha, e.activation_beta);
+}
+
+// The columns of one panel for all rows of a block: `sums` is [rows][width].
+template <class Format>
+void multiply_panel(const HalfBlock& g, const Scratch& s, int64_t row, int64_t rows, int64_t k,
+                    int64_t depth, int64_t column, float* sums, const uint16_t* next) {
+  const uint16_t* b = g.b + column / width * g.b_panel_stride + k * width;
+  widen_panel<Format>(b, depth, s.panel);
+  const float* a = s.a;
+  Tile<float> t = tile_of(g, &a, depth + half_pad, column);
+  t.length = depth;
+  t.b = s.panel;
+  t.first = k == 0;
+  t.c_stride = width;
+  const bool last = k + depth == g.k;
+  const int64_t at = row * g.c_stride + column;
+  if (last) {
+    t.epilogue = &g.epilogue;
+    if (g.residual != nullptr) {
+      widen_rows<Format>(g.residual + at, g.c_stride, s.residual, width, rows, t.columns);
+    }
+  }
+  const int64_t tiles = parts_of(rows, max_rows);
+  // While the tiles pass over this panel, each fetches its share of the next.
+  const int64_t share = depth * width / 2 / tiles;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t first = rows * tile / tiles;
+    t.a_offset = first * t.a_stride;
+    t.c = sums + first * width;
+    t.residual = last && g.residual != nullptr ? s.residual + first * width : nullptr;
+    t.next = reinterpret_cast<const float*>(next) + tile * share;
+    run(rows * (tile + 1) / tiles - first, t);
+  }
+  if (!last) return;
+  activate(g, sums, width, rows, t.columns);
+  narrow_rows<Format>(sums, width, g.c + at, g.c_stride, rows, t.columns);
+}
+
+template <class Format>
+void multiply_many_rows(const HalfBlock& g) {
+  const Scratch s(g);
+  int64_t rows = parts_of(g.rows, parts_of(g.rows, half_row_block));
+  rows = least(parts_of(rows, max_rows) * max_rows, half_row_block);
+  const int64_t panels = parts_of(g.columns, width);
+  const int64_t most = half_sums / width / least(rows, g.rows);
+  const int64_t chunk = parts_of(panels, parts_of(panels, most)) * width;
+  const auto panel_at = [&](int64_t column) { return g.b + column / width * g.b_panel_stride; };
+  for (int64_t from = 0; from < g.columns; from += chunk) {
+    const int64_t to = least(g.columns, from + chunk);
+    for (int64_t row = 0; row < g.rows; row += rows) {
+      const int64_t count = least(rows, g.rows - row);
+      int64_t k = 0;
+      do {
+        const int64_t left = g.k - k;
+        const int64_t depth = left <= half_k_block       ? left
+                              : left >= 2 * half_k_block ? half_k_block
+                                                         : parts_of(left, 4) * 2;
+        widen_rows<Format>(g.a + row * g.a_stride + k, g.a_stride, s.a, depth + half_pad, count,
+                           depth);
+        for (int64_t column = from; column < to; column += width) {
+          const bool turns = column + width >= to;
+          const int64_t next_row = !turns ? k : left > depth ? k + depth : 0;
+          multiply_panel<Format>(g, s, row, count, k, depth, column,
+                                 s.sums + (column - from) * count,
+                                 panel_at(turns ? from : column + width) + next_row * width);
+        }
+        k += depth;
+      } while (k < g.k);
+    }
+  }
+}
+
+// Several panels side by side: that many streams for the hardware to fetch ahead, and enough
+// independent sums to hide the latency of the additions.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int most_few_rows = 6;
+constexpr int sums_at_once = 24;
+#else
+constexpr int most_few_rows = 3;
+constexpr int sums_at_once = 12;
+#endif
+constexpr int panels_for(int rows) {
+  const int panels = sums_at_once / (2 * rows);
+  return panels > 4 ? 4 : panels < 1 ? 1 : panels;
+}
+
+// `rows` sums of the columns of `panels` panels. A is in floats.
+template <class Format, int rows, int panels>
+void sum_panels(const HalfBlock& g, const float* a, int64_t a_stride, const uint16_t* b, float* c,
+                int64_t c_stride) {
+  constexpr int vectors = 2 * panels;
+  F32 sum[rows][vectors] = {};
+  const auto add = [&](int64_t k, int row) __attribute__((always_inline)) {
+    F32 value[rows];
+#pragma GCC unroll 6
+    for (int r = 0; r < rows; ++r) value[r] = set(a[r * a_stride + k + row]);
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      const F32 column =
+          Format::columns(b + v / 2 * g.b_panel_stride + k * width, v % 2 * lanes, row);
+#pragma GCC unroll 6
+      for (int r = 0; r < rows; ++r) sum[r][v] = fma(value[r], column, sum[r][v]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + Format::step <= g.k; k += Format::step) {
+#pragma GCC unroll 2
+    for (int row = 0; row < Format::step; ++row) add(k, row);
+  }
+  if (k < g.k) add(k, 0);
+  for (int r = 0; r < rows; ++r) {
+    for (int v = 0; v < vectors; ++v) store(c + r * c_stride + v * lanes, sum[r][v]);
+  }
+}
+
+// `panels` panels at a time, and then the rest.
+template <class Format, int rows, int panels = panels_for(rows)>
+void sum_rows(const HalfBlock& g, const float* a, int64_t a_stride, int64_t panel, int64_t end,
+              float* c, int64_t c_stride) {
+  for (; end - panel >= panels; panel += panels) {
+    sum_panels<Format, rows, panels>(g, a, a_stride, g.b + panel * g.b_panel_stride, c, c_stride);
+    c += panels * width;
+  }
+  if constexpr (panels > 1) {
+    if (panel < end) sum_rows<Format, rows, panels - 1>(g, a, a_stride, panel, end, c, c_stride);
+  }
+}
+
+template <class Format>
+void sum_few_rows(const HalfBlock& g, const float* a, int64_t a_stride, int64_t panel, int64_t end,
+                  float* c, int64_t c_stride) {
+  switch (g.rows) {
+    case 1:
+      return sum_rows<Format, 1>(g, a, a_stride, panel, end, c, c_stride);
+    case 2:
+      return sum_rows<Format, 2>(g, a, a_stride, panel, end, c, c_stride);
+    case 3:
+      return sum_rows<Format, 3>(g, a, a_stride, panel, end, c, c_stride);
+#if defined(__AVX512F__) || defined(__aarch64__)
+    case 4:
+      return sum_rows<Format, 4>(g, a, a_stride, panel, end, c, c_stride);
+    case 5:
+      return sum_rows<Format, 5>(g, a, a_stride, panel, end, c, c_stride);
+    case 6:
+      return sum_rows<Format, 6>(g, a, a_stride, panel, end, c, c_stride);
+#endif
+    default:
+      return;
+  }
+}
+
+template <class Format>
+void multiply_few_rows(const HalfBlock& g) {
+  const Scratch s(g);
+  const int64_t a_stride = g.k + half_pad;
+  widen_rows<Format>(g.a, g.a_stride, s.a, a_stride, g.rows, g.k);
+  const int64_t panels = parts_of(g.columns, width);
+  constexpr int64_t step = 64;
+  constexpr int64_t stride = step * width;
+  for (int64_t first = 0; first < panels; first += step) {
+    const int64_t end = least(panels, first + step);
+    sum_few_rows<Format>(g, s.a, a_stride, first, end, s.sums, stride);
+    const int64_t column = first * width;
+    const int64_t columns = least(g.columns, end * width) - column;
+    for (int64_t j = 0; j < columns; j += width) {
+      Tile<float> t = tile_of(g, nullptr, 0, column + j);
+      t.taps = 0;
+      t.c = s.sums + j;
+      t.c_stride = stride;
+      t.epilogue = &g.epilogue;
+      if (g.residual != nullptr) {
+        float* residual = s.sums + g.rows * stride;
+        widen_rows<Format>(g.residual + column + j, g.c_stride, residual, stride, g.rows,
+                           t.columns);
+        t.residual = residual;
+      }
+      run(g.rows, t);
+    }
+    activate(g, s.sums, stride, g.rows, columns);
+    narrow_rows<Format>(s.sums, stride, g.c + column, g.c_stride, g.rows, columns);
+  }
+}
+
+template <class Format>
+void multiply(const HalfBlock& g) {
+  g.rows <= most_few_rows ? multiply_few_rows<Format>(g) : multiply_many_rows<Format>(g);
+}
+
+}  // namespace
+
+void multiply_half(const HalfBlock& g, bool bfloat16) {
+  bfloat16 ? multiply<BF16>(g) : multiply<F16>(g);
+}
+
+}  // namespace bascule::BASCULE_ISA
+
+#if BASCULE_ONCE
+#include <algorithm>
+
+#include "kernels/gemm/half_product.h"
+#include "kernels/move/transpose_tile.h"
+#include "simd/isa.h"
+
+namespace bascule {
+BASCULE_PER_ISA(void multiply_half(const HalfBlock& g, bool bfloat16));
+
+namespace {
+
+// Rows of a panel that stand together, as HalfBlock says.
+int64_t rows_together(DType dtype) { return dtype == DType::bfloat16 ? 2 : 1; }
+
+// One panel; `words` are 16 bits of float16, or 32 of two rows of bfloat16 whose columns lie
+// together in memory.
+template <class Word>
+void transpose_panel(const uint16_t* b, int64_t column_stride, int64_t rows, int64_t columns,
+                     int64_t width, uint16_t* panel) {
+  constexpr auto size = static_cast<int64_t>(sizeof(Word));
+  transpose_tile<Word>(reinterpret_cast<const std::byte*>(b), column_stride * 2,
+                       reinterpret_cast<std::byte*>(panel), width * size, columns, rows);
+}
+
+void pack_panel(const uint16_t* b, int64_t row_stride, int64_t column_stride, int64_t k,
+                int64_t columns, int64_t width, int64_t together, uint16_t* panel) {
+  const int64_t rows = round_up(k, together);
+  if (columns < width || rows > k) std::fill_n(panel, rows * width, uint16_t{0});
+  if (row_stride == 1 && column_stride != 1 && together == 1) {
+    return transpose_panel<uint16_t>(b, column_stride, k, columns, width, panel);
+  }
+  int64_t done = 0;
+  if (row_stride == 1 && column_stride != 1) {
+    done = k / 2 * 2;
+    transpose_panel<float>(b, column_stride, done / 2, columns, width, panel);
+  }
+  for (int64_t i = done; i < k; ++i) {
+    const uint16_t* from = b + i * row_stride;
+    uint16_t* to = panel + i / together * together * width + i % together;
+    for (int64_t j = 0; j < columns; ++j) to[j * together] = from[j * column_stride];
+  }
+}
+
+}  // namespace
+
+int64_t half_packed_size(DType dtype, int64_t k, int64_t columns) {
+  return round_up(k, rows_together(dtype)) *
+         round_up(columns, gemm_functions<float>().panel_width);
+}
+
+void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_t column_stride,
+                      int64_t k, int64_t columns, uint16_t* packed) {
+  const int64_t width = gemm_functions<float>().panel_width;
+  for (int64_t j = 0; j < columns; j += width) {
+    pack_panel(b + j * column_stride, row_stride, column_stride, k, std::min(width, columns - j),
+               width, rows_together(dtype), packed);
+    packed += half_packed_size(dtype, k, width);
+  }
+}
+
+void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut) {
+  static const auto multiply = BASCULE_PICK(multiply_half);
+  if (block.rows <= 0 || block.columns <= 0) return;
+  const GemmParts parts(block.rows, block.columns, block.k, c.threads(), cut);
+  const int64_t size = half_scratch(block.rows, block.k);
+  float* scratch = c.workspace<float>(parts.count() * size);
+  const int64_t width = gemm_functions<float>().panel_width;
+  c.parallel_for(parts.count(), parts.work(), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const GemmPart part = parts[i];
+      if (part.rows <= 0 || part.columns <= 0) continue;
+      HalfBlock g = block;
+      const int64_t offset = part.row * block.c_stride + part.column;
+      g.a += part.row * block.a_stride;
+      g.rows = part.rows;
+      g.b += part.column / width * block.b_panel_stride;
+      g.columns = part.columns;
+      g.c += offset;
+      if (g.residual != nullptr) g.residual += offset;
+      if (g.epilogue.bias != nullptr) g.epilogue.bias += part.column;
+      g.scratch = scratch + i * size;
+      multiply(g, dtype == DType::bfloat16);
+    }
+  });
+}
+
+}  // namespace bascule
+#endif

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of float16 or bfloat16 matrices with weights that stay 16 bits wide.
+#pragma once
+
+#include "core/dtype.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/gemm/half_block.h"
+#include "runtime/run_context.h"
+
+namespace bascule {
+
+// Elements that the panels of a [k, columns] matrix take.
+int64_t half_packed_size(DType dtype, int64_t k, int64_t columns);
+
+// Packs all panels of a matrix; element (i, j) is at b[i * row_stride + j * column_stride].
+void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_t column_stride,
+                      int64_t k, int64_t columns, uint16_t* packed);
+
+// Runs the block on the threads of the run; `scratch` is not looked at.
+void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut);
+
+}  // namespace bascule
