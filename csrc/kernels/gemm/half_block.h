@@ -9,8 +9,8 @@
 
 namespace bascule {
 
-// C = epilogue(A B) for some rows and columns of a product, with float32 sums, each over k in rising
-// order, and one rounding of each result.
+// C = epilogue(A B) for some rows and columns of a product, with float32 sums, each over k in
+// rising order, and one rounding of each result.
 //
 // A, C and the residual are rows of float16 or bfloat16. B is in panels of as many columns as those
 // of float32: of float16 row after row, of bfloat16 with each two rows of a panel interleaved, so
@@ -28,7 +28,7 @@ struct HalfBlock {
   int64_t c_stride;
   int64_t columns;
 
-  const uint16_t* residual;  // addressed like C, or null
+  const uint16_t* residual;      // addressed like C, or null
   GemmEpilogue<float> epilogue;  // without a residual
 
   float* scratch;  // half_scratch(rows, k) elements for this call alone

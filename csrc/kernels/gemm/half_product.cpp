@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // Products of 16-bit floats with weights that are kept 16 bits wide. A block of A and a panel of B
-// are widened into scratch memory of the second cache, where the float32 tile reads them many times;
-// a few rows run through B at the speed of its memory, and widen it in registers. The sums are those
-// of float32, step by step, so that all ways give the same bits.
+// are widened into scratch memory of the second cache, where the float32 tile reads them many
+// times; a few rows run through B at the speed of its memory, and widen it in registers. The sums
+// are those of float32, step by step, so that all ways give the same bits.
 #include "kernels/gemm/half_block.h"
 #include "kernels/gemm/tile.h"
 #include "simd/half.h"
@@ -353,8 +353,7 @@ void pack_panel(const uint16_t* b, int64_t row_stride, int64_t column_stride, in
 }  // namespace
 
 int64_t half_packed_size(DType dtype, int64_t k, int64_t columns) {
-  return round_up(k, rows_together(dtype)) *
-         round_up(columns, gemm_functions<float>().panel_width);
+  return round_up(k, rows_together(dtype)) * round_up(columns, gemm_functions<float>().panel_width);
 }
 
 void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_t column_stride,

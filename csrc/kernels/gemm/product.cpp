@@ -243,8 +243,8 @@ void run_narrow(RunContext& c, const Product& p) {
   const int64_t size = p.batch.size() * p.m * p.n;
   float* y = c.workspace<float>(size);
   run_typed<float>(c, p, widened(p.a, held(p.batch, p.a_strides) * p.m * p.k),
-                   widened(p.b, held(p.batch, p.b_strides) * p.k * p.n),
-                   widened(p.bias, p.n), widened(p.residual, size), y);
+                   widened(p.b, held(p.batch, p.b_strides) * p.k * p.n), widened(p.bias, p.n),
+                   widened(p.residual, size), y);
   narrow(c, p.dtype, y, p.y, size);
 }
 
