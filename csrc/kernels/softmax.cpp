@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // Softmax, LogSoftmax and Hardmax over one axis: maximum m, then e = exp(x - m) and its sum s, then
-// e / s, or (x - m) - log(s). A line with nothing but -Inf, or with NaN, gives NaN. 16-bit floats
-// are computed in float32 and rounded once.
+// e / s, or (x - m) - log(s). A line with nothing but -Inf, or with NaN, gives NaN. Softmax of
+// float16 rounds e and s to it, as the function does that the standard defines it by, and as the
+// public suite expects it to a thousandth.
+#include "simd/half.h"
 #include "simd/math.h"
 #include "simd/sums.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
+
+BASCULE_INLINE F32 as_half(F32 v) { return widen_f16(narrow_f16(v)); }
+
+// A sum beyond the range of float16 stays as it is.
+BASCULE_INLINE F32 sum_as_half(F32 sum) {
+  const F32 rounded = as_half(sum);
+  return rounded == infinity ? sum : rounded;
+}
 
 void log_softmax_row(const float* x, float* y, int64_t n, F32 top) {
   const float sum = sum_of_costly(
@@ -20,31 +30,34 @@ void log_softmax_row(const float* x, float* y, int64_t n, F32 top) {
 
 }  // namespace
 
-// x and y hold n > 0 floats and may be the same memory.
-void softmax_row(const float* x, float* y, int64_t n, bool logarithm) {
+// x and y hold n > 0 floats and may be the same memory. `half`: they stand for float16.
+void softmax_row(const float* x, float* y, int64_t n, bool logarithm, bool half) {
   const F32 top = set(largest_of(x, n));
   if (logarithm) return log_softmax_row(x, y, n, top);
   const float sum = sum_of_costly(n, [&](int64_t i, int64_t count) {
-    const F32 e = exp(load(x + i, count, -infinity) - top);
+    F32 e = exp(load(x + i, count, -infinity) - top);
+    if (half) e = as_half(e);
     store(y + i, e, count);
     return e;
   });
-  const F32 scale = set(1 / sum);
+  const F32 scale = 1 / (half ? sum_as_half(set(sum)) : set(sum));
   for_vectors(
       n, [&](int64_t i, int64_t count) { store(y + i, load(y + i, count, 0) * scale, count); });
 }
 
 // `columns` softmaxes side by side: line j is x[j], x[j + stride], ..., n > 0 elements.
 void softmax_columns(const float* x, float* y, int64_t n, int64_t stride, int64_t columns,
-                     bool logarithm) {
+                     bool logarithm, bool half) {
   for_vectors(columns, [&](int64_t j, int64_t count) {
     F32 top = set(-infinity), sum = set(0);
     for (int64_t i = 0; i < n; ++i) top = max(top, load(x + i * stride + j, count, 0));
     for (int64_t i = 0; i < n; ++i) {
-      const F32 e = exp(load(x + i * stride + j, count, 0) - top);
+      F32 e = exp(load(x + i * stride + j, count, 0) - top);
+      if (half && !logarithm) e = as_half(e);
       if (!logarithm) store(y + i * stride + j, e, count);
       sum += e;
     }
+    if (half && !logarithm) sum = sum_as_half(sum);
     const F32 factor = logarithm ? log(sum) : 1.0f / sum;
     for (int64_t i = 0; i < n; ++i) {
       float* out = y + i * stride + j;
@@ -68,9 +81,9 @@ void softmax_columns(const float* x, float* y, int64_t n, int64_t stride, int64_
 
 namespace bascule {
 
-BASCULE_PER_ISA(void softmax_row(const float* x, float* y, int64_t n, bool logarithm);
+BASCULE_PER_ISA(void softmax_row(const float* x, float* y, int64_t n, bool logarithm, bool half);
                 void softmax_columns(const float* x, float* y, int64_t n, int64_t stride,
-                                     int64_t columns, bool logarithm));
+                                     int64_t columns, bool logarithm, bool half));
 
 namespace {
 
@@ -123,12 +136,13 @@ class Softmax final : public Kernel {
     if (lines.n == 0) return;
     if (lines.inner == 1) return run_rows(c, lines, x, y);
     float* to = work_target<float>(c, y);
-    run_columns(c, lines, work_view<float>(c, x), to);
+    run_columns(c, lines, work_view<float>(c, x), to, x.dtype() == DType::float16);
     store_work(c, to, y);
   }
 
  private:
   void run_rows(RunContext& c, const Lines& lines, const Tensor& x, Tensor& y) const {
+    const bool half = x.dtype() == DType::float16;
     const WorkRows<float> from(x, lines.n);
     const WorkTargetRows<float> to(y, lines.n);
     const int64_t parts = std::min<int64_t>(lines.outer, c.threads());
@@ -138,13 +152,14 @@ class Softmax final : public Kernel {
       float* row = space + first * lines.n;
       for (int64_t k = lines.outer * first / parts; k < lines.outer * last / parts; ++k) {
         float* out = to.row(k, row);
-        row_(from.row(k, row), out, lines.n, logarithm_);
+        row_(from.row(k, row), out, lines.n, logarithm_, half);
         to.store(k, out);
       }
     });
   }
 
-  void run_columns(RunContext& c, const Lines& lines, const float* x, float* y) const {
+  void run_columns(RunContext& c, const Lines& lines, const float* x, float* y,
+                   bool half) const {
     const int64_t n = lines.n;
     // Groups of columns: some vectors wide, so that a line of memory is used as a whole.
     constexpr int64_t width = 64;
@@ -153,7 +168,7 @@ class Softmax final : public Kernel {
       for (int64_t k = begin; k < end; ++k) {
         const int64_t first = k % groups * width;
         const int64_t at = k / groups * n * lines.inner + first;
-        columns_(x + at, y + at, n, lines.inner, std::min(width, lines.inner - first), logarithm_);
+        columns_(x + at, y + at, n, lines.inner, std::min(width, lines.inner - first), logarithm_, half);
       }
     });
   }

@@ -32,8 +32,9 @@ class Conv final : public Kernel {
     }
     const int rank = node.has_input(0) ? node.inputs[0].rank() : -1;
     if (rank > 5) return reject("more than three spatial axes");
-    if (node.has_input(4) && node.dtype(0) != DType::float32) {
-      return reject("a scale of another type than float32");
+    if (node.has_input(4) &&
+        (node.dtype(0) == DType::float64 || node.dtype(4) != node.dtype(0))) {
+      return reject("a scale of float64, or of another type than the input");
     }
     if (!has_activation(node.dtype(0), parse_activation(node))) {
       return reject("activation '" + node.get_string("activation", "") +
@@ -165,7 +166,7 @@ class Conv final : public Kernel {
     set_activation(v.epilogue, activation_);
     v.y = y;
     if constexpr (std::is_same_v<T, float>) {
-      if (c.has_input(4)) return run_scaled_convolution(c, c.input(4).data<float>(), v);
+      if (c.has_input(4)) return run_scaled_convolution(c, elements(c.input(4)), v);
     }
     if (attributes_.planes()) {
       v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0;
