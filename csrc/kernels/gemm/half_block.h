@@ -34,21 +34,24 @@ struct HalfBlock {
   float* scratch;  // half_scratch(rows, k) elements for this call alone
 };
 
-// Rows of A that are taken together, and elements of each.
-inline constexpr int64_t half_row_block = 140;
+// What is worked on together, in elements: with these the floats of B and the sums stay in the
+// second cache, those of a tile of A in the first.
+inline constexpr int64_t half_row_block = 224;
 inline constexpr int64_t half_k_block = 512;
-// Sums of C that are worked on over all of K before the next ones: they stay in the second cache.
+inline constexpr int64_t half_b = 98304;
 inline constexpr int64_t half_sums = 57344;
-// The widest panel.
+// The tallest tile, and the widest panel.
+inline constexpr int64_t half_tile_rows = 14;
 inline constexpr int64_t half_panel = 32;
-// At the end of a row of A in scratch memory, so that rows do not share one set of the first cache.
+// Behind each row of A in scratch memory, so that rows do not share one set of a cache.
 inline constexpr int64_t half_pad = 16;
+// The most rows that are widened as a whole.
+inline constexpr int64_t half_few_rows = 6;
 
 constexpr int64_t half_scratch(int64_t rows, int64_t k) {
-  const int64_t block = half_row_block * (half_k_block + half_pad);
-  const int64_t few = 6 * (k + half_pad);
-  return (rows > 6 || few < block ? block : few) + half_sums + half_panel * half_row_block +
-         half_panel * (half_k_block + half_row_block);
+  const int64_t few = half_few_rows * (k + half_pad);
+  return half_sums + half_tile_rows * (half_k_block + half_pad + half_panel) +
+         (rows > half_few_rows || few < half_b ? half_b : few);
 }
 
 }  // namespace bascule

@@ -74,15 +74,15 @@ void widen_panel(const uint16_t* b, int64_t n, float* to) {
 }
 
 struct Scratch {
-  float* a;
-  float* sums;
-  float* residual;
-  float* panel;
-  Scratch(const HalfBlock& g) {
-    panel = g.scratch;  // aligned
-    residual = panel + half_panel * (half_k_block + half_row_block);
-    sums = residual + half_panel * half_row_block;
+  float* b;         // panels of a block, or rows of A where they are few
+  float* sums;      // of a block
+  float* a;         // rows of a tile
+  float* residual;  // of a tile and a panel
+  explicit Scratch(const HalfBlock& g) {
+    sums = g.scratch;
     a = sums + half_sums;
+    residual = a + half_tile_rows * (half_k_block + half_pad);
+    b = residual + half_tile_rows * half_panel;
   }
 };
 
@@ -112,72 +112,98 @@ void activate(const HalfBlock& g, float* sums, int64_t stride, int64_t rows, int
   e.activate(sums, stride, rows, columns, e.activation_alpha, e.activation_beta);
 }
 
-// The columns of one panel for all rows of a block: `sums` is [rows][width].
+// What one pass over K works on.
+struct Pass {
+  int64_t row;
+  int64_t rows;
+  int64_t column;
+  int64_t columns;
+  int64_t k;
+  int64_t depth;
+  const uint16_t* next;  // the first panel of the next pass
+};
+
+// The columns of one panel for the rows of one tile, whose first is `row`.
 template <class Format>
-void multiply_panel(const HalfBlock& g, const Scratch& s, int64_t row, int64_t rows, int64_t k,
-                    int64_t depth, int64_t column, float* sums, const uint16_t* next) {
-  const uint16_t* b = g.b + column / width * g.b_panel_stride + k * width;
-  widen_panel<Format>(b, depth, s.panel);
+void run_half_tile(const HalfBlock& g, const Scratch& s, const Pass& pass, int64_t row,
+                   int64_t height, int64_t column, const uint16_t* next) {
   const float* a = s.a;
-  Tile<float> t = tile_of(g, &a, depth + half_pad, column);
-  t.length = depth;
-  t.b = s.panel;
-  t.first = k == 0;
+  Tile<float> t = tile_of(g, &a, pass.depth + half_pad, column);
+  t.length = pass.depth;
+  t.b = s.b + (column - pass.column) * pass.depth;
+  t.first = pass.k == 0;
+  t.c = s.sums + (column - pass.column) * pass.rows + (row - pass.row) * width;
   t.c_stride = width;
-  const bool last = k + depth == g.k;
+  t.next = reinterpret_cast<const float*>(next);
+  if (pass.k + pass.depth < g.k) return run(height, t);
   const int64_t at = row * g.c_stride + column;
-  if (last) {
-    t.epilogue = &g.epilogue;
-    if (g.residual != nullptr) {
-      widen_rows<Format>(g.residual + at, g.c_stride, s.residual, width, rows, t.columns);
+  t.epilogue = &g.epilogue;
+  if (g.residual != nullptr) {
+    widen_rows<Format>(g.residual + at, g.c_stride, s.residual, width, height, t.columns);
+    t.residual = s.residual;
+  }
+  run(height, t);
+  activate(g, t.c, width, height, t.columns);
+  narrow_rows<Format>(t.c, width, g.c + at, g.c_stride, height, t.columns);
+}
+
+template <class Format>
+void run_pass(const HalfBlock& g, const Scratch& s, const Pass& pass) {
+  const auto panel = [&](int64_t column) {
+    return g.b + column / width * g.b_panel_stride + pass.k * width;
+  };
+  const int64_t end = pass.column + pass.columns;
+  for (int64_t column = pass.column; column < end; column += width) {
+    widen_panel<Format>(panel(column), pass.depth, s.b + (column - pass.column) * pass.depth);
+  }
+  const int64_t tiles = parts_of(pass.rows, max_rows);
+  // While the tiles pass over this block, each fetches its share of the next.
+  const int64_t share = pass.depth * width / tiles;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const int64_t row = pass.row + pass.rows * tile / tiles;
+    const int64_t height = pass.row + pass.rows * (tile + 1) / tiles - row;
+    widen_rows<Format>(g.a + row * g.a_stride + pass.k, g.a_stride, s.a, pass.depth + half_pad,
+                       height, pass.depth);
+    for (int64_t column = pass.column; column < end; column += width) {
+      const uint16_t* next =
+          pass.next + (column - pass.column) / width * g.b_panel_stride + tile * share;
+      run_half_tile<Format>(g, s, pass, row, height, column, next);
     }
   }
-  const int64_t tiles = parts_of(rows, max_rows);
-  // While the tiles pass over this panel, each fetches its share of the next.
-  const int64_t share = depth * width / 2 / tiles;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t first = rows * tile / tiles;
-    t.a_offset = first * t.a_stride;
-    t.c = sums + first * width;
-    t.residual = last && g.residual != nullptr ? s.residual + first * width : nullptr;
-    t.next = reinterpret_cast<const float*>(next) + tile * share;
-    run(rows * (tile + 1) / tiles - first, t);
-  }
-  if (!last) return;
-  activate(g, sums, width, rows, t.columns);
-  narrow_rows<Format>(sums, width, g.c + at, g.c_stride, rows, t.columns);
+}
+
+// Elements of K that are taken together; an even number, but for the last.
+BASCULE_INLINE int64_t depth_of(int64_t left) {
+  if (left <= half_k_block) return left;
+  return left >= 2 * half_k_block ? half_k_block : parts_of(left, 4) * 2;
 }
 
 template <class Format>
 void multiply_many_rows(const HalfBlock& g) {
   const Scratch s(g);
-  int64_t rows = parts_of(g.rows, parts_of(g.rows, half_row_block));
-  rows = least(parts_of(rows, max_rows) * max_rows, half_row_block);
+  const int64_t even = parts_of(g.rows, parts_of(g.rows, half_row_block));
+  const int64_t rows = least(least(parts_of(even, max_rows) * max_rows, half_row_block), g.rows);
   const int64_t panels = parts_of(g.columns, width);
-  const int64_t most = half_sums / width / least(rows, g.rows);
+  const int64_t depth = least(g.k, half_k_block) | 1;
+  const int64_t most = least(half_b / depth, half_sums / rows) / width;
   const int64_t chunk = parts_of(panels, parts_of(panels, most)) * width;
-  const auto panel_at = [&](int64_t column) { return g.b + column / width * g.b_panel_stride; };
-  for (int64_t from = 0; from < g.columns; from += chunk) {
-    const int64_t to = least(g.columns, from + chunk);
-    for (int64_t row = 0; row < g.rows; row += rows) {
-      const int64_t count = least(rows, g.rows - row);
-      int64_t k = 0;
+  const auto panel = [&](int64_t column) { return g.b + column / width * g.b_panel_stride; };
+  Pass pass;
+  for (pass.column = 0; pass.column < g.columns; pass.column += chunk) {
+    pass.columns = least(g.columns - pass.column, chunk);
+    const int64_t after = pass.column + chunk < g.columns ? pass.column + chunk : pass.column;
+    for (pass.row = 0; pass.row < g.rows; pass.row += rows) {
+      pass.rows = least(rows, g.rows - pass.row);
+      pass.k = 0;
       do {
-        const int64_t left = g.k - k;
-        const int64_t depth = left <= half_k_block       ? left
-                              : left >= 2 * half_k_block ? half_k_block
-                                                         : parts_of(left, 4) * 2;
-        widen_rows<Format>(g.a + row * g.a_stride + k, g.a_stride, s.a, depth + half_pad, count,
-                           depth);
-        for (int64_t column = from; column < to; column += width) {
-          const bool turns = column + width >= to;
-          const int64_t next_row = !turns ? k : left > depth ? k + depth : 0;
-          multiply_panel<Format>(g, s, row, count, k, depth, column,
-                                 s.sums + (column - from) * count,
-                                 panel_at(turns ? from : column + width) + next_row * width);
-        }
-        k += depth;
-      } while (k < g.k);
+        pass.depth = depth_of(g.k - pass.k);
+        const int64_t k = pass.k + pass.depth;
+        pass.next = k < g.k                    ? panel(pass.column) + k * width
+                    : pass.row + rows < g.rows ? panel(pass.column)
+                                               : panel(after);
+        run_pass<Format>(g, s, pass);
+        pass.k = k;
+      } while (pass.k < g.k);
     }
   }
 }
@@ -265,13 +291,13 @@ template <class Format>
 void multiply_few_rows(const HalfBlock& g) {
   const Scratch s(g);
   const int64_t a_stride = g.k + half_pad;
-  widen_rows<Format>(g.a, g.a_stride, s.a, a_stride, g.rows, g.k);
+  widen_rows<Format>(g.a, g.a_stride, s.b, a_stride, g.rows, g.k);
   const int64_t panels = parts_of(g.columns, width);
   constexpr int64_t step = 64;
   constexpr int64_t stride = step * width;
   for (int64_t first = 0; first < panels; first += step) {
     const int64_t end = least(panels, first + step);
-    sum_few_rows<Format>(g, s.a, a_stride, first, end, s.sums, stride);
+    sum_few_rows<Format>(g, s.b, a_stride, first, end, s.sums, stride);
     const int64_t column = first * width;
     const int64_t columns = least(g.columns, end * width) - column;
     for (int64_t j = 0; j < columns; j += width) {
