@@ -40,17 +40,16 @@ inline constexpr int64_t half_row_block = 224;
 inline constexpr int64_t half_k_block = 512;
 inline constexpr int64_t half_b = 98304;
 inline constexpr int64_t half_sums = 57344;
-// The tallest tile, and the widest panel.
+// The tallest tile, and the distance of its rows of A in scratch memory: not a multiple of what a
+// cache has in sets.
 inline constexpr int64_t half_tile_rows = 14;
-inline constexpr int64_t half_panel = 32;
-// Behind each row of A in scratch memory, so that rows do not share one set of a cache.
-inline constexpr int64_t half_pad = 16;
+inline constexpr int64_t half_a_stride = half_k_block + 16;
 // The most rows that are widened as a whole.
 inline constexpr int64_t half_few_rows = 6;
 
 constexpr int64_t half_scratch(int64_t rows, int64_t k) {
-  const int64_t few = half_few_rows * (k + half_pad);
-  return half_sums + half_tile_rows * (half_k_block + half_pad + half_panel) +
+  const int64_t few = half_few_rows * (k + 16);
+  return half_sums + half_tile_rows * half_a_stride +
          (rows > half_few_rows || few < half_b ? half_b : few);
 }
 

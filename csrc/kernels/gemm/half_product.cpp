@@ -14,6 +14,7 @@ namespace {
 constexpr int width = panel_width<float>;
 
 struct F16 {
+  typedef uint16_t Element;
   static constexpr int64_t step = 1;  // rows of a panel that stand together
   BASCULE_INLINE F32 widen(U16 v) { return widen_f16(v); }
   BASCULE_INLINE U16 narrow(F32 v) { return narrow_f16(v); }
@@ -24,6 +25,7 @@ struct F16 {
 };
 
 struct BF16 {
+  typedef uint16_t Element;
   static constexpr int64_t step = 2;
   BASCULE_INLINE F32 widen(U16 v) { return widen_bf16(v); }
   BASCULE_INLINE U16 narrow(F32 v) { return narrow_bf16(v); }
@@ -49,17 +51,165 @@ void widen_rows(const uint16_t* from, int64_t from_stride, float* to, int64_t to
   }
 }
 
+// Panels of floats, widened beforehand.
+struct Floats {
+  typedef float Element;
+  static constexpr int64_t step = 1;
+  BASCULE_INLINE F32 columns(const float* b, int64_t column, int) { return load(b + column); }
+};
+
+// Whether the tile widens B itself, which takes 2 of its operations for each k beside 28 others;
+// where it has 12 others a panel is widened once for all tiles.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr bool widens_in_tile = true;
+#else
+constexpr bool widens_in_tile = false;
+#endif
+template <class Format, bool in_tile>
+struct PanelOf {
+  typedef Format Type;
+};
 template <class Format>
-void narrow_rows(const float* from, int64_t from_stride, uint16_t* to, int64_t to_stride,
-                 int64_t rows, int64_t n) {
+struct PanelOf<Format, false> {
+  typedef Floats Type;
+};
+// Two rows of words take registers that the sums of a taller tile would need.
+template <class Format>
+constexpr int tile_rows = widens_in_tile && Format::step == 2 ? 12 : max_rows;
+template <class Format>
+using Panel = typename PanelOf<Format, widens_in_tile>::Type;
+
+// Sums of the rows of one tile and one panel: [rows][width], over `depth` more steps of K.
+template <class Source>
+struct HalfTile {
+  const float* a;  // half_a_stride apart
+  const typename Source::Element* b;
+  int64_t depth;
+  float* sums;
+  bool first;        // starts from zero
+  const char* next;  // what to fetch into the second cache meanwhile, a line for each step
+};
+
+template <class Source, int rows>
+void sum_tile(const HalfTile<Source>& t) {
+  F32 sum[rows][2];
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      sum[r][v] = t.first ? F32{} : load(t.sums + r * width + v * lanes);
+    }
+  }
+  const float* a = t.a;
+  const typename Source::Element* b = t.b;
+  const char* next = t.next;
+  const auto add = [&](int row) __attribute__((always_inline)) {
+    F32 column[2];
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) column[v] = Source::columns(b, v * lanes, row);
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; ++r) {
+      const F32 value = set(a[r * half_a_stride + row]);
+#pragma GCC unroll 2
+      for (int v = 0; v < 2; ++v) sum[r][v] = fma(value, column[v], sum[r][v]);
+    }
+  };
+  int64_t k = 0;
+  for (; k + Source::step <= t.depth; k += Source::step) {
+    __builtin_prefetch(b + 8 * Source::step * width);
+    __builtin_prefetch(next, 0, 2);
+    next += 64;
+#pragma GCC unroll 2
+    for (int row = 0; row < Source::step; ++row) add(row);
+    a += Source::step;
+    b += Source::step * width;
+  }
+  if (k < t.depth) add(0);
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) store(t.sums + r * width + v * lanes, sum[r][v]);
+  }
+}
+
+template <class Source>
+BASCULE_INLINE void run(int64_t height, const HalfTile<Source>& t) {
+  using Function = void (*)(const HalfTile<Source>&);
+  constexpr int m = max_rows;
+  static constexpr Function functions[14] = {
+      sum_tile<Source, 1>,
+      sum_tile<Source, 2>,
+      sum_tile<Source, 3>,
+      sum_tile<Source, 4>,
+      sum_tile<Source, 5>,
+      sum_tile<Source, 6>,
+      sum_tile<Source, (7 < m ? 7 : m)>,
+      sum_tile<Source, (8 < m ? 8 : m)>,
+      sum_tile<Source, (9 < m ? 9 : m)>,
+      sum_tile<Source, (10 < m ? 10 : m)>,
+      sum_tile<Source, (11 < m ? 11 : m)>,
+      sum_tile<Source, (12 < m ? 12 : m)>,
+      sum_tile<Source, (13 < m ? 13 : m)>,
+      sum_tile<Source, m>,
+  };
+  functions[height - 1](t);
+}
+
+// C from sums, for rows from `row` on and `columns` columns from `column` on.
+template <class Format>
+void finish(const HalfBlock& g, float* sums, int64_t stride, int64_t row, int64_t rows,
+            int64_t column, int64_t columns) {
+  const GemmEpilogue<float>& e = g.epilogue;
+  const float* bias = e.bias != nullptr ? e.bias + column : nullptr;
   for (int64_t r = 0; r < rows; ++r) {
-    const float* row = from + r * from_stride;
-    uint16_t* out = to + r * to_stride;
-    for_vectors(n, [&](int64_t i, int64_t count) {
-      store_u16(out + i, Format::narrow(load(row + i, count, 0)), count);
+    float* from = sums + r * stride;
+    const int64_t at = (row + r) * g.c_stride + column;
+    const uint16_t* residual = g.residual != nullptr ? g.residual + at : nullptr;
+    uint16_t* to = g.c + at;
+    for_vectors(columns, [&](int64_t i, int64_t count) {
+      F32 y = load(from + i, count, 0);
+      if (e.alpha != 1) y = y * e.alpha;
+      if (bias != nullptr) y = y + load(bias + i, count, 0);
+      if (residual != nullptr) y = y + Format::widen(load_u16(residual + i, count));
+      if (e.clamp) y = clamp(y, set(e.low), set(e.high));
+      if (e.activate != nullptr) {
+        store(from + i, y, count);
+      } else {
+        store_u16(to + i, Format::narrow(y), count);
+      }
+    });
+  }
+  if (e.activate == nullptr) return;
+  e.activate(sums, stride, rows, columns, e.activation_alpha, e.activation_beta);
+  for (int64_t r = 0; r < rows; ++r) {
+    uint16_t* to = g.c + (row + r) * g.c_stride + column;
+    for_vectors(columns, [&](int64_t i, int64_t count) {
+      store_u16(to + i, Format::narrow(load(sums + r * stride + i, count, 0)), count);
     });
   }
 }
+
+struct Scratch {
+  float* b;     // panels of a pass, or rows of A where they are few
+  float* sums;  // of a pass
+  float* a;     // rows of a tile
+  explicit Scratch(const HalfBlock& g) {
+    sums = g.scratch;
+    a = sums + half_sums;
+    b = a + half_tile_rows * half_a_stride;
+  }
+};
+
+// What one pass over a part of K works on.
+struct Pass {
+  int64_t row;
+  int64_t rows;
+  int64_t column;
+  int64_t columns;
+  int64_t k;
+  int64_t depth;
+  const uint16_t* next;  // the first panel of the next pass
+};
 
 // n rows of a panel, from an even one on, as floats.
 template <class Format>
@@ -73,101 +223,44 @@ void widen_panel(const uint16_t* b, int64_t n, float* to) {
   }
 }
 
-struct Scratch {
-  float* b;         // panels of a block, or rows of A where they are few
-  float* sums;      // of a block
-  float* a;         // rows of a tile
-  float* residual;  // of a tile and a panel
-  explicit Scratch(const HalfBlock& g) {
-    sums = g.scratch;
-    a = sums + half_sums;
-    residual = a + half_tile_rows * (half_k_block + half_pad);
-    b = residual + half_tile_rows * half_panel;
-  }
-};
-
-// The tile that reads A and sums as floats, and one panel.
-Tile<float> tile_of(const HalfBlock& g, const float* const* a, int64_t a_stride, int64_t column) {
-  Tile<float> t{};
-  t.a = a;
-  t.a_stride = a_stride;
-  t.taps = 1;
-  t.b_stride = width;
-  t.columns = least(g.columns - column, width);
-  t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
-  return t;
-}
-
-BASCULE_INLINE void run(int64_t height, const Tile<float>& t) {
-  if (t.columns > lanes) {
-    run_rows<float, 2>(height, t);
-  } else {
-    run_rows<float, 1>(height, t);
-  }
-}
-
-void activate(const HalfBlock& g, float* sums, int64_t stride, int64_t rows, int64_t columns) {
-  const GemmEpilogue<float>& e = g.epilogue;
-  if (e.activate == nullptr) return;
-  e.activate(sums, stride, rows, columns, e.activation_alpha, e.activation_beta);
-}
-
-// What one pass over K works on.
-struct Pass {
-  int64_t row;
-  int64_t rows;
-  int64_t column;
-  int64_t columns;
-  int64_t k;
-  int64_t depth;
-  const uint16_t* next;  // the first panel of the next pass
-};
-
-// The columns of one panel for the rows of one tile, whose first is `row`.
-template <class Format>
-void run_half_tile(const HalfBlock& g, const Scratch& s, const Pass& pass, int64_t row,
-                   int64_t height, int64_t column, const uint16_t* next) {
-  const float* a = s.a;
-  Tile<float> t = tile_of(g, &a, pass.depth + half_pad, column);
-  t.length = pass.depth;
-  t.b = s.b + (column - pass.column) * pass.depth;
-  t.first = pass.k == 0;
-  t.c = s.sums + (column - pass.column) * pass.rows + (row - pass.row) * width;
-  t.c_stride = width;
-  t.next = reinterpret_cast<const float*>(next);
-  if (pass.k + pass.depth < g.k) return run(height, t);
-  const int64_t at = row * g.c_stride + column;
-  t.epilogue = &g.epilogue;
-  if (g.residual != nullptr) {
-    widen_rows<Format>(g.residual + at, g.c_stride, s.residual, width, height, t.columns);
-    t.residual = s.residual;
-  }
-  run(height, t);
-  activate(g, t.c, width, height, t.columns);
-  narrow_rows<Format>(t.c, width, g.c + at, g.c_stride, height, t.columns);
-}
-
 template <class Format>
 void run_pass(const HalfBlock& g, const Scratch& s, const Pass& pass) {
-  const auto panel = [&](int64_t column) {
+  const int64_t end = pass.column + pass.columns;
+  const auto halves = [&](int64_t column) {
     return g.b + column / width * g.b_panel_stride + pass.k * width;
   };
-  const int64_t end = pass.column + pass.columns;
-  for (int64_t column = pass.column; column < end; column += width) {
-    widen_panel<Format>(panel(column), pass.depth, s.b + (column - pass.column) * pass.depth);
+  const auto floats = [&](int64_t column) { return s.b + (column - pass.column) * pass.depth; };
+  if constexpr (!widens_in_tile) {
+    for (int64_t column = pass.column; column < end; column += width) {
+      widen_panel<Format>(halves(column), pass.depth, floats(column));
+    }
   }
-  const int64_t tiles = parts_of(pass.rows, max_rows);
+  const bool last = pass.k + pass.depth >= g.k;
+  const int64_t tiles = parts_of(pass.rows, tile_rows<Format>);
   // While the tiles pass over this block, each fetches its share of the next.
   const int64_t share = pass.depth * width / tiles;
   for (int64_t tile = 0; tile < tiles; ++tile) {
-    const int64_t row = pass.row + pass.rows * tile / tiles;
-    const int64_t height = pass.row + pass.rows * (tile + 1) / tiles - row;
-    widen_rows<Format>(g.a + row * g.a_stride + pass.k, g.a_stride, s.a, pass.depth + half_pad,
+    const int64_t row = pass.rows * tile / tiles;
+    const int64_t height = pass.rows * (tile + 1) / tiles - row;
+    widen_rows<Format>(g.a + (pass.row + row) * g.a_stride + pass.k, g.a_stride, s.a, half_a_stride,
                        height, pass.depth);
     for (int64_t column = pass.column; column < end; column += width) {
-      const uint16_t* next =
-          pass.next + (column - pass.column) / width * g.b_panel_stride + tile * share;
-      run_half_tile<Format>(g, s, pass, row, height, column, next);
+      HalfTile<Panel<Format>> t;
+      t.a = s.a;
+      if constexpr (widens_in_tile) {
+        t.b = halves(column);
+      } else {
+        t.b = floats(column);
+      }
+      t.depth = pass.depth;
+      t.sums = s.sums + (column - pass.column) * pass.rows + row * width;
+      t.first = pass.k == 0;
+      t.next = reinterpret_cast<const char*>(
+          pass.next + (column - pass.column) / width * g.b_panel_stride + tile * share);
+      run(height, t);
+      if (!last) continue;
+      finish<Format>(g, t.sums, width, pass.row + row, height, column,
+                     least(g.columns - column, width));
     }
   }
 }
@@ -181,8 +274,9 @@ BASCULE_INLINE int64_t depth_of(int64_t left) {
 template <class Format>
 void multiply_many_rows(const HalfBlock& g) {
   const Scratch s(g);
+  constexpr int64_t height = tile_rows<Format>;
   const int64_t even = parts_of(g.rows, parts_of(g.rows, half_row_block));
-  const int64_t rows = least(least(parts_of(even, max_rows) * max_rows, half_row_block), g.rows);
+  const int64_t rows = least(least(parts_of(even, height) * height, half_row_block), g.rows);
   const int64_t panels = parts_of(g.columns, width);
   const int64_t depth = least(g.k, half_k_block) | 1;
   const int64_t most = least(half_b / depth, half_sums / rows) / width;
@@ -290,7 +384,7 @@ void sum_few_rows(const HalfBlock& g, const float* a, int64_t a_stride, int64_t 
 template <class Format>
 void multiply_few_rows(const HalfBlock& g) {
   const Scratch s(g);
-  const int64_t a_stride = g.k + half_pad;
+  const int64_t a_stride = g.k + 16;
   widen_rows<Format>(g.a, g.a_stride, s.b, a_stride, g.rows, g.k);
   const int64_t panels = parts_of(g.columns, width);
   constexpr int64_t step = 64;
@@ -300,22 +394,7 @@ void multiply_few_rows(const HalfBlock& g) {
     sum_few_rows<Format>(g, s.b, a_stride, first, end, s.sums, stride);
     const int64_t column = first * width;
     const int64_t columns = least(g.columns, end * width) - column;
-    for (int64_t j = 0; j < columns; j += width) {
-      Tile<float> t = tile_of(g, nullptr, 0, column + j);
-      t.taps = 0;
-      t.c = s.sums + j;
-      t.c_stride = stride;
-      t.epilogue = &g.epilogue;
-      if (g.residual != nullptr) {
-        float* residual = s.sums + g.rows * stride;
-        widen_rows<Format>(g.residual + column + j, g.c_stride, residual, stride, g.rows,
-                           t.columns);
-        t.residual = residual;
-      }
-      run(g.rows, t);
-    }
-    activate(g, s.sums, stride, g.rows, columns);
-    narrow_rows<Format>(s.sums, stride, g.c + column, g.c_stride, g.rows, columns);
+    finish<Format>(g, s.sums, stride, 0, g.rows, column, columns);
   }
 }
 
