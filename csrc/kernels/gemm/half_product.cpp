@@ -129,6 +129,7 @@ void multiply_bfloat16(const HalfBlock& g) { multiply<Widening<BF16>>(g); }
 
 #if BASCULE_ONCE
 #include <algorithm>
+#include <vector>
 
 #include "kernels/gemm/half_product.h"
 #include "kernels/move/transpose_tile.h"
@@ -138,9 +139,15 @@ void multiply_bfloat16(const HalfBlock& g) { multiply<Widening<BF16>>(g); }
 namespace bascule {
 BASCULE_PER_ISA(void multiply_float16(const HalfBlock& g);
                 void multiply_bfloat16(const HalfBlock& g));
-#if defined(__x86_64__)
+BASCULE_PER_ISA(void multiply_float16_sums(const HalfBlock& g));
+#if BASCULE_WITH_AVX512_BF16
 namespace avx512_bf16 {
 void multiply_bfloat16_dot(const HalfBlock& g);
+}
+#endif
+#if BASCULE_WITH_AVX512_FP16
+namespace avx512_fp16 {
+void multiply_float16_sums(const HalfBlock& g);
 }
 #endif
 
@@ -180,10 +187,20 @@ void pack_panel(const uint16_t* b, int64_t row_stride, int64_t column_stride, in
 
 using Multiply = void (*)(const HalfBlock& g);
 
+// Float16 in float16, emulated where there is no AVX512-FP16.
+Multiply float16_sums() {
+#if BASCULE_WITH_AVX512_FP16
+  if (active_isa() >= Isa::avx512_fp16) return avx512_fp16::multiply_float16_sums;
+#endif
+  return BASCULE_PICK(multiply_float16_sums);
+}
+
 // How products of this type are made here.
 Multiply half_multiply(DType dtype) {
-  if (dtype == DType::float16) return BASCULE_PICK(multiply_float16);
-#if defined(__x86_64__)
+  if (dtype == DType::float16) {
+    return active_isa() >= Isa::avx512_fp16 ? float16_sums() : BASCULE_PICK(multiply_float16);
+  }
+#if BASCULE_WITH_AVX512_BF16
   if (has_fast_bfloat16_dot()) return avx512_bf16::multiply_bfloat16_dot;
 #endif
   return BASCULE_PICK(multiply_bfloat16);
@@ -229,6 +246,23 @@ void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut c
       multiply(g);
     }
   });
+}
+
+void float16_product(const uint16_t* a, const uint16_t* b, int64_t m, int64_t k, int64_t n,
+                     uint16_t* y) {
+  std::vector<uint16_t> panels(static_cast<size_t>(half_packed_size(DType::float16, k, n)));
+  pack_half_panels(DType::float16, b, n, 1, k, n, panels.data());
+  std::vector<float> scratch(static_cast<size_t>(half_scratch(m, k)));
+  HalfBlock g{};
+  g.a = a;
+  g.a_stride = g.k = k;
+  g.rows = m;
+  g.b = panels.data();
+  g.b_panel_stride = half_packed_size(DType::float16, k, 1);
+  g.c = y;
+  g.c_stride = g.columns = n;
+  g.scratch = scratch.data();
+  if (m > 0 && n > 0) float16_sums()(g);
 }
 
 }  // namespace bascule

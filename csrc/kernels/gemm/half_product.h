@@ -19,4 +19,9 @@ void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_
 // Runs the block on the threads of the run; `scratch` is not looked at.
 void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut);
 
+// y[m, n] = a[m, k] b[k, n] of float16 as the level avx512_fp16 computes it, on this thread; for
+// tests, as it is emulated on other CPUs.
+void float16_product(const uint16_t* a, const uint16_t* b, int64_t m, int64_t k, int64_t n,
+                     uint16_t* y);
+
 }  // namespace bascule
