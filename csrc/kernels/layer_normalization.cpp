@@ -2,7 +2,9 @@
 // LayerNormalization, RMSNormalization and, with a residual added first, SkipLayerNormalization and
 // SkipRMSNormalization: y = (x - mean) / sqrt(variance + epsilon) * scale + bias over the last
 // axes; the RMS forms leave the mean out.
+#include <algorithm>
 #include <cmath>
+#include <optional>
 
 #include "kernels/broadcast.h"
 #include "kernels/elementwise/gather_tile.h"
@@ -85,16 +87,11 @@ class LayerNormalization final : public Kernel {
     if (c.has_input(first + 1)) bias = row_operand<T>(c, c.input(first + 1), shape, axis);
     RowOperand<T> skip;
     if (skips_) skip = row_operand<T>(c, c.input(1), shape, axis);
-    const T* x = work_view<T>(c, input);
+    const WorkRows<T> x(input, n);
 
-    Tensor& y = c.output(0, dtype, shape);
-    T* out = work_target<T>(c, y);
-    T* sums = nullptr;
-    Tensor* sum_output = nullptr;
-    if (skips_ && c.wants_output(1)) {
-      sum_output = &c.output(1, dtype, shape);
-      sums = work_target<T>(c, *sum_output);
-    }
+    const WorkTargetRows<T> y(c.output(0, dtype, shape), n);
+    std::optional<WorkTargetRows<T>> sums;
+    if (skips_ && c.wants_output(1)) sums.emplace(c.output(1, dtype, shape), n);
     T *means = nullptr, *factors = nullptr;
     Tensor *mean_output = nullptr, *factor_output = nullptr;
     if (!skips_ && centered_) {
@@ -107,12 +104,14 @@ class LayerNormalization final : public Kernel {
     }
 
     const NormalizeRows<T> on = normalize_rows_of<T>();
-    c.parallel_for(rows, 4.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
+    const auto normalize = [&](int64_t begin, int64_t end, T* space) {
       for (int64_t row = begin; row < end; ++row) {
-        const T* from = x + row * n;
+        const T* from = x.row(row, space);
+        T* out = y.row(row, space);
         if (skips_) {
-          T* sum = (sums != nullptr ? sums : out) + row * n;
+          T* sum = sums ? sums->row(row, space) : out;
           on.add_row(from, skip.data + row * skip.stride, sum, n);
+          if (sums) sums->store(row, sum);
           from = sum;
         }
         RowMoments<T> moments{0, 0};
@@ -122,14 +121,19 @@ class LayerNormalization final : public Kernel {
           moments.variance = on.mean_square(from, n);
         }
         const T factor = 1 / std::sqrt(moments.variance + static_cast<T>(epsilon_));
-        on.scaled_row(from, out + row * n, n, moments.mean, factor, scale.data + row * scale.stride,
+        on.scaled_row(from, out, n, moments.mean, factor, scale.data + row * scale.stride,
                       bias.data != nullptr ? bias.data + row * bias.stride : nullptr);
+        y.store(row, out);
         if (means != nullptr) means[row] = moments.mean;
         if (factors != nullptr) factors[row] = factor;
       }
+    };
+    const int64_t parts = std::min<int64_t>(rows, c.threads());
+    T* space = c.workspace<T>(parts * n);
+    const double work = 4.0 * static_cast<double>(rows) * static_cast<double>(n);
+    c.parallel_for(parts, work / static_cast<double>(parts), [&](int64_t begin, int64_t end) {
+      normalize(rows * begin / parts, rows * end / parts, space + begin * n);
     });
-    store_work(c, static_cast<const T*>(out), y);
-    if (sum_output != nullptr) store_work(c, static_cast<const T*>(sums), *sum_output);
     if (mean_output != nullptr) store_work(c, static_cast<const T*>(means), *mean_output);
     if (factor_output != nullptr) store_work(c, static_cast<const T*>(factors), *factor_output);
   }
