@@ -138,7 +138,22 @@ struct Row {
     if (stride == 1 && begin < end && d.out_width - end == pad) {
       block<kernel, stride, pad, 0, pad>(end);
     } else {
-      for (int64_t out = end; out < d.out_width; ++out) pixel(out);
+      for (int64_t out = end; out < d.out_width; ++out) last_pixel<kernel, stride, 1>(out);
+    }
+  }
+
+  // A pixel of which only the last taps may be outside: `drop` of them or more.
+  template <int kernel, int stride, int drop>
+  void last_pixel(int64_t out) const {
+    const int64_t beyond = out * stride - d.pad + kernel - d.width;
+    if constexpr (drop <= kernel / 2) {
+      if (out * stride >= d.pad && beyond == drop) {
+        block<kernel, stride, 1, 0, drop>(out);
+      } else {
+        last_pixel<kernel, stride, drop + 1>(out);
+      }
+    } else {
+      pixel(out);
     }
   }
 
