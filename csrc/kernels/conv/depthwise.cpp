@@ -85,31 +85,40 @@ struct Row {
     for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
   }
 
-  // The row of a kernel with half of it as padding on both sides, in blocks that are wide enough to
-  // hide the latency of their sums.
-  template <int kernel, int pixels>
+  // A row of blocks that are wide enough to hide the latency of their sums. Of the first, `skip`
+  // columns are outside the input, of the last `drop`.
+  template <int kernel, int stride, int pixels, int skip, int drop>
   void in_blocks() const {
-    constexpr int pad = kernel / 2;
     const int64_t last = d.out_width - pixels;
     if (last == 0) {
-      block<kernel, 1, pixels, pad, pad>(0);
+      block<kernel, stride, pixels, skip, drop>(0);
       return;
     }
-    block<kernel, 1, pixels, pad>(0);
-    for (int64_t out = pixels; out < last; out += pixels) block<kernel, 1, pixels>(out);
-    block<kernel, 1, pixels, 0, pad>(last);
+    block<kernel, stride, pixels, skip>(0);
+    for (int64_t out = pixels; out < last; out += pixels) block<kernel, stride, pixels>(out);
+    block<kernel, stride, pixels, 0, drop>(last);
   }
 
-  // False if the width is not a multiple of such a block.
+  // False if the width is not a multiple of such a block, or the padding is of another kind.
   template <int kernel>
   bool in_wide_blocks() const {
-    if (lanes < 16 || d.stride != 1 || d.out_width != d.width) return false;
-    if (d.out_width % 16 == 0) {
-      in_blocks<kernel, 16>();
-    } else if (d.out_width % 14 == 0) {
-      in_blocks<kernel, 14>();
-    } else if (d.out_width % 7 == 0) {
-      in_blocks<kernel, 7>();
+    constexpr int half = kernel / 2;
+    if (lanes < 16) return false;
+    const int64_t width = d.out_width;
+    const int64_t drop = (width - 1) * d.stride - d.pad + kernel - d.width;
+    if (d.stride == 2) {
+      if (kernel != 5 || width % 7 != 0) return false;
+      if (d.pad == 2 && drop == 1) return in_blocks<5, 2, 7, 2, 1>(), true;
+      if (d.pad == 1 && drop == 2) return in_blocks<5, 2, 7, 1, 2>(), true;
+      return false;
+    }
+    if (d.pad != half || drop != half) return false;
+    if (width % 16 == 0) {
+      in_blocks<kernel, 1, 16, half, half>();
+    } else if (width % 14 == 0) {
+      in_blocks<kernel, 1, 14, half, half>();
+    } else if (width % 7 == 0) {
+      in_blocks<kernel, 1, 7, half, half>();
     } else {
       return false;
     }
@@ -124,36 +133,37 @@ struct Row {
     if (out < end) block<kernel, stride, 1>(out);
   }
 
-  // The row of a kernel with half of it as padding, stride 1 or 2.
+  // The row of a kernel with at most half of it as padding.
   template <int kernel, int stride>
   void padded(int64_t begin, int64_t end) const {
     constexpr int pad = kernel / 2;
     constexpr int left = (pad + stride - 1) / stride;
-    if (begin == left && begin < end) {
+    if (d.pad == pad && begin == left && begin < end) {
       block<kernel, stride, left, pad>(0);
     } else {
-      for (int64_t out = 0; out < begin; ++out) pixel(out);
+      for (int64_t out = 0; out < begin; ++out) edge<kernel, stride>(out);
     }
     inside<kernel, stride>(begin, end);
     if (stride == 1 && begin < end && d.out_width - end == pad) {
       block<kernel, stride, pad, 0, pad>(end);
     } else {
-      for (int64_t out = end; out < d.out_width; ++out) last_pixel<kernel, stride, 1>(out);
+      for (int64_t out = end; out < d.out_width; ++out) edge<kernel, stride>(out);
     }
   }
 
-  // A pixel of which only the last taps may be outside: `drop` of them or more.
-  template <int kernel, int stride, int drop>
-  void last_pixel(int64_t out) const {
-    const int64_t beyond = out * stride - d.pad + kernel - d.width;
-    if constexpr (drop <= kernel / 2) {
-      if (out * stride >= d.pad && beyond == drop) {
-        block<kernel, stride, 1, 0, drop>(out);
-      } else {
-        last_pixel<kernel, stride, drop + 1>(out);
-      }
-    } else {
+  // A pixel that `outside` or more taps of each row are outside of, on one side.
+  template <int kernel, int stride, int outside = 1>
+  void edge(int64_t out) const {
+    const int64_t before = d.pad - out * stride;
+    const int64_t after = kernel - before - d.width;
+    if constexpr (outside > kernel / 2) {
       pixel(out);
+    } else if (before == outside && after <= 0) {
+      block<kernel, stride, 1, outside>(out);
+    } else if (after == outside && before <= 0) {
+      block<kernel, stride, 1, 0, outside>(out);
+    } else {
+      edge<kernel, stride, outside + 1>(out);
     }
   }
 
@@ -164,7 +174,7 @@ struct Row {
     int64_t end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
     if (end > d.out_width) end = d.out_width;
     if (begin > end) begin = end;
-    const bool plain = d.dilation == 1 && d.stride <= 2 && d.pad == d.kernel / 2;
+    const bool plain = d.dilation == 1 && d.stride <= 2 && d.pad <= d.kernel / 2;
     if (plain && d.kernel == 3) {
       d.stride == 1 ? padded<3, 1>(begin, end) : padded<3, 2>(begin, end);
     } else if (plain && d.kernel == 5) {
