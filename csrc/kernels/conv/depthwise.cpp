@@ -26,14 +26,28 @@ struct Row {
     }
   }
 
-  __attribute__((always_inline)) void put(int64_t out, F32 sum) const {
-    const int64_t at = out * d.y_stride + channel;
-    if (d.residual != nullptr) sum = sum + get(d.residual + at);
-    if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
-    if constexpr (whole) {
-      store(d.y + at, sum);
-    } else {
-      store(d.y + at, sum, count);
+  template <int pixels>
+  __attribute__((always_inline)) void put(int64_t out, F32* sum) const {
+    const int64_t step = d.y_stride;
+    const int64_t at = out * step + channel;
+    if (const float* residual = d.residual; residual != nullptr) {
+#pragma GCC unroll 16
+      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + get(residual + at + p * step);
+    }
+    if (d.clamp) {
+      const F32 low = set(d.low);
+      const F32 high = set(d.high);
+#pragma GCC unroll 16
+      for (int p = 0; p < pixels; ++p) sum[p] = at_most(high, at_least(low, sum[p]));
+    }
+    float* y = d.y + at;
+#pragma GCC unroll 16
+    for (int p = 0; p < pixels; ++p) {
+      if constexpr (whole) {
+        store(y + p * step, sum[p]);
+      } else {
+        store(y + p * step, sum[p], count);
+      }
     }
   }
 
@@ -51,7 +65,7 @@ struct Row {
         sum = fma(get(x + (from + k * d.dilation) * d.x_stride), get(w + k * d.w_stride), sum);
       }
     }
-    put(out, sum);
+    put<1>(out, &sum);
   }
 
   // `pixels` pixels from `out`, dilation 1. The taps all lie inside the input, but for those on the
@@ -81,8 +95,7 @@ struct Row {
         }
       }
     }
-#pragma GCC unroll 16
-    for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
+    put<pixels>(out, sum);
   }
 
   // A row of blocks that are wide enough to hide the latency of their sums. Of the first, `skip`
@@ -262,8 +275,8 @@ void run_3x3(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t
   d.clamp = e.clamp;
   d.low = e.low;
   d.high = e.high;
-  // A few rows at a time: they stay in the first or second cache for the next channels.
-  const int64_t step = std::max<int64_t>(1, 32768 / (s.in[2] * s.stride[1] * t.channels));
+  // A few rows at a time: they stay in the second cache for the next channels.
+  const int64_t step = std::max<int64_t>(1, 65536 / (s.in[2] * s.stride[1] * t.channels));
   for (d.begin = begin; d.begin < end; d.begin = d.end) {
     d.end = std::min(end, d.begin + step);
     run_plane(d);

@@ -25,13 +25,27 @@ struct Plane {
     }
   }
 
-  __attribute__((always_inline)) void put(int64_t at, F32 sum) const {
-    if (d.residual != nullptr) sum = sum + get(d.residual + at);
-    if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
-    if constexpr (whole) {
-      store(d.y + at, sum);
-    } else {
-      store(d.y + at, sum, count);
+  template <int pixels>
+  __attribute__((always_inline)) void put(int64_t at, F32* sum) const {
+    const int64_t step = d.y_stride;
+    if (const float* residual = d.residual; residual != nullptr) {
+#pragma GCC unroll 7
+      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + get(residual + at + p * step);
+    }
+    if (d.clamp) {
+      const F32 low = set(d.low);
+      const F32 high = set(d.high);
+#pragma GCC unroll 7
+      for (int p = 0; p < pixels; ++p) sum[p] = at_most(high, at_least(low, sum[p]));
+    }
+    float* y = d.y + at;
+#pragma GCC unroll 7
+    for (int p = 0; p < pixels; ++p) {
+      if constexpr (whole) {
+        store(y + p * step, sum[p]);
+      } else {
+        store(y + p * step, sum[p], count);
+      }
     }
   }
 
@@ -59,8 +73,7 @@ struct Plane {
       }
       x += d.x_row;
     }
-#pragma GCC unroll 7
-    for (int p = 0; p < pixels; ++p) put(at + p * d.y_stride, sum[p]);
+    put<pixels>(at, sum);
   }
 
   // One row of results; `x` is the image's row of tap row `first`.
