@@ -107,6 +107,10 @@ BASCULE_INLINE void fold_columns(const float* x, int64_t rows, int64_t stride, i
   for (; j + 4 * lanes <= columns; j += 4 * lanes) {
     fold_column_group<4>(x, rows, stride, j, int64_t{lanes}, neutral, total, map, combine);
   }
+  if (j + 2 * lanes <= columns) {
+    fold_column_group<2>(x, rows, stride, j, int64_t{lanes}, neutral, total, map, combine);
+    j += 2 * lanes;
+  }
   for (; j < columns; j += lanes) {
     fold_column_group<1>(x, rows, stride, j, columns - j, neutral, total, map, combine);
   }
