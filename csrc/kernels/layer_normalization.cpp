@@ -2,7 +2,7 @@
 // LayerNormalization, RMSNormalization and, with a residual added first, SkipLayerNormalization and
 // SkipRMSNormalization: y = (x - mean) / sqrt(variance + epsilon) * scale + bias over the last
 // axes; the RMS forms leave the mean out.
-#include <cmath>
+#include <algorithm>
 
 #include "kernels/broadcast.h"
 #include "kernels/elementwise/gather_tile.h"
@@ -107,25 +107,28 @@ class LayerNormalization final : public Kernel {
     }
 
     const NormalizeRows<T> on = normalize_rows_of<T>();
+    T* sum = sums != nullptr ? sums : out;
+    LayerRows<T> r{};
+    r.x = skips_ ? sum : x;
+    r.y = out;
+    r.n = n;
+    r.scale = scale.data;
+    r.scale_stride = scale.stride;
+    r.bias = bias.data;
+    r.bias_stride = bias.stride;
+    r.epsilon = static_cast<T>(epsilon_);
+    r.centered = centered_;
+    r.means = means;
+    r.factors = factors;
     c.parallel_for(rows, 4.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        const T* from = x + row * n;
-        if (skips_) {
-          T* sum = (sums != nullptr ? sums : out) + row * n;
-          on.add_row(from, skip.data + row * skip.stride, sum, n);
-          from = sum;
+      if (!skips_) return on.layer_rows(r, begin, end);
+      constexpr int64_t step = 4;
+      for (; begin < end; begin += step) {
+        const int64_t last = std::min(begin + step, end);
+        for (int64_t row = begin; row < last; ++row) {
+          on.add_row(x + row * n, skip.data + row * skip.stride, sum + row * n, n);
         }
-        RowMoments<T> moments{0, 0};
-        if (centered_) {
-          moments = on.moments(from, n);
-        } else {
-          moments.variance = on.mean_square(from, n);
-        }
-        const T factor = 1 / std::sqrt(moments.variance + static_cast<T>(epsilon_));
-        on.scaled_row(from, out + row * n, n, moments.mean, factor, scale.data + row * scale.stride,
-                      bias.data != nullptr ? bias.data + row * bias.stride : nullptr);
-        if (means != nullptr) means[row] = moments.mean;
-        if (factors != nullptr) factors[row] = factor;
+        on.layer_rows(r, begin, last);
       }
     });
     store_work(c, static_cast<const T*>(out), y);
