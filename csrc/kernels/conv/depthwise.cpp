@@ -10,6 +10,20 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
+// Pixels [begin, end) of a row have all their taps inside the input.
+struct Inside {
+  int64_t begin;
+  int64_t end;
+
+  explicit Inside(const DepthwiseRow& d) {
+    const int64_t reach = (d.kernel - 1) * d.dilation + 1;
+    begin = (d.pad + d.stride - 1) / d.stride;
+    end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
+    if (end > d.out_width) end = d.out_width;
+    if (begin > end) begin = end;
+  }
+};
+
 // One vector of channels of a row. `whole`: all of its lanes are channels.
 template <bool whole>
 struct Row {
@@ -139,7 +153,7 @@ struct Row {
   }
 
   template <int kernel, int stride>
-  void inside(int64_t out, int64_t end) const {
+  void narrow_blocks(int64_t out, int64_t end) const {
     constexpr int pixels = lanes == 16 ? 8 : 4;
     for (; out + pixels <= end; out += pixels) block<kernel, stride, pixels>(out);
     for (; out + 2 <= end; out += 2) block<kernel, stride, 2>(out);
@@ -156,7 +170,7 @@ struct Row {
     } else {
       for (int64_t out = 0; out < begin; ++out) edge<kernel, stride>(out);
     }
-    inside<kernel, stride>(begin, end);
+    narrow_blocks<kernel, stride>(begin, end);
     if (stride == 1 && begin < end && d.out_width - end == pad) {
       block<kernel, stride, pad, 0, pad>(end);
     } else {
@@ -180,13 +194,8 @@ struct Row {
     }
   }
 
-  void run() const {
-    const int64_t reach = (d.kernel - 1) * d.dilation + 1;
-    // Pixels [begin, end) have all their taps inside.
-    int64_t begin = (d.pad + d.stride - 1) / d.stride;
-    int64_t end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
-    if (end > d.out_width) end = d.out_width;
-    if (begin > end) begin = end;
+  void run(const Inside& inside) const {
+    const auto [begin, end] = inside;
     const bool plain = d.dilation == 1 && d.stride <= 2 && d.pad <= d.kernel / 2;
     if (plain && d.kernel == 3) {
       d.stride == 1 ? padded<3, 1>(begin, end) : padded<3, 2>(begin, end);
@@ -205,12 +214,13 @@ struct Row {
 }  // namespace
 
 void depthwise_row(const DepthwiseRow& d) {
+  const Inside inside(d);
   for (int64_t i = 0; i < d.channels; i += lanes) {
     const int64_t count = d.channels - i;
     if (count >= lanes) {
-      Row<true>{d, i, lanes, d.bias != nullptr ? load(d.bias + i) : F32{}}.run();
+      Row<true>{d, i, lanes, d.bias != nullptr ? load(d.bias + i) : F32{}}.run(inside);
     } else {
-      Row<false>{d, i, count, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run();
+      Row<false>{d, i, count, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run(inside);
     }
   }
 }
