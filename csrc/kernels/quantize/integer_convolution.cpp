@@ -273,8 +273,10 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
   common.b_panel_stride = bytes;
   common.y_stride = s.out_channels * size;
 
-  // Pieces: panels that stay in the second cache for all tiles, or a part of the tiles.
-  constexpr int64_t cache_bytes = 384 * 1024;
+  // Pieces: panels that stay in the second cache for all tiles, or a part of the tiles. Few tiles
+  // wait for the first panels longest: they get less at a time.
+  constexpr int64_t few_tiles = 8;
+  const int64_t cache_bytes = (tiles > few_tiles ? 384 : 128) * int64_t{1024};
   const int64_t threads = c.threads();
   int64_t chunks = (panels * bytes + cache_bytes - 1) / cache_bytes;
   if (chunks > 1) chunks = rounded_up(chunks, threads);
