@@ -126,7 +126,7 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
-    t.next_step = packed ? parts_of(panel_row, sharers) : 0;
+    t.next_step = packed ? smaller(parts_of(panel_row, sharers), 64) : 0;
     t.b = g.b + column / panel_width<T> * g.b_panel_stride + k * g.b_stride;
     t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
     const T* next = !packed ? t.b : column + panel_width<T> < to ? t.b + g.b_panel_stride : after;
