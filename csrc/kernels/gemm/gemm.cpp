@@ -179,12 +179,14 @@ void set_activation(GemmEpilogue<T>& epilogue, const Activation& activation) {
 template <class T>
 bool wants_scratch(const GemmBlock<T>& g) {
   // 64 sets of 64-byte lines: at a stride of nearly a multiple of 4096 bytes all rows of a tile
-  // meet in one or two sets, which hold fewer lines than the tile has rows.
+  // meet in one or two sets, which hold fewer lines than a tall tile has rows.
   constexpr int64_t sets_bytes = 4096;
+  constexpr int64_t lines_of_a_set = 8;
   const int64_t step = (g.a_stride * static_cast<int64_t>(sizeof(T))) % sets_bytes;
   const int64_t apart = std::min(step, sets_bytes - step);
-  return g.groups == 1 && g.rows > 6 && apart < 64 &&
-         g.columns > 2 * gemm_functions<T>().panel_width;
+  const GemmFunctions<T>& functions = gemm_functions<T>();
+  return functions.tile_rows > lines_of_a_set && g.groups == 1 && g.rows > 6 && apart < 64 &&
+         g.columns > 2 * functions.panel_width;
 }
 
 GemmParts::GemmParts(int64_t rows, int64_t columns, int64_t k, int threads, GemmCut cut)

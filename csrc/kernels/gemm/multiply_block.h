@@ -81,7 +81,7 @@ int64_t chunk_columns(const GemmBlock<T>& g, int64_t rows) {
   constexpr int64_t panel_row = width * static_cast<int64_t>(sizeof(T));
   const int64_t most = chunk_bytes / panel_row / (rows | 1) | 1;
   const int64_t panels = parts_of(g.columns, width);
-  if (2 * panels <= 3 * most) return panels * width;
+  if (panels <= 2 * most) return panels * width;
   return parts_of(panels, parts_of(panels, most)) * width;
 }
 
@@ -115,30 +115,37 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
                        static_cast<size_t>(depth.length) * sizeof(T));
     }
   }
-  const int64_t tiles = parts_of(block.rows, max_rows);
   const bool packed = g.b_stride == panel_width<T>;
-  // While the tiles pass over a panel, each fetches its share of the next.
-  const int64_t share =
-      packed ? depth.taps * depth.length * panel_width<T> / (block.groups * tiles) : 0;
   for (int64_t column = from; column < to; column += panel_width<T>) {
     t.columns = smaller(g.columns - column, panel_width<T>);
+    const bool narrow = t.columns <= vector_lanes<T>;
+    const int64_t tiles = parts_of(block.rows, narrow ? max_narrow_rows : max_rows);
+    const int64_t low = block.rows / tiles;
+    const int64_t taller = block.rows % tiles;
+    // While the tiles pass over a panel, each fetches its share of the next.
+    const int64_t sharers = block.groups * tiles;
+    const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
+    constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
+    t.next_step = packed ? parts_of(panel_row, sharers) : 0;
     t.b = g.b + column / panel_width<T> * g.b_panel_stride + k * g.b_stride;
     t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
     const T* next = !packed ? t.b : column + panel_width<T> < to ? t.b + g.b_panel_stride : after;
     for (int64_t i = 0; i < block.groups; ++i) {
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t row = block.rows * tile / tiles;
-        const int64_t height = block.rows * (tile + 1) / tiles - row;
+        // The taller first: every change of the height is a branch that the processor does not
+        // expect.
+        const int64_t row = tile * low + smaller(tile, taller);
+        const int64_t height = low + (tile < taller ? 1 : 0);
         t.a_offset = a_offset + i * g.a_group_stride + row * t.a_stride;
         const int64_t c =
             (block.group + i) * g.c_group_stride + (block.row + row) * g.c_stride + column;
         t.c = g.c + c;
         t.next = next + (i * tiles + tile) * share;
         t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
-        if (t.columns > vector_lanes<T>) {
-          run_rows<T, 2>(height, t);
-        } else {
+        if (narrow) {
           run_rows<T, 1>(height, t);
+        } else {
+          run_rows<T, 2>(height, t);
         }
         if (last && g.epilogue.activate != nullptr) {
           g.epilogue.activate(t.c, t.c_stride, height, t.columns, g.epilogue.activation_alpha,
