@@ -79,6 +79,27 @@ def test_batches_of_weights(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [(9,), (7, 8), (3, 5, 6)])
+def test_pointwise_convolutions(sizes: tuple[int, ...], stride: int, dtype: Any) -> None:
+    x = normal(2, *sizes, 40, dtype=dtype)
+    w, bias = normal(37, 40, dtype=dtype, seed=1), normal(37, dtype=dtype, seed=2)
+    seen = x[(slice(None), *(slice(None, None, stride) for _ in sizes))]
+    residual = normal(*seen.shape[:-1], 37, dtype=dtype, seed=3)
+    expected = np.maximum(wide(seen) @ wide(w).T + wide(bias) + wide(residual), 0)
+    attributes = {"channels_last": 1, "activation": "Relu", "strides": [stride] * len(sizes)}
+    [actual] = run_node(
+        "Conv",
+        [x, w.reshape(37, 40, *(1 for _ in sizes)), bias, residual],
+        attributes,
+        domain="bascule",
+        constants=(1, 2),
+        threads=2,
+    )
+    check(actual, expected, dtype, tolerance(dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_special_values(dtype: Any) -> None:
     a = normal(9, 40, dtype=dtype)
     a[2, 3], a[4, 39], a[5, 0] = np.nan, np.inf, -np.inf
