@@ -85,10 +85,16 @@ int64_t chunk_columns(const GemmBlock<T>& g, int64_t rows) {
   return parts_of(panels, parts_of(panels, most)) * width;
 }
 
+// What is still to be fetched of GemmBlock::ahead.
+struct Ahead {
+  const char* at;
+  const char* end;
+};
+
 // One block of rows and of K, and the columns [from, to).
 template <class T>
 void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthBlock& depth,
-                      int64_t from, int64_t to, const T* after) {
+                      int64_t from, int64_t to, const T* after, Ahead& ahead) {
   const int64_t k = depth.tap * g.tap_length + depth.start;
   const bool last = depth.last(g);
   Tile<T> t;
@@ -120,6 +126,9 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
   // While the tiles pass over a panel, each fetches its share of the next.
   const int64_t share =
       packed ? depth.taps * depth.length * panel_width<T> / (block.groups * tiles) : 0;
+  // Two tiles fetch lines enough for the next panel; those between have some left.
+  const int64_t lines = depth.taps * depth.length * 64;
+  const int64_t every = block.groups * tiles > 2 ? block.groups * tiles / 2 : 1;
   for (int64_t column = from; column < to; column += panel_width<T>) {
     t.columns = smaller(g.columns - column, panel_width<T>);
     t.b = g.b + column / panel_width<T> * g.b_panel_stride + k * g.b_stride;
@@ -134,6 +143,10 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
             (block.group + i) * g.c_group_stride + (block.row + row) * g.c_stride + column;
         t.c = g.c + c;
         t.next = next + (i * tiles + tile) * share;
+        if (ahead.at < ahead.end && (i * tiles + tile) % every != 0) {
+          t.next = reinterpret_cast<const T*>(ahead.at);
+          ahead.at += lines;
+        }
         t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
         if (t.columns > vector_lanes<T>) {
           run_rows<T, 2>(height, t);
@@ -155,6 +168,7 @@ void multiply_block(const GemmBlock<T>& g) {
   const bool whole = g.groups == 1 && g.rows <= max_rows;
   const RowBlock top = RowBlock::at(g, 0, 0);
   const int64_t width = chunk_columns(g, top.groups * top.rows);
+  Ahead ahead{g.ahead, g.ahead + g.ahead_bytes};
   const auto panel = [&](int64_t column) {
     return g.b + column / panel_width<T> * g.b_panel_stride;
   };
@@ -166,13 +180,13 @@ void multiply_block(const GemmBlock<T>& g) {
       while (!depth.last(g)) {
         const DepthBlock next = depth.next(g);
         multiply_columns(g, block, depth, from, to,
-                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride);
+                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride, ahead);
         depth = next;
       }
       // Behind the last panel lies the next product's first where several are packed together.
       const int64_t after =
           last_rows ? from + parts_of(to - from, panel_width<T>) * panel_width<T> : from;
-      multiply_columns(g, block, depth, from, to, panel(after));
+      multiply_columns(g, block, depth, from, to, panel(after), ahead);
     }
   }
 }
