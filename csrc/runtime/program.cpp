@@ -229,6 +229,15 @@ void Program::keep_plan(std::shared_ptr<const MemoryPlan> plan) const {
   if (plans_.size() > max_plans) plans_.pop_back();
 }
 
+bool overlap(const Tensor& a, const Tensor& b) {
+  return a.raw() < b.raw() + b.bytes() && b.raw() < a.raw() + a.bytes();
+}
+
+bool Program::reads(const Tensor& memory) const {
+  return std::any_of(constants_.begin(), constants_.end(),
+                     [&](const auto& constant) { return overlap(constant.second, memory); });
+}
+
 int64_t Program::arena_bytes() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t most = 0;
@@ -243,11 +252,12 @@ std::vector<Value> Program::take_outputs(Frame& frame) const {
   return results;
 }
 
-std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings& settings) const {
+std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings& settings,
+                                std::span<const Tensor> targets) const {
   std::unique_ptr<Frame> frame = take_frame();
   std::shared_ptr<const MemoryPlan> plan = find_plan(inputs);
   const bool record = plan == nullptr;
-  frame->begin(std::move(plan), inputs, settings);
+  frame->begin(std::move(plan), inputs, settings, targets);
   const int count = static_cast<int>(steps_.size());
   int i = 0;
   try {

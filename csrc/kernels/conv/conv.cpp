@@ -2,6 +2,7 @@
 // Conv of the standard and of domain `bascule`: Y = activation((scale X) * W + B + residual).
 // Everything is computed with channels last; inputs with channels first are transposed on the way
 // in and out.
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -16,6 +17,7 @@
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
+#include "kernels/work_view.h"
 #include "runtime/alternatives.h"
 #include "runtime/kernel.h"
 #include "runtime/read_ahead.h"
@@ -35,8 +37,8 @@ class Conv final : public Kernel, public ReadsAhead {
     }
     const int rank = node.has_input(0) ? node.inputs[0].rank() : -1;
     if (rank > 5) return reject("more than three spatial axes");
-    if (node.has_input(4) && node.dtype(0) != DType::float32) {
-      return reject("a scale of another type than float32");
+    if (node.has_input(4) && (node.dtype(0) == DType::float64 || node.dtype(4) != node.dtype(0))) {
+      return reject("a scale of float64, or of another type than the input");
     }
     if (!has_activation(node.dtype(0), parse_activation(node))) {
       return reject("activation '" + node.get_string("activation", "") +
@@ -63,7 +65,10 @@ class Conv final : public Kernel, public ReadsAhead {
     if (w == nullptr || w->rank() < 3 || w->rank() > 5) return;
     const ConvSizes sizes = attributes_.conv_weights(w->shape());
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
-    if (w->dtype() == DType::float64) {
+    if (is_product(node, sizes)) {
+      const Tensor matrix = w->reshaped(Shape{sizes.out_channels, sizes.in_channels});
+      product_ = PackedOperand::pack(node, {1}, matrix, true);
+    } else if (w->dtype() == DType::float64) {
       packed_ = prepack_floats<double>(
           node, {1}, "W", packed_weights_size<double>(sizes), *w,
           [&](const double* from, double* to) { pack_weights(sizes, from, to); });
@@ -102,7 +107,7 @@ class Conv final : public Kernel, public ReadsAhead {
 
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
-    const Shape& w_shape = packed_.size() > 0 ? w_shape_ : c.input(1).shape();
+    const Shape& w_shape = w_shape_.rank() > 0 ? w_shape_ : c.input(1).shape();
     const ConvSizes sizes = attributes_.conv(x.shape(), w_shape);
     const Shape y_shape = attributes_.output_shape(sizes, x.rank());
     if (c.has_input(2) && c.input(2).shape() != Shape{sizes.out_channels}) {
@@ -124,7 +129,9 @@ class Conv final : public Kernel, public ReadsAhead {
     }
     Tensor& y = c.output(0, x.dtype(), y_shape);
     if (y.size() == 0) return;
-    if (x.dtype() == DType::float64) {
+    if (product_.present()) {
+      multiply(c, sizes, x, y);
+    } else if (x.dtype() == DType::float64) {
       run_typed<double>(c, sizes, y.data<double>(),
                         [](const Tensor& t) { return t.data<double>(); });
     } else if (x.dtype() == DType::float32) {
@@ -151,6 +158,33 @@ class Conv final : public Kernel, public ReadsAhead {
     } catch (const Error&) {
       return std::nullopt;  // run() says what does not fit
     }
+  }
+
+  // Whether a convolution of 16-bit floats is a product of all pixels with the weights: those then
+  // stay 16 bits wide, and pixels are converted while they are in a cache.
+  bool is_product(const NodeSpec& node, const ConvSizes& s) const {
+    const auto all = [&](const char* attribute, int64_t wanted) {
+      const std::vector<int64_t> values = node.get_ints(attribute, {});
+      return std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == wanted; });
+    };
+    return is_half(node.dtype(0)) && attributes_.channels_last() && !attributes_.planes() &&
+           !node.has_input(4) && s.taps() == 1 && s.group == 1 && all("strides", 1) &&
+           all("pads", 0);
+  }
+
+  void multiply(RunContext& c, const ConvSizes& s, const Tensor& x, Tensor& y) const {
+    Product p;
+    p.dtype = x.dtype();
+    p.m = s.batch * s.out_pixels();
+    p.n = s.out_channels;
+    p.k = s.in_channels;
+    p.a = x.raw();
+    p.packed = &product_;
+    p.bias = c.has_input(2) ? c.input(2).raw() : nullptr;
+    p.residual = c.has_input(3) ? c.input(3).raw() : nullptr;
+    p.activation = activation_;
+    p.y = y.raw();
+    run_product(c, p);
   }
 
   // The side of Winograd's tiles, or 0 for the direct form.
@@ -184,7 +218,7 @@ class Conv final : public Kernel, public ReadsAhead {
     set_activation(v.epilogue, activation_);
     v.y = y;
     if constexpr (std::is_same_v<T, float>) {
-      if (c.has_input(4)) return run_scaled_convolution(c, c.input(4).data<float>(), v);
+      if (c.has_input(4)) return run_scaled_convolution(c, elements(c.input(4)), v);
     }
     if (attributes_.planes()) {
       v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0;
@@ -208,8 +242,9 @@ class Conv final : public Kernel, public ReadsAhead {
   int winograd_tile_ = 0;
   bool streams_ = false;
   int64_t spare_bytes_ = 0;
-  Tensor packed_;  // empty: the weights are not constant
-  Shape w_shape_;
+  Tensor packed_;  // empty: the weights are not constant, or in product_
+  PackedOperand product_;
+  Shape w_shape_;  // of constant weights
 };
 BASCULE_KERNEL("Conv", Conv);
 BASCULE_KERNEL_IN("bascule", "Conv", Conv);

@@ -81,9 +81,12 @@ int64_t chunk_columns(const GemmBlock<T>& g, int64_t rows) {
   constexpr int64_t panel_row = width * static_cast<int64_t>(sizeof(T));
   const int64_t most = chunk_bytes / panel_row / (rows | 1) | 1;
   const int64_t panels = parts_of(g.columns, width);
-  if (2 * panels <= 3 * most) return panels * width;
+  if (panels <= 2 * most) return panels * width;
   return parts_of(panels, parts_of(panels, most)) * width;
 }
+
+// Bytes that a tile fetches for each k: a line, or one for every other k.
+constexpr int64_t fetched_bytes = steps_at_once > 1 ? 32 : 64;
 
 // What is still to be fetched of GemmBlock::ahead.
 struct Ahead {
@@ -121,37 +124,46 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
                        static_cast<size_t>(depth.length) * sizeof(T));
     }
   }
-  const int64_t tiles = parts_of(block.rows, max_rows);
   const bool packed = g.b_stride == panel_width<T>;
-  // While the tiles pass over a panel, each fetches its share of the next.
-  const int64_t share =
-      packed ? depth.taps * depth.length * panel_width<T> / (block.groups * tiles) : 0;
-  // Two tiles fetch lines enough for the next panel; those between have some left.
-  const int64_t lines = depth.taps * depth.length * 64;
-  const int64_t every = block.groups * tiles > 2 ? block.groups * tiles / 2 : 1;
+  const int64_t fetched = depth.taps * depth.length * fetched_bytes;
   for (int64_t column = from; column < to; column += panel_width<T>) {
     t.columns = smaller(g.columns - column, panel_width<T>);
+    const bool narrow = t.columns <= vector_lanes<T>;
+    const int64_t tiles = parts_of(block.rows, narrow ? max_narrow_rows : max_rows);
+    const int64_t low = block.rows / tiles;
+    const int64_t taller = block.rows % tiles;
+    // While the tiles pass over a panel, each fetches its share of the next.
+    const int64_t sharers = block.groups * tiles;
+    const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
+    constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
+    t.next_step = packed ? parts_of(panel_row, sharers) : 0;
+    // Two tiles fetch most of the panel; those between can look ahead.
+    const int64_t every = sharers > 2 ? sharers / 2 : 1;
+    const bool looks_ahead = ahead.at < ahead.end && every > 1;
+    if (looks_ahead) t.next_step = fetched_bytes;
     t.b = g.b + column / panel_width<T> * g.b_panel_stride + k * g.b_stride;
     t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
     const T* next = !packed ? t.b : column + panel_width<T> < to ? t.b + g.b_panel_stride : after;
     for (int64_t i = 0; i < block.groups; ++i) {
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const int64_t row = block.rows * tile / tiles;
-        const int64_t height = block.rows * (tile + 1) / tiles - row;
+        // The taller first: every change of the height is a branch that the processor does not
+        // expect.
+        const int64_t row = tile * low + smaller(tile, taller);
+        const int64_t height = low + (tile < taller ? 1 : 0);
         t.a_offset = a_offset + i * g.a_group_stride + row * t.a_stride;
         const int64_t c =
             (block.group + i) * g.c_group_stride + (block.row + row) * g.c_stride + column;
         t.c = g.c + c;
         t.next = next + (i * tiles + tile) * share;
-        if (ahead.at < ahead.end && (i * tiles + tile) % every != 0) {
+        if (looks_ahead && (i * tiles + tile) % every != 0) {
           t.next = reinterpret_cast<const T*>(ahead.at);
-          ahead.at += lines;
+          ahead.at += fetched;
         }
         t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
-        if (t.columns > vector_lanes<T>) {
-          run_rows<T, 2>(height, t);
-        } else {
+        if (narrow) {
           run_rows<T, 1>(height, t);
+        } else {
+          run_rows<T, 2>(height, t);
         }
         if (last && g.epilogue.activate != nullptr) {
           g.epilogue.activate(t.c, t.c_stride, height, t.columns, g.epilogue.activation_alpha,

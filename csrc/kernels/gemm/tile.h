@@ -27,12 +27,20 @@ constexpr int vector_lanes = vector_bytes / static_cast<int>(sizeof(T));
 template <class T>
 constexpr int panel_width = 2 * vector_lanes<T>;
 
-// 2 accumulators a row, 2 vectors of the panel and a broadcast must fit the registers.
+// 2 accumulators a row, 2 vectors of the panel and a broadcast must fit the registers. Where a step
+// of k is short, several go through the loop at once, if they need no more registers for it.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rows = 14;
+constexpr int steps_at_once = 1;
+#elif defined(__FMA__)
+constexpr int max_rows = 6;
+constexpr int steps_at_once = 4;
 #else
 constexpr int max_rows = 6;
+constexpr int steps_at_once = 1;
 #endif
+// A tile of one vector has half as many sums a row, so it is taller: each sum waits for itself.
+constexpr int max_narrow_rows = max_rows < 12 ? 12 : max_rows;
 
 template <class T>
 BASCULE_INLINE Vector<T> load_vector(const T* p) {
@@ -97,6 +105,21 @@ BASCULE_INLINE Vector<double> multiply_add(Vector<double> a, Vector<double> b, V
 #endif
 }
 
+// sum += a * b. Written so that AVX2 does it in place: with all registers taken, a compiler that
+// overwrites a factor instead moves sums to memory and back.
+template <class V>
+BASCULE_INLINE void accumulate(V& sum, V a, V b) {
+#if defined(__FMA__) && !defined(__AVX512F__)
+  if constexpr (sizeof(sum[0]) == 4) {
+    __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  } else {
+    __asm__("vfmadd231pd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  }
+#else
+  sum = multiply_add(a, b, sum);
+#endif
+}
+
 // One tile: `rows` rows of A over the pieces [tap, tap + taps), elements [start, start + length) of
 // each, times one panel.
 template <class T>
@@ -115,7 +138,8 @@ struct Tile {
   const GemmEpilogue<T>* epilogue;  // null but for the last block of K
   const T* bias;                    // of the tile's first column
   const T* residual;                // of the tile's first element
-  const T* next;                    // what to fetch into the second cache meanwhile, a line per k
+  const T* next;                    // what to fetch into the second cache meanwhile
+  int64_t next_step;                // bytes of it for each k
 };
 
 // The bounds keep NaN.
@@ -165,38 +189,61 @@ void run_tile(const Tile<T>& t) {
   // mode. The empty asm keeps the compiler from making a pointer of each.
   constexpr int pointers = (rows + 2) / 3;
   const T* b = t.b;
-  const int64_t b_stride = t.b_stride;
   // Few rows run through B at the speed of memory, and need it sooner.
   constexpr int64_t ahead = rows <= 4 ? 32 : 8;
   const char* next = reinterpret_cast<const char*>(t.next);
-  for (int64_t tap = 0; tap < t.taps; ++tap) {
-    int64_t stride = t.a_stride * static_cast<int64_t>(sizeof(T));
-    const char* a[pointers];
+  const int64_t next_step = t.next_step;
+  const auto multiply = [&](const int64_t b_stride) __attribute__((always_inline)) {
+    for (int64_t tap = 0; tap < t.taps; ++tap) {
+      int64_t stride = t.a_stride * static_cast<int64_t>(sizeof(T));
+      const char* a[pointers];
 #pragma GCC unroll 5
-    for (int i = 0; i < pointers; ++i) {
-      a[i] = reinterpret_cast<const char*>(t.a[tap] + t.a_offset) + 3 * i * stride;
-    }
-    for (int64_t k = 0; k < t.length; ++k) {
-#pragma GCC unroll 5
-      for (int i = 0; i < pointers; ++i) __asm__("" : "+r"(a[i]));
-      __asm__("" : "+r"(stride));
-      V column[vectors];
-#pragma GCC unroll 2
-      for (int v = 0; v < vectors; ++v) column[v] = load_vector<T>(b + v * width);
-      __builtin_prefetch(b + ahead * b_stride);
-      if (vectors == 2) __builtin_prefetch(b + ahead * b_stride + width);
-      __builtin_prefetch(next, 0, 2);
-      next += 64;
-#pragma GCC unroll 14
-      for (int r = 0; r < rows; ++r) {
-        const V value = broadcast<T>(*reinterpret_cast<const T*>(a[r / 3] + (r % 3) * stride));
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; ++v) sum[r][v] = multiply_add(value, column[v], sum[r][v]);
+      for (int i = 0; i < pointers; ++i) {
+        a[i] = reinterpret_cast<const char*>(t.a[tap] + t.a_offset) + 3 * i * stride;
       }
+      const auto step = [&](int u) __attribute__((always_inline)) {
+        // Keeps the loads of a step behind those before it: there are no registers to hold both.
+        __asm__ volatile("" : "+r"(stride) : : "memory");
+        const T* row = b + u * b_stride;
+        V column[vectors];
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) column[v] = load_vector<T>(row + v * width);
+        __builtin_prefetch(row + ahead * b_stride);
+        if (vectors * vector_bytes > 64) __builtin_prefetch(row + ahead * b_stride + width);
+        if (u % 2 == 0) __builtin_prefetch(next + u * next_step, 0, 2);
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; ++r) {
+          const char* from = a[r / 3] + (r % 3) * stride + u * static_cast<int>(sizeof(T));
+          const V value = broadcast<T>(*reinterpret_cast<const T*>(from));
+#pragma GCC unroll 2
+          for (int v = 0; v < vectors; ++v) accumulate(sum[r][v], value, column[v]);
+        }
+      };
+      const auto advance = [&](int steps) __attribute__((always_inline)) {
 #pragma GCC unroll 5
-      for (int i = 0; i < pointers; ++i) a[i] += sizeof(T);
-      b += b_stride;
+        for (int i = 0; i < pointers; ++i) {
+          a[i] += steps * static_cast<int>(sizeof(T));
+          __asm__("" : "+r"(a[i]));
+        }
+        b += steps * b_stride;
+        next += steps * next_step;
+      };
+      int64_t k = 0;
+      for (; k + steps_at_once <= t.length; k += steps_at_once) {
+#pragma GCC unroll 4
+        for (int u = 0; u < steps_at_once; ++u) step(u);
+        advance(steps_at_once);
+      }
+      for (; steps_at_once > 1 && k < t.length; ++k) {
+        step(0);
+        advance(1);
+      }
     }
+  };
+  if (t.b_stride == panel_width<T>) {
+    multiply(panel_width<T>);
+  } else {
+    multiply(t.b_stride);
   }
 
   if (t.epilogue != nullptr) {
@@ -261,7 +308,7 @@ void run_tile(const Tile<T>& t) {
 template <class T, int vectors>
 BASCULE_INLINE void run_rows(int64_t height, const Tile<T>& t) {
   using Function = void (*)(const Tile<T>&);
-  constexpr int m = max_rows;
+  constexpr int m = vectors == 1 ? max_narrow_rows : max_rows;
   static constexpr Function functions[14] = {
       run_tile<T, 1, vectors>,
       run_tile<T, 2, vectors>,

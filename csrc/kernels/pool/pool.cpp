@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// MaxPool, AveragePool and LpPool, channels first or (domain `bascule`) last. Float32 maxima and
-// averages, and maxima of bytes, run on vector loops, the rest element by element.
+// MaxPool, AveragePool and LpPool, channels first or (domain `bascule`) last. Maxima and averages
+// of float32 and of 16-bit floats, and maxima of bytes, run on vector loops, the rest element by
+// element.
 #include <cmath>
 #include <limits>
 
 #include "kernels/pool/geometry.h"
 #include "kernels/pool/pool_rows.h"
+#include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -253,6 +255,12 @@ class MaxPool final : public Pool {
  private:
   // Whether there is a vector loop for it.
   bool run_vectors(RunContext& c, const Layout& layout, const Tensor& x, Tensor& y) const {
+    if (is_half(x.dtype())) {
+      float* to = work_target<float>(c, y);
+      (channels_last_ ? max_pixels<float> : max_rows<float>)(c, layout, work_view<float>(c, x), to);
+      store_work(c, to, y);
+      return true;
+    }
     return visit(Types<float, uint8_t, int8_t>{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       (channels_last_ ? max_pixels<T> : max_rows<T>)(c, layout, x.data<T>(), y.data<T>());
@@ -312,26 +320,24 @@ class AveragePool final : public Pool {
     const Layout layout = make_layout(attributes_, x.shape(), channels_last_);
     Tensor& y = c.output(0, x.dtype(), layout.output);
     if (y.size() == 0) return;
-    if (x.dtype() == DType::float32) {
-      const auto* from = x.data<float>();
-      auto* to = y.data<float>();
-      if (channels_last_) {
-        return run_pixels(c, layout, pool_functions().average_pixel, from, to, count_padded_);
-      }
-      return average_rows(c, layout, from, to, count_padded_);
+    if (x.dtype() == DType::float64) {
+      auto* to = y.data<double>();
+      for_windows(c, layout, x.data<double>(),
+                  [&](const double* from, int64_t step, const Window& window, int64_t at, int64_t) {
+                    double sum = 0;
+                    window.for_taps([&](int64_t offset) { sum += from[offset * step]; });
+                    to[at] = sum / static_cast<double>(window.count(count_padded_));
+                  });
+      return;
     }
-    visit(Types<double, Float16, BFloat16>{}, x.dtype(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      using U = Compute<T>;
-      T* to = y.data<T>();
-      for_windows(
-          c, layout, x.data<T>(),
-          [&](const T* from, int64_t step, const Window& window, int64_t at, int64_t) {
-            U sum = 0;
-            window.for_taps([&](int64_t offset) { sum += static_cast<U>(from[offset * step]); });
-            to[at] = static_cast<T>(sum / static_cast<U>(window.count(count_padded_)));
-          });
-    });
+    const float* from = work_view<float>(c, x);
+    float* to = work_target<float>(c, y);
+    if (channels_last_) {
+      run_pixels(c, layout, pool_functions().average_pixel, from, to, count_padded_);
+    } else {
+      average_rows(c, layout, from, to, count_padded_);
+    }
+    store_work(c, to, y);
   }
 
  private:

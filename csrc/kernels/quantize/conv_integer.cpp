@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ConvInteger and QLinearConv, channels first or (domain `bascule`) last.
-#include <cmath>
-
 #include "kernels/quantize/integer_convolution.h"
+#include "kernels/quantize/integer_finish.h"
 #include "kernels/quantize/number.h"
 #include "runtime/kernel.h"
 
@@ -94,15 +93,12 @@ class QLinearConv final : public Kernel {
     if (added.shape() != shape) {
       invalid("residual has shape " + added.shape().text() + ", expected " + shape.text());
     }
-    const auto step = static_cast<float>(c.input(12).to_double());
-    const auto zero = static_cast<float>(zero_point(c, 11));
-    const float own = y_scale / step, factor = static_cast<float>(c.input(10).to_double()) / step;
-    const float moved = residual_first_ ? std::fma(factor, zero, own * y_zero)
-                                        : std::fma(own, y_zero, factor * zero);
-    const float offset = static_cast<float>(zero_point(c, 13)) - moved;
-    const bool is_signed = added.dtype() == DType::int8;
-    const uint8_t flip = is_signed ? 0x80 : 0;
-    return {added.data<uint8_t>(), {own, factor, offset, residual_first_, low, flip, flip}};
+    const auto scale = [&](int i) {
+      return ByteScale{static_cast<float>(c.input(i).to_double()),
+                       static_cast<float>(zero_point(c, i + 1))};
+    };
+    return {added.data<uint8_t>(),
+            add_bytes({y_scale, y_zero}, scale(10), scale(12), residual_first_, low)};
   }
 
   IntegerConvolution convolution_;

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/conv/layout.h"
+#include "kernels/quantize/integer_finish.h"
 #include "kernels/quantize/pixel_image.h"
 #include "runtime/prepack.h"
 
@@ -170,7 +171,10 @@ IntegerFinish IntegerConvolution::finish(RunContext& c, const ConvSizes& s, cons
       if (factors != nullptr) factors[at] = scaling->factors[scaling->count > 1 ? channel : 0];
     }
   }
-  IntegerFinish result{offsets, any != 0 ? zeros : nullptr, factors, 0, 0, 0, nullptr};
+  IntegerFinish result{};
+  result.bias = offsets;
+  result.weight_zero = any != 0 ? zeros : nullptr;
+  result.factors = factors;
   if (scaling != nullptr) {
     result.zero = scaling->zero;
     result.low = scaling->low;
@@ -257,15 +261,12 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
   chunks = std::clamp<int64_t>(chunks, 1, panels);
   const int64_t blocks = std::min(s.group * chunks % threads == 0 ? 1 : threads, tiles);
   const int64_t pieces = s.group * chunks * blocks;
-  const auto run_piece = [&](int64_t piece) {
+  const auto run_piece = [&](int64_t piece, bool is_last) {
     const int64_t block = piece % blocks, chunk = piece / blocks % chunks;
     const int64_t group = piece / blocks / chunks;
     const int64_t panel = panels * chunk / chunks, last = panels * (chunk + 1) / chunks;
     const int64_t channel = group * panels * width + panel * width;
-    IntegerFinish f = finish;
-    f.bias += channel;
-    if (f.weight_zero != nullptr) f.weight_zero += channel;
-    if (f.factors != nullptr) f.factors += channel;
+    const IntegerFinish f = at_channel(finish, channel);
     PixelTile tile = common;
     tile.b = weights.data + (group * panels + panel) * bytes;
     tile.columns = std::min(last * width, s.group_out()) - panel * width;
@@ -273,7 +274,14 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
     const int64_t offset = (group * s.group_out() + panel * width) * size;
     uint8_t* to = y + offset;
     const uint8_t* added = residual != nullptr ? residual + offset : nullptr;
-    for (int64_t i = tiles * block / blocks; i < tiles * (block + 1) / blocks; ++i) {
+    FetchAhead ahead;
+    if (!is_last && block + 1 == blocks && chunk + 1 < chunks) {
+      const int64_t after = panels * (chunk + 2) / chunks - last;
+      ahead = {weights.data + (group * panels + last) * bytes, after * bytes};
+    }
+    const int64_t begin = tiles * block / blocks, end = tiles * (block + 1) / blocks;
+    for (int64_t i = begin; i < end; ++i) {
+      ahead.set(tile, i - begin, end - begin);
       tile.run_count = std::min<int64_t>(2, runs - 2 * i);
       for (int64_t j = 0; j < tile.run_count; ++j) {
         const int64_t row = (2 * i + j) / run_count, first = (2 * i + j) % run_count * length;
@@ -288,8 +296,9 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
   const double work = static_cast<double>(s.batch * s.out_pixels()) *
                       static_cast<double>(taps.depth() * (s.out_channels + 16)) / 32;
   c.parallel_for(threads, work / static_cast<double>(threads), [&](int64_t begin, int64_t end) {
-    for (int64_t piece = pieces * begin / threads; piece < pieces * end / threads; ++piece) {
-      run_piece(piece);
+    const int64_t last = pieces * end / threads;
+    for (int64_t piece = pieces * begin / threads; piece < last; ++piece) {
+      run_piece(piece, piece + 1 == last);
     }
   });
 }
@@ -356,11 +365,7 @@ void IntegerConvolution::run_depthwise(RunContext& c, const ConvSizes& sizes, co
       const int64_t offset = (row * s.out[2] * channels + channel) * size;
       d.y = y + offset;
       d.residual = residual != nullptr ? residual + offset : nullptr;
-      IntegerFinish f = finish;
-      f.bias += channel;
-      if (f.weight_zero != nullptr) f.weight_zero += channel;
-      if (f.factors != nullptr) f.factors += channel;
-      functions.depthwise(d, f);
+      functions.depthwise(d, at_channel(finish, channel));
     }
   };
   const double work = static_cast<double>(rows * s.out[2] * channels * (s.taps() + 8)) / 8;

@@ -29,7 +29,7 @@ class IntegerConvolution {
   };
   struct Residual {
     const uint8_t* data;
-    ByteResidual how;
+    ByteAddition how;
   };
   // To int32 without `scaling`. `w_zero` is null, or has one value or one for each output channel.
   // A residual may be added to bytes.
