@@ -30,10 +30,16 @@ def test_convolutions_before_a_winograd_convolution() -> None:
         value = graph.append(node).output
         value.type = TensorType(DataType.FLOAT, (1, 14, 14, out))
         expected = convolve(expected, w, [1, 1], pads, [1, 1])
+    # Its weights are used once.
+    matrix = normal(14 * 14 * 40, 37, seed=9)
+    row = graph.append(Node("Reshape", [value, graph.constant(np.array([1, -1], np.int64))])).output
+    row.type = TensorType(DataType.FLOAT, (1, 14 * 14 * 40))
+    value = graph.append(Node("MatMul", [row, graph.constant(matrix)])).output
+    value.type = TensorType(DataType.FLOAT, (1, 37))
     graph.add_output(value)
     feed = last(x)
     one = np.asarray(compile_graph(graph, 1).run_values([feed], [])[0])
-    check(one, last(expected), tolerance=2e-5)
+    check(one, last(expected).reshape(1, -1) @ matrix.astype(np.float64), tolerance=2e-5)
     for threads in (2, 3):
         runner = compile_graph(graph, threads)
         for _ in range(2):
