@@ -80,6 +80,7 @@ class Conv final : public Kernel, public ReadsAhead {
         // So many tiles use each weight too seldom for the memory to keep up.
         streams_ = pixels <= 24.0 * winograd_tile_ * winograd_tile_;
       } else if (known) {
+        streams_ = known->out_pixels() == 1 && sizes.group == 1;
         spare_bytes_ = bascule::spare_bytes(*known);
       }
       const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
