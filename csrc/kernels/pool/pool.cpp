@@ -49,14 +49,18 @@ struct Window {
   int64_t offset;  // of the first tap
   int64_t steps[3];
 
-  using Range = WindowAxis::Range;
   Window(const WindowAxes& axes, int64_t o0, int64_t o1, int64_t o2)
-      : Window(axes, axes[0].window(o0), axes[1].window(o1), axes[2].window(o2)) {}
-  Window(const WindowAxes& axes, const Range& r0, const Range& r1, const Range& r2)
-      : range{r0, r1, r2},
+      : range{axes[0].window(o0), axes[1].window(o1), axes[2].window(o2)},
         offset((range[0].start * axes[1].input + range[1].start) * axes[2].input + range[2].start),
         steps{axes[0].dilation * axes[1].input * axes[2].input, axes[1].dilation * axes[2].input,
               axes[2].dilation} {}
+
+  // To position o along the last axis.
+  void move(const WindowAxis& axis, int64_t o) {
+    offset -= range[2].start;
+    range[2] = axis.window(o);
+    offset += range[2].start;
+  }
 
   int64_t count(bool padded) const {
     if (padded) return range[0].padded * range[1].padded * range[2].padded;
@@ -184,17 +188,17 @@ void run_pixels(RunContext& c, const Layout& layout, void (*fold)(const PoolPixe
   c.parallel_for(layout.batch * rows, cost, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* image = x + i / rows * layout.inputs() * layout.channels;
-      const auto depth = axes[0].window(i % rows / axes[1].output);
-      const auto height = axes[1].window(i % axes[1].output);
+      Window window(axes, i % rows / axes[1].output, i % axes[1].output, 0);
+      PoolPixel<T> pixel;
+      for (int axis = 0; axis < 3; ++axis) {
+        pixel.taps[axis] = window.range[axis].count;
+        pixel.steps[axis] = window.steps[axis] * layout.channels;
+      }
+      pixel.channels = layout.channels;
       for (int64_t o = 0; o < axes[2].output; ++o) {
-        const Window window(axes, depth, height, axes[2].window(o));
-        PoolPixel<T> pixel;
+        window.move(axes[2], o);
         pixel.x = image + window.offset * layout.channels;
-        for (int axis = 0; axis < 3; ++axis) {
-          pixel.taps[axis] = window.range[axis].count;
-          pixel.steps[axis] = window.steps[axis] * layout.channels;
-        }
-        pixel.channels = layout.channels;
+        pixel.taps[2] = window.range[2].count;
         pixel.count = static_cast<float>(window.count(count_padded));
         pixel.y = y + (i * axes[2].output + o) * layout.channels;
         fold(pixel);
