@@ -8,6 +8,7 @@
 #include "bindings/program.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "kernels/gemm/half_product.h"
 #include "kernels/measure_peak.h"
 #include "runtime/kernel.h"
 #include "runtime/random.h"
@@ -59,6 +60,21 @@ py::bytes digest(const py::buffer& data, const py::bytes& key) {
   return py::bytes(reinterpret_cast<const char*>(&found), sizeof(found));
 }
 
+py::bytes float16_product(const py::bytes& a, const py::bytes& b, int64_t m, int64_t k, int64_t n) {
+  const auto halves = [](const std::string& text) {
+    return reinterpret_cast<const uint16_t*>(text.data());
+  };
+  const std::string left = a, right = b;
+  if (m < 0 || k < 0 || n < 0 || left.size() != static_cast<size_t>(2 * m * k) ||
+      right.size() != static_cast<size_t>(2 * k * n)) {
+    throw bascule::Error(bascule::Code::invalid_argument, "the sizes do not fit the matrices");
+  }
+  std::string y(static_cast<size_t>(2 * m * n), 0);
+  bascule::float16_product(halves(left), halves(right), m, k, n,
+                           reinterpret_cast<uint16_t*>(y.data()));
+  return y;
+}
+
 py::list kernels() {
   py::list result;
   for (const bascule::KernelEntry& entry : bascule::kernel_registry()) {
@@ -87,6 +103,8 @@ PYBIND11_MODULE(_native, module) {
              py::arg("seconds") = 1.0, py::arg("bytes") = int64_t{1} << 29,
              py::call_guard<py::gil_scoped_release>(),
              "GB/s that so many threads read from memory.");
+  module.def("float16_product", &float16_product, py::arg("a"), py::arg("b"), py::arg("m"),
+             py::arg("k"), py::arg("n"), "A product as the level avx512_fp16 makes it, for tests.");
   module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
   bascule::bindings::bind_graph_builder(module);

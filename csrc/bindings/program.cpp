@@ -4,6 +4,7 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
 #include <unordered_map>
 
@@ -91,24 +92,41 @@ class Runner {
         wanted.push_back(found->second);
       }
     }
-    return results(std::span<const Value>(values, count), wanted, terminate, profiler);
+    const std::span<const Value> fed(values, count);
+    return results(run(fed, terminate, profiler), wanted);
   }
 
   // One object per input, in order: arrays, lists, dicts, None. `wanted`: outputs by number, none
   // for all.
   py::object run_values(const py::list& feeds, const std::vector<int>& wanted,
                         const TerminateFlag* terminate, Profiler* profiler) {
-    if (feeds.size() != input_names_.size()) {
-      throw Error(Code::invalid_argument,
-                  "expected " + std::to_string(input_names_.size()) + " inputs");
+    return results(run(values_of(feeds), terminate, profiler), wanted);
+  }
+
+  // The outputs numbered in `wanted`, each made in the memory of the array that `targets` has for
+  // it, if it has one. Returns what lies somewhere else nevertheless, and for the others None.
+  py::list run_into(const py::list& feeds, const std::vector<int>& wanted, const py::list& targets,
+                    const TerminateFlag* terminate, Profiler* profiler) {
+    const std::vector<Value> values = values_of(feeds);
+    std::vector<Tensor> memory(static_cast<size_t>(program_->output_count()));
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      Tensor& target = memory.at(static_cast<size_t>(wanted[i]));
+      const bool fits =
+          writable(targets[i], &target) && target.dtype() == program_->output(wanted[i]).dtype;
+      if (!fits || is_read(target, values, memory)) target = Tensor();
     }
-    std::vector<Value> values;
-    for (size_t i = 0; i < feeds.size(); ++i) {
-      Value value = to_value(feeds[i], program_->input(static_cast<int>(i)).dtype);
-      if (value.is_tensor()) value = fed(std::move(value.tensor()), feeds[i]);
-      values.push_back(std::move(value));
+    std::vector<Value> made = run(values, terminate, profiler, memory);
+    py::list list(wanted.size());
+    for (size_t i = 0; i < wanted.size(); ++i) {
+      const auto number = static_cast<size_t>(wanted[i]);
+      const Value& value = made[number];
+      const bool is_there = value.is_tensor() && value.tensor().raw() != nullptr &&
+                            value.tensor().raw() == memory[number].raw() &&
+                            value.tensor().dtype() == memory[number].dtype() &&
+                            value.tensor().shape() == memory[number].shape();
+      list[i] = is_there ? py::none() : to_python(value);
     }
-    return results(values, wanted, terminate, profiler);
+    return list;
   }
 
   std::vector<std::tuple<std::string, std::string, std::string, std::string>> steps() const {
@@ -170,21 +188,55 @@ class Runner {
                   keep(py::reinterpret_borrow<py::object>(array), data));
   }
 
-  py::object results(std::span<const Value> inputs, const std::vector<int>& wanted,
-                     const TerminateFlag* terminate, Profiler* profiler) {
+  std::vector<Value> values_of(const py::list& feeds) const {
+    if (feeds.size() != input_names_.size()) {
+      throw Error(Code::invalid_argument,
+                  "expected " + std::to_string(input_names_.size()) + " inputs");
+    }
+    std::vector<Value> values;
+    for (size_t i = 0; i < feeds.size(); ++i) {
+      Value value = to_value(feeds[i], program_->input(static_cast<int>(i)).dtype);
+      if (value.is_tensor()) value = fed(std::move(value.tensor()), feeds[i]);
+      values.push_back(std::move(value));
+    }
+    return values;
+  }
+
+  // An array that results can be written to as they are.
+  static bool writable(py::handle object, Tensor* tensor) {
+    return view_array(object, tensor) && py::reinterpret_borrow<py::array>(object).writeable();
+  }
+
+  // Whether a run reads this memory, or writes it as the memory of another output.
+  bool is_read(const Tensor& target, std::span<const Value> inputs,
+               std::span<const Tensor> targets) const {
+    const auto is_apart = [&](const Value& input) {
+      return input.is_none() || (input.is_tensor() && !overlap(input.tensor(), target));
+    };
+    const auto is_other = [&](const Tensor& other) {
+      return &other != &target && overlap(other, target);
+    };
+    return !std::all_of(inputs.begin(), inputs.end(), is_apart) ||
+           std::any_of(targets.begin(), targets.end(), is_other) || program_->reads(target);
+  }
+
+  std::vector<Value> run(std::span<const Value> inputs, const TerminateFlag* terminate,
+                         Profiler* profiler, std::span<const Tensor> targets = {}) {
     RunSettings settings;
     settings.threads = threads_;
     settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
     settings.profiler = profiler;
     settings.spin = spins_;
-    std::vector<Value> values;
     try {
       const LockReleased unlocked;
-      values = program_->run(inputs, settings);
+      return program_->run(inputs, settings, targets);
     } catch (const Interruption& interruption) {
       interruption.raised->restore();
       throw py::error_already_set();
     }
+  }
+
+  static py::object results(std::vector<Value> values, const std::vector<int>& wanted) {
     const size_t count = wanted.empty() ? values.size() : wanted.size();
     py::list list(count);
     for (size_t i = 0; i < count; ++i) {
@@ -290,6 +342,8 @@ void bind_program(py::module_& module) {
       .def("run_feeds", &Runner::run_feeds, py::arg("output_names"), py::arg("feeds"),
            py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
       .def("run_values", &Runner::run_values, py::arg("feeds"), py::arg("wanted"),
+           py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
+      .def("run_into", &Runner::run_into, py::arg("feeds"), py::arg("wanted"), py::arg("targets"),
            py::arg("terminate") = nullptr, py::arg("profiler") = nullptr)
       .def("write_plan", &Runner::write_plan, py::arg("descriptor"), py::arg("key"),
            py::arg("description"), py::arg("attachments"))

@@ -2,7 +2,8 @@
 // LayerNormalization, RMSNormalization and, with a residual added first, SkipLayerNormalization and
 // SkipRMSNormalization: y = (x - mean) / sqrt(variance + epsilon) * scale + bias over the last
 // axes; the RMS forms leave the mean out.
-#include <cmath>
+#include <algorithm>
+#include <optional>
 
 #include "kernels/broadcast.h"
 #include "kernels/elementwise/gather_tile.h"
@@ -85,16 +86,11 @@ class LayerNormalization final : public Kernel {
     if (c.has_input(first + 1)) bias = row_operand<T>(c, c.input(first + 1), shape, axis);
     RowOperand<T> skip;
     if (skips_) skip = row_operand<T>(c, c.input(1), shape, axis);
-    const T* x = work_view<T>(c, input);
+    const WorkRows<T> x(input, n);
 
-    Tensor& y = c.output(0, dtype, shape);
-    T* out = work_target<T>(c, y);
-    T* sums = nullptr;
-    Tensor* sum_output = nullptr;
-    if (skips_ && c.wants_output(1)) {
-      sum_output = &c.output(1, dtype, shape);
-      sums = work_target<T>(c, *sum_output);
-    }
+    const WorkTargetRows<T> y(c.output(0, dtype, shape), n);
+    std::optional<WorkTargetRows<T>> sums;
+    if (skips_ && c.wants_output(1)) sums.emplace(c.output(1, dtype, shape), n);
     T *means = nullptr, *factors = nullptr;
     Tensor *mean_output = nullptr, *factor_output = nullptr;
     if (!skips_ && centered_) {
@@ -107,29 +103,44 @@ class LayerNormalization final : public Kernel {
     }
 
     const NormalizeRows<T> on = normalize_rows_of<T>();
-    c.parallel_for(rows, 4.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
+    // Some rows at a time, so that what one step leaves in the first cache the next finds there.
+    constexpr int64_t step = 4;
+    const auto normalize = [&](int64_t begin, int64_t end, T* space) {
+      const T* from = x.row(begin, space);
+      T* out = y.row(begin, space);
       for (int64_t row = begin; row < end; ++row) {
-        const T* from = x + row * n;
-        if (skips_) {
-          T* sum = (sums != nullptr ? sums : out) + row * n;
-          on.add_row(from, skip.data + row * skip.stride, sum, n);
-          from = sum;
-        }
-        RowMoments<T> moments{0, 0};
-        if (centered_) {
-          moments = on.moments(from, n);
-        } else {
-          moments.variance = on.mean_square(from, n);
-        }
-        const T factor = 1 / std::sqrt(moments.variance + static_cast<T>(epsilon_));
-        on.scaled_row(from, out + row * n, n, moments.mean, factor, scale.data + row * scale.stride,
-                      bias.data != nullptr ? bias.data + row * bias.stride : nullptr);
-        if (means != nullptr) means[row] = moments.mean;
-        if (factors != nullptr) factors[row] = factor;
+        T* const own = space + (row - begin) * n;
+        const T* one = x.row(row, own);
+        if (!skips_) continue;
+        T* sum = sums ? sums->row(row, own) : y.row(row, own);
+        on.add_row(one, skip.data + row * skip.stride, sum, n);
+        if (sums) sums->store(row, sum);
+      }
+      LayerRows<T> r{};
+      r.x = !skips_ ? from : sums ? sums->row(begin, space) : out;
+      r.y = out;
+      r.n = n;
+      r.scale = scale.data + begin * scale.stride;
+      r.scale_stride = scale.stride;
+      r.bias = bias.data != nullptr ? bias.data + begin * bias.stride : nullptr;
+      r.bias_stride = bias.stride;
+      r.epsilon = static_cast<T>(epsilon_);
+      r.centered = centered_;
+      r.means = means != nullptr ? means + begin : nullptr;
+      r.factors = factors != nullptr ? factors + begin : nullptr;
+      on.layer_rows(r, 0, end - begin);
+      for (int64_t row = begin; row < end; ++row)
+        y.store(row, y.row(row, space + (row - begin) * n));
+    };
+    const int64_t parts = std::min<int64_t>(rows, c.threads());
+    T* space = c.workspace<T>(parts * step * n);
+    const double work = 4.0 * static_cast<double>(rows) * static_cast<double>(n);
+    c.parallel_for(parts, work / static_cast<double>(parts), [&](int64_t begin, int64_t end) {
+      const int64_t last = rows * end / parts;
+      for (int64_t row = rows * begin / parts; row < last; row += step) {
+        normalize(row, std::min(row + step, last), space + begin * step * n);
       }
     });
-    store_work(c, static_cast<const T*>(out), y);
-    if (sum_output != nullptr) store_work(c, static_cast<const T*>(sums), *sum_output);
     if (mean_output != nullptr) store_work(c, static_cast<const T*>(means), *mean_output);
     if (factor_output != nullptr) store_work(c, static_cast<const T*>(factors), *factor_output);
   }

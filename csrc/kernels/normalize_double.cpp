@@ -15,20 +15,28 @@ RowMoments<double> moments(const double* x, int64_t n) {
   return {mean, squares / static_cast<double>(n)};
 }
 
-double mean_square(const double* x, int64_t n) {
-  double squares = 0;
-  for (int64_t i = 0; i < n; ++i) squares += x[i] * x[i];
-  return squares / static_cast<double>(n);
-}
-
 void affine_row(const double* x, double* y, int64_t n, double mean, double scale, double bias) {
   for (int64_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * scale + bias;
 }
 
-void scaled_row(const double* x, double* y, int64_t n, double mean, double factor,
-                const double* scale, const double* bias) {
-  for (int64_t i = 0; i < n; ++i) {
-    y[i] = (x[i] - mean) * factor * scale[i] + (bias != nullptr ? bias[i] : 0);
+void layer_rows(const LayerRows<double>& g, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const double* x = g.x + row * g.n;
+    RowMoments<double> m{0, 0};
+    if (g.centered) {
+      m = moments(x, g.n);
+    } else {
+      for (int64_t i = 0; i < g.n; ++i) m.variance += x[i] * x[i];
+      m.variance /= static_cast<double>(g.n);
+    }
+    const double factor = 1 / std::sqrt(m.variance + g.epsilon);
+    if (g.means != nullptr) g.means[row] = m.mean;
+    if (g.factors != nullptr) g.factors[row] = factor;
+    const double* scale = g.scale + row * g.scale_stride;
+    const double* bias = g.bias != nullptr ? g.bias + row * g.bias_stride : nullptr;
+    for (int64_t i = 0; i < g.n; ++i) {
+      g.y[row * g.n + i] = (x[i] - m.mean) * factor * scale[i] + (bias != nullptr ? bias[i] : 0);
+    }
   }
 }
 
@@ -60,8 +68,7 @@ void divide_by_power(const double* x, const double* sums, double* y, int64_t n, 
 }  // namespace
 
 NormalizeRows<double> normalize_rows_double() {
-  return {moments,        mean_square, affine_row, scaled_row,
-          affine_columns, column_sums, add_row,    divide_by_power};
+  return {moments, affine_row, layer_rows, affine_columns, column_sums, add_row, divide_by_power};
 }
 
 }  // namespace bascule

@@ -20,15 +20,6 @@ RowMoments<float> moments(const float* x, int64_t n) {
   return {mean, squares / static_cast<float>(n)};
 }
 
-float mean_square(const float* x, int64_t n) {
-  return sum_of(n,
-                [&](int64_t i, int64_t count) {
-                  const F32 v = load(x + i, count, 0);
-                  return v * v;
-                }) /
-         static_cast<float>(n);
-}
-
 // y = (x - mean) * scale + bias with one mean, scale and bias for all.
 void affine_row(const float* x, float* y, int64_t n, float mean, float scale, float bias) {
   for_vectors(n, [&](int64_t i, int64_t count) {
@@ -36,21 +27,65 @@ void affine_row(const float* x, float* y, int64_t n, float mean, float scale, fl
   });
 }
 
-// y = (x - mean) * factor * scale[i] + bias[i]; without bias y = (x - mean) * factor * scale[i].
-void scaled_row(const float* x, float* y, int64_t n, float mean, float factor, const float* scale,
-                const float* bias) {
+// Rows that are normalized side by side: the latencies of their sums overlap.
+constexpr int rows_at_once = lanes == 16 ? 4 : 2;
+
+// Some rows from `first` on. With several rows, scale and bias are the same for all.
+template <int rows>
+void layer_group(const LayerRows<float>& g, int64_t first) {
+  const int64_t n = g.n;
+  const float* x = g.x + first * n;
+  float mean[rows] = {}, factor[rows];
+  if (g.centered) {
+    sums_of<rows>(
+        n, [&](int r, int64_t i, int64_t count) { return load(x + r * n + i, count, 0); }, mean);
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) mean[r] /= static_cast<float>(n);
+  }
+  sums_of<rows>(
+      n,
+      [&](int r, int64_t i, int64_t count) {
+        const F32 d = load(x + r * n + i, count, mean[r]) - set(mean[r]);
+        return d * d;
+      },
+      factor);
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) {
+    factor[r] = 1 / __builtin_sqrtf(factor[r] / static_cast<float>(n) + g.epsilon);
+    if (g.means != nullptr) g.means[first + r] = mean[r];
+    if (g.factors != nullptr) g.factors[first + r] = factor[r];
+  }
+  const float* scale = g.scale + first * g.scale_stride;
+  const float* bias = g.bias != nullptr ? g.bias + first * g.bias_stride : nullptr;
+  float* y = g.y + first * n;
+  const auto finish = [&](int64_t i, int64_t count, auto&& scaled) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      const F32 part = (load(x + r * n + i, count, 0) - mean[r]) * factor[r];
+      store(y + r * n + i, scaled(part), count);
+    }
+  };
   if (bias == nullptr) {
     for_vectors(n, [&](int64_t i, int64_t count) {
-      store(y + i, (load(x + i, count, 0) - mean) * factor * load(scale + i, count, 0), count);
+      const F32 by = load(scale + i, count, 0);
+      finish(i, count, [&](F32 part) { return part * by; });
     });
-    return;
+  } else {
+    for_vectors(n, [&](int64_t i, int64_t count) {
+      const F32 by = load(scale + i, count, 0);
+      const F32 plus = load(bias + i, count, 0);
+      finish(i, count, [&](F32 part) { return fma(part, by, plus); });
+    });
   }
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    store(y + i,
-          fma((load(x + i, count, 0) - mean) * factor, load(scale + i, count, 0),
-              load(bias + i, count, 0)),
-          count);
-  });
+}
+
+void layer_rows(const LayerRows<float>& g, int64_t begin, int64_t end) {
+  // Longer ones would not stay in the first cache together.
+  constexpr int64_t longest = 2048;
+  if (g.n <= longest && g.scale_stride == 0 && (g.bias == nullptr || g.bias_stride == 0)) {
+    for (; begin + rows_at_once <= end; begin += rows_at_once) layer_group<rows_at_once>(g, begin);
+  }
+  for (; begin < end; ++begin) layer_group<1>(g, begin);
 }
 
 // y = (x - mean[i]) * scale[i] + bias[i].
@@ -104,8 +139,7 @@ void divide_by_power(const float* x, const float* sums, float* y, int64_t n, flo
 }  // namespace
 
 NormalizeRows<float> normalize_rows() {
-  return {moments,        mean_square, affine_row, scaled_row,
-          affine_columns, column_sums, add_row,    divide_by_power};
+  return {moments, affine_row, layer_rows, affine_columns, column_sums, add_row, divide_by_power};
 }
 
 }  // namespace bascule::BASCULE_ISA

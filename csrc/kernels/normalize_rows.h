@@ -13,16 +13,32 @@ struct RowMoments {
   T variance;  // of the population
 };
 
+// Rows of n elements, one after the other: y = (x - mean) * factor * scale + bias with the factor
+// 1 / sqrt(variance + epsilon).
+template <class T>
+struct LayerRows {
+  const T* x;
+  T* y;
+  int64_t n;
+  const T* scale;
+  int64_t scale_stride;  // between rows, 0 where they share one
+  const T* bias;         // or null
+  int64_t bias_stride;
+  T epsilon;
+  bool centered;  // else the mean is left out, and the variance is about zero
+  T* means;       // of each row, or null
+  T* factors;
+};
+
 // The functions for rows of T, float or double. y may be the memory of x everywhere.
 template <class T>
 struct NormalizeRows {
   // Of n > 0 elements.
   RowMoments<T> (*moments)(const T* x, int64_t n);
-  T (*mean_square)(const T* x, int64_t n);
   // y = (x - mean) * scale + bias.
   void (*affine_row)(const T* x, T* y, int64_t n, T mean, T scale, T bias);
-  // y = (x - mean) * factor * scale[i] + bias[i]; bias may be null.
-  void (*scaled_row)(const T* x, T* y, int64_t n, T mean, T factor, const T* scale, const T* bias);
+  // Rows [begin, end).
+  void (*layer_rows)(const LayerRows<T>& rows, int64_t begin, int64_t end);
   // y = (x - mean[i]) * scale[i] + bias[i].
   void (*affine_columns)(const T* x, T* y, int64_t n, const T* mean, const T* scale, const T* bias);
   // sums[j] = sum over rows of x[row * stride + j], or of its squared distance from mean[j].

@@ -123,38 +123,106 @@ void fold_rows(RunContext& c, const Loops& loops, Fold fold, const T* x, const T
   });
 }
 
+// Rows whose fold is a step of its own in ReduceLoops<float>::columns.
+constexpr int64_t column_rows = 256;
+
 template <class T>
-void fold_columns(RunContext& c, const Loops& loops, Fold fold, const T* x, const T* shift,
-                  T* out) {
-  const ReduceLoops<T> on = loops_of<T>();
-  const int64_t columns = loops.kept[loops.kept_rank - 1].size;
-  const int outer_rank = loops.reduced_rank - 1;
-  const int64_t outer = size_of(loops.reduced, outer_rank);
-  const Loops::Axis rows = loops.reduced[outer_rank];
-  const int64_t groups = (columns + column_group - 1) / column_group;
-  const int64_t tasks = loops.outputs / columns * groups;
-  const double cost = static_cast<double>(loops.folded) * column_group / 2;
-  c.parallel_for(tasks, cost, [&](int64_t begin, int64_t end) {
-    for (int64_t k = begin; k < end; ++k) {
-      const int64_t first = k % groups * column_group;
-      const int64_t width = std::min(column_group, columns - first);
-      const int64_t at = offset_of(loops.kept, loops.kept_rank - 1, k / groups) + first;
-      const int64_t output = k / groups * columns + first;
-      std::fill_n(out + output, width, neutral_value<T>(fold));
-      for (int64_t i = 0; i < outer; ++i) {
-        on.columns(fold, x + at + offset_of(loops.reduced, outer_rank, i), rows.size, rows.stride,
-                   width, shift != nullptr ? shift + output : nullptr, out + output);
+class FoldColumns {
+ public:
+  FoldColumns(const Loops& loops, Fold fold, const T* x, const T* shift, T* out)
+      : loops_(loops),
+        fold_(fold),
+        x_(x),
+        shift_(shift),
+        out_(out),
+        columns_(loops.kept[loops.kept_rank - 1].size),
+        outer_rank_(loops.reduced_rank - 1),
+        rows_(loops.reduced[outer_rank_]),
+        groups_((columns_ + column_group - 1) / column_group) {}
+
+  void run(RunContext& c) const {
+    const int64_t tasks = loops_.outputs / columns_ * groups_;
+    if constexpr (std::is_same_v<T, float>) {
+      if (tasks < c.threads() && rows_.size >= 4 * column_rows) return run_pieces(c, tasks);
+    }
+    const double cost = static_cast<double>(loops_.folded) * column_group / 2;
+    c.parallel_for(tasks, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) {
+        const Group group = group_of(k);
+        std::fill_n(out_ + group.output, group.width, neutral_value<T>(fold_));
+        for (int64_t i = 0; i < size_of(loops_.reduced, outer_rank_); ++i) {
+          fold(group, i, 0, rows_.size, out_ + group.output);
+        }
+      }
+    });
+  }
+
+ private:
+  // Some neighbouring columns.
+  struct Group {
+    int64_t at, width, output;
+  };
+  Group group_of(int64_t k) const {
+    const int64_t first = k % groups_ * column_group;
+    return {offset_of(loops_.kept, loops_.kept_rank - 1, k / groups_) + first,
+            std::min(column_group, columns_ - first), k / groups_ * columns_ + first};
+  }
+
+  void fold(const Group& group, int64_t outer, int64_t row, int64_t rows, T* total) const {
+    on_.columns(fold_,
+                x_ + group.at + offset_of(loops_.reduced, outer_rank_, outer) + row * rows_.stride,
+                rows, rows_.stride, group.width,
+                shift_ != nullptr ? shift_ + group.output : nullptr, total);
+  }
+
+  // Few groups of long columns: threads take pieces of them, which are joined in the order, and
+  // with the bits, of a single fold.
+  void run_pieces(RunContext& c, int64_t tasks) const {
+    const int64_t outer = size_of(loops_.reduced, outer_rank_);
+    const int64_t blocks = (rows_.size + column_rows - 1) / column_rows;
+    const int64_t pieces = outer * blocks;
+    const int64_t most = std::min(column_group, columns_);
+    T* partial = c.workspace<T>(tasks * pieces * most);
+    const double cost = static_cast<double>(column_rows * most) / 2;
+    c.parallel_for(tasks * pieces, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t k = begin; k < end; ++k) {
+        const Group group = group_of(k / pieces);
+        T* total = partial + k * most;
+        std::fill_n(total, group.width, neutral_value<T>(fold_));
+        const int64_t row = k % blocks * column_rows;
+        fold(group, k % pieces / blocks, row, std::min(column_rows, rows_.size - row), total);
+      }
+    });
+    for (int64_t k = 0; k < tasks; ++k) {
+      const Group group = group_of(k);
+      T* total = out_ + group.output;
+      std::copy_n(partial + k * pieces * most, group.width, total);
+      for (int64_t i = k * pieces + 1; i < (k + 1) * pieces; ++i) {
+        for (int64_t j = 0; j < group.width; ++j) {
+          total[j] = fold_one(joining(fold_), total[j], partial[i * most + j], T{0});
+        }
       }
     }
-  });
-}
+  }
+
+  const Loops& loops_;
+  Fold fold_;
+  const T* x_;
+  const T* shift_;
+  T* out_;
+  int64_t columns_;
+  int outer_rank_;
+  Loops::Axis rows_;
+  int64_t groups_;
+  ReduceLoops<T> on_ = loops_of<T>();
+};
 
 template <class T>
 void fold_all(RunContext& c, const Loops& loops, Fold fold, const T* x, const T* shift, T* out) {
   if (loops.last_is_reduced) {
     fold_rows(c, loops, fold, x, shift, out);
   } else {
-    fold_columns(c, loops, fold, x, shift, out);
+    FoldColumns<T>(loops, fold, x, shift, out).run(c);
   }
 }
 

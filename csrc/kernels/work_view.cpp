@@ -36,6 +36,37 @@ void store_work(RunContext& c, const T* values, Tensor& y) {
   convert(c, dtype_of<T>, reinterpret_cast<const std::byte*>(values), y.dtype(), y.raw(), y.size());
 }
 
+template <class T>
+WorkRows<T>::WorkRows(const Tensor& x, int64_t n)
+    : data_(x.raw()), step_(n * item_size(x.dtype())), n_(n) {
+  if (x.dtype() != dtype_of<T>) convert_ = cast_tile(x.dtype(), dtype_of<T>, {});
+}
+
+template <class T>
+const T* WorkRows<T>::row(int64_t i, T* space) const {
+  const std::byte* from = data_ + i * step_;
+  if (convert_.run == nullptr) return reinterpret_cast<const T*>(from);
+  convert_.run(convert_, from, nullptr, nullptr, space, n_);
+  return space;
+}
+
+template <class T>
+WorkTargetRows<T>::WorkTargetRows(Tensor& y, int64_t n)
+    : data_(y.raw()), step_(n * item_size(y.dtype())), n_(n) {
+  if (y.dtype() != dtype_of<T>) convert_ = cast_tile(dtype_of<T>, y.dtype(), {});
+}
+
+template <class T>
+T* WorkTargetRows<T>::row(int64_t i, T* space) const {
+  return convert_.run == nullptr ? reinterpret_cast<T*>(data_ + i * step_) : space;
+}
+
+template <class T>
+void WorkTargetRows<T>::store(int64_t i, const T* values) const {
+  if (convert_.run == nullptr) return;
+  convert_.run(convert_, values, nullptr, nullptr, data_ + i * step_, n_);
+}
+
 DType widest_work_dtype(const RunContext& c) {
   for (int i = 0; i < c.input_count(); ++i) {
     if (c.has_input(i) && c.input(i).dtype() == DType::float64) return DType::float64;
@@ -45,6 +76,8 @@ DType widest_work_dtype(const RunContext& c) {
 
 #define BASCULE_WORK_TYPE(T)                                  \
   template const T* work_view<T>(RunContext&, const Tensor&); \
+  template class WorkRows<T>;                                 \
+  template class WorkTargetRows<T>;                           \
   template T* work_target<T>(RunContext&, Tensor&);           \
   template void store_work<T>(RunContext&, const T*, Tensor&)
 BASCULE_WORK_TYPE(float);

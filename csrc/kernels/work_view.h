@@ -5,6 +5,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "kernels/elementwise/tile.h"
 #include "runtime/run_context.h"
 
 namespace bascule {
@@ -18,6 +19,37 @@ template <class T>
 T* work_target(RunContext& c, Tensor& y);
 template <class T>
 void store_work(RunContext& c, const T* values, Tensor& y);
+
+constexpr bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
+// The same a row of `n` elements at a time, so that no copy of the whole leaves the caches.
+template <class T>
+class WorkRows {
+ public:
+  WorkRows(const Tensor& x, int64_t n);
+  // Row i: where it is, or converted into `space`.
+  const T* row(int64_t i, T* space) const;
+
+ private:
+  const std::byte* data_;
+  int64_t step_;
+  int64_t n_;
+  TileOp convert_;
+};
+template <class T>
+class WorkTargetRows {
+ public:
+  WorkTargetRows(Tensor& y, int64_t n);
+  // Where row i is to be written: its place, or `space`. store() then rounds it.
+  T* row(int64_t i, T* space) const;
+  void store(int64_t i, const T* values) const;
+
+ private:
+  std::byte* data_;
+  int64_t step_;
+  int64_t n_;
+  TileOp convert_;
+};
 
 // float64 where one of the inputs is, float32 otherwise.
 DType widest_work_dtype(const RunContext& c);

@@ -19,8 +19,9 @@ Frame::Frame(const Program& program_)
 }
 
 void Frame::begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value> inputs,
-                  const RunSettings& run_settings) {
+                  const RunSettings& run_settings, std::span<const Tensor> targets) {
   plan_ = std::move(plan);
+  targets_ = targets;
   settings = run_settings;
   for (size_t i = 0; i < inputs.size(); ++i) value(program.inputs_[i]) = inputs[i];
   if (!recording()) {
@@ -52,6 +53,7 @@ void Frame::extend(int slot, int storage) {
   Storage& s = storages_[static_cast<size_t>(storage)];
   s.live_slots += 1;
   s.escapes |= escapes(slot);
+  s.kept |= program.kept_[static_cast<size_t>(slot)];
   s.last_step = std::max(s.last_step, program.last_use_[static_cast<size_t>(slot)]);
 }
 
@@ -112,7 +114,7 @@ Tensor& Frame::output(int step, int slot, DType dtype, const Shape& shape) {
     value(slot) = escapes(slot) ? Tensor::allocate(dtype, shape) : blocks_.allocate(dtype, shape);
     if (dtype != DType::string) {
       record.kind = Placement::Kind::arena;
-      storages_.push_back({bytes, step, step, 0, true, false});
+      storages_.push_back({bytes, step, step, 0, true, false, false});
       extend(slot, static_cast<int>(storages_.size()) - 1);
     }
     return value(slot).tensor();
@@ -130,6 +132,14 @@ Tensor& Frame::output(int step, int slot, DType dtype, const Shape& shape) {
         held.tensor().dtype() != DType::string && held.tensor().owner().use_count() <= 1) {
       return place(slot, dtype, shape, const_cast<std::byte*>(held.tensor().raw()),
                    held.tensor().owner());
+    }
+  }
+  if (placement.target >= 0 && !targets_.empty()) {
+    const Tensor& target = targets_[static_cast<size_t>(placement.target)];
+    if (bytes > 0 && target.bytes() == bytes && dtype != DType::string) {
+      auto* data = const_cast<std::byte*>(target.raw());
+      // An owner of its own, by whose uses later steps see whether they may write there.
+      return place(slot, dtype, shape, data, std::shared_ptr<void>(data, [](void*) {}));
     }
   }
   value(slot) = Tensor::allocate(dtype, shape);
@@ -204,6 +214,21 @@ void Frame::end_step(int step) {
   }
 }
 
+// For each storage the graph output that it ends as, or -1.
+std::vector<int> Frame::targets_of_storages() const {
+  std::vector<int> result(storages_.size(), -1);
+  for (size_t i = 0; i < program.outputs_.size(); ++i) {
+    const auto slot = static_cast<size_t>(program.outputs_[i]);
+    const int storage = records_[slot].storage;
+    if (storage < 0 || !values_[slot].is_tensor()) continue;
+    const Storage& s = storages_[static_cast<size_t>(storage)];
+    if (s.ours && !s.kept && s.bytes == values_[slot].tensor().bytes()) {
+      result[static_cast<size_t>(storage)] = static_cast<int>(i);
+    }
+  }
+  return result;
+}
+
 std::shared_ptr<const MemoryPlan> Frame::make_plan(std::span<const Value> inputs) const {
   auto plan = std::make_shared<MemoryPlan>();
   for (const Value& input : inputs) {
@@ -228,6 +253,7 @@ std::shared_ptr<const MemoryPlan> Frame::make_plan(std::span<const Value> inputs
   }
   plan->arena_bytes = assign_offsets(intervals);
   plan->outputs.resize(records_.size());
+  const std::vector<int> targets = targets_of_storages();
   for (size_t slot = 0; slot < records_.size(); ++slot) {
     const Record& record = records_[slot];
     Placement& placement = plan->outputs[slot];
@@ -237,6 +263,7 @@ std::shared_ptr<const MemoryPlan> Frame::make_plan(std::span<const Value> inputs
     const int interval = interval_of[static_cast<size_t>(record.storage)];
     if (interval < 0) {
       placement.kind = Placement::Kind::heap;
+      placement.target = targets[static_cast<size_t>(record.storage)];
     } else {
       placement.offset = intervals[static_cast<size_t>(interval)].offset;
       placement.bytes = intervals[static_cast<size_t>(interval)].bytes;

@@ -30,6 +30,7 @@ struct Placement {
   int source = -1;
   int64_t offset = 0;
   int64_t bytes = 0;
+  int target = -1;  // heap: the graph output that this memory ends as
 };
 
 struct MemoryPlan {
@@ -47,9 +48,10 @@ class Frame {
  public:
   explicit Frame(const Program& program);
 
-  // Prepares for one run. Without a plan the run is recorded.
+  // Prepares for one run. Without a plan the run is recorded. Otherwise outputs are made in the
+  // memory of `targets` (one for each, or none at all) where that has their type and size.
   void begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value> inputs,
-             const RunSettings& settings);
+             const RunSettings& settings, std::span<const Tensor> targets);
 
   Tensor& output(int step, int slot, DType dtype, const Shape& shape);
   Tensor& unwanted_output(int step, DType dtype, const Shape& shape);
@@ -79,6 +81,7 @@ class Frame {
     int live_slots = 0;
     bool ours = false;     // made by this run: may be overwritten and planned
     bool escapes = false;  // read by a graph output, or by a kernel that keeps inputs
+    bool kept = false;     // read by a kernel that keeps inputs
   };
   struct Record {
     Placement::Kind kind = Placement::Kind::heap;
@@ -90,12 +93,14 @@ class Frame {
   Tensor& place(int slot, DType dtype, const Shape& shape, std::byte* data,
                 std::shared_ptr<void> owner);
   int slot_of(const Tensor& tensor, int step) const;
+  std::vector<int> targets_of_storages() const;
   void extend(int slot, int storage);
   bool recording() const { return plan_ == nullptr; }
   bool escapes(int slot) const;
 
   std::vector<Value> values_;
   std::shared_ptr<const MemoryPlan> plan_;
+  std::span<const Tensor> targets_;
   std::byte* arena_ = nullptr;
   std::shared_ptr<void> arena_owner_;
   int64_t arena_bytes_ = 0;

@@ -12,6 +12,7 @@
 #include "runtime/frame.h"
 #include "runtime/prepack.h"
 #include "runtime/profiler.h"
+#include "runtime/read_ahead.h"
 
 namespace bascule {
 
@@ -136,6 +137,11 @@ Program::Program(const GraphSpec& graph)
   if (!refused.empty()) {
     throw Error(Code::not_implemented, "Could not find an implementation for:" + refused);
   }
+  std::vector<ReadsAhead*> readers_ahead;
+  for (const Step& step : steps_) {
+    if (auto* one = dynamic_cast<ReadsAhead*>(step.kernel.get())) readers_ahead.push_back(one);
+  }
+  plan_read_ahead(readers_ahead);
   std::set<int> constant_slots;
   for (const auto& [slot, tensor] : graph.constants) constant_slots.insert(slot);
   for (auto& [slot, tensor] : constants) {
@@ -223,6 +229,15 @@ void Program::keep_plan(std::shared_ptr<const MemoryPlan> plan) const {
   if (plans_.size() > max_plans) plans_.pop_back();
 }
 
+bool overlap(const Tensor& a, const Tensor& b) {
+  return a.raw() < b.raw() + b.bytes() && b.raw() < a.raw() + a.bytes();
+}
+
+bool Program::reads(const Tensor& memory) const {
+  return std::any_of(constants_.begin(), constants_.end(),
+                     [&](const auto& constant) { return overlap(constant.second, memory); });
+}
+
 int64_t Program::arena_bytes() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   int64_t most = 0;
@@ -237,11 +252,12 @@ std::vector<Value> Program::take_outputs(Frame& frame) const {
   return results;
 }
 
-std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings& settings) const {
+std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings& settings,
+                                std::span<const Tensor> targets) const {
   std::unique_ptr<Frame> frame = take_frame();
   std::shared_ptr<const MemoryPlan> plan = find_plan(inputs);
   const bool record = plan == nullptr;
-  frame->begin(std::move(plan), inputs, settings);
+  frame->begin(std::move(plan), inputs, settings, targets);
   const int count = static_cast<int>(steps_.size());
   int i = 0;
   try {

@@ -29,6 +29,9 @@ struct RunSettings {
   bool spin = true;  // whether threads that wait for work of this run spin at first
 };
 
+// Whether two tensors share memory.
+bool overlap(const Tensor& a, const Tensor& b);
+
 class Program {
  public:
   // Chooses a kernel for every node; an error that lists every node without one.
@@ -40,7 +43,11 @@ class Program {
   // Runs the graph. `inputs` in the order of GraphSpec::inputs. Every tensor of the results has an
   // owner; it may be shared (an output that is an input, a constant or another output). Safe to
   // call from several threads at once.
-  std::vector<Value> run(std::span<const Value> inputs, const RunSettings& settings) const;
+  //
+  // `targets`: nothing, or a tensor for each output, undefined for those without. Where it can, the
+  // run makes an output in the memory of its target, which shares no memory with anything else.
+  std::vector<Value> run(std::span<const Value> inputs, const RunSettings& settings,
+                         std::span<const Tensor> targets = {}) const;
 
   int input_count() const { return static_cast<int>(inputs_.size()); }
   int output_count() const { return static_cast<int>(outputs_.size()); }
@@ -59,6 +66,9 @@ class Program {
     std::vector<int> dead;     // slots that nothing reads after this step
   };
   const std::vector<Step>& steps() const { return steps_; }
+
+  // Whether a constant of the graph itself lies in this memory.
+  bool reads(const Tensor& memory) const;
 
   // Whether a kernel may hold the memory of its inputs after the run.
   bool keeps_inputs() const { return keeps_inputs_; }

@@ -11,27 +11,46 @@ namespace {
 // Vectors whose sum is carried on its own before it joins the total: keeps long sums accurate.
 constexpr int64_t sum_block = 256;
 
-// The sum of value(i, count) over vectors that begin at i = 0, lanes, ... below n; `count` <= lanes
-// of them count, the others must be zero.
-template <class Value>
-BASCULE_INLINE float sum_of(int64_t n, Value&& value) {
-  F32 total = set(0);
+// sums[r] = the sum of value(r, i, count) over vectors that begin at i = 0, lanes, ... below n, for
+// each of `rows` rows side by side; `count` <= lanes of them count, the others must be zero.
+template <int rows, class Value>
+BASCULE_INLINE void sums_of(int64_t n, Value&& value, float* sums) {
+  F32 total[rows] = {};
   int64_t i = 0;
   while (i + lanes <= n) {
     const int64_t left = (n - i) / lanes;
     const int64_t end = i + (left < sum_block ? left : sum_block) * lanes;
-    F32 a = set(0), b = set(0), c = set(0), d = set(0);
+    F32 part[rows][4] = {};
     for (; i + 4 * lanes <= end; i += 4 * lanes) {
-      a += value(i, int64_t{lanes});
-      b += value(i + lanes, int64_t{lanes});
-      c += value(i + 2 * lanes, int64_t{lanes});
-      d += value(i + 3 * lanes, int64_t{lanes});
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) part[r][v] += value(r, i + v * lanes, int64_t{lanes});
+      }
     }
-    for (; i < end; i += lanes) a += value(i, int64_t{lanes});
-    total += (a + b) + (c + d);
+    for (; i < end; i += lanes) {
+#pragma GCC unroll 4
+      for (int r = 0; r < rows; ++r) part[r][0] += value(r, i, int64_t{lanes});
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      total[r] += (part[r][0] + part[r][1]) + (part[r][2] + part[r][3]);
+    }
   }
-  if (i < n) total += value(i, n - i);
-  return reduce_add(total);
+  if (i < n) {
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) total[r] += value(r, i, n - i);
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < rows; ++r) sums[r] = reduce_add(total[r]);
+}
+
+// The sum of value(i, count) alone.
+template <class Value>
+BASCULE_INLINE float sum_of(int64_t n, Value&& value) {
+  float sum;
+  sums_of<1>(n, [&](int, int64_t i, int64_t count) { return value(i, count); }, &sum);
+  return sum;
 }
 
 // The same sum for a value() that costs far more than an addition: one copy of its code.
@@ -106,6 +125,10 @@ BASCULE_INLINE void fold_columns(const float* x, int64_t rows, int64_t stride, i
   int64_t j = 0;
   for (; j + 4 * lanes <= columns; j += 4 * lanes) {
     fold_column_group<4>(x, rows, stride, j, int64_t{lanes}, neutral, total, map, combine);
+  }
+  if (j + 2 * lanes <= columns) {
+    fold_column_group<2>(x, rows, stride, j, int64_t{lanes}, neutral, total, map, combine);
+    j += 2 * lanes;
   }
   for (; j < columns; j += lanes) {
     fold_column_group<1>(x, rows, stride, j, columns - j, neutral, total, map, combine);

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bascule.bound_run import run_to_device, run_to_host, write_into
 from bascule.device_memory import array_of
 from bascule.devices import is_gpu
 from bascule.providers.cuda.targets import Fresh, Wanted, Where
@@ -205,32 +206,19 @@ class IOBinding:
                 if isinstance(target, Fresh):
                     target = Fresh(None if free is None else free.again(index))
                 wanted[name] = target if isinstance(target, (Tensor, Fresh)) else Where.HOST
-            found, replay = self._session._run_bound(self._inputs, wanted, run_options, waits)
+            found, replay = run_to_device(self._session, self._inputs, wanted, run_options, waits)
+            found = [
+                write_into(name, target, made) if isinstance(target, np.ndarray) else made
+                for (name, target), made in zip(self._outputs.items(), found)
+            ]
             self._is_pending = not waits
         else:
-            found = self._session.run(names, self._inputs, run_options)
-        found = [
-            _written(name, target, result) if isinstance(target, np.ndarray) else result
-            for name, target, result in zip(names, targets, found)
-        ]
+            found = run_to_host(self._session, self._inputs, self._outputs, run_options)
         fresh = [isinstance(target, Fresh) for target in targets]
         gpu = 0 if self._session._cuda is None else self._session._cuda.device.number
         self._results = _Results(found, fresh, gpu, replay)
         self._kept = [each for each in self._kept if each is not free][1 - _MOST_KEPT :]
         self._kept.append(self._results)
-
-
-def _written(name: str, target: Array, result: Array) -> Array:
-    """An output in the host memory that is bound to it."""
-    if target.nbytes < result.nbytes or target.dtype != result.dtype:
-        raise RuntimeError(
-            f"the buffer of output '{name}' is {target.dtype}{list(target.shape)}, expected room "
-            f"for {result.dtype}{list(result.shape)}"
-        )
-    flat = target.reshape(-1)[: result.size]
-    flat[:] = result.reshape(-1)
-    written: Array = flat.reshape(result.shape)
-    return written
 
 
 def _memory(device_type: str, element_type: Any, shape: Sequence[int], pointer: int) -> Any:

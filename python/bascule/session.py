@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from bascule.plans.cache import PlanCache
     from bascule.providers.base import Provider
     from bascule.providers.cpu.provider import CpuProvider
-    from bascule.providers.cuda.replay import Replay
-    from bascule.providers.cuda.targets import Wanted
 
 
 class InferenceSession:
@@ -267,51 +265,24 @@ class InferenceSession:
             results = self._program.run_feeds(output_names, input_feed, flag, profiler)
             if results is not NotImplemented:
                 return results  # type: ignore[no-any-return]
-        values = self._values(input_feed)
-        wanted = self._signature.output_numbers(output_names)
-        program = self._program
-        if not self._signature.names_hold(values):
-            program = self._general_program()
+        program, values, wanted = self._prepared(output_names, input_feed)
         results = program.run_values(values, wanted, flag, profiler)
         self._trim(run_options)
         return results  # type: ignore[no-any-return]
 
-    def _values(self, feeds: Mapping[str, Any]) -> list[Any]:
-        """One object per input, for this session's program."""
+    def _prepared(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]
+    ) -> tuple[Any, list[Any], list[int]]:
+        """The program for these feeds, an object for each of its inputs, and the output numbers."""
         values = self._signature.values(feeds)
         if self._cuda is None and any(isinstance(value, Tensor) for value in values):
             raise InvalidArgument(
                 "An input is in GPU memory, but the session has only the CPU provider",
                 fix=f"make the session with providers=['{CUDA}', '{CPU}']",
             )
-        return values
-
-    def _run_bound(
-        self,
-        feeds: Mapping[str, Any],
-        targets: Mapping[str, Wanted],
-        run_options: RunOptions | None,
-        waits: bool = True,
-    ) -> tuple[list[Any], Replay | None]:
-        """Run with outputs of which some stay on the GPU.
-
-        `targets` says where each output is wanted. Returns Tensors and arrays, and a Replay if the
-        same run can be had again by it.
-        """
-        if self._cuda is None:
-            raise InvalidArgument(
-                "An output is bound to GPU memory, but the session has only the CPU provider"
-            )
-        values = self._values(feeds)
-        numbers = self._signature.output_numbers(list(targets))
+        wanted = self._signature.output_numbers(output_names)
         program = self._program if self._signature.names_hold(values) else self._general_program()
-        wanted = dict(zip(numbers, targets.values()))
-        flag = None if run_options is None else run_options._flag
-        profiler = self._trace.profiler
-        found: tuple[list[Any], Replay | None] = program.run_bound(
-            values, wanted, flag, profiler, waits
-        )
-        return found
+        return program, values, wanted
 
     def _trim(self, run_options: RunOptions | None) -> None:
         """After a run, give device memory back if the options ask for it."""

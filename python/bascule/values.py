@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule import dlpack
+from bascule.bound_run import run_to_device
 from bascule.device_memory import array_of, empty_on_gpu, gpu_array, is_on_gpu, tensor_of, to_gpu
 from bascule.devices import is_gpu
 from bascule.ir.dtype import DataType
@@ -227,7 +228,7 @@ def run_with_values(
     if not any(isinstance(value, Tensor) for value in given.values()):
         return [OrtValue(result) for result in session.run(output_names, given, run_options)]
     names = output_names or [arg.name for arg in session.get_outputs()]
-    results, _ = session._run_bound(given, dict.fromkeys(names, Fresh()), run_options)
+    results, _ = run_to_device(session, given, dict.fromkeys(names, Fresh()), run_options)
     session._trim(run_options)
     gpu = session._cuda.device.number
     return [OrtValue(array_of(r, gpu) if isinstance(r, Tensor) else r) for r in results]

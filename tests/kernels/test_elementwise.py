@@ -97,6 +97,21 @@ def test_unary(
         np.testing.assert_allclose(actual.astype(np.float64), expected, rtol, atol)
 
 
+def test_swish_of_large_numbers() -> None:
+    finite = np.array([1e-40, -1e-40, 12, -12, -60, -87, 89, -89, -2e2, 2e2, 3e38, -3e38, 0])
+    x = np.append(finite, [np.inf, np.nan]).astype(np.float32)
+    [y] = run_node("Swish", [x], {"alpha": 1.0})
+    with np.errstate(all="ignore"):
+        expected = x / (1 + np.exp(-x.astype(np.float64)))
+    np.testing.assert_allclose(y, expected, rtol=8e-6, atol=1e-36)
+    assert np.signbit(y[[1, 3, 7, 8]]).all()
+    for alpha in (-2.0, 0.0, 1e30):
+        [y] = run_node("Swish", [x[:-2]], {"alpha": alpha})
+        with np.errstate(all="ignore"):
+            expected = finite / (1 + np.exp(np.float64(-alpha) * x[:-2]))
+        np.testing.assert_allclose(y, expected, rtol=2e-5, atol=1e-36)
+
+
 def test_sine_of_large_numbers() -> None:
     x = np.array([4000.5, 5000.25, 1e6, 3e7, -1e10, 1e30], np.float32)
     np.testing.assert_allclose(run_node("Sin", [x])[0], np.sin(x.astype(np.float64)), 1e-6, 1e-7)

@@ -163,3 +163,20 @@ def test_reasons() -> None:
     outer.add_output(outer.append(node).output)
     with pytest.raises(NotImplementedByBascule, match="Softmax is not an elementwise operator"):
         compile_graph(outer)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("n", [0, 1, 15, 16, 63, 64, 257, 70_000])
+def test_function_of_one_byte(n: int, dtype: str) -> None:
+    body = Body()
+    info = np.iinfo(dtype)
+    x = body.input(RANDOM.integers(info.min, info.max, n, dtype, endpoint=True))
+    f = body.DequantizeLinear(x, body.number(0.05), body.number(7, dtype))
+    scales = body.number(0.03), body.number(-3 if dtype == "int8" else 90, dtype)
+    body.check(body.QuantizeLinear(body.Gelu(f), *scales, dtype=dtype), threads=2)
+
+
+def test_condition_on_one_byte() -> None:
+    body = Body()
+    x = body.input(np.arange(256, dtype=np.uint8))
+    body.check(body.Greater(body.Cast(x, to=1), body.number(100.5), dtype="bool"))

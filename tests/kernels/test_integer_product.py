@@ -271,6 +271,54 @@ def test_a_residual_is_added_as_by_a_node_of_its_own(
         )
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("dtype", BYTES)
+@pytest.mark.parametrize("m, k, n", [(1, 8, 40), (3, 5, 70), (29, 64, 96), (30, 36, 33)])
+def test_sums_of_bytes_are_added_to_products_as_by_nodes_of_their_own(
+    m, k, n, dtype, first
+) -> None:
+    rng = np.random.default_rng(12)
+    a, b = random_bytes(rng, dtype, 1, m, k), random_bytes(rng, np.int8, k, n)
+    scales = [np.array(scale, np.float32) for scale in (0.5, 0.004, 2, 3, 1.5, 2.5, 2)]
+    zeros = [random_bytes(rng, dtype) for _ in range(6)]
+    columns = rng.uniform(0.002, 0.004, n).astype(np.float32)
+    for b_zero in (np.int8(0), random_bytes(rng, np.int8, n)):
+        inputs = [a, scales[0], zeros[0], b, columns, b_zero, scales[2], zeros[1]]
+        y = run_node("QLinearMatMul", inputs, constants=(3,))[0]
+        row, residual = random_bytes(rng, dtype, n), random_bytes(rng, dtype, *y.shape)
+        parts = [[y, scales[2], zeros[1]], [row, scales[3], zeros[2], scales[4], zeros[3]]]
+        operands = [parts[0], parts[1][:3]]
+        expected = run_node(
+            *("QLinearAdd", [*operands[first], *operands[1 - first], *parts[1][3:]]),
+            domain="bascule",
+        )[0]
+        added = [residual, scales[5], zeros[4], scales[6], zeros[5]]
+        operands = [[expected, *parts[1][3:]], added[:3]]
+        both = run_node(
+            *("QLinearAdd", [*operands[first], *operands[1 - first], *added[3:]]),
+            domain="bascule",
+        )[0]
+        assert len(np.unique(both)) > 10
+        own = {"row_first": first, "residual_first": first}
+        for constants in ((3,), (*range(1, 13), 14, 15, 16, 17)):
+            for threads in (1, 2, 3):
+                for wanted, given in ((expected, parts[1]), (both, [*parts[1], *added])):
+                    known = tuple(i for i in constants if i < 8 + len(given))
+                    (found,) = run_node(
+                        *("QLinearMatMul", [*inputs, *given], own),
+                        domain="bascule",
+                        constants=known,
+                        threads=threads,
+                    )
+                    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(Exception, match="row has shape"):
+        wrong = [*inputs, row[1:], *parts[1][1:]]
+        run_node("QLinearMatMul", wrong, domain="bascule", constants=(3,))
+    with pytest.raises(Exception, match="residual has shape"):
+        wrong = [*inputs, *parts[1], residual[:, 1:], *added[1:]]
+        run_node("QLinearMatMul", wrong, domain="bascule", constants=(3,))
+
+
 def test_conv_pads_by_rule() -> None:
     rng = np.random.default_rng(9)
     x, w = random_bytes(rng, np.uint8, 1, 2, 7, 8), random_bytes(rng, np.uint8, 3, 2, 4, 4)

@@ -37,7 +37,8 @@ def standardized(x: np.ndarray, axes: tuple[int, ...], epsilon: float = EPSILON)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape, axis", [((4, 37), -1), ((2, 3, 768), -1), ((5, 4, 3), 1),
-                                         ((3, 1), 1), ((2, 1500), -1)])  # fmt: skip
+                                         ((3, 1), 1), ((9, 1500), -1),
+                                         ((7, 2100), -1)])  # fmt: skip
 def test_layer_normalization(shape: tuple[int, ...], axis: int, dtype: Any) -> None:
     x = (normal(*shape, dtype=np.float64) + 10).astype(dtype)
     kept = shape[axis:]
@@ -167,6 +168,20 @@ def test_lrn(size: int, beta: float) -> None:
     expected = x / (1.5 + 0.3 / size * squares) ** beta
     attributes = {"size": size, "alpha": 0.3, "beta": beta, "bias": 1.5}
     close(run_node("LRN", [x], attributes)[0], expected, np.float32)
+
+
+@pytest.mark.parametrize("op_type", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("columns", [5, 96, 200, 768])
+def test_rows_do_not_depend_on_their_neighbours(op_type: str, columns: int) -> None:
+    x, scale = normal(11, columns), normal(columns)
+    [all_rows] = run_node(op_type, [x, scale], threads=2)
+    for row in range(11):
+        [alone] = run_node(op_type, [x[row : row + 1], scale])
+        assert alone.tobytes() == all_rows[row : row + 1].tobytes()
+    bias = normal(11, columns)  # one for each row
+    if op_type == "LayerNormalization":
+        [each] = run_node(op_type, [x, scale, bias])
+        close(each, standardized(x, (1,)) * scale + bias, np.float32)
 
 
 def test_bits_do_not_depend_on_threads_or_batch() -> None:

@@ -134,6 +134,31 @@ def test_bits_do_not_depend_on_threads_or_batch() -> None:
             assert part.tobytes() == one[3:5].tobytes()
 
 
+LONG_COLUMNS = {
+    "ReduceMean": lambda x, axes: x.mean(axes, keepdims=True),
+    "ReduceL1": lambda x, axes: np.abs(x).sum(axes, keepdims=True),
+    "ReduceMax": lambda x, axes: x.max(axes, keepdims=True),
+    "ReduceLogSumExp": lambda x, axes: np.log(np.exp(x).sum(axes, keepdims=True)),
+    "ReduceSumSquare": lambda x, axes: np.square(x).sum(axes, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("op_type", sorted(LONG_COLUMNS))
+def test_long_columns_do_not_depend_on_threads(op_type: str, dtype: Any) -> None:
+    if op_type == "ReduceLogSumExp" and dtype == np.int64:
+        pytest.skip("of real numbers only")
+    for shape, axes in [((2, 1100, 40), (1,)), ((3, 1301, 37), (0, 1)), ((1, 70, 70, 300), (1, 2))]:
+        x = (RANDOM.standard_normal(shape) * 5).astype(dtype)
+        [one] = run_node(op_type, [x, axes_of(*axes)])
+        [more] = run_node(op_type, [x, axes_of(*axes)], threads=4)
+        assert one.tobytes() == more.tobytes()
+        expected = LONG_COLUMNS[op_type](x.astype(np.float64), axes)
+        if dtype == np.int64:
+            expected = np.trunc(expected)
+        np.testing.assert_allclose(one, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "dtype", [np.float32, np.float64, np.float16, np.int8, np.int64, np.uint16]
 )

@@ -10,6 +10,8 @@ import pytest
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
+from bascule.ir.infer import infer_types
+from bascule.ir.save import to_proto
 from bascule.ir.types import TensorType
 from bascule.optimizer.fused import definition
 from tests.optimizer.fusing import run_expanded
@@ -254,3 +256,18 @@ def test_project_nbits(gated: int) -> None:
     inputs = [x, bytes_.astype(np.uint8), scales, None, None, norm, residual]
     found = run(f"ProjectNBits<{attributes}>", inputs)
     assert_close(found, [(y + residual).astype(np.float32)])
+
+
+def test_nodes_that_compute_the_same_share_a_definition() -> None:
+    model = parse(
+        "g (float[3, 3] a, float[3, 3] b, float[2, 3, 3] c) => (float[2, 3, 3] y) {"
+        " p = bascule.MatMul<alpha = 0.5>(a, b) q = bascule.MatMul<alpha = 0.5>(p, b)"
+        " r = bascule.MatMul<alpha = 0.25>(q, b) s = bascule.MatMul<alpha = 0.5>(r, b, , a)"
+        " t = bascule.MatMul<alpha = 0.5>(c, b) y = Add(s, t) }"
+    )
+    infer_types(model, definition)
+    proto = to_proto(model, definitions=definition)
+    p, q, r, s, t, _ = (node.overload for node in proto.graph.node)
+    assert p == q
+    # Another factor, a residual, another rank.
+    assert len({p, r, s, t}) == 4 == len(proto.functions)

@@ -209,11 +209,8 @@ struct Job {
   int64_t tile_size() const { return q_tile_size() + y_tile_size() + tile_rows() * score_stride(); }
 
   // Rows of `size` elements as T, one after the other.
-  static void widen_rows(const S* from, int64_t stride, int64_t rows, int64_t size, T* to) {
-    for (int64_t r = 0; r < rows; ++r) {
-      widen_row(dtype_of<S>, reinterpret_cast<const std::byte*>(from + r * stride), to + r * size,
-                size);
-    }
+  static void widen(const S* from, int64_t stride, int64_t rows, int64_t size, T* to) {
+    widen_rows(dtype_of<S>, reinterpret_cast<const std::byte*>(from), stride, to, size, rows, size);
   }
 
   // The keys and values of one head, as the tiles read them.
@@ -233,11 +230,10 @@ struct Job {
     T* packed_v = packed_k + packed_k_size();
     Head head;
     if constexpr (narrow) {
-      widen_rows(from_k, k_strides.row, sizes.keys, sizes.head, space);
+      widen(from_k, k_strides.row, sizes.keys, sizes.head, space);
       head = {space, sizes.head, space + sizes.keys * sizes.head, sizes.v_head};
       if (direct()) {
-        widen_rows(from_v, v_strides.row, sizes.keys, sizes.v_head,
-                   space + sizes.keys * sizes.head);
+        widen(from_v, v_strides.row, sizes.keys, sizes.v_head, space + sizes.keys * sizes.head);
         return head;
       }
     } else {
@@ -246,7 +242,7 @@ struct Job {
     }
     pack_keys(head, packed_k);
     if constexpr (narrow) {
-      widen_rows(from_v, v_strides.row, sizes.keys, sizes.v_head, space);
+      widen(from_v, v_strides.row, sizes.keys, sizes.v_head, space);
       head.v = space;
     }
     head.k = packed_k;
@@ -344,7 +340,7 @@ struct Job {
 
   void scale_queries(const S* from, int64_t stride, int64_t count, T* to) const {
     if constexpr (narrow) {
-      widen_rows(from, stride, count, sizes.head, to);
+      widen(from, stride, count, sizes.head, to);
       loops.scale_rows(to, count, sizes.head, sizes.head, scale, to);
     } else {
       loops.scale_rows(from, count, sizes.head, stride, scale, to);
@@ -430,10 +426,8 @@ struct Job {
       for (int64_t r = 0; r < block.rows; ++r) std::fill_n(to + r * stride, sizes.v_head, S(0));
     } else if constexpr (narrow) {
       loops.divide(block, y_tile, sizes.v_head);
-      for (int64_t r = 0; r < block.rows; ++r) {
-        narrow_row(dtype_of<S>, y_tile + r * sizes.v_head,
-                   reinterpret_cast<std::byte*>(to + r * stride), sizes.v_head);
-      }
+      narrow_rows(dtype_of<S>, y_tile, sizes.v_head, reinterpret_cast<std::byte*>(to), stride,
+                  block.rows, sizes.v_head);
     } else {
       loops.divide(block, to, stride);
     }

@@ -2,7 +2,10 @@
 // Conv of the standard and of domain `bascule`: Y = activation((scale X) * W + B + residual).
 // Everything is computed with channels last; inputs with channels first are transposed on the way
 // in and out.
+#include <algorithm>
+#include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -14,8 +17,10 @@
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
+#include "kernels/work_view.h"
 #include "runtime/alternatives.h"
 #include "runtime/kernel.h"
+#include "runtime/read_ahead.h"
 
 namespace bascule {
 
@@ -24,7 +29,7 @@ namespace {
 // The forms of a 3x3 convolution, with the side of their tiles.
 constexpr std::pair<const char*, int> forms[] = {{"direct", 0}, {"winograd2", 2}, {"winograd4", 4}};
 
-class Conv final : public Kernel {
+class Conv final : public Kernel, public ReadsAhead {
  public:
   static Capability capability(const NodeSpec& node) {
     if (const Capability typed = require_dtype(node, 0, FloatTypes{}); !typed.accepted()) {
@@ -32,8 +37,8 @@ class Conv final : public Kernel {
     }
     const int rank = node.has_input(0) ? node.inputs[0].rank() : -1;
     if (rank > 5) return reject("more than three spatial axes");
-    if (node.has_input(4) && node.dtype(0) != DType::float32) {
-      return reject("a scale of another type than float32");
+    if (node.has_input(4) && (node.dtype(0) == DType::float64 || node.dtype(4) != node.dtype(0))) {
+      return reject("a scale of float64, or of another type than the input");
     }
     if (!has_activation(node.dtype(0), parse_activation(node))) {
       return reject("activation '" + node.get_string("activation", "") +
@@ -60,12 +65,24 @@ class Conv final : public Kernel {
     if (w == nullptr || w->rank() < 3 || w->rank() > 5) return;
     const ConvSizes sizes = attributes_.conv_weights(w->shape());
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
-    if (w->dtype() == DType::float64) {
+    if (is_product(node, sizes)) {
+      const Tensor matrix = w->reshaped(Shape{sizes.out_channels, sizes.in_channels});
+      product_ = PackedOperand::pack(node, {1}, matrix, true);
+    } else if (w->dtype() == DType::float64) {
       packed_ = prepack_floats<double>(
           node, {1}, "W", packed_weights_size<double>(sizes), *w,
           [&](const double* from, double* to) { pack_weights(sizes, from, to); });
     } else {
-      winograd_tile_ = choose_tile(node);
+      const std::optional<ConvSizes> known = known_sizes(node, attributes_);
+      winograd_tile_ = choose_tile(node, known);
+      if (known && winograd_tile_ > 0) {
+        const auto pixels = static_cast<double>(known->out[1]) * static_cast<double>(known->out[2]);
+        // So many tiles use each weight too seldom for the memory to keep up.
+        streams_ = pixels <= 24.0 * winograd_tile_ * winograd_tile_;
+      } else if (known) {
+        streams_ = known->out_pixels() == 1 && sizes.group == 1;
+        spare_bytes_ = bascule::spare_bytes(*known);
+      }
       const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
                                               : packed_weights_size<float>(sizes);
       const std::string form =
@@ -82,9 +99,16 @@ class Conv final : public Kernel {
     node.release_constant(1);
   }
 
+  std::span<const std::byte> streamed() const override {
+    if (!streams_) return {};
+    return {static_cast<const std::byte*>(packed_.raw()),
+            static_cast<size_t>(packed_.size()) * sizeof(float)};
+  }
+  int64_t spare_bytes() const override { return spare_bytes_; }
+
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
-    const Shape& w_shape = packed_.size() > 0 ? w_shape_ : c.input(1).shape();
+    const Shape& w_shape = w_shape_.rank() > 0 ? w_shape_ : c.input(1).shape();
     const ConvSizes sizes = attributes_.conv(x.shape(), w_shape);
     const Shape y_shape = attributes_.output_shape(sizes, x.rank());
     if (c.has_input(2) && c.input(2).shape() != Shape{sizes.out_channels}) {
@@ -106,7 +130,9 @@ class Conv final : public Kernel {
     }
     Tensor& y = c.output(0, x.dtype(), y_shape);
     if (y.size() == 0) return;
-    if (x.dtype() == DType::float64) {
+    if (product_.present()) {
+      multiply(c, sizes, x, y);
+    } else if (x.dtype() == DType::float64) {
       run_typed<double>(c, sizes, y.data<double>(),
                         [](const Tensor& t) { return t.data<double>(); });
     } else if (x.dtype() == DType::float32) {
@@ -135,9 +161,36 @@ class Conv final : public Kernel {
     }
   }
 
+  // Whether a convolution of 16-bit floats is a product of pixels with the weights: those then stay
+  // 16 bits wide, and pixels are converted while they are in a cache.
+  bool is_product(const NodeSpec& node, const ConvSizes& s) const {
+    const std::vector<int64_t> pads = node.get_ints("pads");
+    return is_half(node.dtype(0)) && attributes_.channels_last() && !attributes_.planes() &&
+           !node.has_input(4) && s.taps() == 1 && s.group == 1 &&
+           std::all_of(pads.begin(), pads.end(), [](int64_t pad) { return pad == 0; });
+  }
+
+  void multiply(RunContext& c, const ConvSizes& s, const Tensor& x, Tensor& y) const {
+    Product p;
+    p.dtype = x.dtype();
+    p.m = s.batch * s.out_pixels();
+    p.n = s.out_channels;
+    p.k = s.in_channels;
+    p.a = x.raw();
+    if (s.in != s.out) {
+      const auto* pixels = reinterpret_cast<const uint16_t*>(x.raw());
+      p.a = reinterpret_cast<const std::byte*>(strided_pixels(c, s, pixels));
+    }
+    p.packed = &product_;
+    p.bias = c.has_input(2) ? c.input(2).raw() : nullptr;
+    p.residual = c.has_input(3) ? c.input(3).raw() : nullptr;
+    p.activation = activation_;
+    p.y = y.raw();
+    run_product(c, p);
+  }
+
   // The side of Winograd's tiles, or 0 for the direct form.
-  int choose_tile(const NodeSpec& node) const {
-    const std::optional<ConvSizes> sizes = known_sizes(node, attributes_);
+  static int choose_tile(const NodeSpec& node, const std::optional<ConvSizes>& sizes) {
     if (!sizes) return 0;
     const std::string chosen = chosen_alternative(node);
     for (const auto& [name, tile] : forms) {
@@ -152,6 +205,8 @@ class Conv final : public Kernel {
     Convolution<T> v{};
     v.sizes = s;
     v.winograd_tile = winograd_tile_;
+    // One thread alone has memory enough, and a larger batch time enough.
+    if (s.batch == 1 && c.threads() > 1) v.ahead = ahead();
     v.x = elements(c.input(0));
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
@@ -165,7 +220,7 @@ class Conv final : public Kernel {
     set_activation(v.epilogue, activation_);
     v.y = y;
     if constexpr (std::is_same_v<T, float>) {
-      if (c.has_input(4)) return run_scaled_convolution(c, c.input(4).data<float>(), v);
+      if (c.has_input(4)) return run_scaled_convolution(c, elements(c.input(4)), v);
     }
     if (attributes_.planes()) {
       v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0;
@@ -187,8 +242,11 @@ class Conv final : public Kernel {
   ConvAttributes attributes_;
   Activation activation_;
   int winograd_tile_ = 0;
-  Tensor packed_;  // empty: the weights are not constant
-  Shape w_shape_;
+  bool streams_ = false;
+  int64_t spare_bytes_ = 0;
+  Tensor packed_;  // empty: the weights are not constant, or in product_
+  PackedOperand product_;
+  Shape w_shape_;  // of constant weights
 };
 BASCULE_KERNEL("Conv", Conv);
 BASCULE_KERNEL_IN("bascule", "Conv", Conv);

@@ -10,6 +10,20 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
+// Pixels [begin, end) of a row have all their taps inside the input.
+struct Inside {
+  int64_t begin;
+  int64_t end;
+
+  explicit Inside(const DepthwiseRow& d) {
+    const int64_t reach = (d.kernel - 1) * d.dilation + 1;
+    begin = (d.pad + d.stride - 1) / d.stride;
+    end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
+    if (end > d.out_width) end = d.out_width;
+    if (begin > end) begin = end;
+  }
+};
+
 // One vector of channels of a row. `whole`: all of its lanes are channels.
 template <bool whole>
 struct Row {
@@ -26,14 +40,28 @@ struct Row {
     }
   }
 
-  __attribute__((always_inline)) void put(int64_t out, F32 sum) const {
-    const int64_t at = out * d.y_stride + channel;
-    if (d.residual != nullptr) sum = sum + get(d.residual + at);
-    if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
-    if constexpr (whole) {
-      store(d.y + at, sum);
-    } else {
-      store(d.y + at, sum, count);
+  template <int pixels>
+  __attribute__((always_inline)) void put(int64_t out, F32* sum) const {
+    const int64_t step = d.y_stride;
+    const int64_t at = out * step + channel;
+    if (const float* residual = d.residual; residual != nullptr) {
+#pragma GCC unroll 16
+      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + get(residual + at + p * step);
+    }
+    if (d.clamp) {
+      const F32 low = set(d.low);
+      const F32 high = set(d.high);
+#pragma GCC unroll 16
+      for (int p = 0; p < pixels; ++p) sum[p] = at_most(high, at_least(low, sum[p]));
+    }
+    float* y = d.y + at;
+#pragma GCC unroll 16
+    for (int p = 0; p < pixels; ++p) {
+      if constexpr (whole) {
+        store(y + p * step, sum[p]);
+      } else {
+        store(y + p * step, sum[p], count);
+      }
     }
   }
 
@@ -51,7 +79,7 @@ struct Row {
         sum = fma(get(x + (from + k * d.dilation) * d.x_stride), get(w + k * d.w_stride), sum);
       }
     }
-    put(out, sum);
+    put<1>(out, &sum);
   }
 
   // `pixels` pixels from `out`, dilation 1. The taps all lie inside the input, but for those on the
@@ -81,35 +109,43 @@ struct Row {
         }
       }
     }
-#pragma GCC unroll 16
-    for (int p = 0; p < pixels; ++p) put(out + p, sum[p]);
+    put<pixels>(out, sum);
   }
 
-  // The row of a kernel with half of it as padding on both sides, in blocks that are wide enough to
-  // hide the latency of their sums.
-  template <int kernel, int pixels>
+  // A row of blocks that are wide enough to hide the latency of their sums. Of the first, `skip`
+  // columns are outside the input, of the last `drop`.
+  template <int kernel, int stride, int pixels, int skip, int drop>
   void in_blocks() const {
-    constexpr int pad = kernel / 2;
     const int64_t last = d.out_width - pixels;
     if (last == 0) {
-      block<kernel, 1, pixels, pad, pad>(0);
+      block<kernel, stride, pixels, skip, drop>(0);
       return;
     }
-    block<kernel, 1, pixels, pad>(0);
-    for (int64_t out = pixels; out < last; out += pixels) block<kernel, 1, pixels>(out);
-    block<kernel, 1, pixels, 0, pad>(last);
+    block<kernel, stride, pixels, skip>(0);
+    for (int64_t out = pixels; out < last; out += pixels) block<kernel, stride, pixels>(out);
+    block<kernel, stride, pixels, 0, drop>(last);
   }
 
-  // False if the width is not a multiple of such a block.
+  // False if the width is not a multiple of such a block, or the padding is of another kind.
   template <int kernel>
   bool in_wide_blocks() const {
-    if (lanes < 16 || d.stride != 1 || d.out_width != d.width) return false;
-    if (d.out_width % 16 == 0) {
-      in_blocks<kernel, 16>();
-    } else if (d.out_width % 14 == 0) {
-      in_blocks<kernel, 14>();
-    } else if (d.out_width % 7 == 0) {
-      in_blocks<kernel, 7>();
+    constexpr int half = kernel / 2;
+    if (lanes < 16) return false;
+    const int64_t width = d.out_width;
+    const int64_t drop = (width - 1) * d.stride - d.pad + kernel - d.width;
+    if (d.stride == 2) {
+      if (kernel != 5 || width % 7 != 0) return false;
+      if (d.pad == 2 && drop == 1) return in_blocks<5, 2, 7, 2, 1>(), true;
+      if (d.pad == 1 && drop == 2) return in_blocks<5, 2, 7, 1, 2>(), true;
+      return false;
+    }
+    if (d.pad != half || drop != half) return false;
+    if (width % 16 == 0) {
+      in_blocks<kernel, 1, 16, half, half>();
+    } else if (width % 14 == 0) {
+      in_blocks<kernel, 1, 14, half, half>();
+    } else if (width % 7 == 0) {
+      in_blocks<kernel, 1, 7, half, half>();
     } else {
       return false;
     }
@@ -117,39 +153,50 @@ struct Row {
   }
 
   template <int kernel, int stride>
-  void inside(int64_t out, int64_t end) const {
+  void narrow_blocks(int64_t out, int64_t end) const {
     constexpr int pixels = lanes == 16 ? 8 : 4;
     for (; out + pixels <= end; out += pixels) block<kernel, stride, pixels>(out);
     for (; out + 2 <= end; out += 2) block<kernel, stride, 2>(out);
     if (out < end) block<kernel, stride, 1>(out);
   }
 
-  // The row of a kernel with half of it as padding, stride 1 or 2.
+  // The row of a kernel with at most half of it as padding.
   template <int kernel, int stride>
   void padded(int64_t begin, int64_t end) const {
     constexpr int pad = kernel / 2;
     constexpr int left = (pad + stride - 1) / stride;
-    if (begin == left && begin < end) {
+    if (d.pad == pad && begin == left && begin < end) {
       block<kernel, stride, left, pad>(0);
     } else {
-      for (int64_t out = 0; out < begin; ++out) pixel(out);
+      for (int64_t out = 0; out < begin; ++out) edge<kernel, stride>(out);
     }
-    inside<kernel, stride>(begin, end);
+    narrow_blocks<kernel, stride>(begin, end);
     if (stride == 1 && begin < end && d.out_width - end == pad) {
       block<kernel, stride, pad, 0, pad>(end);
     } else {
-      for (int64_t out = end; out < d.out_width; ++out) pixel(out);
+      for (int64_t out = end; out < d.out_width; ++out) edge<kernel, stride>(out);
     }
   }
 
-  void run() const {
-    const int64_t reach = (d.kernel - 1) * d.dilation + 1;
-    // Pixels [begin, end) have all their taps inside.
-    int64_t begin = (d.pad + d.stride - 1) / d.stride;
-    int64_t end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
-    if (end > d.out_width) end = d.out_width;
-    if (begin > end) begin = end;
-    const bool plain = d.dilation == 1 && d.stride <= 2 && d.pad == d.kernel / 2;
+  // A pixel that `outside` or more taps of each row are outside of, on one side.
+  template <int kernel, int stride, int outside = 1>
+  void edge(int64_t out) const {
+    const int64_t before = d.pad - out * stride;
+    const int64_t after = kernel - before - d.width;
+    if constexpr (outside > kernel / 2) {
+      pixel(out);
+    } else if (before == outside && after <= 0) {
+      block<kernel, stride, 1, outside>(out);
+    } else if (after == outside && before <= 0) {
+      block<kernel, stride, 1, 0, outside>(out);
+    } else {
+      edge<kernel, stride, outside + 1>(out);
+    }
+  }
+
+  void run(const Inside& inside) const {
+    const auto [begin, end] = inside;
+    const bool plain = d.dilation == 1 && d.stride <= 2 && d.pad <= d.kernel / 2;
     if (plain && d.kernel == 3) {
       d.stride == 1 ? padded<3, 1>(begin, end) : padded<3, 2>(begin, end);
     } else if (plain && d.kernel == 5) {
@@ -167,12 +214,13 @@ struct Row {
 }  // namespace
 
 void depthwise_row(const DepthwiseRow& d) {
+  const Inside inside(d);
   for (int64_t i = 0; i < d.channels; i += lanes) {
     const int64_t count = d.channels - i;
     if (count >= lanes) {
-      Row<true>{d, i, lanes, d.bias != nullptr ? load(d.bias + i) : F32{}}.run();
+      Row<true>{d, i, lanes, d.bias != nullptr ? load(d.bias + i) : F32{}}.run(inside);
     } else {
-      Row<false>{d, i, count, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run();
+      Row<false>{d, i, count, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run(inside);
     }
   }
 }
@@ -237,8 +285,8 @@ void run_3x3(const ConvSizes& s, const DepthwiseStrip& t, int64_t begin, int64_t
   d.clamp = e.clamp;
   d.low = e.low;
   d.high = e.high;
-  // A few rows at a time: they stay in the first or second cache for the next channels.
-  const int64_t step = std::max<int64_t>(1, 32768 / (s.in[2] * s.stride[1] * t.channels));
+  // A few rows at a time: they stay in the second cache for the next channels.
+  const int64_t step = std::max<int64_t>(1, 65536 / (s.in[2] * s.stride[1] * t.channels));
   for (d.begin = begin; d.begin < end; d.begin = d.end) {
     d.end = std::min(end, d.begin + step);
     run_plane(d);

@@ -25,13 +25,27 @@ struct Plane {
     }
   }
 
-  __attribute__((always_inline)) void put(int64_t at, F32 sum) const {
-    if (d.residual != nullptr) sum = sum + get(d.residual + at);
-    if (d.clamp) sum = at_most(set(d.high), at_least(set(d.low), sum));
-    if constexpr (whole) {
-      store(d.y + at, sum);
-    } else {
-      store(d.y + at, sum, count);
+  template <int pixels>
+  __attribute__((always_inline)) void put(int64_t at, F32* sum) const {
+    const int64_t step = d.y_stride;
+    if (const float* residual = d.residual; residual != nullptr) {
+#pragma GCC unroll 7
+      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + get(residual + at + p * step);
+    }
+    if (d.clamp) {
+      const F32 low = set(d.low);
+      const F32 high = set(d.high);
+#pragma GCC unroll 7
+      for (int p = 0; p < pixels; ++p) sum[p] = at_most(high, at_least(low, sum[p]));
+    }
+    float* y = d.y + at;
+#pragma GCC unroll 7
+    for (int p = 0; p < pixels; ++p) {
+      if constexpr (whole) {
+        store(y + p * step, sum[p]);
+      } else {
+        store(y + p * step, sum[p], count);
+      }
     }
   }
 
@@ -41,17 +55,17 @@ struct Plane {
   __attribute__((always_inline)) void block(const float* x, int64_t at) const {
     const int64_t step = d.x_stride;
     F32 sum[pixels];
-#pragma GCC unroll 4
+#pragma GCC unroll 7
     for (int p = 0; p < pixels; ++p) sum[p] = bias;
 #pragma GCC unroll 3
     for (int r = first; r < last; ++r) {
       const float* from = x;
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
-#pragma GCC unroll 9
+#pragma GCC unroll 15
       for (int i = left; i < (pixels - 1) * stride + right; ++i) {
         const F32 value = get(from);
         from += step;
-#pragma GCC unroll 4
+#pragma GCC unroll 7
         for (int p = 0; p < pixels; ++p) {
           const int k = i - p * stride;
           if (k >= 0 && k < 3) sum[p] = fma(value, tap[3 * r + k], sum[p]);
@@ -59,41 +73,42 @@ struct Plane {
       }
       x += d.x_row;
     }
-#pragma GCC unroll 4
-    for (int p = 0; p < pixels; ++p) put(at + p * d.y_stride, sum[p]);
+    put<pixels>(at, sum);
   }
 
   // One row of results; `x` is the image's row of tap row `first`.
   template <int first, int last>
   __attribute__((always_inline)) void row(const float* x, int64_t at) const {
+    // Sums enough to hide their latency, and a divisor of most widths: edges are parts of blocks.
+    constexpr int wide = lanes == 16 ? 7 : 4;
     const int64_t pad = d.pad_left;
     const int64_t inside = d.width + pad >= 3 ? (d.width + pad - 3) / stride + 1 : 0;
     const int64_t end = inside < d.out_width ? inside : d.out_width;
-    int64_t out = 0;
+    int64_t left = d.out_width;
+    const auto next = [&](int64_t pixels, int64_t skip) __attribute__((always_inline)) {
+      x += (pixels * stride - skip) * d.x_stride;
+      at += pixels * d.y_stride;
+      left -= pixels;
+    };
+    const int64_t beyond = left - end;
     if (pad > 0) {
-      block<first, last, 1, 1>(x, at);
-      out = 1;
-      at += d.y_stride;
-      x += (stride - 1) * d.x_stride;
+      if (left == wide && beyond == 1) return block<first, last, wide, 1, 2>(x, at);
+      if (left - beyond >= wide) {
+        block<first, last, wide, 1>(x, at);
+        next(wide, 1);
+      } else {
+        block<first, last, 1, 1>(x, at);
+        next(1, 1);
+      }
     }
-    for (; out + 4 <= end; out += 4) {
-      block<first, last, 4>(x, at);
-      x += 4 * stride * d.x_stride;
-      at += 4 * d.y_stride;
-    }
-    if (out + 2 <= end) {
-      block<first, last, 2>(x, at);
-      x += 2 * stride * d.x_stride;
-      at += 2 * d.y_stride;
-      out += 2;
-    }
-    if (out < end) {
+    for (; left - beyond >= wide; next(wide, 0)) block<first, last, wide>(x, at);
+    if (left == wide) return block<first, last, wide, 0, 2>(x, at);
+    for (; left - beyond >= 2; next(2, 0)) block<first, last, 2>(x, at);
+    if (left > beyond) {
       block<first, last, 1>(x, at);
-      x += stride * d.x_stride;
-      at += d.y_stride;
-      ++out;
+      next(1, 0);
     }
-    if (out < d.out_width) block<first, last, 1, 0, 2>(x, at);
+    if (left > 0) block<first, last, 1, 0, 2>(x, at);
   }
 
   void run() const {

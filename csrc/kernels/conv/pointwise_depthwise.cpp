@@ -7,6 +7,7 @@
 #include "kernels/activation.h"
 #include "kernels/conv/run.h"
 #include "kernels/gemm/prepack_floats.h"
+#include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -67,7 +68,10 @@ class Bands {
 class PointwiseDepthwiseConv final : public Kernel {
  public:
   static Capability capability(const NodeSpec& node) {
-    if (node.dtype(0) != DType::float32) return reject("the type is not float32");
+    if (const Capability typed = require_dtype(node, 0, Types<float, Float16, BFloat16>{});
+        !typed.accepted()) {
+      return typed;
+    }
     for (const size_t i : {size_t{1}, size_t{3}}) {
       const Tensor* w = node.constant(i);
       if (w == nullptr || w->rank() != 4 || w->size() == 0) {
@@ -129,16 +133,18 @@ class PointwiseDepthwiseConv final : public Kernel {
     Shape inner_shape = x.shape();
     inner_shape[3] = channels;
     const ConvSizes s = attributes_.conv(inner_shape, taps_shape_);
-    Tensor& y = c.output(0, DType::float32, attributes_.output_shape(s, 4));
+    Tensor& y = c.output(0, x.dtype(), attributes_.output_shape(s, 4));
     if (y.size() == 0) return;
-    const auto bias = [&](int i) { return c.has_input(i) ? c.input(i).data<float>() : nullptr; };
+    const auto bias = [&](int i) { return c.has_input(i) ? as_floats(c, c.input(i)) : nullptr; };
     GemmEpilogue<float> inner;
     inner.bias = bias(2);
     set_activation(inner, inner_activation_);
     GemmEpilogue<float> outer;
     outer.bias = bias(4);
     set_activation(outer, activation_);
-    run_strips(c, s, x.data<float>(), inner, outer, y.data<float>());
+    float* out = work_target<float>(c, y);
+    run_strips(c, s, as_floats(c, x), inner, outer, out);
+    store_work(c, out, y);
   }
 
  private:

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "kernels/broadcast.h"
+#include "kernels/elementwise/byte_table.h"
 #include "kernels/elementwise/gather_tile.h"
 #include "kernels/elementwise/tile_program.h"
 
@@ -49,7 +50,13 @@ class FusedElementwise final : public Kernel {
     return accept;
   }
 
-  explicit FusedElementwise(const NodeSpec& node) { program_.compile(*node.get_graph("body")); }
+  explicit FusedElementwise(const NodeSpec& node) {
+    program_.compile(*node.get_graph("body"));
+    is_byte_function_ = program_.input_sizes.size() == 1 && program_.input_sizes[0] == 1 &&
+                        !program_.input_is_bound[0] && program_.outputs.size() == 1 &&
+                        item_size(program_.outputs[0].dtype) == 1;
+    if (is_byte_function_) fill_table();
+  }
 
   void run(RunContext& c) const override {
     const int inputs = static_cast<int>(program_.input_sizes.size());
@@ -76,11 +83,34 @@ class FusedElementwise final : public Kernel {
     }
     const int64_t count = shape.size();
     if (count == 0) return;
+    if (is_byte_function_) {
+      const auto* x = reinterpret_cast<const uint8_t*>(data[0]);
+      auto* y = reinterpret_cast<uint8_t*>(outputs[0]);
+      c.parallel_for(count, 0.125, [&](int64_t begin, int64_t end) {
+        look_up_bytes(table_, x + begin, y + begin, end - begin);
+      });
+      return;
+    }
     for (int k = 0; k < inputs; ++k) keep_overwritten(c, loops, k, count, outputs, data);
     compute(c, loops, inputs, count, data, outputs);
   }
 
  private:
+  // The results for all bytes.
+  void fill_table() {
+    uint8_t bytes[256];
+    for (int i = 0; i < 256; ++i) bytes[i] = static_cast<uint8_t>(i);
+    const Shape shape{256};
+    const Shape* shapes[] = {&shape};
+    const BroadcastLoops<max_inputs> loops(shape, shapes, 1);
+    std::byte* input = reinterpret_cast<std::byte*>(bytes);
+    std::byte* output = reinterpret_cast<std::byte*>(table_.values);
+    Plan plan;
+    make_plan(plan, loops, 1, &input, &output);
+    alignas(64) std::byte memory[memory_bytes];
+    run_tiles(plan, loops, 0, shape.size(), memory, &output);
+  }
+
   Shape output_shape(const Tensor* const* tensors, int inputs) const {
     bool first = true;
     Shape shape;
@@ -275,6 +305,8 @@ class FusedElementwise final : public Kernel {
   }
 
   TileProgram program_;
+  bool is_byte_function_ = false;
+  ByteTable table_;
 };
 BASCULE_KERNEL_IN("bascule", "Elementwise", FusedElementwise, InPlace{0, 0}, InPlace{1, 0},
                   InPlace{2, 0}, InPlace{3, 0});

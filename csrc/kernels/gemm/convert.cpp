@@ -1,74 +1,69 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // 16-bit floats to float32 and back. Rounds to nearest, ties to even.
-#include "simd/vec.h"
+#include "simd/half.h"
 
 namespace bascule::BASCULE_ISA {
-#if defined(__F16C__)
-void widen_f16(const uint16_t* from, float* to, int64_t n) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    _mm256_storeu_ps(to + i,
-                     _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i))));
-  }
-  for (; i < n; ++i) to[i] = _cvtsh_ss(from[i]);
-}
-void narrow_f16(const float* from, uint16_t* to, int64_t n) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
-                     _mm256_cvtps_ph(_mm256_loadu_ps(from + i), 0));
-  }
-  for (; i < n; ++i) to[i] = _cvtss_sh(from[i], 0);
-}
-#endif
-void widen_bf16(const uint16_t* from, float* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    const uint32_t word = static_cast<uint32_t>(from[i]) << 16;
-    __builtin_memcpy(to + i, &word, sizeof(word));
+
+void widen_rows(const uint16_t* from, int64_t from_stride, float* to, int64_t to_stride,
+                int64_t rows, int64_t n, bool bfloat16) {
+  const auto all = [&](auto widen) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const uint16_t* row = from + r * from_stride;
+      float* out = to + r * to_stride;
+      for_vectors(n, [&](int64_t i, int64_t count) {
+        store(out + i, widen(load_u16(row + i, count)), count);
+      });
+    }
+  };
+  if (bfloat16) {
+    all([](U16 v) __attribute__((always_inline)) { return widen_bf16(v); });
+  } else {
+    all([](U16 v) __attribute__((always_inline)) { return widen_f16(v); });
   }
 }
-void narrow_bf16(const float* from, uint16_t* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    uint32_t word;
-    __builtin_memcpy(&word, from + i, sizeof(word));
-    const uint32_t rounded = (word + 0x7fffu + ((word >> 16) & 1)) >> 16;
-    const uint32_t quiet = (word >> 16) | 0x40;
-    to[i] = static_cast<uint16_t>((word & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
+
+void narrow_rows(const float* from, int64_t from_stride, uint16_t* to, int64_t to_stride,
+                 int64_t rows, int64_t n, bool bfloat16) {
+  const auto all = [&](auto narrow) __attribute__((always_inline)) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = from + r * from_stride;
+      uint16_t* out = to + r * to_stride;
+      for_vectors(n, [&](int64_t i, int64_t count) {
+        store_u16(out + i, narrow(load(row + i, count, 0)), count);
+      });
+    }
+  };
+  if (bfloat16) {
+    all([](F32 v) __attribute__((always_inline)) { return narrow_bf16(v); });
+  } else {
+    all([](F32 v) __attribute__((always_inline)) { return narrow_f16(v); });
   }
 }
+
 }  // namespace bascule::BASCULE_ISA
 
 #if BASCULE_ONCE
 #include "kernels/gemm/convert.h"
 #include "simd/isa.h"
 namespace bascule {
-namespace base {
-#if !defined(__F16C__)
-void widen_f16(const uint16_t* from, float* to, int64_t n) {
-  const auto* halves = reinterpret_cast<const Float16*>(from);
-  for (int64_t i = 0; i < n; ++i) to[i] = halves[i];
-}
-void narrow_f16(const float* from, uint16_t* to, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) to[i] = Float16(from[i]).bits;
-}
-#endif
-}  // namespace base
-BASCULE_PER_ISA(void widen_f16(const uint16_t* from, float* to, int64_t n);
-                void narrow_f16(const float* from, uint16_t* to, int64_t n);
-                void widen_bf16(const uint16_t* from, float* to, int64_t n);
-                void narrow_bf16(const float* from, uint16_t* to, int64_t n));
+BASCULE_PER_ISA(void widen_rows(const uint16_t* from, int64_t from_stride, float* to,
+                                int64_t to_stride, int64_t rows, int64_t n, bool bfloat16);
+                void narrow_rows(const float* from, int64_t from_stride, uint16_t* to,
+                                 int64_t to_stride, int64_t rows, int64_t n, bool bfloat16));
 
-void widen_row(DType dtype, const std::byte* from, float* to, int64_t n) {
-  static const auto f16 = BASCULE_PICK(widen_f16);
-  static const auto bf16 = BASCULE_PICK(widen_bf16);
-  (dtype == DType::float16 ? f16 : bf16)(reinterpret_cast<const uint16_t*>(from), to, n);
+void widen_rows(DType dtype, const std::byte* from, int64_t from_stride, float* to,
+                int64_t to_stride, int64_t rows, int64_t n) {
+  static const auto widen = BASCULE_PICK(widen_rows);
+  widen(reinterpret_cast<const uint16_t*>(from), from_stride, to, to_stride, rows, n,
+        dtype == DType::bfloat16);
 }
 
-void narrow_row(DType dtype, const float* from, std::byte* to, int64_t n) {
-  static const auto f16 = BASCULE_PICK(narrow_f16);
-  static const auto bf16 = BASCULE_PICK(narrow_bf16);
-  (dtype == DType::float16 ? f16 : bf16)(from, reinterpret_cast<uint16_t*>(to), n);
+void narrow_rows(DType dtype, const float* from, int64_t from_stride, std::byte* to,
+                 int64_t to_stride, int64_t rows, int64_t n) {
+  static const auto narrow = BASCULE_PICK(narrow_rows);
+  narrow(from, from_stride, reinterpret_cast<uint16_t*>(to), to_stride, rows, n,
+         dtype == DType::bfloat16);
 }
 
 void widen(RunContext& c, DType dtype, const std::byte* from, float* to, int64_t n) {

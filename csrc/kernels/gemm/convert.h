@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// 16-bit floats to float32 and back, a row at a time.
+// 16-bit floats to float32 and back.
 #pragma once
 
 #include "core/dtype.h"
@@ -8,9 +8,18 @@
 
 namespace bascule {
 
-// n elements of float16 or bfloat16.
-void widen_row(DType dtype, const std::byte* from, float* to, int64_t n);
-void narrow_row(DType dtype, const float* from, std::byte* to, int64_t n);
+// Rows of n elements of float16 or bfloat16; strides are in elements.
+void widen_rows(DType dtype, const std::byte* from, int64_t from_stride, float* to,
+                int64_t to_stride, int64_t rows, int64_t n);
+void narrow_rows(DType dtype, const float* from, int64_t from_stride, std::byte* to,
+                 int64_t to_stride, int64_t rows, int64_t n);
+// One row.
+inline void widen_row(DType dtype, const std::byte* from, float* to, int64_t n) {
+  widen_rows(dtype, from, n, to, n, 1, n);
+}
+inline void narrow_row(DType dtype, const float* from, std::byte* to, int64_t n) {
+  narrow_rows(dtype, from, n, to, n, 1, n);
+}
 
 // The same on the threads of a run.
 void widen(RunContext& c, DType dtype, const std::byte* from, float* to, int64_t n);

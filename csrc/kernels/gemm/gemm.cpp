@@ -70,6 +70,13 @@ Cut choose_cut(const GemmBlock<T>& g, int threads, GemmCut wanted) {
   return best;
 }
 
+// Of a product, in simple operations.
+double work_of(int64_t rows, int64_t columns, int64_t k) {
+  return static_cast<double>(rows) * static_cast<double>(k + 8) * static_cast<double>(columns) / 8;
+}
+// Below this, waking another thread takes longer than it saves.
+constexpr double least_shared_work = 65536;
+
 // One cell of the cut.
 template <class T>
 GemmBlock<T> part_of(const GemmBlock<T>& g, const Cut& cut, int64_t index) {
@@ -92,6 +99,10 @@ GemmBlock<T> part_of(const GemmBlock<T>& g, const Cut& cut, int64_t index) {
   const int64_t panels = (g.columns + width - 1) / width;
   const int64_t from = panels * column / cut.columns;
   const int64_t to = panels * (column + 1) / cut.columns;
+  if (g.ahead != nullptr) {
+    part.ahead_bytes = g.ahead_bytes / (cut.rows * cut.columns);
+    part.ahead += index * part.ahead_bytes;
+  }
   part.b += from * g.b_panel_stride;
   part.columns = std::min(g.columns, to * width) - from * width;
   c_offset += from * width;
@@ -182,15 +193,38 @@ bool wants_scratch(const GemmBlock<T>& g) {
          g.columns > 2 * functions.panel_width;
 }
 
+GemmParts::GemmParts(int64_t rows, int64_t columns, int64_t k, int threads, GemmCut cut)
+    : rows_(rows), columns_(columns), work_(work_of(rows, columns, k)) {
+  if (work_ <= least_shared_work) return;
+  GemmBlock<float> block{};
+  block.groups = 1;
+  block.rows = rows;
+  block.columns = columns;
+  const Cut chosen = choose_cut(block, threads, cut);
+  row_parts_ = chosen.rows;
+  column_parts_ = chosen.columns;
+}
+
+GemmPart GemmParts::operator[](int64_t index) const {
+  const int64_t row = index / column_parts_;
+  const int64_t column = index % column_parts_;
+  const int64_t width = gemm_functions<float>().panel_width;
+  const int64_t panels = (columns_ + width - 1) / width;
+  GemmPart part;
+  part.row = rows_ * row / row_parts_;
+  part.rows = rows_ * (row + 1) / row_parts_ - part.row;
+  part.column = panels * column / column_parts_ * width;
+  part.columns = std::min(columns_, panels * (column + 1) / column_parts_ * width) - part.column;
+  return part;
+}
+
 template <class T>
 void multiply(RunContext& c, const GemmBlock<T>& block, GemmCut wanted) {
   if (block.groups <= 0 || block.rows <= 0 || block.columns <= 0) return;
-  const double work = static_cast<double>(block.groups * block.rows) *
-                      static_cast<double>(block.taps * block.tap_length + 8) *
-                      static_cast<double>(block.columns) / 8;
+  const double work =
+      work_of(block.groups * block.rows, block.columns, block.taps * block.tap_length);
   Cut cut;
-  // Below this, waking another thread takes longer than it saves.
-  if (work > 65536) cut = choose_cut(block, c.threads(), wanted);
+  if (work > least_shared_work) cut = choose_cut(block, c.threads(), wanted);
   const int64_t parts = cut.rows * cut.columns;
   T* scratch = wants_scratch(block) ? c.workspace<T>(parts * gemm_scratch) : nullptr;
   c.parallel_for(parts, work / static_cast<double>(parts), [&](int64_t begin, int64_t end) {

@@ -55,6 +55,31 @@ void multiply(const GemmBlock<T>& block) {
 // How the threads of a run share a block; no way changes a bit.
 enum class GemmCut { best, rows, columns };
 
+// The rows and columns of a product that one thread computes; whole panels, but for the last.
+struct GemmPart {
+  int64_t row;
+  int64_t rows;
+  int64_t column;
+  int64_t columns;
+};
+
+// How the threads of a run share the rows and columns of a product of float32 panels.
+class GemmParts {
+ public:
+  GemmParts(int64_t rows, int64_t columns, int64_t k, int threads, GemmCut cut);
+  int64_t count() const { return row_parts_ * column_parts_; }
+  GemmPart operator[](int64_t index) const;
+  // Of one part, in simple operations.
+  double work() const { return work_ / static_cast<double>(count()); }
+
+ private:
+  int64_t rows_;
+  int64_t columns_;
+  int64_t row_parts_ = 1;
+  int64_t column_parts_ = 1;
+  double work_;
+};
+
 // Runs the block on the threads of the run, cut by rows or columns; `best`: whichever is even and
 // reads less. `scratch` is not looked at.
 template <class T>

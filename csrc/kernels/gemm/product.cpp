@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/half_product.h"
 #include "kernels/gemm/prepack_floats.h"
 
 namespace bascule {
@@ -193,8 +194,46 @@ void run_typed(RunContext& c, Product p, const T* a, const T* b, const T* bias, 
   TypedProduct<T>{p, a, b, bias, residual, y}.run(c, count);
 }
 
+// 16-bit floats whose B was packed as such.
+void run_half(RunContext& c, Product p) {
+  const auto halves = [](const std::byte* data) { return reinterpret_cast<const uint16_t*>(data); };
+  int64_t count = p.batch.size();
+  if (count * p.m * p.n == 0) return;
+  const uint16_t* a = halves(p.a);
+  if (p.transpose_a) a = transpose_rows(c, p, a, held(p.batch, p.a_strides));
+  // One B for the whole batch: the batch is more rows. (A then has the batch of Y.)
+  if (is_shared(p.batch, p.b_strides) && held(p.batch, p.a_strides) == count) {
+    p.m *= count;
+    count = 1;
+    p.batch = Shape{};
+    p.a_strides = p.b_strides = Shape{};
+  }
+  HalfBlock g{};
+  g.a_stride = g.k = p.k;
+  g.rows = p.m;
+  g.c_stride = g.columns = p.n;
+  const int64_t size = half_packed_size(p.dtype, p.k, p.n);
+  g.b_panel_stride = half_packed_size(p.dtype, p.k, 1);
+  g.epilogue.alpha = p.alpha;
+  if (p.bias != nullptr) {
+    float* bias = c.workspace<float>(p.n);
+    widen_row(p.dtype, p.bias, bias, p.n);
+    g.epilogue.bias = bias;
+  }
+  set_activation(g.epilogue, p.activation);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t item = p.k * p.n == 0 ? 0 : batch_offset(p.batch, p.b_strides, i) / (p.k * p.n);
+    g.a = a + batch_offset(p.batch, p.a_strides, i);
+    g.b = halves(p.packed->panels.raw()) + item * size;
+    g.c = reinterpret_cast<uint16_t*>(p.y) + i * p.m * p.n;
+    g.residual = p.residual != nullptr ? halves(p.residual) + i * p.m * p.n : nullptr;
+    multiply_half(c, p.dtype, g, p.cut);
+  }
+}
+
 // 16-bit floats: everything is widened, and the result rounded once.
 void run_narrow(RunContext& c, const Product& p) {
+  if (p.packed != nullptr) return run_half(c, p);
   const auto widened = [&](const std::byte* from, int64_t n) -> const float* {
     if (from == nullptr) return nullptr;
     float* to = c.workspace<float>(n);
@@ -204,8 +243,8 @@ void run_narrow(RunContext& c, const Product& p) {
   const int64_t size = p.batch.size() * p.m * p.n;
   float* y = c.workspace<float>(size);
   run_typed<float>(c, p, widened(p.a, held(p.batch, p.a_strides) * p.m * p.k),
-                   p.packed ? nullptr : widened(p.b, held(p.batch, p.b_strides) * p.k * p.n),
-                   widened(p.bias, p.n), widened(p.residual, size), y);
+                   widened(p.b, held(p.batch, p.b_strides) * p.k * p.n), widened(p.bias, p.n),
+                   widened(p.residual, size), y);
   narrow(c, p.dtype, y, p.y, size);
 }
 
@@ -279,14 +318,29 @@ PackedOperand PackedOperand::pack(const NodeSpec& node, std::initializer_list<si
                           });
     result.count = count;
   };
+  const auto pack_halves = [&] {
+    const int64_t size = half_packed_size(b.dtype(), result.k, result.n);
+    const auto fill = [&](Tensor& to) {
+      const auto* from = reinterpret_cast<const uint16_t*>(b.raw());
+      for (int64_t i = 0; i < count; ++i) {
+        pack_half_panels(b.dtype(), from + i * rows * columns, row_stride, column_stride, result.k,
+                         result.n, reinterpret_cast<uint16_t*>(to.raw()) + i * size);
+      }
+    };
+    result.panels = prepack(node, inputs, transposed ? "transposed B" : "B", b.dtype(),
+                            Shape{count * size}, fill);
+    result.count = count;
+  };
   switch (b.dtype()) {
     case DType::float64:
       pack(Tag<double>{});
       break;
     case DType::float32:
+      pack(Tag<float>{});
+      break;
     case DType::float16:
     case DType::bfloat16:
-      pack(Tag<float>{});
+      pack_halves();
       break;
     default:
       break;

@@ -30,7 +30,7 @@ T scaled_integer(float factor, T value) {
   return static_cast<T>(exact);
 }
 
-// A constant operand B, packed once: `count` matrices [k, n], 16-bit floats as float32.
+// A constant operand B, packed once: `count` matrices [k, n].
 struct PackedOperand {
   Tensor panels;  // empty: not packed
   int64_t count = 0;

@@ -46,7 +46,6 @@ using CombinedTypes = Types<float, double, int8_t, int16_t, int32_t, int64_t, ui
                             uint32_t, uint64_t, bool, std::complex<float>, std::complex<double>>;
 using OrderedTypes = Types<float, double, int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t,
                            uint32_t, uint64_t, bool>;
-constexpr bool is_half(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
 
 template <class T>
 void combine(RunContext& c, Reduction reduction, T* y, const T* updates, const int64_t* offsets,

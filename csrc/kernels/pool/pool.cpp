@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// MaxPool, AveragePool and LpPool, channels first or (domain `bascule`) last. Float32 maxima and
-// averages, and maxima of bytes, run on vector loops, the rest element by element.
+// MaxPool, AveragePool and LpPool, channels first or (domain `bascule`) last. Maxima and averages
+// of float32 and of 16-bit floats, and maxima of bytes, run on vector loops, the rest element by
+// element.
 #include <cmath>
 #include <limits>
 
 #include "kernels/pool/geometry.h"
 #include "kernels/pool/pool_rows.h"
+#include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -52,6 +54,13 @@ struct Window {
         offset((range[0].start * axes[1].input + range[1].start) * axes[2].input + range[2].start),
         steps{axes[0].dilation * axes[1].input * axes[2].input, axes[1].dilation * axes[2].input,
               axes[2].dilation} {}
+
+  // To position o along the last axis.
+  void move(const WindowAxis& axis, int64_t o) {
+    offset -= range[2].start;
+    range[2] = axis.window(o);
+    offset += range[2].start;
+  }
 
   int64_t count(bool padded) const {
     if (padded) return range[0].padded * range[1].padded * range[2].padded;
@@ -179,15 +188,17 @@ void run_pixels(RunContext& c, const Layout& layout, void (*fold)(const PoolPixe
   c.parallel_for(layout.batch * rows, cost, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* image = x + i / rows * layout.inputs() * layout.channels;
+      Window window(axes, i % rows / axes[1].output, i % axes[1].output, 0);
+      PoolPixel<T> pixel;
+      for (int axis = 0; axis < 3; ++axis) {
+        pixel.taps[axis] = window.range[axis].count;
+        pixel.steps[axis] = window.steps[axis] * layout.channels;
+      }
+      pixel.channels = layout.channels;
       for (int64_t o = 0; o < axes[2].output; ++o) {
-        const Window window(axes, i % rows / axes[1].output, i % axes[1].output, o);
-        PoolPixel<T> pixel;
+        window.move(axes[2], o);
         pixel.x = image + window.offset * layout.channels;
-        for (int axis = 0; axis < 3; ++axis) {
-          pixel.taps[axis] = window.range[axis].count;
-          pixel.steps[axis] = window.steps[axis] * layout.channels;
-        }
-        pixel.channels = layout.channels;
+        pixel.taps[2] = window.range[2].count;
         pixel.count = static_cast<float>(window.count(count_padded));
         pixel.y = y + (i * axes[2].output + o) * layout.channels;
         fold(pixel);
@@ -244,6 +255,12 @@ class MaxPool final : public Pool {
  private:
   // Whether there is a vector loop for it.
   bool run_vectors(RunContext& c, const Layout& layout, const Tensor& x, Tensor& y) const {
+    if (is_half(x.dtype())) {
+      float* to = work_target<float>(c, y);
+      (channels_last_ ? max_pixels<float> : max_rows<float>)(c, layout, work_view<float>(c, x), to);
+      store_work(c, to, y);
+      return true;
+    }
     return visit(Types<float, uint8_t, int8_t>{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       (channels_last_ ? max_pixels<T> : max_rows<T>)(c, layout, x.data<T>(), y.data<T>());
@@ -303,26 +320,24 @@ class AveragePool final : public Pool {
     const Layout layout = make_layout(attributes_, x.shape(), channels_last_);
     Tensor& y = c.output(0, x.dtype(), layout.output);
     if (y.size() == 0) return;
-    if (x.dtype() == DType::float32) {
-      const auto* from = x.data<float>();
-      auto* to = y.data<float>();
-      if (channels_last_) {
-        return run_pixels(c, layout, pool_functions().average_pixel, from, to, count_padded_);
-      }
-      return average_rows(c, layout, from, to, count_padded_);
+    if (x.dtype() == DType::float64) {
+      auto* to = y.data<double>();
+      for_windows(c, layout, x.data<double>(),
+                  [&](const double* from, int64_t step, const Window& window, int64_t at, int64_t) {
+                    double sum = 0;
+                    window.for_taps([&](int64_t offset) { sum += from[offset * step]; });
+                    to[at] = sum / static_cast<double>(window.count(count_padded_));
+                  });
+      return;
     }
-    visit(Types<double, Float16, BFloat16>{}, x.dtype(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      using U = Compute<T>;
-      T* to = y.data<T>();
-      for_windows(
-          c, layout, x.data<T>(),
-          [&](const T* from, int64_t step, const Window& window, int64_t at, int64_t) {
-            U sum = 0;
-            window.for_taps([&](int64_t offset) { sum += static_cast<U>(from[offset * step]); });
-            to[at] = static_cast<T>(sum / static_cast<U>(window.count(count_padded_)));
-          });
-    });
+    const float* from = work_view<float>(c, x);
+    float* to = work_target<float>(c, y);
+    if (channels_last_) {
+      run_pixels(c, layout, pool_functions().average_pixel, from, to, count_padded_);
+    } else {
+      average_rows(c, layout, from, to, count_padded_);
+    }
+    store_work(c, to, y);
   }
 
  private:

@@ -45,9 +45,14 @@ struct ToBytes {
         low(set(f.low - f.zero)),
         high(set(f.high - f.zero)),
         zero(set_int(static_cast<int32_t>(f.zero))) {}
+  __attribute__((always_inline)) F32 clamped(I32 sum) const {
+    return at_most(at_least(to_float(add(sum, bias)) * factor, low), high);
+  }
   __attribute__((always_inline)) I32 operator()(I32 sum) const {
-    const F32 scaled = to_float(add(sum, bias)) * factor;
-    return to_nearest_int(at_most(at_least(scaled, low), high)) + zero;
+    return to_nearest_int(clamped(sum)) + zero;
+  }
+  __attribute__((always_inline)) F32 number(I32 sum) const {
+    return round(clamped(sum)) + to_float(zero);
   }
 
   I32 bias;
@@ -55,29 +60,38 @@ struct ToBytes {
   I32 zero;
 };
 
-// The sum of result and residual.
-struct AddResidual {
-  __attribute__((always_inline)) explicit AddResidual(const ByteResidual& r)
-      : own_factor(set(r.own_factor)),
-        factor(set(r.factor)),
-        offset(set(r.offset)),
-        low(set(r.low)),
-        high(set(r.low + 255.0f)),
-        flip(set_int(r.flip)),
-        shift(set_int(r.shift)),
-        is_first(r.is_first) {}
-  __attribute__((always_inline)) I32 operator()(I32 own, const uint8_t* from, int64_t count) const {
-    const F32 mine = to_float(own);
-    const F32 other = to_float((load_narrow(from, count) ^ flip) - shift);
-    const F32 sum = is_first ? fma(other, factor, fma(mine, own_factor, offset))
-                             : fma(mine, own_factor, fma(other, factor, offset));
-    return to_nearest_int(at_most(at_least(sum, low), high));
+// The sum of a result and what is added to it, not yet rounded.
+struct AddNumbers {
+  __attribute__((always_inline)) explicit AddNumbers(const ByteAddition& a)
+      : own_factor(set(a.own_factor)),
+        factor(set(a.factor)),
+        offset(set(a.offset)),
+        low(set(a.low)),
+        high(set(a.low + 255.0f)),
+        is_first(a.is_first) {}
+  __attribute__((always_inline)) F32 operator()(F32 own, F32 other) const {
+    const F32 sum = is_first ? fma(other, factor, fma(own, own_factor, offset))
+                             : fma(own, own_factor, fma(other, factor, offset));
+    return at_most(at_least(sum, low), high);
   }
 
   F32 own_factor, factor, offset, low, high;
-  I32 flip, shift;
   bool is_first;
 };
+
+// Bytes that are added to each pixel.
+enum class Residual { none, of_unsigned, of_signed };
+BASCULE_INLINE Residual residual_of(const IntegerFinish& f) {
+  if (f.residual == nullptr) return Residual::none;
+  return f.residual->is_signed ? Residual::of_signed : Residual::of_unsigned;
+}
+template <Residual kind>
+BASCULE_INLINE F32 load_numbers(const uint8_t* from, int64_t count) {
+  if constexpr (kind == Residual::of_signed) {
+    return to_float(load_narrow(reinterpret_cast<const int8_t*>(from), count));
+  }
+  return to_float(load_narrow(from, count));
+}
 
 // What is taken off the sums of a pixel for the zero points of the weights.
 BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum, I32 pixel_sum) {
@@ -89,14 +103,21 @@ BASCULE_INLINE I32 without_zeros(const IntegerFinish& f, int64_t column, I32 sum
 // `count` results from `column` on, of a pixel whose results begin at y.
 BASCULE_INLINE void finish_any(const IntegerFinish& f, int64_t column, I32 sum, uint8_t* y,
                                const uint8_t* residual, int64_t count) {
-  if (f.factors != nullptr) {
-    I32 bytes = ToBytes(f, column)(sum);
-    if (f.residual != nullptr) bytes = AddResidual(*f.residual)(bytes, residual + column, count);
-    store_narrow(y + column, bytes, count);
-  } else {
+  if (f.factors == nullptr) {
     const I32 value = add(sum, load_int(f.bias + column));
-    store_part(reinterpret_cast<int32_t*>(y) + column, value, count);
+    return store_part(reinterpret_cast<int32_t*>(y) + column, value, count);
   }
+  F32 number = ToBytes(f, column).number(sum);
+  if (f.row != nullptr) {
+    number = round(AddNumbers(*f.row)(number, load(f.row_values + column)));
+  }
+  if (f.residual != nullptr) {
+    const F32 other = f.residual->is_signed
+                          ? load_numbers<Residual::of_signed>(residual + column, count)
+                          : load_numbers<Residual::of_unsigned>(residual + column, count);
+    number = round(AddNumbers(*f.residual)(number, other));
+  }
+  store_narrow(y + column, to_int(number), count);
 }
 
 // The sum of all bytes under the taps of a pixel.
@@ -140,10 +161,11 @@ BASCULE_INLINE void add_pixels(const uint8_t* const* a, int64_t one, int64_t thr
 }
 
 // Whole panels of a tile of which all pixels are to be written.
-template <int pixels, int runs, bool has_residual>
+template <int pixels, int runs, Residual kind>
 BASCULE_INLINE void finish_tile(const PixelTile& g, const IntegerFinish& finish, int64_t column,
                                 const I32 (*sum)[longest][vectors]) {
-  const AddResidual add_residual(has_residual ? *finish.residual : ByteResidual{});
+  constexpr bool adds = kind != Residual::none;
+  const AddNumbers add_residual(adds ? *finish.residual : ByteAddition{});
 #pragma GCC unroll 2
   for (int v = 0; v < vectors; ++v) {
     const int64_t first = column + v * lanes;
@@ -151,14 +173,75 @@ BASCULE_INLINE void finish_tile(const PixelTile& g, const IntegerFinish& finish,
 #pragma GCC unroll 2
     for (int run = 0; run < runs; ++run) {
       uint8_t* y = g.runs[run].y + first;
-      const uint8_t* residual = has_residual ? g.runs[run].residual + first : nullptr;
+      const uint8_t* residual = adds ? g.runs[run].residual + first : nullptr;
 #pragma GCC unroll 7
       for (int r = 0; r < pixels; ++r) {
-        I32 bytes = to_bytes(sum[run][r][v]);
-        if (has_residual) bytes = add_residual(bytes, residual + r * g.y_stride, lanes);
-        store_narrow(y + r * g.y_stride, bytes, lanes);
+        const I32 value = sum[run][r][v];
+        if constexpr (adds) {
+          const F32 other = load_numbers<kind>(residual + r * g.y_stride, lanes);
+          const I32 bytes = to_nearest_int(add_residual(to_bytes.number(value), other));
+          store_narrow(y + r * g.y_stride, bytes, lanes);
+        } else {
+          store_narrow(y + r * g.y_stride, to_bytes(value), lanes);
+        }
       }
     }
+  }
+}
+
+// The same with a row that is added first. Sums [run][r][v].
+template <Residual kind>
+void finish_with_row(const PixelTile& g, int64_t run_count, const IntegerFinish& finish,
+                     int64_t column, const I32* sums) {
+  constexpr bool adds = kind != Residual::none;
+  const AddNumbers add_row(*finish.row), add_residual(adds ? *finish.residual : ByteAddition{});
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t first = column + v * lanes;
+    const ToBytes to_bytes(finish, first);
+    const F32 row = load(finish.row_values + first);
+    const I32* from = sums + v;
+    for (int64_t run = 0; run < run_count; ++run) {
+      uint8_t* y = g.runs[run].y + first;
+      const uint8_t* residual = adds ? g.runs[run].residual + first : nullptr;
+      for (int64_t r = 0; r < g.pixels; ++r, from += vectors, y += g.y_stride) {
+        F32 value = add_row(to_bytes.number(*from), row);
+        if constexpr (adds) {
+          value = add_residual(round(value), load_numbers<kind>(residual, lanes));
+          residual += g.y_stride;
+        }
+        store_narrow(y, to_nearest_int(value), lanes);
+      }
+    }
+  }
+}
+
+template <int pixels, int runs>
+BASCULE_INLINE void finish_plain(const PixelTile& g, const IntegerFinish& finish, int64_t column,
+                                 const I32 (*sum)[longest][vectors]) {
+  if (finish.row != nullptr) {
+    I32 sums[runs][pixels][vectors];
+#pragma GCC unroll 2
+    for (int run = 0; run < runs; ++run) {
+#pragma GCC unroll 7
+      for (int r = 0; r < pixels; ++r) {
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; ++v) sums[run][r][v] = sum[run][r][v];
+      }
+    }
+    using Function = void (*)(const PixelTile&, int64_t, const IntegerFinish&, int64_t, const I32*);
+    static constexpr Function functions[] = {finish_with_row<Residual::none>,
+                                             finish_with_row<Residual::of_unsigned>,
+                                             finish_with_row<Residual::of_signed>};
+    return functions[static_cast<int>(residual_of(finish))](g, runs, finish, column,
+                                                            &sums[0][0][0]);
+  }
+  switch (residual_of(finish)) {
+    case Residual::none:
+      return finish_tile<pixels, runs, Residual::none>(g, finish, column, sum);
+    case Residual::of_unsigned:
+      return finish_tile<pixels, runs, Residual::of_unsigned>(g, finish, column, sum);
+    case Residual::of_signed:
+      return finish_tile<pixels, runs, Residual::of_signed>(g, finish, column, sum);
   }
 }
 
@@ -173,10 +256,20 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
     }
   }
   const int64_t one = g.a_stride, three = 3 * one, five = 5 * one;
+  const int64_t y_size = finish.factors != nullptr ? 1 : 4;
   const bool is_plain = finish.factors != nullptr && finish.weight_zero == nullptr &&
                         g.runs[0].skip == 0 && g.runs[runs - 1].skip == 0;
+  const int8_t* next = g.next;
   for (int64_t column = 0; column < g.columns; column += panel_width) {
     const int8_t* b = g.b + column / panel_width * g.b_panel_stride;
+    for (int run = 0; run < runs; ++run) {
+      for (int r = 0; r < pixels; ++r) {
+        __builtin_prefetch(g.runs[run].y + r * g.y_stride + column * y_size, 1);
+        if (finish.residual != nullptr) {
+          __builtin_prefetch(g.runs[run].residual + r * g.y_stride + column);
+        }
+      }
+    }
     I32 sum[runs][longest][vectors] = {};
     for (int64_t tap = 0; tap < g.tap_count; ++tap) {
       const uint8_t* a[2] = {g.runs[0].a + g.taps[tap], g.runs[runs - 1].a + g.taps[tap]};
@@ -187,6 +280,8 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
           columns[v] = as_quads(load_int(b + v * vector_bytes));
           __builtin_prefetch(b + ahead + v * vector_bytes);
         }
+        __builtin_prefetch(next, 0, 2);
+        next += g.next_step;
         add_pixels<0, pixels, runs>(a, one, three, five, columns, sum);
         a[0] += 4;
         a[1] += 4;
@@ -194,11 +289,7 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
       }
     }
     if (is_plain && column + panel_width <= g.columns) {
-      if (finish.residual != nullptr) {
-        finish_tile<pixels, runs, true>(g, finish, column, sum);
-      } else {
-        finish_tile<pixels, runs, false>(g, finish, column, sum);
-      }
+      finish_plain<pixels, runs>(g, finish, column, sum);
       continue;
     }
     I32 sums[runs][longest][vectors];
@@ -330,7 +421,7 @@ void depthwise_any(const DepthwiseRow& d, const IntegerFinish& finish) {
 void depthwise_row(const DepthwiseRow& d, const IntegerFinish& finish) {
   fill_columns(d);
   if (finish.weight_zero != nullptr || finish.factors == nullptr || finish.residual != nullptr ||
-      d.channels != lanes) {
+      finish.row != nullptr || d.channels != lanes) {
     return depthwise_any(d, finish);
   }
   if (d.kernel == 3 && d.quads == 1) return depthwise_plain<3, 1>(d, finish);

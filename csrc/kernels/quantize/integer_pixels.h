@@ -10,17 +10,16 @@
 
 namespace bascule {
 
-// Bytes of the shape of the result that are added to it, as QLinearAdd does:
-// clamp(round(own * own_factor + (residual * factor + offset)), low, low + 255), or with the
-// operands the other way round. Numbers of the residual are (byte ^ flip) - shift.
-struct ByteResidual {
+// How bytes are added to the result, as QLinearAdd does:
+// clamp(round(own * own_factor + (added * factor + offset)), low, low + 255), or with the operands
+// the other way round.
+struct ByteAddition {
   float own_factor;
   float factor;
   float offset;
   bool is_first;
   float low;
-  uint8_t flip;
-  int32_t shift;
+  bool is_signed;
 };
 
 // What becomes of the sums of output channels. Arrays reach up to whole panels.
@@ -33,7 +32,11 @@ struct IntegerFinish {
   float zero;
   float low;
   float high;
-  const ByteResidual* residual;  // null: none
+  // What is added to the bytes; null: nothing. First `row`, a number for each output channel, then
+  // bytes of the shape of the result.
+  const ByteAddition* row;
+  const float* row_values;
+  const ByteAddition* residual;
 };
 
 // Output pixels of all channels of some panels: one or two runs of as many neighbours. Tap t of
@@ -57,6 +60,9 @@ struct PixelTile {
   int64_t tap_bytes;  // without what fills up the last quad
   const int8_t* b;
   int64_t b_panel_stride;
+  // What will be read later: every quad that is multiplied fetches `next_step` bytes of it.
+  const int8_t* next;
+  int64_t next_step;
   int64_t y_stride;  // bytes from pixel to pixel
   int64_t columns;
 };

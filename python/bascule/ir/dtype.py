@@ -126,6 +126,9 @@ _BITS: dict[DataType, int] = {
     DataType.STRING: 0,
 }
 
+COMPUTED_IN_FLOAT = frozenset((DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16))
+"""Types whose arithmetic is that of float32, with one rounding at the end."""
+
 _FLOATS = frozenset(
     dtype for dtype in DataType if dtype.name.startswith(("FLOAT", "BFLOAT", "DOUBLE"))
 )

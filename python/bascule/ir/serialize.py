@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import onnx
@@ -33,7 +33,11 @@ from bascule.ir.types import (
 )
 
 Definitions = Callable[[Node], Function | None]
-"""The ONNX definition of a fused node, or None when it has none."""
+"""The ONNX definition of a fused node, or None when it has none.
+
+It depends on the node's operator, attributes and number of outputs, and on which inputs are there
+and what their element types and ranks are.
+"""
 
 Payload = Callable[[Constant, "onnx.TensorProto"], None]
 """Puts a constant's elements into a TensorProto, or says there where they are."""
@@ -65,6 +69,7 @@ class ModelWriter:
         self._used: set[str] = set()
         self._copies: list[Value] = []
         self._functions: list[onnx.FunctionProto] = []
+        self._defined: dict[Hashable, Function | None] = {}
         self._written: dict[int, str] = {}
         self._kept: list[Function] = []  # `_written` goes by id: the objects must stay
         self._overloads: set[tuple[str, str]] = {
@@ -192,7 +197,7 @@ class ModelWriter:
         elif (node.domain, node.op_type, node.overload) in self._model.functions:
             function = None
         else:
-            function = self._definitions(node) if self._definitions is not None else None
+            function = self._definition(node)
         if function is None:
             return node.attributes
         written_as = self._written.get(id(function))
@@ -209,6 +214,17 @@ class ModelWriter:
             for name, value in node.attributes.items()
             if name in declared or not isinstance(body, Graph)
         }
+
+    def _definition(self, node: Node) -> Function | None:
+        """What defines a fused node: the same object for nodes that share a definition."""
+        if self._definitions is None:
+            return None
+        signature = _signature(node)
+        if signature is None:
+            return self._definitions(node)
+        if signature not in self._defined:
+            self._defined[signature] = self._definitions(node)
+        return self._defined[signature]
 
     def _fresh_overload(self, op_type: str) -> str:
         index = len(self._overloads)
@@ -340,6 +356,19 @@ def node_proto(node: Node) -> onnx.NodeProto:
     imports = {node.domain: check.newest_opsets().get(node.domain, 1)}
     ModelWriter(Model(Graph(), imports)).node(node, graph)
     return graph.node[0]
+
+
+def _signature(node: Node) -> Hashable:
+    """What the definition of a fused node depends on; None if an attribute cannot be compared."""
+    attributes: list[Hashable] = []
+    for name, value in sorted(node.attributes.items()):
+        items = list(value) if isinstance(value, (list, array)) else [value]
+        if not all(isinstance(item, (int, float, str, bytes)) for item in items):
+            return None
+        kinds = {type(item) for item in items}  # 1 and 1.0 are equal
+        attributes.append((name, type(value), frozenset(kinds), *items))
+    inputs = tuple(None if value is None else (value.dtype, value.rank) for value in node.inputs)
+    return (node.op_type, node.overload, len(node.outputs), inputs, tuple(attributes))
 
 
 def _kind(value: Attribute) -> int:

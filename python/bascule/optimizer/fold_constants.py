@@ -68,7 +68,7 @@ def _fold_graph(graph: Graph, context: Context, *, transpose: bool) -> int:
         for node in inner:
             if node.is_op("Transpose") and not transpose and _is_large_operand(node):
                 continue
-            results = _fold(node, context)
+            results = None if node.op_type in _NEVER else computed(node, context)
             if results is None:
                 continue
             build = Builder(node)
@@ -85,8 +85,9 @@ def _is_large_operand(node: Node) -> bool:
     return all(use.node.is_op("MatMul", "Gemm") for use in node.output.uses)
 
 
-def _fold(node: Node, context: Context) -> list[Constant] | None:
-    if context.fold is None or node.domain != ONNX_DOMAIN or node.op_type in _NEVER:
+def computed(node: Node, context: Context) -> list[Constant] | None:
+    """The results of a node whose inputs are constants; None if they are too large, or unknown."""
+    if context.fold is None or node.domain != ONNX_DOMAIN:
         return None
     if node.subgraphs or not node.outputs:
         return None

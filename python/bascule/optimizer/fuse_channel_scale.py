@@ -19,7 +19,7 @@ Keeps:
 
 from __future__ import annotations
 
-from bascule.ir.dtype import DataType
+from bascule.ir.dtype import COMPUTED_IN_FLOAT
 from bascule.ir.graph import FUSED_DOMAIN, Value
 from bascule.optimizer.pattern import fused, op, values
 from bascule.optimizer.rewrite import Match, rule
@@ -30,9 +30,9 @@ x, scale = values("x", "scale")
 @rule(fused.Conv(op.Mul(x, scale), ..., channels_last=1, group=lambda group: group in (None, 1)))
 def fuse_channel_scale(match: Match) -> Value | None:
     node, weights = match.root, match.root.input(1)
-    if match[x].dtype != DataType.FLOAT or node.input(4) is not None or node.attribute("planes", 0):
+    if match[x].dtype not in COMPUTED_IN_FLOAT or weights is None or weights.shape is None:
         return None
-    if weights is None or weights.shape is None or weights.shape[2:] != (1, 1):
+    if node.input(4) is not None or node.attribute("planes", 0) or weights.shape[2:] != (1, 1):
         return None
     pair = sorted((match[x], match[scale]), key=_spatial_size)
     known, whole = pair[0].shape, pair[1].shape

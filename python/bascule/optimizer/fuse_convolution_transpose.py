@@ -19,7 +19,7 @@ Keeps:
 
 from __future__ import annotations
 
-from bascule.ir.dtype import DataType
+from bascule.ir.dtype import COMPUTED_IN_FLOAT
 from bascule.ir.graph import FUSED_DOMAIN, Value
 from bascule.optimizer.pattern import fused, op, values
 from bascule.optimizer.rewrite import Match, rule
@@ -40,7 +40,7 @@ _CHANNELS = (2, 3, 4)
 )
 def fuse_convolution_transpose(match: Match) -> Value | None:
     node, weights = match.root, match.root.input(1)
-    if match[x].dtype != DataType.FLOAT or weights is None or weights.shape is None:
+    if match[x].dtype not in COMPUTED_IN_FLOAT or weights is None or weights.shape is None:
         return None
     if weights.shape[1] not in _CHANNELS or weights.shape[2:] == (1, 1):
         return None

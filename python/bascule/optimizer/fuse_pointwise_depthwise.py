@@ -31,7 +31,7 @@ Keeps:
 
 from __future__ import annotations
 
-from bascule.ir.dtype import DataType
+from bascule.ir.dtype import COMPUTED_IN_FLOAT
 from bascule.ir.graph import FUSED_DOMAIN, Node, Value
 from bascule.optimizer.pattern import constant_of, fused
 from bascule.optimizer.rewrite import Match, rule
@@ -42,7 +42,7 @@ _POINTWISE = fused.Conv(..., channels_last=1, group=lambda group: group in (None
 @rule(fused.Conv(_POINTWISE, ..., channels_last=1))
 def fuse_pointwise_depthwise(match: Match) -> Value | None:
     inner, outer = match.node(_POINTWISE), match.root
-    if outer.output.dtype != DataType.FLOAT or not _is_pointwise(inner):
+    if outer.output.dtype not in COMPUTED_IN_FLOAT or not _is_pointwise(inner):
         return None
     channels = _weights(inner)[0]
     if _weights(outer)[:2] != (channels, 1) or outer.attribute("group", 1) != channels:

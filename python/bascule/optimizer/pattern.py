@@ -49,6 +49,10 @@ Operand = Union["Pattern", Number, None, EllipsisType]
 class Pattern:
     """Something that a value can match. `solve` yields once for each way to match."""
 
+    def may_match(self, value: Value | None) -> bool:
+        """False only where `solve` finds nothing; a look at the value and what makes it."""
+        return value is not None
+
     def solve(self, value: Value | None, bindings: Bindings) -> Iterator[None]:
         raise NotImplementedError
 
@@ -73,6 +77,9 @@ class _Optional(Pattern):
     def __init__(self, pattern: Pattern) -> None:
         self._pattern = pattern
 
+    def may_match(self, value: Value | None) -> bool:
+        return value is None or self._pattern.may_match(value)
+
     def solve(self, value: Value | None, bindings: Bindings) -> Iterator[None]:
         if value is None:
             yield
@@ -86,6 +93,9 @@ class _Const(Pattern):
     def __init__(self, number: Number, uniform: bool) -> None:
         self._number = number
         self.uniform = uniform
+
+    def may_match(self, value: Value | None) -> bool:
+        return value is not None and value.constant is not None
 
     def solve(self, value: Value | None, bindings: Bindings) -> Iterator[None]:
         if value is None:
@@ -102,6 +112,9 @@ class _AnyOf(Pattern):
     def __init__(self, patterns: tuple[Pattern, ...]) -> None:
         self.patterns = patterns
 
+    def may_match(self, value: Value | None) -> bool:
+        return any(pattern.may_match(value) for pattern in self.patterns)
+
     def solve(self, value: Value | None, bindings: Bindings) -> Iterator[None]:
         for pattern in self.patterns:
             for _ in pattern.solve(value, bindings):
@@ -114,6 +127,9 @@ class _Output(Pattern):
     def __init__(self, operation: Operation, index: int) -> None:
         self.operation = operation
         self.index = index
+
+    def may_match(self, value: Value | None) -> bool:
+        return self.operation.may_match(value)
 
     def solve(self, value: Value | None, bindings: Bindings) -> Iterator[None]:
         node = None if value is None else value.producer
@@ -143,10 +159,15 @@ class Operation(Pattern):
         self.outputs = outputs
         self.shared = False
         self._has_numbers = any(isinstance(pattern, _Const) for pattern in self.inputs)
+        self._wanted = [(i, each) for i, each in enumerate(self.inputs) if each is not None]
 
     def __getitem__(self, index: int) -> Pattern:
         """Output `index` of this node, to stand as an operand of another pattern."""
         return _Output(self, index)
+
+    def may_match(self, value: Value | None) -> bool:
+        node = None if value is None else value.producer
+        return node is not None and node.op_type in self.op_types
 
     def solve(self, value: Value | None, bindings: Bindings) -> Iterator[None]:
         if value is None or value.producer is None or value.producer.outputs[0] is not value:
@@ -169,16 +190,24 @@ class Operation(Pattern):
             return
         if any(not output.is_unused for output in node.outputs[self.outputs :]):
             return
+        inputs = [node.input(index) for index in range(len(self.inputs))]
+        orders = [inputs] if self._may_take(inputs) else []
+        if len(inputs) == 2 and node.op_type in COMMUTATIVE and inputs[0] is not inputs[1]:
+            inputs = inputs[::-1]
+            if self._may_take(inputs):
+                orders.append(inputs)
+        if not orders:
+            return
         if not all(_attribute_matches(node, k, wanted) for k, wanted in self.attributes.items()):
             return
         for _ in bindings.bind(self, node):
-            inputs = [node.input(index) for index in range(len(self.inputs))]
-            if self._ranks_are_kept(inputs):
-                yield from self._solve_inputs(0, inputs, bindings)
-            if len(inputs) == 2 and node.op_type in COMMUTATIVE and inputs[0] is not inputs[1]:
-                inputs.reverse()
-                if self._ranks_are_kept(inputs):
-                    yield from self._solve_inputs(0, inputs, bindings)
+            for order in orders:
+                if self._ranks_are_kept(order):
+                    yield from self._solve_inputs(0, order, bindings)
+
+    def _may_take(self, inputs: list[Value | None]) -> bool:
+        """A quick look, as most rules fit few nodes."""
+        return all(pattern.may_match(inputs[i]) for i, pattern in self._wanted)
 
     def _solve_inputs(
         self, index: int, inputs: list[Value | None], bindings: Bindings

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bascule.optimizer.fold_constants import fold_transposed_weights
+from bascule.optimizer.fold_small_dequantize import fold_small_dequantize
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
 from bascule.optimizer.fuse_channel_scale import fuse_channel_scale
 from bascule.optimizer.fuse_convolution_transpose import fuse_convolution_transpose
@@ -11,13 +12,14 @@ from bascule.optimizer.fuse_elementwise import fuse_elementwise
 from bascule.optimizer.fuse_matmul_transpose import cancel_matmul_transpose
 from bascule.optimizer.fuse_pointwise_depthwise import fuse_pointwise_depthwise
 from bascule.optimizer.fuse_projections import fuse_projections
-from bascule.optimizer.fuse_quantized_residual import fuse_quantized_residual
+from bascule.optimizer.fuse_quantized_residual import fuse_quantized_bias, fuse_quantized_residual
 from bascule.optimizer.fuse_resize_sum import fuse_resize_sum
 from bascule.optimizer.fuse_split_matmul import fuse_split_matmul
 from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.merge_linear_maps import merge_linear_maps
 from bascule.optimizer.move_split_to_weights import move_split_to_weights
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
+from bascule.optimizer.move_to_unsigned import move_to_unsigned
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
 from bascule.optimizer.simplify_transpose import simplify_transpose
@@ -40,7 +42,9 @@ CHANNELS_LAST = Stage(
     ),
 )
 FINISH = Stage(
-    "finish", Level.BASIC, (fold_transposed_weights, simplify_transpose, *SIMPLIFICATIONS)
+    "finish",
+    Level.BASIC,
+    (fold_transposed_weights, fold_small_dequantize, simplify_transpose, *SIMPLIFICATIONS),
 )
 FUSE_CONVOLUTIONS = Stage(
     "fuse_convolutions",
@@ -52,7 +56,10 @@ FUSE_CONVOLUTIONS = Stage(
 FEW_COPIES = Stage(
     "few_copies",
     Level.EXTENDED,
-    (move_split_to_weights, fuse_resize_sum, fuse_quantized_residual),
+    (
+        *(move_split_to_weights, fuse_resize_sum),
+        *(fuse_quantized_bias, fuse_quantized_residual, move_to_unsigned),
+    ),
 )
 """For processors, on which a pass over memory costs more than starting an operation."""
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))

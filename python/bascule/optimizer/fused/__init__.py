@@ -43,6 +43,11 @@ ProjectNBits              ``(X, B, scales, zero_points?, bias?, norm?, residual?
                           residual, of the shape of Y.
 QLinearAdd                ``(A, A_scale, A_zero?, B, B_scale, B_zero?, Y_scale, Y_zero?) -> Y``:
                           the sum of bytes with a scale and a zero point each.
+QLinearMatMul             The standard operator, with up to ten more inputs: ``(row, row_scale,
+                          row_zero?, row_sum_scale, row_sum_zero?, residual, residual_scale,
+                          residual_zero?, sum_scale, sum_zero?)``. The result is QLinearAdd of
+                          Y and row, ``[N]``, and then of that and residual, of the shape of Y;
+                          ``row_first=1`` and ``residual_first=1`` swap the operands.
 ResizeSum                 ``(X1, ..., Xn) -> Y``: the sum of images ``[N, H, W, C]``, each resized
                           to attribute sizes, with the attributes of Resize.
 UpdateCache               ``(cache, rows, starts, length) -> Y``: in ``cache``, ``[batch, heads, L,
@@ -79,7 +84,7 @@ from bascule.optimizer.fused.convolution import (
     define_pointwise_depthwise,
 )
 from bascule.optimizer.fused.elementwise import define_elementwise
-from bascule.optimizer.fused.matmul import define_matmul, define_project
+from bascule.optimizer.fused.matmul import define_matmul, define_project, define_qlinear_matmul
 from bascule.optimizer.fused.packed_weights import define_matmul_nbits, define_project_nbits
 from bascule.optimizer.fused.quantized_sum import define_qlinear_add
 from bascule.optimizer.fused.resize_sum import define_resize_sum
@@ -110,6 +115,7 @@ _DEFINITIONS: dict[str, Callable[[Node], Body | None]] = {
     "MatMulNBits": define_matmul_nbits,
     "ProjectNBits": define_project_nbits,
     "QLinearAdd": define_qlinear_add,
+    "QLinearMatMul": define_qlinear_matmul,
     "ResizeSum": define_resize_sum,
     "UpdateCache": define_update_cache,
     "CacheRows": define_cache_rows,

@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MatMul with scale, bias, residual and activation."""
+"""MatMul with scale, bias, residual and activation; that of integers with sums of bytes."""
 
 from __future__ import annotations
 
 from bascule.ir.graph import Node, Value
 from bascule.optimizer.fused.activation import activate
 from bascule.optimizer.fused.body import Body
+from bascule.optimizer.fused.quantized_sum import add_quantized
+
+_QUANTIZED = (
+    *("A", "A_scale", "A_zero", "B", "B_scale", "B_zero", "Y_scale", "Y_zero"),
+    *("row", "row_scale", "row_zero", "row_sum_scale", "row_sum_zero"),
+    *("residual", "residual_scale", "residual_zero", "sum_scale", "sum_zero"),
+)
 
 
 def define_matmul(node: Node) -> Body:
@@ -24,6 +31,22 @@ def define_project(node: Node) -> Body:
     kind = str(node.attribute("normalization"))
     normal = body.call(kind, body.input("A"), *parameters, axis=-1, epsilon=epsilon)
     return _multiplied(body, node, normal)
+
+
+def define_qlinear_matmul(node: Node) -> Body:
+    """QLinearMatMul, and QLinearAdd of a row and of a tensor of its shape."""
+    body = Body(node, *_QUANTIZED)
+    y, own = body.call("QLinearMatMul", *(body.input(name) for name in _QUANTIZED[:8])), "Y"
+    for name, total in (("row", "row_sum"), ("residual", "sum")):
+        added = body.optional(name)
+        if added is None:
+            continue
+        operands = [(y, own), (added, name)]
+        if node.attribute(f"{name}_first", 0):
+            operands.reverse()
+        (a, a_name), (b, b_name) = operands
+        y, own = add_quantized(body, a, b, a_name, b_name, total), total
+    return body.output(y)
 
 
 def _multiplied(body: Body, node: Node, a: Value) -> Body:
