@@ -12,6 +12,14 @@ namespace {
 // panels of B for one block of K they stay in the second cache.
 constexpr int64_t chunk_bytes = 229376;
 
+// While tiles pass over a panel of B, each fetches its share of the next panel, or so many shares:
+// the faster a panel is through, the sooner must the next be asked for.
+#if defined(__AVX512F__)
+constexpr int64_t shares_ahead = 4;
+#else
+constexpr int64_t shares_ahead = 1;
+#endif
+
 BASCULE_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 BASCULE_INLINE int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -132,11 +140,10 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     const int64_t tiles = parts_of(block.rows, narrow ? max_narrow_rows : max_rows);
     const int64_t low = block.rows / tiles;
     const int64_t taller = block.rows % tiles;
-    // While the tiles pass over a panel, each fetches its share of the next.
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
-    t.next_step = packed ? smaller(parts_of(panel_row, sharers), 64) : 0;
+    t.next_step = packed ? smaller(parts_of(shares_ahead * panel_row, sharers), 64) : 0;
     // Two tiles fetch most of the panel; those between can look ahead.
     const int64_t every = sharers > 2 ? sharers / 2 : 1;
     const bool looks_ahead = ahead.at < ahead.end && every > 1;
