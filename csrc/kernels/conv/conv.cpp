@@ -161,16 +161,13 @@ class Conv final : public Kernel, public ReadsAhead {
     }
   }
 
-  // Whether a convolution of 16-bit floats is a product of all pixels with the weights: those then
-  // stay 16 bits wide, and pixels are converted while they are in a cache.
+  // Whether a convolution of 16-bit floats is a product of pixels with the weights: those then stay
+  // 16 bits wide, and pixels are converted while they are in a cache.
   bool is_product(const NodeSpec& node, const ConvSizes& s) const {
-    const auto all = [&](const char* attribute, int64_t wanted) {
-      const std::vector<int64_t> values = node.get_ints(attribute, {});
-      return std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == wanted; });
-    };
+    const std::vector<int64_t> pads = node.get_ints("pads");
     return is_half(node.dtype(0)) && attributes_.channels_last() && !attributes_.planes() &&
-           !node.has_input(4) && s.taps() == 1 && s.group == 1 && all("strides", 1) &&
-           all("pads", 0);
+           !node.has_input(4) && s.taps() == 1 && s.group == 1 &&
+           std::all_of(pads.begin(), pads.end(), [](int64_t pad) { return pad == 0; });
   }
 
   void multiply(RunContext& c, const ConvSizes& s, const Tensor& x, Tensor& y) const {
@@ -180,6 +177,10 @@ class Conv final : public Kernel, public ReadsAhead {
     p.n = s.out_channels;
     p.k = s.in_channels;
     p.a = x.raw();
+    if (s.in != s.out) {
+      const auto* pixels = reinterpret_cast<const uint16_t*>(x.raw());
+      p.a = reinterpret_cast<const std::byte*>(strided_pixels(c, s, pixels));
+    }
     p.packed = &product_;
     p.bias = c.has_input(2) ? c.input(2).raw() : nullptr;
     p.residual = c.has_input(3) ? c.input(3).raw() : nullptr;

@@ -199,22 +199,7 @@ void run_pointwise(RunContext& c, const Convolution<T>& v) {
 template <class T>
 void run_strided_pointwise(RunContext& c, const Convolution<T>& v) {
   const ConvSizes& s = v.sizes;
-  const int64_t channels = s.in_channels;
-  T* pixels = c.workspace<T>(s.batch * s.out_pixels() * channels);
-  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels) / 8,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t row = begin; row < end; ++row) {
-                     const int64_t image = row / (s.out[0] * s.out[1]);
-                     const int64_t depth = row / s.out[1] % s.out[0] * s.stride[0];
-                     const int64_t from =
-                         ((image * s.in[0] + depth) * s.in[1] + row % s.out[1] * s.stride[1]) *
-                         s.in[2] * channels;
-                     for (int64_t i = 0; i < s.out[2]; ++i) {
-                       std::copy_n(v.x + from + i * s.stride[2] * channels, channels,
-                                   pixels + (row * s.out[2] + i) * channels);
-                     }
-                   }
-                 });
+  const T* pixels = strided_pixels(c, s, v.x);
   Convolution<T> dense = v;
   dense.x = pixels;
   dense.sizes.in = s.out;
@@ -238,6 +223,27 @@ ConvSizes with_long_rows(ConvSizes s) {
 }
 
 }  // namespace
+
+template <class T>
+const T* strided_pixels(RunContext& c, const ConvSizes& s, const T* x) {
+  const int64_t channels = s.in_channels;
+  T* pixels = c.workspace<T>(s.batch * s.out_pixels() * channels);
+  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels) / 8,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row) {
+                     const int64_t image = row / (s.out[0] * s.out[1]);
+                     const int64_t depth = row / s.out[1] % s.out[0] * s.stride[0];
+                     const int64_t from =
+                         ((image * s.in[0] + depth) * s.in[1] + row % s.out[1] * s.stride[1]) *
+                         s.in[2] * channels;
+                     for (int64_t i = 0; i < s.out[2]; ++i) {
+                       std::copy_n(x + from + i * s.stride[2] * channels, channels,
+                                   pixels + (row * s.out[2] + i) * channels);
+                     }
+                   }
+                 });
+  return pixels;
+}
 
 template <class T>
 void run_dense(RunContext& c, const Convolution<T>& v) {
@@ -315,5 +321,6 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution) {
   template void run_convolution(RunContext&, const Convolution<T>&)
 BASCULE_CONVOLUTION_FOR(float);
 BASCULE_CONVOLUTION_FOR(double);
+template const uint16_t* strided_pixels(RunContext&, const ConvSizes&, const uint16_t*);
 
 }  // namespace bascule

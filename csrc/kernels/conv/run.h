@@ -51,6 +51,10 @@ inline bool takes_planes(const ConvSizes& s) {
 void interleave_channels(const float* from, int64_t plane, int64_t channels, int64_t pixels,
                          float* to);
 
+// The pixels that a 1x1 convolution without padding reads, one after the other in workspace.
+template <class T>
+const T* strided_pixels(RunContext& c, const ConvSizes& s, const T* x);
+
 template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& convolution);
 

@@ -136,7 +136,7 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
-    t.next_step = packed ? parts_of(panel_row, sharers) : 0;
+    t.next_step = packed ? smaller(parts_of(panel_row, sharers), 64) : 0;
     // Two tiles fetch most of the panel; those between can look ahead.
     const int64_t every = sharers > 2 ? sharers / 2 : 1;
     const bool looks_ahead = ahead.at < ahead.end && every > 1;
