@@ -268,7 +268,7 @@ int64_t spare_bytes(const ConvSizes& s) {
   const double weights = static_cast<double>(s.in_channels * s.out_channels);
   const double time = pixels * weights / work_per_byte - weights * sizeof(float);
   // The tiles of a product fetch about as much.
-  const double most = std::floor(pixels / gemm_functions<float>().tile_rows) * weights;
+  const double most = std::ceil(pixels / gemm_functions<float>().tile_rows) * weights;
   constexpr double limit = 1 << 24;
   return static_cast<int64_t>(std::clamp(std::min(time, most), 0.0, limit));
 }
