@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 #include "kernels/attention/attention_rows.h"
+#include "kernels/attention/score_tile.h"
+#include "kernels/attention/weights.h"
 #include "simd/math.h"
 
 namespace bascule::BASCULE_ISA {
@@ -126,79 +128,7 @@ void cap_row(float* x, int64_t n, float cap) {
   });
 }
 
-void scale_row(const float* x, int64_t n, float factor, float* to) {
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    store(to + i, load(x + i, count, 0) * set(factor), count);
-  });
-}
-
-// e^x for x <= 60, within 2e-7 of it and what rounding x * log2(e) makes of that.
-BASCULE_INLINE F32 weight_of(F32 x) {
-  x = at_least(set(-152.0f), x * set(log2_e));  // where it is zero
-  const F32 n = round(x);
-  const F32 p =
-      polynomial(x - n, set(1.3253462966531515e-3f), 9.672367945313454e-3f, 5.5507998913526535e-2f,
-                 2.4022223055362701e-1f, 6.931468844413757e-1f, 1.0f);
-  return scale_by_power(p, n);
-}
-
-// Weights of e^11 are far from overflow.
-constexpr float most_above_top = 11;
-
-// The row's largest score, -infinity if there is none; NaN is passed over.
-BASCULE_INLINE F32 largest_lanes(float* x, const float* mask, int64_t n) {
-  F32 top = set(-infinity);
-  if (mask != nullptr) {
-    for_vectors(n, [&](int64_t i, int64_t count) {
-      const F32 v = load(x + i, count, -infinity) + load(mask + i, count, 0);
-      store(x + i, v, count);
-      top = at_least(v, top);
-    });
-  } else {
-    for_vectors(
-        n, [&](int64_t i, int64_t count) { top = at_least(load(x + i, count, -infinity), top); });
-  }
-  return top;
-}
-
-void raise_top(const WeightBlock<float>& b, int64_t r, F32 scores) {
-  const float top = reduce(scores, [](F32 one, F32 other) { return at_least(one, other); });
-  if (b.tops[r] != -infinity) {
-    const float factor = weight_of(set(b.tops[r] - top))[0];
-    float* sums = b.sums + r * attention_sum_lanes;
-    scale_row(sums, attention_sum_lanes, factor, sums);
-    if (b.y != nullptr) {
-      float* y = b.y + r * b.y_stride;
-      scale_row(y, b.y_size, factor, y);
-    }
-  }
-  b.tops[r] = top;
-}
-
-void weigh(const WeightBlock<float>& b) {
-  // The tops of some rows first: these are long chains of short steps, which run side by side.
-  constexpr int64_t together = 8;
-  for (int64_t first = 0; first < b.rows; first += together) {
-    const int64_t last = first + together < b.rows ? first + together : b.rows;
-    for (int64_t r = first; r < last; ++r) {
-      const float* mask = b.mask == nullptr ? nullptr : b.mask + r * b.mask_stride;
-      const F32 scores = largest_lanes(b.x + r * b.stride, mask, b.keys);
-      if (any(scores > set(b.tops[r] + most_above_top))) raise_top(b, r, scores);
-    }
-    for (int64_t r = first; r < last; ++r) {
-      float* x = b.x + r * b.stride;
-      // Where there is nothing but -infinity, any top gives zeros.
-      const F32 top = set(b.tops[r] == -infinity ? 0.0f : b.tops[r]);
-      F32 sum = load(b.sums + r * attention_sum_lanes);
-      for_vectors(b.keys, [&](int64_t i, int64_t count) {
-        const F32 weight = weight_of(load(x + i, count, -infinity) - top);
-        store(x + i, weight, count);
-        sum += weight;
-      });
-      store(b.sums + r * attention_sum_lanes, sum);
-    }
-  }
-}
+void weigh(const WeightBlock<float>& b) { weigh_rows(b, 0, b.rows, 0, b.keys); }
 
 void divide(const WeightBlock<float>& b, float* to, int64_t stride) {
   for (int64_t r = 0; r < b.rows; ++r) {
@@ -223,8 +153,8 @@ void scale_rows(const float* x, int64_t rows, int64_t n, int64_t stride, float f
 }  // namespace
 
 const AttentionFunctions<float>& attention_functions_f32() {
-  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row,
-                                                          weigh,    divide,        scale_rows};
+  static constexpr AttentionFunctions<float> functions = {
+      key_panel, dot_rows, weighted_rows, cap_row, weigh, score_rows, divide, scale_rows};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA
@@ -327,7 +257,8 @@ void scale_rows_f64(const double* x, int64_t rows, int64_t n, int64_t stride, do
 template <>
 const AttentionFunctions<double>& attention_functions<double>() {
   static constexpr AttentionFunctions<double> functions = {
-      dot_rows_f64, weighted_rows_f64, cap_row_f64, weigh_f64, divide_f64, scale_rows_f64};
+      0,         dot_rows_f64, weighted_rows_f64, cap_row_f64,
+      weigh_f64, nullptr,      divide_f64,        scale_rows_f64};
   return functions;
 }
 }  // namespace bascule
