@@ -85,6 +85,20 @@ BASCULE_INLINE void mask_tile(const ScoreTile& t, F32 (&sum)[rows][2]) {
   }
 }
 
+// The first tops of rows that have none; false if a row sees nothing yet.
+template <int rows>
+BASCULE_INLINE bool start_rows(float* tops, const F32 (&sum)[rows][2]) {
+  bool started = true;
+#pragma GCC unroll 14
+  for (int r = 0; r < rows; ++r) {
+    const float most = reduce(larger(sum[r][0], sum[r][1]),
+                              [](F32 one, F32 other) { return at_least(one, other); });
+    if (tops[r] == -infinity) tops[r] = most;
+    started &= tops[r] != -infinity;
+  }
+  return started;
+}
+
 // False where a row's top has to rise: then the block holds scores instead, with the mask added.
 template <int rows>
 bool score_tile(const ScoreTile& t) {
@@ -93,13 +107,14 @@ bool score_tile(const ScoreTile& t) {
   multiply_tile<rows>(t, sum);
   if (b.mask != nullptr || b.keys - t.column < key_panel) mask_tile<rows>(t, sum);
   float* x = b.x + t.row * b.stride + t.column;
-  const float* tops = b.tops + t.row;
+  float* tops = b.tops + t.row;
+  const bool started = t.started || start_rows<rows>(tops, sum);
   F32 above = set(-infinity);
 #pragma GCC unroll 14
   for (int r = 0; r < rows; ++r) {
     above = at_least(larger(sum[r][0], sum[r][1]) - set(tops[r]), above);
   }
-  if (!t.started || any(above > most_above_top)) {
+  if (!started || any(above > most_above_top)) {
 #pragma GCC unroll 14
     for (int r = 0; r < rows; ++r) {
       store(x + r * b.stride, sum[r][0]);
@@ -171,7 +186,8 @@ void score_rows(const float* q, const float* keys, int64_t size, const WeightBlo
       t.q = q + t.row * size;
       t.next = reinterpret_cast<const char*>(t.k + key_panel * size + key_panel * size * i / tiles);
       t.started = started[i];
-      if (score_some_rows(last - t.row, t)) continue;
+      started[i] = score_some_rows(last - t.row, t);
+      if (started[i]) continue;
       weigh_rows(masked, t.row, last, t.column, end);
       started[i] = have_tops(b, t.row, last);
     }
