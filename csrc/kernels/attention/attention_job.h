@@ -171,7 +171,10 @@ struct Job {
 
   // A block of scores stays in the second cache, the rows of it that a product reads in the first.
   static constexpr int64_t most_block_keys = 256;
-  int64_t tile_rows() const { return std::min({rows(), 4 * gemm.tile_rows, attention_tile_rows}); }
+  // Tall tiles read the keys less often; short ones work on fewer pairs that a causal mask hides.
+  int64_t tile_rows() const {
+    return std::min({rows(), (visible.causal ? 2 : 8) * gemm.tile_rows, attention_tile_rows});
+  }
   int64_t tiles() const { return (rows() + tile_rows() - 1) / tile_rows(); }
   int64_t items() const { return sizes.batch * sizes.kv_heads; }
   // All keys at once where each is read once only, or where all scores are shown.

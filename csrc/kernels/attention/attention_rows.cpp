@@ -26,6 +26,33 @@ BASCULE_INLINE float sum_lanes(F32 v) {
   return v[0];
 }
 
+// The sums of the lanes of some vectors, in the order of sum_lanes.
+template <int count>
+BASCULE_INLINE void store_sums(const F32 (&v)[count], float* to) {
+#if defined(__AVX512F__)
+  if constexpr (count == 4) {
+    F32 halves[2];
+    for (int i = 0; i < 2; ++i) {
+      const F32 a = v[2 * i], b = v[2 * i + 1];
+      halves[i] =
+          __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+          __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30,
+                                  31);
+    }
+    F32 sum = __builtin_shufflevector(halves[0], halves[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18,
+                                      19, 24, 25, 26, 27) +
+              __builtin_shufflevector(halves[0], halves[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22,
+                                      23, 28, 29, 30, 31);
+    sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    sum += __builtin_shufflevector(sum, sum, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    const auto sums = __builtin_shufflevector(sum, sum, 0, 4, 8, 12);
+    __builtin_memcpy(to, &sums, sizeof(sums));
+    return;
+  }
+#endif
+  for (int i = 0; i < count; ++i) to[i] = sum_lanes(v[i]);
+}
+
 // `rows` rows times `keys` keys.
 template <int rows, int keys>
 BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
@@ -42,9 +69,7 @@ BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, i
       for (int j = 0; j < keys; ++j) sum[r][j] = fma(query, key[j], sum[r][j]);
     }
   });
-  for (int r = 0; r < rows; ++r) {
-    for (int j = 0; j < keys; ++j) scores[r * score_stride + j] = sum_lanes(sum[r][j]);
-  }
+  for (int r = 0; r < rows; ++r) store_sums(sum[r], scores + r * score_stride);
 }
 
 template <int rows>

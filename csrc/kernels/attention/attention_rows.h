@@ -27,7 +27,7 @@ struct WeightBlock {
 
 inline constexpr int64_t attention_sum_lanes = 16;
 // At most this many rows are worked on at once.
-inline constexpr int64_t attention_tile_rows = 64;
+inline constexpr int64_t attention_tile_rows = 112;
 
 template <class T>
 struct AttentionFunctions {
