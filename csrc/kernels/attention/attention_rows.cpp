@@ -8,6 +8,13 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
+// Rows that read keys or values together: 4 times 4 sums need 32 registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int most_together = 4;
+#else
+constexpr int most_together = 2;
+#endif
+
 // All lanes added by halves.
 BASCULE_INLINE float sum_lanes(F32 v) {
 #if defined(__AVX512F__)
@@ -87,6 +94,10 @@ void dot_some_rows(const float* q, int64_t q_stride, const float* k, int64_t k_s
 void dot_rows(const float* q, int64_t q_stride, int64_t rows, const float* k, int64_t k_stride,
               int64_t count, int64_t size, float* scores, int64_t score_stride) {
   int64_t r = 0;
+  for (; r + most_together <= rows; r += most_together) {
+    dot_some_rows<most_together>(q + r * q_stride, q_stride, k, k_stride, count, size,
+                                 scores + r * score_stride, score_stride);
+  }
   for (; r + 2 <= rows; r += 2) {
     dot_some_rows<2>(q + r * q_stride, q_stride, k, k_stride, count, size,
                      scores + r * score_stride, score_stride);
@@ -137,6 +148,10 @@ void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v
 void weighted_rows(const float* weights, int64_t weight_stride, int64_t rows, const float* v,
                    int64_t v_stride, int64_t count, int64_t size, float* y, int64_t y_stride) {
   int64_t r = 0;
+  for (; r + most_together <= rows; r += most_together) {
+    weigh_some_rows<most_together>(weights + r * weight_stride, weight_stride, v, v_stride, count,
+                                   size, y + r * y_stride, y_stride);
+  }
   for (; r + 2 <= rows; r += 2) {
     weigh_some_rows<2>(weights + r * weight_stride, weight_stride, v, v_stride, count, size,
                        y + r * y_stride, y_stride);
