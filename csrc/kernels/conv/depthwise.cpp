@@ -4,8 +4,7 @@
 // over all pixels of the row before the next: its taps stay in registers or in the first cache, and
 // a pixel of the input is loaded once for the block of neighbouring results that it is part of.
 #include "kernels/conv/depthwise.h"
-
-#include "simd/vec.h"
+#include "kernels/conv/depthwise_pixels.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
@@ -24,46 +23,12 @@ struct Inside {
   }
 };
 
-// One vector of channels of a row. `whole`: all of its lanes are channels.
+// One vector of channels of a row.
 template <bool whole>
 struct Row {
   const DepthwiseRow& d;
-  int64_t channel;
-  int64_t count;
+  ChannelVector<whole> on;
   F32 bias;
-
-  __attribute__((always_inline)) F32 get(const float* p) const {
-    if constexpr (whole) {
-      return load(p);
-    } else {
-      return load(p, count, 0);
-    }
-  }
-
-  template <int pixels>
-  __attribute__((always_inline)) void put(int64_t out, F32* sum) const {
-    const int64_t step = d.y_stride;
-    const int64_t at = out * step + channel;
-    if (const float* residual = d.residual; residual != nullptr) {
-#pragma GCC unroll 16
-      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + get(residual + at + p * step);
-    }
-    if (d.clamp) {
-      const F32 low = set(d.low);
-      const F32 high = set(d.high);
-#pragma GCC unroll 16
-      for (int p = 0; p < pixels; ++p) sum[p] = at_most(high, at_least(low, sum[p]));
-    }
-    float* y = d.y + at;
-#pragma GCC unroll 16
-    for (int p = 0; p < pixels; ++p) {
-      if constexpr (whole) {
-        store(y + p * step, sum[p]);
-      } else {
-        store(y + p * step, sum[p], count);
-      }
-    }
-  }
 
   // One pixel of any kind: the taps that fall outside are left out.
   void pixel(int64_t out) const {
@@ -73,13 +38,14 @@ struct Row {
     if (last > d.kernel) last = d.kernel;
     F32 sum = bias;
     for (int64_t r = 0; r < d.rows; ++r) {
-      const float* x = d.x[r] + channel;
-      const float* w = d.w[r] + channel;
+      const float* x = d.x[r] + on.channel;
+      const float* w = d.w[r] + on.channel;
       for (int64_t k = first; k < last; ++k) {
-        sum = fma(get(x + (from + k * d.dilation) * d.x_stride), get(w + k * d.w_stride), sum);
+        sum =
+            fma(on.get(x + (from + k * d.dilation) * d.x_stride), on.get(w + k * d.w_stride), sum);
       }
     }
-    put<1>(out, &sum);
+    on.template put<1>(d, out * d.y_stride + on.channel, &sum);
   }
 
   // `pixels` pixels from `out`, dilation 1. The taps all lie inside the input, but for those on the
@@ -87,20 +53,20 @@ struct Row {
   template <int kernel, int stride, int pixels, int skip = 0, int drop = 0>
   __attribute__((always_inline)) void block(int64_t out) const {
     const int64_t x_stride = d.x_stride;
-    const int64_t from = (out * stride - d.pad) * x_stride + channel;
+    const int64_t from = (out * stride - d.pad) * x_stride + on.channel;
     F32 sum[pixels];
 #pragma GCC unroll 16
     for (int p = 0; p < pixels; ++p) sum[p] = bias;
     for (int64_t r = 0; r < d.rows; ++r) {
       const float* x = d.x[r] + from + skip * x_stride;
-      const float* w = d.w[r] + channel;
+      const float* w = d.w[r] + on.channel;
       F32 tap[kernel];
 #pragma GCC unroll 7
-      for (int k = 0; k < kernel; ++k) tap[k] = get(w + k * d.w_stride);
+      for (int k = 0; k < kernel; ++k) tap[k] = on.get(w + k * d.w_stride);
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
 #pragma GCC unroll 24
       for (int i = skip; i < (pixels - 1) * stride + kernel - drop; ++i) {
-        const F32 value = get(x);
+        const F32 value = on.get(x);
         x += x_stride;
 #pragma GCC unroll 16
         for (int p = 0; p < pixels; ++p) {
@@ -109,7 +75,7 @@ struct Row {
         }
       }
     }
-    put<pixels>(out, sum);
+    on.template put<pixels>(d, out * d.y_stride + on.channel, sum);
   }
 
   // A row of blocks that are wide enough to hide the latency of their sums. Of the first, `skip`
@@ -218,9 +184,9 @@ void depthwise_row(const DepthwiseRow& d) {
   for (int64_t i = 0; i < d.channels; i += lanes) {
     const int64_t count = d.channels - i;
     if (count >= lanes) {
-      Row<true>{d, i, lanes, d.bias != nullptr ? load(d.bias + i) : F32{}}.run(inside);
+      Row<true>{d, {i, lanes}, d.bias != nullptr ? load(d.bias + i) : F32{}}.run(inside);
     } else {
-      Row<false>{d, i, count, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run(inside);
+      Row<false>{d, {i, count}, d.bias != nullptr ? load(d.bias + i, count, 0) : F32{}}.run(inside);
     }
   }
 }

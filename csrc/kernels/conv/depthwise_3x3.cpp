@@ -3,51 +3,18 @@
 // Depthwise 3x3 convolution of some rows of an image, vectorized over channels: a vector of
 // channels goes over all of the rows before the next, with its nine taps in registers.
 #include "kernels/conv/depthwise.h"
-#include "simd/vec.h"
+#include "kernels/conv/depthwise_pixels.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
 
-// One vector of channels. `whole`: all of its lanes are channels.
+// One vector of channels.
 template <bool whole, int stride>
 struct Plane {
   const DepthwisePlane& d;
-  int64_t channel;
-  int64_t count;
+  ChannelVector<whole> on;
   F32 tap[9];
   F32 bias;
-
-  __attribute__((always_inline)) F32 get(const float* p) const {
-    if constexpr (whole) {
-      return load(p);
-    } else {
-      return load(p, count, 0);
-    }
-  }
-
-  template <int pixels>
-  __attribute__((always_inline)) void put(int64_t at, F32* sum) const {
-    const int64_t step = d.y_stride;
-    if (const float* residual = d.residual; residual != nullptr) {
-#pragma GCC unroll 7
-      for (int p = 0; p < pixels; ++p) sum[p] = sum[p] + get(residual + at + p * step);
-    }
-    if (d.clamp) {
-      const F32 low = set(d.low);
-      const F32 high = set(d.high);
-#pragma GCC unroll 7
-      for (int p = 0; p < pixels; ++p) sum[p] = at_most(high, at_least(low, sum[p]));
-    }
-    float* y = d.y + at;
-#pragma GCC unroll 7
-    for (int p = 0; p < pixels; ++p) {
-      if constexpr (whole) {
-        store(y + p * step, sum[p]);
-      } else {
-        store(y + p * step, sum[p], count);
-      }
-    }
-  }
 
   // `pixels` neighbouring results; `x` is the first pixel that they read, in the row of tap row
   // `first`. Tap rows from `last` on and tap columns outside [left, right) are outside the image.
@@ -63,7 +30,7 @@ struct Plane {
       // Each input pixel, and the sums that it is part of. A sum still meets its taps in order.
 #pragma GCC unroll 15
       for (int i = left; i < (pixels - 1) * stride + right; ++i) {
-        const F32 value = get(from);
+        const F32 value = on.get(from);
         from += step;
 #pragma GCC unroll 7
         for (int p = 0; p < pixels; ++p) {
@@ -73,7 +40,7 @@ struct Plane {
       }
       x += d.x_row;
     }
-    put<pixels>(at, sum);
+    on.template put<pixels>(d, at, sum);
   }
 
   // One row of results; `x` is the image's row of tap row `first`.
@@ -114,8 +81,8 @@ struct Plane {
   void run() const {
     for (int64_t out = d.begin; out < d.end; ++out) {
       const int64_t top = out * stride - d.pad_top;
-      const float* x = d.x + (top - d.first_row) * d.x_row + channel;
-      const int64_t at = (out * d.out_width) * d.y_stride + channel;
+      const float* x = d.x + (top - d.first_row) * d.x_row + on.channel;
+      const int64_t at = (out * d.out_width) * d.y_stride + on.channel;
       if (top < 0) {
         row<1, 3>(x + d.x_row, at);
       } else if (top + 3 > d.height) {
@@ -130,9 +97,9 @@ struct Plane {
 template <bool whole, int stride>
 void run_channels(const DepthwisePlane& d, int64_t channel) {
   const int64_t count = d.channels - channel < lanes ? d.channels - channel : lanes;
-  Plane<whole, stride> plane{d, channel, count, {}, {}};
-  for (int k = 0; k < 9; ++k) plane.tap[k] = plane.get(d.w + k * d.w_stride + channel);
-  if (d.bias != nullptr) plane.bias = plane.get(d.bias + channel);
+  Plane<whole, stride> plane{d, {channel, count}, {}, {}};
+  for (int k = 0; k < 9; ++k) plane.tap[k] = plane.on.get(d.w + k * d.w_stride + channel);
+  if (d.bias != nullptr) plane.bias = plane.on.get(d.bias + channel);
   plane.run();
 }
 

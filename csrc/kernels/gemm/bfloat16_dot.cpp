@@ -92,11 +92,7 @@ struct Dot {
         }
       }
     }
-    for (int r = 0; r < rows; ++r) {
-      for (int v = 0; v < vectors; ++v) {
-        store(t.sums + r * t.row_stride + v / 2 * t.panel_stride + v % 2 * lanes, sum[r][v]);
-      }
-    }
+    store_panels(t, sum);
   }
 };
 

@@ -4,23 +4,10 @@
 #pragma once
 
 #include "kernels/gemm/multiply_block.h"
+#include "kernels/gemm/panel_streams.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
-
-// Several panels side by side: that many streams for the hardware to fetch ahead, which it does
-// better than instructions do, and enough independent sums to hide the latency of the additions.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int most_few_rows = 6;
-constexpr int sums_at_once = 24;
-#else
-constexpr int most_few_rows = 3;
-constexpr int sums_at_once = 12;
-#endif
-constexpr int panels_for(int rows) {
-  const int panels = sums_at_once / (2 * rows);
-  return panels > 4 ? 4 : panels < 1 ? 1 : panels;
-}
 
 // `rows` sums of the columns of `panels` panels, without the epilogue, in the order of run_tile.
 template <int rows, int panels>

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "kernels/gemm/half_block.h"
+#include "kernels/gemm/panel_streams.h"
 #include "kernels/gemm/tile.h"
 #include "simd/half.h"
 
@@ -57,6 +58,16 @@ struct HalfTile {
   bool first;        // starts from zero
   const char* next;  // what to fetch into the second cache meanwhile, a line for each step; or null
 };
+
+// The sums of `rows` rows over panels of two vectors.
+template <class A, int rows, int vectors>
+BASCULE_INLINE void store_panels(const HalfTile<A>& t, const F32 (&sum)[rows][vectors]) {
+  for (int r = 0; r < rows; ++r) {
+    for (int v = 0; v < vectors; ++v) {
+      store(t.sums + r * t.row_stride + v / 2 * t.panel_stride + v % 2 * lanes, sum[r][v]);
+    }
+  }
+}
 
 // C from sums, for rows from `row` on and `columns` columns from `column` on. What the epilogue
 // leaves out is done with numbers that change nothing.
@@ -238,20 +249,6 @@ void multiply_many_rows(const HalfBlock& g) {
       } while (pass.k < g.k);
     }
   }
-}
-
-// Several panels side by side: that many streams for the hardware to fetch ahead, and enough
-// independent sums to hide the latency of the additions.
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int most_few_rows = 6;
-constexpr int sums_at_once = 24;
-#else
-constexpr int most_few_rows = 3;
-constexpr int sums_at_once = 12;
-#endif
-constexpr int panels_for(int rows) {
-  const int panels = sums_at_once / (2 * rows);
-  return panels > 4 ? 4 : panels < 1 ? 1 : panels;
 }
 
 // Panels [panel, end), some at a time, and then the rest.

@@ -112,11 +112,7 @@ struct Widening {
       for (int row = 0; row < Format::step; ++row) add(k, row);
     }
     if (k < t.depth) add(k, 0);
-    for (int r = 0; r < rows; ++r) {
-      for (int v = 0; v < vectors; ++v) {
-        store(t.sums + r * t.row_stride + v / 2 * t.panel_stride + v % 2 * lanes, sum[r][v]);
-      }
-    }
+    store_panels(t, sum);
   }
 };
 
