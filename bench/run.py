@@ -126,8 +126,7 @@ def optional_tables(module: str) -> list[str] | None:
     """The Markdown tables of a part of the benchmarks that stands in a file of its own."""
     if not (HERE / f"{module}.py").exists():
         return None
-    tables: list[str] = importlib.import_module(module).tables()
-    return tables
+    return list(importlib.import_module(module).tables())
 
 
 def select(options: argparse.Namespace) -> list[str]:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import providers
@@ -26,6 +28,19 @@ settings.register_profile("deep", max_examples=300, print_blob=True, **_COMMON)
 # ones when other tests ran before, and in an installed package none.
 assert callable(providers._get_local_constants)  # else they are taken in some other way
 providers._get_local_constants = lambda: providers.Constants()
+
+
+_STARTS: dict[str, Any] = {}
+"""States of the modules' generators before any of their tests ran."""
+
+
+@pytest.fixture(autouse=True)
+def _numbers_of_its_own(request: pytest.FixtureRequest) -> None:
+    """Start a module's random generators anew: no test's numbers depend on those before it."""
+    for name, value in vars(request.module).items() if request.module is not None else ():
+        if isinstance(value, np.random.Generator):
+            key = f"{request.module.__name__}.{name}"
+            value.bit_generator.state = _STARTS.setdefault(key, value.bit_generator.state)
 
 
 _OF_GPU = Path(__file__).parent / "providers" / "cuda"

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // MatMul with NumPy's rules, as in the standard and in domain `bascule`:
 // Y = activation(alpha * A' B' + bias + residual).
+#include <algorithm>
+#include <cstddef>
+#include <span>
+
 #include "kernels/activation.h"
 #include "kernels/gemm/product.h"
 #include "runtime/alternatives.h"
 #include "runtime/kernel.h"
+#include "runtime/read_ahead.h"
 
 namespace bascule {
 
@@ -41,7 +46,7 @@ GemmCut chosen_cut(const NodeSpec& node) {
   return GemmCut::best;
 }
 
-class MatMul final : public Kernel {
+class MatMul final : public Kernel, public ReadsAhead {
  public:
   static Capability capability(const NodeSpec& node) {
     if (const Capability typed = require_dtype(node, 0, ProductTypes{}); !typed.accepted()) {
@@ -65,7 +70,14 @@ class MatMul final : public Kernel {
     packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_ && b->rank() > 1);
     if (!packed_.present()) return;
     packed_shape_ = b->shape();
+    has_one_row_ = is_one_row(node.inputs[0]);
     node.release_constant(1);
+  }
+
+  std::span<const std::byte> streamed() const override {
+    if (!has_one_row_) return {};
+    return {static_cast<const std::byte*>(packed_.panels.raw()),
+            static_cast<size_t>(packed_.panels.size() * item_size(packed_.panels.dtype()))};
   }
 
   void run(RunContext& c) const override {
@@ -126,8 +138,15 @@ class MatMul final : public Kernel {
   }
 
  private:
+  static bool is_one_row(const ValueSpec& a) {
+    return a.shape && !a.shape->empty() &&
+           std::all_of(a.shape->begin(), a.shape->end() - 1,
+                       [](int64_t size) { return size == 1; });
+  }
+
   bool transpose_a_;
   bool transpose_b_;
+  bool has_one_row_ = false;
   float alpha_;
   Activation activation_;
   GemmCut cut_;

@@ -158,8 +158,7 @@ class Softmax final : public Kernel {
     });
   }
 
-  void run_columns(RunContext& c, const Lines& lines, const float* x, float* y,
-                   bool half) const {
+  void run_columns(RunContext& c, const Lines& lines, const float* x, float* y, bool half) const {
     const int64_t n = lines.n;
     // Groups of columns: some vectors wide, so that a line of memory is used as a whole.
     constexpr int64_t width = 64;
@@ -168,7 +167,8 @@ class Softmax final : public Kernel {
       for (int64_t k = begin; k < end; ++k) {
         const int64_t first = k % groups * width;
         const int64_t at = k / groups * n * lines.inner + first;
-        columns_(x + at, y + at, n, lines.inner, std::min(width, lines.inner - first), logarithm_, half);
+        columns_(x + at, y + at, n, lines.inner, std::min(width, lines.inner - first), logarithm_,
+                 half);
       }
     });
   }

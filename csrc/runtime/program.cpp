@@ -12,6 +12,7 @@
 #include "runtime/frame.h"
 #include "runtime/prepack.h"
 #include "runtime/profiler.h"
+#include "runtime/read_ahead.h"
 
 namespace bascule {
 
@@ -136,6 +137,11 @@ Program::Program(const GraphSpec& graph)
   if (!refused.empty()) {
     throw Error(Code::not_implemented, "Could not find an implementation for:" + refused);
   }
+  std::vector<ReadsAhead*> readers_ahead;
+  for (const Step& step : steps_) {
+    if (auto* one = dynamic_cast<ReadsAhead*>(step.kernel.get())) readers_ahead.push_back(one);
+  }
+  plan_read_ahead(readers_ahead);
   std::set<int> constant_slots;
   for (const auto& [slot, tensor] : graph.constants) constant_slots.insert(slot);
   for (auto& [slot, tensor] : constants) {

@@ -148,6 +148,24 @@ def test_keys_of_several_blocks(dtype: Any, queries: int, keys: int) -> None:
     check(y, attend(q, k, v, np.where(mask, 0.0, -np.inf)))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_query_has_the_same_bits_among_any_others(masked: bool) -> None:
+    """Whatever other rows of its tile see, and wherever their largest scores come."""
+    q, k, v = normal(1, 1, 130, 32), normal(1, 1, 610, 32, seed=1), normal(1, 1, 610, 32, seed=2)
+    q[0, 0, ::7] *= 40
+    k *= np.linspace(0.1, 2, 610, dtype=np.float32)[:, None]
+    mask = normal(130, 610, seed=3)
+    mask[::3, 37:] = -np.inf
+    mask[::5, :300] = -np.inf
+    mask[11] = -np.inf
+    feeds = [q, k, v, mask] if masked else [q, k, v]
+    (whole,) = run_node("Attention", feeds)
+    check(whole, attend(q, k, v, mask if masked else 0.0))
+    for first, last in ((0, 9), (60, 83), (11, 130)):
+        part = [q[:, :, first:last], k, v] + ([mask[first:last]] if masked else [])
+        np.testing.assert_array_equal(run_node("Attention", part)[0], whole[:, :, first:last])
+
+
 @pytest.mark.parametrize("largest", [3e4, 1e18, -1e18])
 def test_masks_far_from_zero(largest: float) -> None:
     q, k, v = normal(1, 1, 12, 8), normal(1, 1, 600, 8, seed=1), normal(1, 1, 600, 8, seed=2)

@@ -138,6 +138,18 @@ def test_few_rows_have_the_bits_of_many(n: int) -> None:
         assert (product(rows) == whole[:rows]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("k", [1, 3, 4, 5, 66])
+@pytest.mark.parametrize("n", [5, 21, 40])
+def test_tiles_of_any_height_give_the_same_bits(n: int, k: int, dtype: Any) -> None:
+    a, b = normal(29, k, dtype=dtype), normal(k, n, seed=1, dtype=dtype)
+    (whole,) = run_node("MatMul", [a, b], constants=(1,))
+    check(whole, wide(a) @ wide(b), dtype)
+    for rows in range(1, 29):
+        (some,) = run_node("MatMul", [a[:rows], b], constants=(1,))
+        assert (some == whole[:rows]).all()
+
+
 def test_special_values() -> None:
     a = np.array([[1, np.inf, 0], [np.nan, 1, 1], [0, 0, 0]], np.float32)
     b = np.array([[1, 2], [1, -1], [3, 4]], np.float32)

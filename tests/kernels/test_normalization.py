@@ -37,7 +37,8 @@ def standardized(x: np.ndarray, axes: tuple[int, ...], epsilon: float = EPSILON)
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape, axis", [((4, 37), -1), ((2, 3, 768), -1), ((5, 4, 3), 1),
-                                         ((3, 1), 1), ((9, 1500), -1), ((7, 2100), -1)])  # fmt: skip
+                                         ((3, 1), 1), ((9, 1500), -1),
+                                         ((7, 2100), -1)])  # fmt: skip
 def test_layer_normalization(shape: tuple[int, ...], axis: int, dtype: Any) -> None:
     x = (normal(*shape, dtype=np.float64) + 10).astype(dtype)
     kept = shape[axis:]

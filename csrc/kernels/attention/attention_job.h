@@ -170,9 +170,11 @@ struct Job {
   bool direct() const { return rows() <= direct_rows && heads_per_item() == 1; }
 
   // A block of scores stays in the second cache, the rows of it that a product reads in the first.
-  static constexpr int64_t most_tile_rows = 64;
   static constexpr int64_t most_block_keys = 256;
-  int64_t tile_rows() const { return std::min({rows(), 4 * gemm.tile_rows, most_tile_rows}); }
+  // Tall tiles read the keys less often; short ones work on fewer pairs that a causal mask hides.
+  int64_t tile_rows() const {
+    return std::min({rows(), (visible.causal ? 2 : 8) * gemm.tile_rows, attention_tile_rows});
+  }
   int64_t tiles() const { return (rows() + tile_rows() - 1) / tile_rows(); }
   int64_t items() const { return sizes.batch * sizes.kv_heads; }
   // All keys at once where each is read once only, or where all scores are shown.
@@ -277,7 +279,7 @@ struct Job {
     const int64_t q_row = stacked() ? q_strides.head : q_strides.row;
     const int64_t y_row = stacked() ? y_strides.head : y_strides.row;
 
-    Visibility::Range ranges[most_tile_rows];
+    Visibility::Range ranges[attention_tile_rows];
     Visibility::Range all{sizes.keys, 0};
     for (int64_t r = 0; r < count; ++r) {
       ranges[r] = visible.range(sizes, b, query_of(r));
@@ -294,8 +296,8 @@ struct Job {
     const S* q_from = q + b * q_strides.batch + h * q_strides.head + first * q_row;
     scale_queries(q_from, q_row, count, q_tile);
 
-    T tops[most_tile_rows];
-    alignas(64) T sums[most_tile_rows * attention_sum_lanes] = {};
+    T tops[attention_tile_rows];
+    alignas(64) T sums[attention_tile_rows * attention_sum_lanes] = {};
     for (int64_t r = 0; r < count; ++r) {
       constexpr T nothing = -std::numeric_limits<T>::infinity();
       tops[r] = sinks == nullptr ? nothing : sinks[head_of(r)];
@@ -321,16 +323,21 @@ struct Job {
       const Visibility::Range block{begin, end};
       weights.keys = end - begin;
       weights.mask = mask_tile == nullptr ? nullptr : mask_tile + begin;
-      multiply_keys(head, q_tile, count, block, scores);
-      show(Shown::raw, weights, shown_rows);
-      for (int64_t r = 0; r < count && cap != 0; ++r) {
-        loops.cap_row(scores + r * weights.stride, weights.keys, cap);
+      const bool whole = sees_all(ranges, block, count);
+      if (whole && in_one_step()) {
+        loops.score(q_tile, head.k + begin * sizes.head, sizes.head, weights);
+      } else {
+        multiply_keys(head, q_tile, count, block, scores);
+        show(Shown::raw, weights, shown_rows);
+        for (int64_t r = 0; r < count && cap != 0; ++r) {
+          loops.cap_row(scores + r * weights.stride, weights.keys, cap);
+        }
+        show(Shown::capped, weights, shown_rows);
+        if (!whole || shown != Shown::nothing) hide(ranges, block, weights);
+        show(Shown::masked, weights, shown_rows);
+        loops.weigh(weights);
+        show(Shown::weights, weights, shown_rows);
       }
-      show(Shown::capped, weights, shown_rows);
-      hide(ranges, block, weights);
-      show(Shown::masked, weights, shown_rows);
-      loops.weigh(weights);
-      show(Shown::weights, weights, shown_rows);
       multiply_values(head, scores, count, block, y_tile, weights.y != nullptr);
       weights.y = y_tile;
       begin = end;
@@ -390,14 +397,22 @@ struct Job {
     }
   }
 
-  // Where some rows see a part of the block only: adds the mask to what they see, and hides the
-  // rest.
-  void hide(const Visibility::Range* ranges, Visibility::Range keys, WeightBlock<T>& block) const {
-    bool whole = shown == Shown::nothing;
-    for (int64_t r = 0; r < block.rows; ++r) {
+  // Whether scores become weights in the step that makes them, where all rows see all keys.
+  bool in_one_step() const {
+    return loops.score != nullptr && loops.key_panel == gemm.panel_width && !direct() && cap == 0 &&
+           shown == Shown::nothing;
+  }
+
+  static bool sees_all(const Visibility::Range* ranges, Visibility::Range keys, int64_t rows) {
+    bool whole = true;
+    for (int64_t r = 0; r < rows; ++r) {
       whole &= ranges[r].begin <= keys.begin && ranges[r].end >= keys.end;
     }
-    if (whole) return;
+    return whole;
+  }
+
+  // Adds the mask to what each row sees of the block, and hides the rest.
+  void hide(const Visibility::Range* ranges, Visibility::Range keys, WeightBlock<T>& block) const {
     for (int64_t r = 0; r < block.rows; ++r) {
       T* row = block.x + r * block.stride;
       const int64_t begin = std::clamp<int64_t>(ranges[r].begin - keys.begin, 0, block.keys);

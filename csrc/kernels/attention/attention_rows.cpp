@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 #include "kernels/attention/attention_rows.h"
+#include "kernels/attention/score_tile.h"
+#include "kernels/attention/weights.h"
 #include "simd/math.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
+
+// Rows that read keys or values together: 4 times 4 sums need 32 registers.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int most_together = 4;
+#else
+constexpr int most_together = 2;
+#endif
 
 // All lanes added by halves.
 BASCULE_INLINE float sum_lanes(F32 v) {
@@ -24,6 +33,33 @@ BASCULE_INLINE float sum_lanes(F32 v) {
   return v[0];
 }
 
+// The sums of the lanes of some vectors, in the order of sum_lanes.
+template <int count>
+BASCULE_INLINE void store_sums(const F32 (&v)[count], float* to) {
+#if defined(__AVX512F__)
+  if constexpr (count == 4) {
+    F32 halves[2];
+    for (int i = 0; i < 2; ++i) {
+      const F32 a = v[2 * i], b = v[2 * i + 1];
+      halves[i] =
+          __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+          __builtin_shufflevector(a, b, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30,
+                                  31);
+    }
+    F32 sum = __builtin_shufflevector(halves[0], halves[1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18,
+                                      19, 24, 25, 26, 27) +
+              __builtin_shufflevector(halves[0], halves[1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22,
+                                      23, 28, 29, 30, 31);
+    sum += __builtin_shufflevector(sum, sum, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+    sum += __builtin_shufflevector(sum, sum, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+    const auto sums = __builtin_shufflevector(sum, sum, 0, 4, 8, 12);
+    __builtin_memcpy(to, &sums, sizeof(sums));
+    return;
+  }
+#endif
+  for (int i = 0; i < count; ++i) to[i] = sum_lanes(v[i]);
+}
+
 // `rows` rows times `keys` keys.
 template <int rows, int keys>
 BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
@@ -40,9 +76,7 @@ BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, i
       for (int j = 0; j < keys; ++j) sum[r][j] = fma(query, key[j], sum[r][j]);
     }
   });
-  for (int r = 0; r < rows; ++r) {
-    for (int j = 0; j < keys; ++j) scores[r * score_stride + j] = sum_lanes(sum[r][j]);
-  }
+  for (int r = 0; r < rows; ++r) store_sums(sum[r], scores + r * score_stride);
 }
 
 template <int rows>
@@ -60,6 +94,10 @@ void dot_some_rows(const float* q, int64_t q_stride, const float* k, int64_t k_s
 void dot_rows(const float* q, int64_t q_stride, int64_t rows, const float* k, int64_t k_stride,
               int64_t count, int64_t size, float* scores, int64_t score_stride) {
   int64_t r = 0;
+  for (; r + most_together <= rows; r += most_together) {
+    dot_some_rows<most_together>(q + r * q_stride, q_stride, k, k_stride, count, size,
+                                 scores + r * score_stride, score_stride);
+  }
   for (; r + 2 <= rows; r += 2) {
     dot_some_rows<2>(q + r * q_stride, q_stride, k, k_stride, count, size,
                      scores + r * score_stride, score_stride);
@@ -110,6 +148,10 @@ void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v
 void weighted_rows(const float* weights, int64_t weight_stride, int64_t rows, const float* v,
                    int64_t v_stride, int64_t count, int64_t size, float* y, int64_t y_stride) {
   int64_t r = 0;
+  for (; r + most_together <= rows; r += most_together) {
+    weigh_some_rows<most_together>(weights + r * weight_stride, weight_stride, v, v_stride, count,
+                                   size, y + r * y_stride, y_stride);
+  }
   for (; r + 2 <= rows; r += 2) {
     weigh_some_rows<2>(weights + r * weight_stride, weight_stride, v, v_stride, count, size,
                        y + r * y_stride, y_stride);
@@ -126,79 +168,7 @@ void cap_row(float* x, int64_t n, float cap) {
   });
 }
 
-void scale_row(const float* x, int64_t n, float factor, float* to) {
-  for_vectors(n, [&](int64_t i, int64_t count) {
-    store(to + i, load(x + i, count, 0) * set(factor), count);
-  });
-}
-
-// e^x for x <= 60, within 2e-7 of it and what rounding x * log2(e) makes of that.
-BASCULE_INLINE F32 weight_of(F32 x) {
-  x = at_least(set(-152.0f), x * set(log2_e));  // where it is zero
-  const F32 n = round(x);
-  const F32 p =
-      polynomial(x - n, set(1.3253462966531515e-3f), 9.672367945313454e-3f, 5.5507998913526535e-2f,
-                 2.4022223055362701e-1f, 6.931468844413757e-1f, 1.0f);
-  return scale_by_power(p, n);
-}
-
-// Weights of e^11 are far from overflow.
-constexpr float most_above_top = 11;
-
-// The row's largest score, -infinity if there is none; NaN is passed over.
-BASCULE_INLINE F32 largest_lanes(float* x, const float* mask, int64_t n) {
-  F32 top = set(-infinity);
-  if (mask != nullptr) {
-    for_vectors(n, [&](int64_t i, int64_t count) {
-      const F32 v = load(x + i, count, -infinity) + load(mask + i, count, 0);
-      store(x + i, v, count);
-      top = at_least(v, top);
-    });
-  } else {
-    for_vectors(
-        n, [&](int64_t i, int64_t count) { top = at_least(load(x + i, count, -infinity), top); });
-  }
-  return top;
-}
-
-void raise_top(const WeightBlock<float>& b, int64_t r, F32 scores) {
-  const float top = reduce(scores, [](F32 one, F32 other) { return at_least(one, other); });
-  if (b.tops[r] != -infinity) {
-    const float factor = weight_of(set(b.tops[r] - top))[0];
-    float* sums = b.sums + r * attention_sum_lanes;
-    scale_row(sums, attention_sum_lanes, factor, sums);
-    if (b.y != nullptr) {
-      float* y = b.y + r * b.y_stride;
-      scale_row(y, b.y_size, factor, y);
-    }
-  }
-  b.tops[r] = top;
-}
-
-void weigh(const WeightBlock<float>& b) {
-  // The tops of some rows first: these are long chains of short steps, which run side by side.
-  constexpr int64_t together = 8;
-  for (int64_t first = 0; first < b.rows; first += together) {
-    const int64_t last = first + together < b.rows ? first + together : b.rows;
-    for (int64_t r = first; r < last; ++r) {
-      const float* mask = b.mask == nullptr ? nullptr : b.mask + r * b.mask_stride;
-      const F32 scores = largest_lanes(b.x + r * b.stride, mask, b.keys);
-      if (any(scores > set(b.tops[r] + most_above_top))) raise_top(b, r, scores);
-    }
-    for (int64_t r = first; r < last; ++r) {
-      float* x = b.x + r * b.stride;
-      // Where there is nothing but -infinity, any top gives zeros.
-      const F32 top = set(b.tops[r] == -infinity ? 0.0f : b.tops[r]);
-      F32 sum = load(b.sums + r * attention_sum_lanes);
-      for_vectors(b.keys, [&](int64_t i, int64_t count) {
-        const F32 weight = weight_of(load(x + i, count, -infinity) - top);
-        store(x + i, weight, count);
-        sum += weight;
-      });
-      store(b.sums + r * attention_sum_lanes, sum);
-    }
-  }
-}
+void weigh(const WeightBlock<float>& b) { weigh_rows(b, 0, b.rows, 0, b.keys); }
 
 void divide(const WeightBlock<float>& b, float* to, int64_t stride) {
   for (int64_t r = 0; r < b.rows; ++r) {
@@ -223,8 +193,8 @@ void scale_rows(const float* x, int64_t rows, int64_t n, int64_t stride, float f
 }  // namespace
 
 const AttentionFunctions<float>& attention_functions_f32() {
-  static constexpr AttentionFunctions<float> functions = {dot_rows, weighted_rows, cap_row,
-                                                          weigh,    divide,        scale_rows};
+  static constexpr AttentionFunctions<float> functions = {
+      key_panel, dot_rows, weighted_rows, cap_row, weigh, score_rows, divide, scale_rows};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA
@@ -327,7 +297,8 @@ void scale_rows_f64(const double* x, int64_t rows, int64_t n, int64_t stride, do
 template <>
 const AttentionFunctions<double>& attention_functions<double>() {
   static constexpr AttentionFunctions<double> functions = {
-      dot_rows_f64, weighted_rows_f64, cap_row_f64, weigh_f64, divide_f64, scale_rows_f64};
+      0,         dot_rows_f64, weighted_rows_f64, cap_row_f64,
+      weigh_f64, nullptr,      divide_f64,        scale_rows_f64};
   return functions;
 }
 }  // namespace bascule

@@ -26,9 +26,13 @@ struct WeightBlock {
 };
 
 inline constexpr int64_t attention_sum_lanes = 16;
+// At most this many rows are worked on at once.
+inline constexpr int64_t attention_tile_rows = 112;
 
 template <class T>
 struct AttentionFunctions {
+  // How many keys there are in a panel, for `score`.
+  int64_t key_panel;
   // scores[r * score_stride + j] = dot(q + r * q_stride, k + j * k_stride), `size` elements long,
   // for `rows` rows and `count` keys.
   void (*dot_rows)(const T* q, int64_t q_stride, int64_t rows, const T* k, int64_t k_stride,
@@ -41,6 +45,10 @@ struct AttentionFunctions {
   // Turns scores into weights. Scores of -infinity weigh nothing. Where a top changes, the row's
   // sums and y are brought to the new one.
   void (*weigh)(const WeightBlock<T>& block);
+  // The weights of `block.rows` rows of queries, one after the other, with keys in panels of the
+  // matrix product; the same bits as its scores and `weigh` give. Writes whole panels of x. Null
+  // where it is not there for a type.
+  void (*score)(const T* q, const T* keys, int64_t size, const WeightBlock<T>& block);
   // The sums of weighted values divided by the sums of the weights; zero where that is zero.
   void (*divide)(const WeightBlock<T>& block, T* to, int64_t stride);
   // to[r * n ..] = factor * x[r * stride ..], n elements.

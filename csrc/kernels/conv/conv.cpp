@@ -3,7 +3,9 @@
 // Everything is computed with channels last; inputs with channels first are transposed on the way
 // in and out.
 #include <algorithm>
+#include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -18,6 +20,7 @@
 #include "kernels/work_view.h"
 #include "runtime/alternatives.h"
 #include "runtime/kernel.h"
+#include "runtime/read_ahead.h"
 
 namespace bascule {
 
@@ -26,7 +29,7 @@ namespace {
 // The forms of a 3x3 convolution, with the side of their tiles.
 constexpr std::pair<const char*, int> forms[] = {{"direct", 0}, {"winograd2", 2}, {"winograd4", 4}};
 
-class Conv final : public Kernel {
+class Conv final : public Kernel, public ReadsAhead {
  public:
   static Capability capability(const NodeSpec& node) {
     if (const Capability typed = require_dtype(node, 0, FloatTypes{}); !typed.accepted()) {
@@ -70,7 +73,16 @@ class Conv final : public Kernel {
           node, {1}, "W", packed_weights_size<double>(sizes), *w,
           [&](const double* from, double* to) { pack_weights(sizes, from, to); });
     } else {
-      winograd_tile_ = choose_tile(node);
+      const std::optional<ConvSizes> known = known_sizes(node, attributes_);
+      winograd_tile_ = choose_tile(node, known);
+      if (known && winograd_tile_ > 0) {
+        const auto pixels = static_cast<double>(known->out[1]) * static_cast<double>(known->out[2]);
+        // So many tiles use each weight too seldom for the memory to keep up.
+        streams_ = pixels <= 24.0 * winograd_tile_ * winograd_tile_;
+      } else if (known) {
+        streams_ = known->out_pixels() == 1 && sizes.group == 1;
+        spare_bytes_ = bascule::spare_bytes(*known);
+      }
       const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
                                               : packed_weights_size<float>(sizes);
       const std::string form =
@@ -86,6 +98,13 @@ class Conv final : public Kernel {
     w_shape_ = w->shape();
     node.release_constant(1);
   }
+
+  std::span<const std::byte> streamed() const override {
+    if (!streams_) return {};
+    return {static_cast<const std::byte*>(packed_.raw()),
+            static_cast<size_t>(packed_.size()) * sizeof(float)};
+  }
+  int64_t spare_bytes() const override { return spare_bytes_; }
 
   void run(RunContext& c) const override {
     const Tensor& x = c.input(0);
@@ -142,16 +161,13 @@ class Conv final : public Kernel {
     }
   }
 
-  // Whether a convolution of 16-bit floats is a product of all pixels with the weights: those then
-  // stay 16 bits wide, and pixels are converted while they are in a cache.
+  // Whether a convolution of 16-bit floats is a product of pixels with the weights: those then stay
+  // 16 bits wide, and pixels are converted while they are in a cache.
   bool is_product(const NodeSpec& node, const ConvSizes& s) const {
-    const auto all = [&](const char* attribute, int64_t wanted) {
-      const std::vector<int64_t> values = node.get_ints(attribute, {});
-      return std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == wanted; });
-    };
+    const std::vector<int64_t> pads = node.get_ints("pads");
     return is_half(node.dtype(0)) && attributes_.channels_last() && !attributes_.planes() &&
-           !node.has_input(4) && s.taps() == 1 && s.group == 1 && all("strides", 1) &&
-           all("pads", 0);
+           !node.has_input(4) && s.taps() == 1 && s.group == 1 &&
+           std::all_of(pads.begin(), pads.end(), [](int64_t pad) { return pad == 0; });
   }
 
   void multiply(RunContext& c, const ConvSizes& s, const Tensor& x, Tensor& y) const {
@@ -161,6 +177,10 @@ class Conv final : public Kernel {
     p.n = s.out_channels;
     p.k = s.in_channels;
     p.a = x.raw();
+    if (s.in != s.out) {
+      const auto* pixels = reinterpret_cast<const uint16_t*>(x.raw());
+      p.a = reinterpret_cast<const std::byte*>(strided_pixels(c, s, pixels));
+    }
     p.packed = &product_;
     p.bias = c.has_input(2) ? c.input(2).raw() : nullptr;
     p.residual = c.has_input(3) ? c.input(3).raw() : nullptr;
@@ -170,8 +190,7 @@ class Conv final : public Kernel {
   }
 
   // The side of Winograd's tiles, or 0 for the direct form.
-  int choose_tile(const NodeSpec& node) const {
-    const std::optional<ConvSizes> sizes = known_sizes(node, attributes_);
+  static int choose_tile(const NodeSpec& node, const std::optional<ConvSizes>& sizes) {
     if (!sizes) return 0;
     const std::string chosen = chosen_alternative(node);
     for (const auto& [name, tile] : forms) {
@@ -186,6 +205,8 @@ class Conv final : public Kernel {
     Convolution<T> v{};
     v.sizes = s;
     v.winograd_tile = winograd_tile_;
+    // One thread alone has memory enough, and a larger batch time enough.
+    if (s.batch == 1 && c.threads() > 1) v.ahead = ahead();
     v.x = elements(c.input(0));
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
@@ -221,6 +242,8 @@ class Conv final : public Kernel {
   ConvAttributes attributes_;
   Activation activation_;
   int winograd_tile_ = 0;
+  bool streams_ = false;
+  int64_t spare_bytes_ = 0;
   Tensor packed_;  // empty: the weights are not constant, or in product_
   PackedOperand product_;
   Shape w_shape_;  // of constant weights

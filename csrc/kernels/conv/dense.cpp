@@ -4,6 +4,7 @@
 // im2col: padded inputs, and those whose channels lie apart, are copied once into a buffer with a
 // zero border, others are read in place.
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 
 #include "kernels/conv/border.h"
@@ -186,6 +187,10 @@ void run_pointwise(RunContext& c, const Convolution<T>& v) {
   GemmBlock<T> g = matrix_block<T>(&a, s.batch * s.out_pixels(), s.in_channels, s.in_channels, v.w,
                                    v.y, s.out_channels);
   g.epilogue = v.epilogue;
+  if (!v.ahead.empty()) {
+    g.ahead = reinterpret_cast<const char*>(v.ahead.data());
+    g.ahead_bytes = static_cast<int64_t>(v.ahead.size());
+  }
   multiply(c, g);
 }
 
@@ -194,27 +199,16 @@ void run_pointwise(RunContext& c, const Convolution<T>& v) {
 template <class T>
 void run_strided_pointwise(RunContext& c, const Convolution<T>& v) {
   const ConvSizes& s = v.sizes;
-  const int64_t channels = s.in_channels;
-  T* pixels = c.workspace<T>(s.batch * s.out_pixels() * channels);
-  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels) / 8,
-                 [&](int64_t begin, int64_t end) {
-                   for (int64_t row = begin; row < end; ++row) {
-                     const int64_t image = row / (s.out[0] * s.out[1]);
-                     const int64_t depth = row / s.out[1] % s.out[0] * s.stride[0];
-                     const int64_t from =
-                         ((image * s.in[0] + depth) * s.in[1] + row % s.out[1] * s.stride[1]) *
-                         s.in[2] * channels;
-                     for (int64_t i = 0; i < s.out[2]; ++i) {
-                       std::copy_n(v.x + from + i * s.stride[2] * channels, channels,
-                                   pixels + (row * s.out[2] + i) * channels);
-                     }
-                   }
-                 });
+  const T* pixels = strided_pixels(c, s, v.x);
   Convolution<T> dense = v;
   dense.x = pixels;
   dense.sizes.in = s.out;
   dense.sizes.stride = {1, 1, 1};
   run_pointwise(c, dense);
+}
+
+bool is_pointwise(const ConvSizes& s) {
+  return s.taps() == 1 && s.group == 1 && s.pad == Spatial{0, 0, 0};
 }
 
 // Trailing axes of size 1 moved to the front, as the pixels of the last axis are computed together.
@@ -231,9 +225,30 @@ ConvSizes with_long_rows(ConvSizes s) {
 }  // namespace
 
 template <class T>
+const T* strided_pixels(RunContext& c, const ConvSizes& s, const T* x) {
+  const int64_t channels = s.in_channels;
+  T* pixels = c.workspace<T>(s.batch * s.out_pixels() * channels);
+  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels) / 8,
+                 [&](int64_t begin, int64_t end) {
+                   for (int64_t row = begin; row < end; ++row) {
+                     const int64_t image = row / (s.out[0] * s.out[1]);
+                     const int64_t depth = row / s.out[1] % s.out[0] * s.stride[0];
+                     const int64_t from =
+                         ((image * s.in[0] + depth) * s.in[1] + row % s.out[1] * s.stride[1]) *
+                         s.in[2] * channels;
+                     for (int64_t i = 0; i < s.out[2]; ++i) {
+                       std::copy_n(x + from + i * s.stride[2] * channels, channels,
+                                   pixels + (row * s.out[2] + i) * channels);
+                     }
+                   }
+                 });
+  return pixels;
+}
+
+template <class T>
 void run_dense(RunContext& c, const Convolution<T>& v) {
   const ConvSizes& s = v.sizes;
-  bool pointwise = !v.planes && s.taps() == 1 && s.group == 1 && s.pad == Spatial{0, 0, 0};
+  bool pointwise = !v.planes && is_pointwise(s);
   for (size_t i = 0; i < 3; ++i) pointwise &= (s.out[i] - 1) * s.stride[i] < s.in[i];
   if (pointwise && s.out == s.in) {
     run_pointwise(c, v);
@@ -242,6 +257,20 @@ void run_dense(RunContext& c, const Convolution<T>& v) {
   } else {
     Dense<T>(v).run(c);
   }
+}
+
+int64_t spare_bytes(const ConvSizes& s) {
+  if (!is_pointwise(s) || s.out != s.in) return 0;
+  // Multiplications, on all cores, for each byte that comes from memory in the same time.
+  constexpr double work_per_byte = 6;
+  const double pixels =
+      static_cast<double>(s.in[0]) * static_cast<double>(s.in[1]) * static_cast<double>(s.in[2]);
+  const double weights = static_cast<double>(s.in_channels * s.out_channels);
+  const double time = pixels * weights / work_per_byte - weights * sizeof(float);
+  // The tiles of a product fetch about as much.
+  const double most = std::ceil(pixels / gemm_functions<float>().tile_rows) * weights;
+  constexpr double limit = 1 << 24;
+  return static_cast<int64_t>(std::clamp(std::min(time, most), 0.0, limit));
 }
 
 template <class T>
@@ -292,5 +321,6 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution) {
   template void run_convolution(RunContext&, const Convolution<T>&)
 BASCULE_CONVOLUTION_FOR(float);
 BASCULE_CONVOLUTION_FOR(double);
+template const uint16_t* strided_pixels(RunContext&, const ConvSizes&, const uint16_t*);
 
 }  // namespace bascule

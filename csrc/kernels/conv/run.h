@@ -2,6 +2,9 @@
 // Convolution with channels last, in its forms. T is float or double.
 #pragma once
 
+#include <cstddef>
+#include <span>
+
 #include "kernels/conv/geometry.h"
 #include "kernels/gemm/gemm.h"
 #include "runtime/run_context.h"
@@ -32,7 +35,12 @@ struct Convolution {
   GemmEpilogue<T> epilogue;  // bias [M]
   // X is [N, C, in...] instead, as takes_planes allows it.
   bool planes = false;
+  // Memory that a 1x1 convolution fetches into the caches meanwhile.
+  std::span<const std::byte> ahead;
 };
+
+// The bytes that it can fetch beside its own work, as far as it is worth it.
+int64_t spare_bytes(const ConvSizes& s);
 
 // Whether a convolution that is not in Winograd's form reads a few channels where they are, each by
 // itself: its copy of the input then puts them side by side.
@@ -42,6 +50,10 @@ inline bool takes_planes(const ConvSizes& s) {
 // to[pixel][channel] = from[channel * plane + pixel] for so many channels.
 void interleave_channels(const float* from, int64_t plane, int64_t channels, int64_t pixels,
                          float* to);
+
+// The pixels that a 1x1 convolution without padding reads, one after the other in workspace.
+template <class T>
+const T* strided_pixels(RunContext& c, const ConvSizes& s, const T* x);
 
 template <class T>
 void run_convolution(RunContext& c, const Convolution<T>& convolution);

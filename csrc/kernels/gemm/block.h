@@ -58,6 +58,10 @@ struct GemmBlock {
   bool accumulate;  // starts from what C holds: the sums over the k before these
   GemmEpilogue<T> epilogue;
   T* scratch;  // gemm_scratch elements for this call alone, or null
+
+  // Memory of another product that is fetched into the caches meanwhile, or null.
+  const char* ahead;
+  int64_t ahead_bytes;
 };
 
 // Elements of GemmBlock::scratch: rows of A that would fall into the same few sets of the first

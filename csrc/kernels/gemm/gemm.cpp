@@ -99,6 +99,10 @@ GemmBlock<T> part_of(const GemmBlock<T>& g, const Cut& cut, int64_t index) {
   const int64_t panels = (g.columns + width - 1) / width;
   const int64_t from = panels * column / cut.columns;
   const int64_t to = panels * (column + 1) / cut.columns;
+  if (g.ahead != nullptr) {
+    part.ahead_bytes = g.ahead_bytes / (cut.rows * cut.columns);
+    part.ahead += index * part.ahead_bytes;
+  }
   part.b += from * g.b_panel_stride;
   part.columns = std::min(g.columns, to * width) - from * width;
   c_offset += from * width;

@@ -9,8 +9,8 @@
 
 namespace bascule {
 
-// C = epilogue(A B) for some rows and columns of a product, with float32 sums, each over k in
-// rising order, and one rounding of each result.
+// C = epilogue(A B) for some rows and columns of a product: each sum is over k in rising order, and
+// what the epilogue makes of it in float32 is rounded once.
 //
 // A, C and the residual are rows of float16 or bfloat16. B is in panels of as many columns as those
 // of float32: of float16 row after row, of bfloat16 with each two rows of a panel interleaved, so
@@ -31,7 +31,7 @@ struct HalfBlock {
   const uint16_t* residual;      // addressed like C, or null
   GemmEpilogue<float> epilogue;  // without a residual
 
-  float* scratch;  // half_scratch(rows, k) elements for this call alone
+  float* scratch;  // half_scratch() elements for this call alone
 };
 
 // What is worked on together, in elements: with these the floats of B and the sums stay in the
@@ -46,11 +46,5 @@ inline constexpr int64_t half_tile_rows = 14;
 inline constexpr int64_t half_a_stride = half_k_block + 16;
 // The most rows that are widened as a whole.
 inline constexpr int64_t half_few_rows = 6;
-
-constexpr int64_t half_scratch(int64_t rows, int64_t k) {
-  const int64_t few = half_few_rows * (k + 16);
-  return half_sums + half_tile_rows * half_a_stride +
-         (rows > half_few_rows || few < half_b ? half_b : few);
-}
 
 }  // namespace bascule

@@ -58,36 +58,38 @@ struct HalfTile {
   const char* next;  // what to fetch into the second cache meanwhile, a line for each step; or null
 };
 
-// C from sums, for rows from `row` on and `columns` columns from `column` on.
+// C from sums, for rows from `row` on and `columns` columns from `column` on. What the epilogue
+// leaves out is done with numbers that change nothing.
 template <class Format>
 void finish(const HalfBlock& g, float* sums, int64_t stride, int64_t row, int64_t rows,
             int64_t column, int64_t columns) {
   const GemmEpilogue<float>& e = g.epilogue;
-  const float* bias = e.bias != nullptr ? e.bias + column : nullptr;
-  for (int64_t r = 0; r < rows; ++r) {
-    float* from = sums + r * stride;
-    const int64_t at = (row + r) * g.c_stride + column;
-    const uint16_t* residual = g.residual != nullptr ? g.residual + at : nullptr;
-    uint16_t* to = g.c + at;
-    for_vectors(columns, [&](int64_t i, int64_t count) {
-      F32 y = load(from + i, count, 0);
-      if (e.alpha != 1) y = y * e.alpha;
-      if (bias != nullptr) y = y + load(bias + i, count, 0);
-      if (residual != nullptr) y = y + Format::widen(load_u16(residual + i, count));
-      if (e.clamp) y = clamp(y, set(e.low), set(e.high));
+  const F32 alpha = set(e.alpha);
+  const F32 low = set(e.clamp ? e.low : -infinity);
+  const F32 high = set(e.clamp ? e.high : infinity);
+  const int64_t at = row * g.c_stride + column;
+  for (int64_t j = 0; j < columns; j += lanes) {
+    const int64_t count = columns - j;
+    const F32 bias = e.bias != nullptr ? load(e.bias + column + j, count, 0) : set(-0.0f);
+    const uint16_t* residual = g.residual != nullptr ? g.residual + at + j : nullptr;
+    for (int64_t r = 0; r < rows; ++r) {
+      float* from = sums + r * stride + j;
+      F32 y = load(from) * alpha + bias;
+      if (residual != nullptr) y += Format::widen(load_u16(residual + r * g.c_stride, count));
+      y = clamp(y, low, high);
       if (e.activate != nullptr) {
-        store(from + i, y, count);
+        store(from, y);
       } else {
-        store_u16(to + i, Format::narrow(y), count);
+        store_u16(g.c + at + r * g.c_stride + j, Format::narrow(y), count);
       }
-    });
+    }
   }
   if (e.activate == nullptr) return;
   e.activate(sums, stride, rows, columns, e.activation_alpha, e.activation_beta);
   for (int64_t r = 0; r < rows; ++r) {
-    uint16_t* to = g.c + (row + r) * g.c_stride + column;
+    uint16_t* to = g.c + at + r * g.c_stride;
     for_vectors(columns, [&](int64_t i, int64_t count) {
-      store_u16(to + i, Format::narrow(load(sums + r * stride + i, count, 0)), count);
+      store_u16(to + i, Format::narrow(load(sums + r * stride + i)), count);
     });
   }
 }

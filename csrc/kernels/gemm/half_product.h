@@ -9,6 +9,13 @@
 
 namespace bascule {
 
+// Elements of HalfBlock::scratch.
+constexpr int64_t half_scratch(int64_t rows, int64_t k) {
+  const int64_t few = half_few_rows * (k + 16);
+  return half_sums + half_tile_rows * half_a_stride +
+         (rows > half_few_rows || few < half_b ? half_b : few);
+}
+
 // Elements that the panels of a [k, columns] matrix take.
 int64_t half_packed_size(DType dtype, int64_t k, int64_t columns);
 

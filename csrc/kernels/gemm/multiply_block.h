@@ -12,6 +12,14 @@ namespace {
 // panels of B for one block of K they stay in the second cache.
 constexpr int64_t chunk_bytes = 229376;
 
+// While tiles pass over a panel of B, each fetches its share of the next panel, or so many shares:
+// the faster a panel is through, the sooner must the next be asked for.
+#if defined(__AVX512F__)
+constexpr int64_t shares_ahead = 4;
+#else
+constexpr int64_t shares_ahead = 1;
+#endif
+
 BASCULE_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 BASCULE_INLINE int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -85,10 +93,19 @@ int64_t chunk_columns(const GemmBlock<T>& g, int64_t rows) {
   return parts_of(panels, parts_of(panels, most)) * width;
 }
 
+// Bytes that a tile fetches for each k: a line, or one for every other k.
+constexpr int64_t fetched_bytes = steps_at_once > 1 ? 32 : 64;
+
+// What is still to be fetched of GemmBlock::ahead.
+struct Ahead {
+  const char* at;
+  const char* end;
+};
+
 // One block of rows and of K, and the columns [from, to).
 template <class T>
 void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthBlock& depth,
-                      int64_t from, int64_t to, const T* after) {
+                      int64_t from, int64_t to, const T* after, Ahead& ahead) {
   const int64_t k = depth.tap * g.tap_length + depth.start;
   const bool last = depth.last(g);
   Tile<T> t;
@@ -116,17 +133,21 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     }
   }
   const bool packed = g.b_stride == panel_width<T>;
+  const int64_t fetched = depth.taps * depth.length * fetched_bytes;
   for (int64_t column = from; column < to; column += panel_width<T>) {
     t.columns = smaller(g.columns - column, panel_width<T>);
     const bool narrow = t.columns <= vector_lanes<T>;
     const int64_t tiles = parts_of(block.rows, narrow ? max_narrow_rows : max_rows);
     const int64_t low = block.rows / tiles;
     const int64_t taller = block.rows % tiles;
-    // While the tiles pass over a panel, each fetches its share of the next.
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
-    t.next_step = packed ? parts_of(panel_row, sharers) : 0;
+    t.next_step = packed ? smaller(parts_of(shares_ahead * panel_row, sharers), 64) : 0;
+    // Two tiles fetch most of the panel; those between can look ahead.
+    const int64_t every = sharers > 2 ? sharers / 2 : 1;
+    const bool looks_ahead = ahead.at < ahead.end && every > 1;
+    if (looks_ahead) t.next_step = fetched_bytes;
     t.b = g.b + column / panel_width<T> * g.b_panel_stride + k * g.b_stride;
     t.bias = g.epilogue.bias != nullptr ? g.epilogue.bias + column : nullptr;
     const T* next = !packed ? t.b : column + panel_width<T> < to ? t.b + g.b_panel_stride : after;
@@ -141,6 +162,10 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
             (block.group + i) * g.c_group_stride + (block.row + row) * g.c_stride + column;
         t.c = g.c + c;
         t.next = next + (i * tiles + tile) * share;
+        if (looks_ahead && (i * tiles + tile) % every != 0) {
+          t.next = reinterpret_cast<const T*>(ahead.at);
+          ahead.at += fetched;
+        }
         t.residual = g.epilogue.residual != nullptr ? g.epilogue.residual + c : nullptr;
         if (narrow) {
           run_rows<T, 1>(height, t);
@@ -162,6 +187,7 @@ void multiply_block(const GemmBlock<T>& g) {
   const bool whole = g.groups == 1 && g.rows <= max_rows;
   const RowBlock top = RowBlock::at(g, 0, 0);
   const int64_t width = chunk_columns(g, top.groups * top.rows);
+  Ahead ahead{g.ahead, g.ahead + g.ahead_bytes};
   const auto panel = [&](int64_t column) {
     return g.b + column / panel_width<T> * g.b_panel_stride;
   };
@@ -173,13 +199,13 @@ void multiply_block(const GemmBlock<T>& g) {
       while (!depth.last(g)) {
         const DepthBlock next = depth.next(g);
         multiply_columns(g, block, depth, from, to,
-                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride);
+                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride, ahead);
         depth = next;
       }
       // Behind the last panel lies the next product's first where several are packed together.
       const int64_t after =
           last_rows ? from + parts_of(to - from, panel_width<T>) * panel_width<T> : from;
-      multiply_columns(g, block, depth, from, to, panel(after));
+      multiply_columns(g, block, depth, from, to, panel(after), ahead);
     }
   }
 }

@@ -139,7 +139,7 @@ struct Tile {
   const T* bias;                    // of the tile's first column
   const T* residual;                // of the tile's first element
   const T* next;                    // what to fetch into the second cache meanwhile
-  int64_t next_step;                // bytes of it for each k
+  int64_t next_step;                // bytes of it for each k, at most a line
 };
 
 // The bounds keep NaN.
@@ -193,7 +193,8 @@ void run_tile(const Tile<T>& t) {
   constexpr int64_t ahead = rows <= 4 ? 32 : 8;
   const char* next = reinterpret_cast<const char*>(t.next);
   const int64_t next_step = t.next_step;
-  const auto multiply = [&](const int64_t b_stride) __attribute__((always_inline)) {
+  const auto multiply = [&](const int64_t b_stride,
+                            const int fetch_every) __attribute__((always_inline)) {
     for (int64_t tap = 0; tap < t.taps; ++tap) {
       int64_t stride = t.a_stride * static_cast<int64_t>(sizeof(T));
       const char* a[pointers];
@@ -210,7 +211,7 @@ void run_tile(const Tile<T>& t) {
         for (int v = 0; v < vectors; ++v) column[v] = load_vector<T>(row + v * width);
         __builtin_prefetch(row + ahead * b_stride);
         if (vectors * vector_bytes > 64) __builtin_prefetch(row + ahead * b_stride + width);
-        if (u % 2 == 0) __builtin_prefetch(next + u * next_step, 0, 2);
+        if (u % fetch_every == 0) __builtin_prefetch(next + u * next_step, 0, 2);
 #pragma GCC unroll 14
         for (int r = 0; r < rows; ++r) {
           const char* from = a[r / 3] + (r % 3) * stride + u * static_cast<int>(sizeof(T));
@@ -240,10 +241,12 @@ void run_tile(const Tile<T>& t) {
       }
     }
   };
-  if (t.b_stride == panel_width<T>) {
-    multiply(panel_width<T>);
+  if (t.b_stride != panel_width<T>) {
+    multiply(t.b_stride, 2);
+  } else if (steps_at_once > 1 && next_step > 32) {
+    multiply(panel_width<T>, 1);
   } else {
-    multiply(t.b_stride);
+    multiply(panel_width<T>, 2);
   }
 
   if (t.epilogue != nullptr) {

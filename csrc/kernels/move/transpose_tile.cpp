@@ -164,7 +164,95 @@ void interleave_3(const char* from, int64_t from_step, char* to, int64_t columns
   }
 }
 
+typedef uint8_t Bytes __attribute__((vector_size(16)));
+typedef uint16_t Pairs __attribute__((vector_size(16)));
+typedef uint32_t Quads __attribute__((vector_size(16)));
+typedef uint64_t Halves __attribute__((vector_size(16)));
+
+// Through a register: eight bytes in memory and sixteen read back would wait for each other.
+BASCULE_INLINE Bytes load_8(const char* p) {
+  uint64_t bytes;
+  __builtin_memcpy(&bytes, p, sizeof(bytes));
+  return reinterpret_cast<Bytes>(Halves{bytes, 0});
+}
+
+BASCULE_INLINE void transpose_byte_square(const char* from, int64_t from_step, char* to,
+                                          int64_t to_step) {
+  Bytes r[8];
+  Pairs p[4];
+  Quads q[4];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) r[i] = load_8(from + i * from_step);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    p[i] = reinterpret_cast<Pairs>(__builtin_shuffle(
+        r[2 * i], r[2 * i + 1], Bytes{0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Pairs a = p[2 * i], b = p[2 * i + 1];
+    q[i] = reinterpret_cast<Quads>(__builtin_shuffle(a, b, Pairs{0, 8, 1, 9, 2, 10, 3, 11}));
+    q[i + 2] = reinterpret_cast<Quads>(__builtin_shuffle(a, b, Pairs{4, 12, 5, 13, 6, 14, 7, 15}));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 2; ++i) {
+    const Quads low = __builtin_shuffle(q[2 * i], q[2 * i + 1], Quads{0, 4, 1, 5});
+    const Quads high = __builtin_shuffle(q[2 * i], q[2 * i + 1], Quads{2, 6, 3, 7});
+    char* line = to + 4 * i * to_step;
+    __builtin_memcpy(line, &low, 8);
+    __builtin_memcpy(line + to_step, reinterpret_cast<const char*>(&low) + 8, 8);
+    __builtin_memcpy(line + 2 * to_step, &high, 8);
+    __builtin_memcpy(line + 3 * to_step, reinterpret_cast<const char*>(&high) + 8, 8);
+  }
+}
+
+// Three rows of bytes become one of triples.
+void interleave_3_bytes(const char* from, int64_t from_step, char* to, int64_t columns) {
+  int64_t j = 0;
+  for (; j + 16 <= columns; j += 16) {
+    Bytes a, b, c;
+    __builtin_memcpy(&a, from + j, 16);
+    __builtin_memcpy(&b, from + from_step + j, 16);
+    __builtin_memcpy(&c, from + 2 * from_step + j, 16);
+    const Bytes triples[3] = {
+        __builtin_shuffle(
+            __builtin_shuffle(a, b, Bytes{0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5}), c,
+            Bytes{0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15}),
+        __builtin_shuffle(
+            __builtin_shuffle(a, b, Bytes{21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26}),
+            c, Bytes{0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15}),
+        __builtin_shuffle(
+            __builtin_shuffle(a, b,
+                              Bytes{0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0}),
+            c, Bytes{26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31})};
+    __builtin_memcpy(to + 3 * j, triples, sizeof(triples));
+  }
+  for (; j < columns; ++j) {
+    for (int64_t i = 0; i < 3; ++i) to[3 * j + i] = from[i * from_step + j];
+  }
+}
+
 }  // namespace
+
+void transpose_1(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
+                 int64_t columns) {
+  if (rows == 3 && to_step == 3) return interleave_3_bytes(from, from_step, to, columns);
+  constexpr int64_t line = 64;
+  const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
+  for (int64_t i = 0; i < whole_rows; i += line) {
+    const int64_t last = i + line < whole_rows ? i + line : whole_rows;
+    for (int64_t j = 0; j < whole_columns; j += 8) {
+      for (int64_t k = i; k < last; k += 8) {
+        transpose_byte_square(from + k * from_step + j, from_step, to + j * to_step + k, to_step);
+      }
+    }
+  }
+  for (int64_t j = 0; j < columns; ++j) {
+    for (int64_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i) {
+      to[j * to_step + i] = from[i * from_step + j];
+    }
+  }
+}
 
 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
                  int64_t columns) {
@@ -177,8 +265,17 @@ void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
 #include "kernels/move/transpose_tile.h"
 #include "simd/isa.h"
 namespace bascule {
-BASCULE_PER_ISA(void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
+BASCULE_PER_ISA(void transpose_1(const char* from, int64_t from_step, char* to, int64_t to_step,
+                                 int64_t rows, int64_t columns);
+                void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
                                  int64_t rows, int64_t columns));
+
+void transpose_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
+                     int64_t rows, int64_t columns) {
+  static const auto function = BASCULE_PICK(transpose_1);
+  function(reinterpret_cast<const char*>(from), from_step, reinterpret_cast<char*>(to), to_step,
+           rows, columns);
+}
 
 void transpose_4_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
                        int64_t rows, int64_t columns) {

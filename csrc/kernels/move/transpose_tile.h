@@ -11,6 +11,9 @@ namespace bascule {
 // to[column][row] = from[row][column]: `rows` rows of `columns` elements. Elements of a row lie
 // together in `from`, those of a column in `to`; the distances between rows, and between columns of
 // the result, are in bytes.
+void transpose_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
+                     int64_t rows, int64_t columns);
+// The same of elements of four bytes.
 void transpose_4_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
                        int64_t rows, int64_t columns);
 
@@ -19,6 +22,8 @@ void transpose_tile(const std::byte* from, int64_t from_step, std::byte* to, int
                     int64_t rows, int64_t columns) {
   if constexpr (sizeof(T) == 4) {
     transpose_4_bytes(from, from_step, to, to_step, rows, columns);
+  } else if constexpr (sizeof(T) == 1) {
+    transpose_bytes(from, from_step, to, to_step, rows, columns);
   } else {
     // Squares of 16: whole cache lines are used on both sides while they are in the first level.
     for (int64_t r = 0; r < rows; r += 16) {

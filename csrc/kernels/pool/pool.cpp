@@ -55,6 +55,13 @@ struct Window {
         steps{axes[0].dilation * axes[1].input * axes[2].input, axes[1].dilation * axes[2].input,
               axes[2].dilation} {}
 
+  // To position o along the last axis.
+  void move(const WindowAxis& axis, int64_t o) {
+    offset -= range[2].start;
+    range[2] = axis.window(o);
+    offset += range[2].start;
+  }
+
   int64_t count(bool padded) const {
     if (padded) return range[0].padded * range[1].padded * range[2].padded;
     return range[0].count * range[1].count * range[2].count;
@@ -181,15 +188,17 @@ void run_pixels(RunContext& c, const Layout& layout, void (*fold)(const PoolPixe
   c.parallel_for(layout.batch * rows, cost, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const T* image = x + i / rows * layout.inputs() * layout.channels;
+      Window window(axes, i % rows / axes[1].output, i % axes[1].output, 0);
+      PoolPixel<T> pixel;
+      for (int axis = 0; axis < 3; ++axis) {
+        pixel.taps[axis] = window.range[axis].count;
+        pixel.steps[axis] = window.steps[axis] * layout.channels;
+      }
+      pixel.channels = layout.channels;
       for (int64_t o = 0; o < axes[2].output; ++o) {
-        const Window window(axes, i % rows / axes[1].output, i % axes[1].output, o);
-        PoolPixel<T> pixel;
+        window.move(axes[2], o);
         pixel.x = image + window.offset * layout.channels;
-        for (int axis = 0; axis < 3; ++axis) {
-          pixel.taps[axis] = window.range[axis].count;
-          pixel.steps[axis] = window.steps[axis] * layout.channels;
-        }
-        pixel.channels = layout.channels;
+        pixel.taps[2] = window.range[2].count;
         pixel.count = static_cast<float>(window.count(count_padded));
         pixel.y = y + (i * axes[2].output + o) * layout.channels;
         fold(pixel);

@@ -157,27 +157,31 @@ void fold_pixel(const PoolPixel<float>& p) {
   store(p.y + at, divide ? sum / set(p.count) : sum, left);
 }
 
-// All taps of an output position, for the channels from `at` on that a vector holds.
-template <class T>
-BASCULE_INLINE typename ByteLanes<T>::Vector max_taps(const PoolPixel<T>& p, int64_t at) {
-  typename ByteLanes<T>::Vector sum = {};
-  sum += std::numeric_limits<T>::lowest();
+// All taps of an output position, for the channels from `at` on that some vectors hold.
+template <int vectors, class T>
+BASCULE_INLINE void max_taps(const PoolPixel<T>& p, int64_t at) {
+  typename ByteLanes<T>::Vector sum[vectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    sum[v] = typename ByteLanes<T>::Vector{} + std::numeric_limits<T>::lowest();
+  }
   for (int64_t i = 0; i < p.taps[0]; ++i) {
     for (int64_t j = 0; j < p.taps[1]; ++j) {
       const T* x = p.x + i * p.steps[0] + j * p.steps[1] + at;
-      for (int64_t k = 0; k < p.taps[2]; ++k, x += p.steps[2]) sum = max_with(sum, x);
+      for (int64_t k = 0; k < p.taps[2]; ++k, x += p.steps[2]) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) sum[v] = max_with(sum[v], x + v * byte_lanes);
+      }
     }
   }
-  return sum;
+  __builtin_memcpy(p.y + at, sum, sizeof(sum));
 }
 
 template <class T>
 void max_byte_pixel(const PoolPixel<T>& p) {
   int64_t at = 0;
-  for (; at + byte_lanes <= p.channels; at += byte_lanes) {
-    const auto sum = max_taps(p, at);
-    __builtin_memcpy(p.y + at, &sum, byte_lanes);
-  }
+  for (; at + 4 * byte_lanes <= p.channels; at += 4 * byte_lanes) max_taps<4>(p, at);
+  for (; at + byte_lanes <= p.channels; at += byte_lanes) max_taps<1>(p, at);
   for (; at < p.channels; ++at) {
     T sum = std::numeric_limits<T>::lowest();
     for (int64_t i = 0; i < p.taps[0]; ++i) {

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "kernels/conv/layout.h"
-#include "kernels/quantize/integer_finish.h"
 #include "kernels/quantize/pixel_image.h"
 #include "runtime/prepack.h"
 
@@ -138,15 +137,22 @@ IntegerConvolution::Weights IntegerConvolution::packed(RunContext& c, const Conv
 
 // Zero points of x and the bias become one number for each output channel, and those of the
 // weights a factor of each pixel's sum.
-IntegerFinish IntegerConvolution::finish(RunContext& c, const ConvSizes& s, const int32_t* sums,
-                                         int32_t x_zero, const Tensor* w_zero, const int32_t* bias,
-                                         const Scaling* scaling) const {
+template <class Memory>
+IntegerFinish IntegerConvolution::make_finish(Memory& memory, const ConvSizes& s,
+                                              const int32_t* sums, int32_t x_zero,
+                                              const Tensor* w_zero, const int32_t* bias,
+                                              const Scaling* scaling) const {
+  if (w_zero != nullptr && w_zero->size() != 1 && w_zero->size() != s.out_channels) {
+    invalid("w_zero_point has shape " + w_zero->shape().text() + ", expected a scalar or " +
+            Shape{s.out_channels}.text());
+  }
+  x_zero += x_sign_.shift;
   const bool depthwise = is_depthwise(s);
   const int64_t groups = depthwise ? 1 : s.group, channels = s.out_channels / groups;
   const int64_t padded = padded_channels(s, depthwise), count = groups * padded;
-  auto* offsets = c.workspace<int32_t>(count);
-  auto* zeros = c.workspace<int32_t>(count);
-  auto* factors = scaling != nullptr ? c.workspace<float>(count) : nullptr;
+  auto* offsets = memory.template workspace<int32_t>(count);
+  auto* zeros = memory.template workspace<int32_t>(count);
+  auto* factors = scaling != nullptr ? memory.template workspace<float>(count) : nullptr;
   const auto depth = static_cast<uint32_t>(s.group_in() * s.taps());
   const int64_t zero_step = w_zero != nullptr && w_zero->size() > 1 ? 1 : 0;
   const bool is_signed = w_zero != nullptr && w_zero->dtype() == DType::int8;
@@ -183,16 +189,30 @@ IntegerFinish IntegerConvolution::finish(RunContext& c, const ConvSizes& s, cons
   return result;
 }
 
+IntegerFinish IntegerConvolution::finish(KeptMemory& memory, int32_t x_zero, const Tensor* w_zero,
+                                         const int32_t* bias, const Scaling& scaling) const {
+  return make_finish(memory, attributes_.conv_weights(shape_), sums_.data<int32_t>(), x_zero,
+                     w_zero, bias, &scaling);
+}
+
 void IntegerConvolution::run(RunContext& c, const ConvSizes& s, int32_t x_zero,
                              const Tensor* w_zero, const int32_t* bias, const Scaling* scaling,
                              const Residual* residual, void* y) const {
-  if (w_zero != nullptr && w_zero->size() != 1 && w_zero->size() != s.out_channels) {
-    invalid("w_zero_point has shape " + w_zero->shape().text() + ", expected a scalar or " +
-            Shape{s.out_channels}.text());
-  }
-  if (s.batch * s.out_channels * s.out_pixels() == 0) return;
   const Weights weights = packed(c, s);
-  IntegerFinish f = finish(c, s, weights.sums, x_zero + x_sign_.shift, w_zero, bias, scaling);
+  const IntegerFinish f = make_finish(c, s, weights.sums, x_zero, w_zero, bias, scaling);
+  run(c, s, weights, x_zero, f, residual, y);
+}
+
+void IntegerConvolution::run(RunContext& c, const ConvSizes& s, int32_t x_zero,
+                             const IntegerFinish& finish, const Residual* residual, void* y) const {
+  run(c, s, packed(c, s), x_zero, finish, residual, y);
+}
+
+void IntegerConvolution::run(RunContext& c, const ConvSizes& s, const Weights& weights,
+                             int32_t x_zero, const IntegerFinish& finish, const Residual* residual,
+                             void* y) const {
+  if (s.batch * s.out_channels * s.out_pixels() == 0) return;
+  IntegerFinish f = finish;
   if (residual != nullptr) f.residual = &residual->how;
   const uint8_t* added = residual != nullptr ? residual->data : nullptr;
   const auto border = static_cast<uint8_t>(x_zero);
@@ -205,7 +225,7 @@ void IntegerConvolution::run(RunContext& c, const ConvSizes& s, int32_t x_zero,
     return run_last(c, s, x, border, weights, f, added, static_cast<uint8_t*>(y));
   }
   const int64_t count = s.batch * s.out_channels * s.out_pixels();
-  if (scaling != nullptr) {
+  if (f.factors != nullptr) {
     auto* last = c.workspace<uint8_t>(count);
     added = to_channels_last(c, added, s.batch, s.out_channels, s.out_pixels());
     run_last(c, s, x, border, weights, f, added, last);
@@ -253,8 +273,10 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
   common.b_panel_stride = bytes;
   common.y_stride = s.out_channels * size;
 
-  // Pieces: panels that stay in the second cache for all tiles, or a part of the tiles.
-  constexpr int64_t cache_bytes = 384 * 1024;
+  // Pieces: panels that stay in the second cache for all tiles, or a part of the tiles. Few tiles
+  // wait for the first panels longest: they get less at a time.
+  constexpr int64_t few_tiles = 8;
+  const int64_t cache_bytes = (tiles > few_tiles ? 384 : 128) * int64_t{1024};
   const int64_t threads = c.threads();
   int64_t chunks = (panels * bytes + cache_bytes - 1) / cache_bytes;
   if (chunks > 1) chunks = rounded_up(chunks, threads);

@@ -3,8 +3,7 @@
 #pragma once
 
 #include "kernels/conv/geometry.h"
-#include "kernels/quantize/integer_gemm.h"
-#include "kernels/quantize/integer_pixels.h"
+#include "kernels/quantize/integer_finish.h"
 #include "runtime/run_context.h"
 
 namespace bascule {
@@ -36,6 +35,14 @@ class IntegerConvolution {
   void run(RunContext& c, const ConvSizes& s, int32_t x_zero, const Tensor* w_zero,
            const int32_t* bias, const Scaling* scaling, const Residual* residual, void* y) const;
 
+  // The same with what follows from constants alone: if the weights are packed.
+  bool is_packed() const { return is_packed_; }
+  int64_t out_channels() const { return shape_[0]; }
+  IntegerFinish finish(KeptMemory& memory, int32_t x_zero, const Tensor* w_zero,
+                       const int32_t* bias, const Scaling& scaling) const;
+  void run(RunContext& c, const ConvSizes& s, int32_t x_zero, const IntegerFinish& finish,
+           const Residual* residual, void* y) const;
+
  private:
   // Weights as the micro-kernels read them, and the sum of each output channel.
   struct Weights {
@@ -46,8 +53,12 @@ class IntegerConvolution {
   int64_t packed_bytes(const ConvSizes& s) const;
   void pack(const ConvSizes& s, const uint8_t* from, int8_t* to, int32_t* sums) const;
   Weights packed(RunContext& c, const ConvSizes& s) const;
-  IntegerFinish finish(RunContext& c, const ConvSizes& s, const int32_t* sums, int32_t x_zero,
-                       const Tensor* w_zero, const int32_t* bias, const Scaling* scaling) const;
+  template <class Memory>
+  IntegerFinish make_finish(Memory& memory, const ConvSizes& s, const int32_t* sums, int32_t x_zero,
+                            const Tensor* w_zero, const int32_t* bias,
+                            const Scaling* scaling) const;
+  void run(RunContext& c, const ConvSizes& s, const Weights& weights, int32_t x_zero,
+           const IntegerFinish& finish, const Residual* residual, void* y) const;
   void run_last(RunContext& c, const ConvSizes& s, const uint8_t* x, uint8_t border,
                 const Weights& weights, const IntegerFinish& finish, const uint8_t* residual,
                 uint8_t* y) const;

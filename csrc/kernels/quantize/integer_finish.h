@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <vector>
 
 #include "kernels/quantize/integer_gemm.h"
 #include "kernels/quantize/integer_pixels.h"
@@ -17,6 +18,19 @@ inline IntegerFinish at_channel(IntegerFinish f, int64_t channel) {
   if (f.row_values != nullptr) f.row_values += channel;
   return f;
 }
+
+// Memory that lives as long as a kernel, for what follows from constants.
+class KeptMemory {
+ public:
+  template <class T>
+  T* workspace(int64_t count) {
+    kept_.push_back(Tensor::allocate(DType::uint8, {count * static_cast<int64_t>(sizeof(T))}));
+    return reinterpret_cast<T*>(kept_.back().raw());
+  }
+
+ private:
+  std::vector<Tensor> kept_;
+};
 
 // A scale and a zero point.
 struct ByteScale {

@@ -256,11 +256,20 @@ void run_tile(const PixelTile& g, const IntegerFinish& finish) {
     }
   }
   const int64_t one = g.a_stride, three = 3 * one, five = 5 * one;
+  const int64_t y_size = finish.factors != nullptr ? 1 : 4;
   const bool is_plain = finish.factors != nullptr && finish.weight_zero == nullptr &&
                         g.runs[0].skip == 0 && g.runs[runs - 1].skip == 0;
   const int8_t* next = g.next;
   for (int64_t column = 0; column < g.columns; column += panel_width) {
     const int8_t* b = g.b + column / panel_width * g.b_panel_stride;
+    for (int run = 0; run < runs; ++run) {
+      for (int r = 0; r < pixels; ++r) {
+        __builtin_prefetch(g.runs[run].y + r * g.y_stride + column * y_size, 1);
+        if (finish.residual != nullptr) {
+          __builtin_prefetch(g.runs[run].residual + r * g.y_stride + column);
+        }
+      }
+    }
     I32 sum[runs][longest][vectors] = {};
     for (int64_t tap = 0; tap < g.tap_count; ++tap) {
       const uint8_t* a[2] = {g.runs[0].a + g.taps[tap], g.runs[runs - 1].a + g.taps[tap]};

@@ -2,27 +2,12 @@
 // Products of 8-bit matrices of which one may be packed, with NumPy's rules for the shapes.
 #pragma once
 
-#include <vector>
-
 #include "kernels/quantize/integer_finish.h"
 #include "kernels/quantize/matmul_operands.h"
 #include "runtime/kernel.h"
 #include "runtime/prepack.h"
 
 namespace bascule {
-
-// Memory that lives as long as a kernel, for what follows from constants.
-class KeptMemory {
- public:
-  template <class T>
-  T* workspace(int64_t count) {
-    kept_.push_back(Tensor::allocate(DType::uint8, {count * static_cast<int64_t>(sizeof(T))}));
-    return reinterpret_cast<T*>(kept_.back().raw());
-  }
-
- private:
-  std::vector<Tensor> kept_;
-};
 
 // Zero points in the signs of the product, or nothing if they are all zero there.
 template <class Memory>

@@ -19,6 +19,7 @@ from bascule.optimizer.fusions import EPILOGUES, FORMULAS, PRODUCTS, QUANTIZED
 from bascule.optimizer.merge_linear_maps import merge_linear_maps
 from bascule.optimizer.move_split_to_weights import move_split_to_weights
 from bascule.optimizer.move_to_channels_last import move_to_channels_last
+from bascule.optimizer.move_to_unsigned import move_to_unsigned
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.simplifications import SIMPLIFICATIONS
 from bascule.optimizer.simplify_transpose import simplify_transpose
@@ -55,7 +56,10 @@ FUSE_CONVOLUTIONS = Stage(
 FEW_COPIES = Stage(
     "few_copies",
     Level.EXTENDED,
-    (move_split_to_weights, fuse_resize_sum, fuse_quantized_bias, fuse_quantized_residual),
+    (
+        *(move_split_to_weights, fuse_resize_sum),
+        *(fuse_quantized_bias, fuse_quantized_residual, move_to_unsigned),
+    ),
 )
 """For processors, on which a pass over memory costs more than starting an operation."""
 FUSE_ELEMENTWISE = Stage("fuse_elementwise", Level.EXTENDED, (fuse_elementwise,))
