@@ -13,6 +13,7 @@
 #include "runtime/kernel.h"
 #include "runtime/random.h"
 #include "runtime/thread_pool.h"
+#include "simd/built.h"
 #include "simd/cpu_model.h"
 #include "simd/isa.h"
 
@@ -92,6 +93,7 @@ PYBIND11_MODULE(_native, module) {
   module.def("set_dtypes", &bascule::bindings::set_dtypes, py::arg("dtypes"), py::arg("more"));
   module.def("active_isa", [] { return bascule::name_of(bascule::active_isa()); });
   module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
+  module.def("built_isas", &bascule::built_isas);
   module.def("cpu_model", &bascule::cpu_model);
   module.def("digest", &digest, py::arg("data"), py::arg("key"),
              "The keyed hash of a contiguous buffer: 16 bytes.");

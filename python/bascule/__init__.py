@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """bascule runs ONNX models.
 
-``import bascule as ort`` serves code that was written for onnxruntime.
+``import bascule as ort`` serves code that was written for onnxruntime; ``bascule.load`` makes a
+model that is called like a function.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from bascule.logging import (
     set_default_logger_verbosity,
 )
 from bascule.metadata import ModelMetadata, NodeArg
+from bascule.model import Model, Outputs, load
+from bascule.model_call import ValueInfo
 from bascule.native import set_seed
 from bascule.options import (
     ExecutionMode,

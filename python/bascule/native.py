@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import importlib
+import platform
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,20 @@ import numpy as np
 from bascule import errors
 from bascule.ir.dtype import OF_ML_DTYPES, OF_NUMPY, DataType
 
-_native: Any = importlib.import_module("bascule._native")
+
+def _load() -> Any:
+    try:
+        return importlib.import_module("bascule._native")
+    except ImportError as error:
+        present = [path.name for path in Path(__file__).parent.glob("_native*")]
+        raise ImportError(
+            f"bascule's compiled part cannot be loaded by Python {platform.python_version()}: "
+            f"{error}; there is {', '.join(sorted(present)) or 'none'}. It is built by: "
+            "pip install --force-reinstall --no-deps bascule"
+        ) from error
+
+
+_native: Any = _load()
 
 
 def _dtypes(types: Iterable[DataType]) -> dict[int, np.dtype[Any]]:

@@ -271,7 +271,7 @@ def test_bench_refuses_unknown_and_absent_peers(
 # --- what goes wrong
 
 
-@pytest.mark.parametrize("verb", ["run", "info", "explain", "bench"])
+@pytest.mark.parametrize("verb", ["run", "info", "explain", "bench", "digest", "lock"])
 def test_failures_say_what_on_stderr(verb: str, tmp_path: Path, capsys: Capture) -> None:
     said = refused(capsys, verb, str(tmp_path / "missing.onnx"))
     assert said.startswith(f"bascule {verb}: ") and "File doesn't exist" in said

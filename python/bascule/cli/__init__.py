@@ -12,14 +12,14 @@ from bascule._version import __version__
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
-    from bascule.cli import bench, explain, info, run
+    from bascule.cli import bench, digest, doctor, explain, info, lock, run
 
     parser = argparse.ArgumentParser(
         prog="bascule", description="Run, explain and measure ONNX models."
     )
     parser.add_argument("--version", action="version", version=f"bascule {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in (run, info, explain, bench):
+    for module in (run, info, explain, bench, digest, lock, doctor):
         module.add_parser(verbs)
     options = parser.parse_args(arguments)
     try:

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A progress bar on stderr for reading models."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def reading(path: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A function to be called with the number of bytes of each piece that was read."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = TextColumn("{task.description}"), DownloadColumn(), TransferSpeedColumn()
+    console = Console(stderr=True)
+    is_hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+        task = progress.add_task(f"reading {path}", total=None)
+        yield lambda nbytes: progress.advance(task, nbytes)
