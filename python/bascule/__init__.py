@@ -23,6 +23,13 @@ from bascule.build_info import (
     print_debug_info,
     version,
 )
+from bascule.device_kinds import (
+    OrtCompileApiFlags,
+    OrtDeviceMemoryType,
+    OrtExecutionProviderDevicePolicy,
+    OrtHardwareDeviceType,
+    OrtMemoryInfoDeviceType,
+)
 from bascule.devices import (
     OrtAllocatorType,
     OrtDevice,

@@ -20,6 +20,7 @@ from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
+from bascule.session_devices import SessionDevices
 from bascule.tools.explain import Explanation
 from bascule.values import OrtValue, run_with_values
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bascule.providers.cpu.provider import CpuProvider
 
 
-class InferenceSession:
+class InferenceSession(SessionDevices):
     """A model, loaded, optimized and compiled once, to be run many times.
 
     Args:

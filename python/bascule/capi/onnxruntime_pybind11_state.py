@@ -3,7 +3,21 @@
 
 from bascule.binding import IOBinding
 from bascule.binding import IOBinding as SessionIOBinding
-from bascule.build_info import get_build_info, get_device, get_version_string
+from bascule.build_info import (
+    disable_telemetry_events,
+    enable_telemetry_events,
+    get_build_info,
+    get_device,
+    get_version_string,
+    has_collective_ops,
+)
+from bascule.device_kinds import (
+    OrtCompileApiFlags,
+    OrtDeviceMemoryType,
+    OrtExecutionProviderDevicePolicy,
+    OrtHardwareDeviceType,
+    OrtMemoryInfoDeviceType,
+)
 from bascule.devices import (
     OrtAllocatorType,
     OrtDevice,
@@ -28,7 +42,13 @@ from bascule.errors import (
     NotImplemented,
     RuntimeException,
 )
+from bascule.logging import (
+    set_default_logger_callback,
+    set_default_logger_severity,
+    set_default_logger_verbosity,
+)
 from bascule.metadata import ModelMetadata, NodeArg
+from bascule.native import set_seed
 from bascule.options import (
     ExecutionMode,
     ExecutionOrder,
@@ -43,6 +63,18 @@ from bascule.sparse import OrtSparseFormat, SparseTensor
 from bascule.values import OrtValue
 
 __all__ = [
+    "OrtCompileApiFlags",
+    "OrtDeviceMemoryType",
+    "OrtExecutionProviderDevicePolicy",
+    "OrtHardwareDeviceType",
+    "OrtMemoryInfoDeviceType",
+    "disable_telemetry_events",
+    "enable_telemetry_events",
+    "has_collective_ops",
+    "set_default_logger_callback",
+    "set_default_logger_severity",
+    "set_default_logger_verbosity",
+    "set_seed",
     "DeviceReset",
     "EPFail",
     "EngineError",
