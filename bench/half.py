@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A float32 model as one that computes in float16 throughout, as users convert theirs."""
+"""A float32 model as one that computes in float16 throughout, as users convert theirs.
+
+python bench/half.py gpt2_decode bert_base     # writes models/gpt2_decode-float16.onnx, .npz...
+bascule bench bench/models/gpt2_decode-float16.onnx -i bench/models/gpt2_decode-float16.npz
+"""
 
 from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -38,3 +45,23 @@ def _tensor_to_half(tensor: onnx.TensorProto) -> None:
         largest = np.finfo(np.float16).max
         array = onnx.numpy_helper.to_array(tensor).clip(-largest, largest).astype(np.float16)
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="+", help="models in the folder")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent / "models")
+    options = parser.parse_args()
+    for name in options.names:
+        model = to_half(onnx.load(options.folder / f"{name}.onnx"))
+        onnx.save(model, options.folder / f"{name}-float16.onnx")
+        with np.load(options.folder / f"{name}.npz") as inputs:
+            arrays = {
+                key: array.astype(np.float16) if array.dtype == np.float32 else array
+                for key, array in inputs.items()
+            }
+        np.savez(options.folder / f"{name}-float16.npz", **arrays)
+
+
+if __name__ == "__main__":
+    main()

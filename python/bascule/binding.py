@@ -128,6 +128,7 @@ class IOBinding:
     ) -> None:
         """Ask for an output: in memory of its own, or in the memory at `buffer_ptr`.
 
+        What lies at `buffer_ptr` after a run that failed is unknown: outputs are computed there.
         On a GPU, memory of an earlier run is used again once nobody has its results any more.
         """
         on_gpu = is_gpu(device_type)
@@ -139,7 +140,10 @@ class IOBinding:
         self._bind_output(name, _memory(device_type, element_type, shape, buffer_ptr))
 
     def bind_ortvalue_output(self, name: str, value: OrtValue) -> None:
-        """Write an output into the memory of `value`, which must have room for it."""
+        """Write an output into the memory of `value`, which must have room for it.
+
+        What lies there after a run that failed is unknown: outputs are computed there.
+        """
         value._tensor()  # refuses what is none
         self._bind_output(name, value._given)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import unittest
 from typing import Any
 
@@ -112,7 +113,7 @@ class Backend:
             return model
         if isinstance(model, InferenceSession):
             return BackendRep(model)
-        if not isinstance(model, (str, bytes)):
+        if not isinstance(model, (str, os.PathLike, bytes)):
             model = cls._checked(model)
         if device is not None and not cls.supports_device(device):
             raise RuntimeError(f"Incompatible device expected '{device}', got '{get_device()}'")

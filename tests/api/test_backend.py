@@ -72,7 +72,7 @@ def test_path_and_session(tmp_path: Path) -> None:
     path.write_bytes(linear().SerializeToString())
     session = bascule.InferenceSession(path)
     expected = session.run(None, {"x": X})
-    for source in (str(path), session):
+    for source in (str(path), path, session):
         prepared = bascule.backend.prepare(source)
         assert isinstance(prepared, OnnxRuntimeBackendRep)
         np.testing.assert_array_equal(prepared.run([X])[0], expected[0])
