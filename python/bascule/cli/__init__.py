@@ -4,23 +4,33 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
 from bascule._version import __version__
 
+# Each is a module of this package, in the order in which --help lists them.
+VERBS = (
+    "run",
+    "info",
+    "explain",
+    "bench",
+    "digest",
+    "lock",
+    "doctor",
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
-    from bascule.cli import bench, digest, doctor, explain, info, lock, run
-
     parser = argparse.ArgumentParser(
         prog="bascule", description="Run, explain and measure ONNX models."
     )
     parser.add_argument("--version", action="version", version=f"bascule {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for module in (run, info, explain, bench, digest, lock, doctor):
-        module.add_parser(verbs)
+    for verb in VERBS:
+        importlib.import_module(f"bascule.cli.{verb}").add_parser(verbs)
     options = parser.parse_args(arguments)
     try:
         code: int = options.handler(options)
