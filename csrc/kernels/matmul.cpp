@@ -64,7 +64,8 @@ class MatMul final : public Kernel, public ReadsAhead {
         transpose_b_(node.get_int("transB", 0) != 0),
         alpha_(node.get_float("alpha", 1)),
         activation_(parse_activation(node)),
-        cut_(chosen_cut(node)) {
+        cut_(chosen_cut(node)),
+        float16_sums_(sums_in_float16(node)) {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() == 0) return;
     packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_ && b->rank() > 1);
@@ -119,6 +120,7 @@ class MatMul final : public Kernel, public ReadsAhead {
     p.alpha = alpha_;
     p.activation = activation_;
     p.cut = cut_;
+    p.float16_sums = float16_sums_;
     if (c.has_input(2)) {
       const Tensor& bias = c.input(2);
       if (bias.shape() != Shape{p.n}) {
@@ -150,6 +152,7 @@ class MatMul final : public Kernel, public ReadsAhead {
   float alpha_;
   Activation activation_;
   GemmCut cut_;
+  bool float16_sums_;
   PackedOperand packed_;
   Shape packed_shape_;
 };
@@ -190,7 +193,8 @@ class Gemm final : public Kernel {
         transpose_b_(node.get_int("transB", 0) != 0),
         alpha_(node.get_float("alpha", 1)),
         beta_(node.get_float("beta", 1)),
-        cut_(chosen_cut(node)) {
+        cut_(chosen_cut(node)),
+        float16_sums_(sums_in_float16(node)) {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() != 2) return;
     packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_);
@@ -224,6 +228,7 @@ class Gemm final : public Kernel {
     p.a = a.raw();
     p.alpha = alpha_;
     p.cut = cut_;
+    p.float16_sums = float16_sums_;
     if (c.has_input(2) && beta_ != 0) add(c, p);
     p.y = c.output(0, p.dtype, {p.m, p.n}).raw();
     run_product(c, p);
@@ -261,6 +266,7 @@ class Gemm final : public Kernel {
   float alpha_;
   float beta_;
   GemmCut cut_;
+  bool float16_sums_;
   PackedOperand packed_;
 };
 BASCULE_KERNEL("Gemm", Gemm);

@@ -127,6 +127,7 @@ class InferenceSession(SessionDevices):
 
         cpu = CpuProvider(self._options.intra_op_num_threads, record)
         cpu.winograd = self._config("session.disable_winograd", "0") != "1"
+        cpu.float16_sums = self._config("session.float16_sums", "0") == "1"
         cuda = dict(self._providers).get(CUDA)
         if cuda is None:
             return [self._tuned(cpu)]

@@ -16,12 +16,7 @@ from tests.support.native import compile_graph, node_graph, run_node
 
 TYPES = (np.float16, ml_dtypes.bfloat16)
 ONE_ROUNDING = {np.float16: 5e-4 + 1e-5, ml_dtypes.bfloat16: 4e-3 + 1e-5}
-"""Of the largest value; on AVX512-FP16 the sums of float16 are coarser."""
-
-
-def tolerance(dtype: Any) -> float:
-    coarse = dtype == np.float16 and _native.active_isa() == "avx512_fp16"
-    return 3e-3 if coarse else ONE_ROUNDING[dtype]
+"""Of the largest value."""
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -37,7 +32,7 @@ def test_rows_panels_and_blocks(k: int, transposed: int, dtype: Any) -> None:
             node_graph("Gemm", [a, given, c], {"transB": transposed}, constants=(1, 2)), threads=2
         )
         whole: npt.NDArray = runner.run_values([a], [])[0]
-        check(whole, wide(a) @ wide(b) + wide(c), dtype, tolerance(dtype))
+        check(whole, wide(a) @ wide(b) + wide(c), dtype, ONE_ROUNDING[dtype])
         for rows in (1, 2, 3, 6, 7, 15, 29):
             part = runner.run_values([np.ascontiguousarray(a[-rows:])], [])[0]
             np.testing.assert_array_equal(part, whole[-rows:])
@@ -65,14 +60,14 @@ def test_everything_after_the_sums_is_rounded_once(m: int, activation: str, dtyp
             constants=(1, 2),
             threads=threads,
         )
-        check(actual, wide(expected), dtype, tolerance(dtype))
+        check(actual, wide(expected), dtype, ONE_ROUNDING[dtype])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 def test_batches_of_weights(dtype: Any) -> None:
     a, b = normal(3, 2, 5, 33, dtype=dtype), normal(2, 33, 40, dtype=dtype, seed=1)
     [actual] = run_node("MatMul", [a, b], constants=(1,), threads=2)
-    check(actual, wide(a) @ wide(b), dtype, tolerance(dtype))
+    check(actual, wide(a) @ wide(b), dtype, ONE_ROUNDING[dtype])
     turned = np.ascontiguousarray(np.swapaxes(a, -1, -2))
     [again] = run_node("MatMul", [turned, b], {"transA": 1}, domain="bascule", constants=(1,))
     np.testing.assert_array_equal(again, actual)
@@ -96,7 +91,7 @@ def test_pointwise_convolutions(sizes: tuple[int, ...], stride: int, dtype: Any)
         constants=(1, 2),
         threads=2,
     )
-    check(actual, expected, dtype, tolerance(dtype))
+    check(actual, expected, dtype, ONE_ROUNDING[dtype])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -132,6 +127,21 @@ def test_float16_sums_of_32_products(m: int, k: int, n: int) -> None:
     check(actual, total.astype(np.float64), np.float16, 1e-3)
     check(actual, wide(a) @ wide(b), np.float16, 3e-3)
     np.testing.assert_array_equal(_float16_product(a[-1:], b), actual[-1:])
+
+
+@pytest.mark.parametrize("m", [1, 7, 40])
+def test_float16_sums_are_asked_for(m: int) -> None:
+    """On processors without AVX512-FP16 the choice changes nothing."""
+    a, b = normal(m, 300, dtype=np.float16), normal(300, 70, dtype=np.float16, seed=1)
+    asked = {"bascule.float16_sums": 1}
+    for operator in ("MatMul", "Gemm"):
+        [exact] = run_node(operator, [a, b], constants=(1,))
+        [actual] = run_node(operator, [a, b], asked, constants=(1,), threads=2)
+        check(exact, wide(a) @ wide(b), np.float16, ONE_ROUNDING[np.float16])
+        if _native.active_isa() == "avx512_fp16":
+            np.testing.assert_array_equal(actual, _float16_product(a, b))
+        else:
+            np.testing.assert_array_equal(actual, exact)
 
 
 def test_float16_sums_of_nothing() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 import bascule as ort
 from bascule.ir.graph import Graph, Node
+from bascule.native import _native
 from bascule.providers.cpu import tuning
 from bascule.providers.cpu.choice import ALTERNATIVE, THREADS, Choice
 from bascule.providers.cpu.tuning import Choices, Tuner
@@ -289,3 +290,25 @@ def test_winograd_can_be_switched_off() -> None:
     (a,), (b,) = plain.run(None, {"x": x}), exact.run(None, {"x": x})
     assert (a != b).any()
     np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_float16_sums_are_for_those_who_ask(asked: str) -> None:
+    rng = np.random.default_rng(5)
+    b = rng.standard_normal((64, 32)).astype(np.float16)
+    model = onnx.helper.make_model(
+        onnx.parser.parse_graph("g (float16[8,64] x) => (float16[8,32] y) { y = MatMul(x, b) }"),
+        opset_imports=[onnx.helper.make_opsetid("", 21)],
+        ir_version=10,
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(b, "b"))
+    options = ort.SessionOptions()
+    options.add_session_config_entry("session.float16_sums", asked)
+    session = ort.InferenceSession(model.SerializeToString(), options)
+    x = rng.standard_normal((8, 64)).astype(np.float16)
+    (y,) = session.run(None, {"x": x})
+    expected = x.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(y, expected, atol=2e-3 * np.abs(expected).max())
+    if _native.active_isa() == "avx512_fp16":
+        sums = _native.float16_product(x.tobytes(), b.tobytes(), 8, 64, 32)
+        assert (y.tobytes() == sums) is (asked == "1")

@@ -66,6 +66,7 @@ class Conv final : public Kernel, public ReadsAhead {
     const ConvSizes sizes = attributes_.conv_weights(w->shape());
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
     if (is_product(node, sizes)) {
+      float16_sums_ = sums_in_float16(node);
       const Tensor matrix = w->reshaped(Shape{sizes.out_channels, sizes.in_channels});
       product_ = PackedOperand::pack(node, {1}, matrix, true);
     } else if (w->dtype() == DType::float64) {
@@ -182,6 +183,7 @@ class Conv final : public Kernel, public ReadsAhead {
       p.a = reinterpret_cast<const std::byte*>(strided_pixels(c, s, pixels));
     }
     p.packed = &product_;
+    p.float16_sums = float16_sums_;
     p.bias = c.has_input(2) ? c.input(2).raw() : nullptr;
     p.residual = c.has_input(3) ? c.input(3).raw() : nullptr;
     p.activation = activation_;
@@ -246,6 +248,7 @@ class Conv final : public Kernel, public ReadsAhead {
   int64_t spare_bytes_ = 0;
   Tensor packed_;  // empty: the weights are not constant, or in product_
   PackedOperand product_;
+  bool float16_sums_ = false;
   Shape w_shape_;  // of constant weights
 };
 BASCULE_KERNEL("Conv", Conv);

@@ -67,7 +67,7 @@ struct GemmBlock {
 // Elements of GemmBlock::scratch: rows of A that would fall into the same few sets of the first
 // cache are copied there.
 inline constexpr int64_t gemm_row_block = 140;
-inline constexpr int64_t gemm_k_block = 512;
+inline constexpr int64_t gemm_k_block = 1024;  // at most
 inline constexpr int64_t gemm_scratch = gemm_row_block * (gemm_k_block + 16);
 
 // What one instruction set offers for one element type.

@@ -192,9 +192,10 @@ Multiply float16_sums() {
 }
 
 // How products of this type are made here.
-Multiply half_multiply(DType dtype) {
+Multiply half_multiply(DType dtype, bool in_float16) {
   if (dtype == DType::float16) {
-    return active_isa() >= Isa::avx512_fp16 ? float16_sums() : BASCULE_PICK(multiply_float16);
+    return in_float16 && active_isa() >= Isa::avx512_fp16 ? float16_sums()
+                                                          : BASCULE_PICK(multiply_float16);
   }
 #if BASCULE_WITH_AVX512_BF16
   if (has_fast_bfloat16_dot()) return avx512_bf16::multiply_bfloat16_dot;
@@ -218,8 +219,9 @@ void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_
   }
 }
 
-void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut) {
-  const auto multiply = half_multiply(dtype);
+void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut,
+                   bool float16_sums) {
+  const auto multiply = half_multiply(dtype, float16_sums);
   if (block.rows <= 0 || block.columns <= 0) return;
   const GemmParts parts(block.rows, block.columns, block.k, c.threads(), cut);
   const int64_t size = half_scratch(block.rows, block.k);

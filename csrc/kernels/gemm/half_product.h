@@ -23,8 +23,10 @@ int64_t half_packed_size(DType dtype, int64_t k, int64_t columns);
 void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_t column_stride,
                       int64_t k, int64_t columns, uint16_t* packed);
 
-// Runs the block on the threads of the run; `scratch` is not looked at.
-void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut);
+// Runs the block on the threads of the run; `scratch` is not looked at. With `float16_sums`, short
+// sums of float16 are made in it where the processor can.
+void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut,
+                   bool float16_sums);
 
 // y[m, n] = a[m, k] b[k, n] of float16 as the level avx512_fp16 computes it, on this thread; for
 // tests, as it is emulated on other CPUs.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/gemm/tile.h"
+#include "simd/caches.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
@@ -12,13 +13,22 @@ namespace {
 // panels of B for one block of K they stay in the second cache.
 constexpr int64_t chunk_bytes = 229376;
 
-// While tiles pass over a panel of B, each fetches its share of the next panel, or so many shares:
-// the faster a panel is through, the sooner must the next be asked for.
+// Both were measured, on processors whose second cache has 1 MB and 2 MB (bench/NOTES.md).
+struct Blocking {
+  // Rows of k in a block. Where more rows of A and of a panel find room, C is gone over less often.
+  int64_t depth;
+  // While tiles pass over a panel of B, each fetches its share of the next panel, or so many
+  // shares: lines asked for early come in time, lines asked for again keep others waiting.
+  int64_t shares;
+};
+BASCULE_INLINE Blocking choose_blocking() {
+  const bool is_large = second_cache_bytes() >= int64_t{3} << 19;
 #if defined(__AVX512F__)
-constexpr int64_t shares_ahead = 4;
+  return is_large ? Blocking{gemm_k_block, 1} : Blocking{gemm_k_block / 2, 4};
 #else
-constexpr int64_t shares_ahead = 1;
+  return is_large ? Blocking{gemm_k_block, 1} : Blocking{gemm_k_block / 2, 1};
 #endif
+}
 
 BASCULE_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 BASCULE_INLINE int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -52,7 +62,7 @@ struct RowBlock {
   }
 };
 
-// Some whole pieces of K, or a part of one.
+// Some whole pieces of K, or a part of one: about `most` rows of k, or all of them if that is 0.
 struct DepthBlock {
   int64_t tap = 0;
   int64_t start = 0;
@@ -60,11 +70,10 @@ struct DepthBlock {
   int64_t length = 0;
 
   template <class T>
-  static DepthBlock at(const GemmBlock<T>& g, bool whole, int64_t tap, int64_t start) {
-    constexpr int64_t most = gemm_k_block;
+  static DepthBlock at(const GemmBlock<T>& g, int64_t most, int64_t tap, int64_t start) {
     const bool part = g.tap_length >= most;
     DepthBlock block{tap, start, g.taps - tap, g.tap_length - start};
-    if (whole) return block;
+    if (most == 0) return block;
     block.taps = smaller(block.taps, part ? 1 : most / (g.tap_length | 1) + 1);
     if (part && block.length > most) {
       block.length = block.length >= 2 * most ? most : (block.length + 1) / 2;
@@ -76,9 +85,9 @@ struct DepthBlock {
     return tap + taps >= g.taps && start + length >= g.tap_length;
   }
   template <class T>
-  DepthBlock next(const GemmBlock<T>& g) const {
+  DepthBlock next(const GemmBlock<T>& g, int64_t most) const {
     const bool within = start + length < g.tap_length;
-    return at(g, false, within ? tap : tap + taps, within ? start + length : 0);
+    return at(g, most, within ? tap : tap + taps, within ? start + length : 0);
   }
 };
 
@@ -105,7 +114,7 @@ struct Ahead {
 // One block of rows and of K, and the columns [from, to).
 template <class T>
 void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthBlock& depth,
-                      int64_t from, int64_t to, const T* after, Ahead& ahead) {
+                      int64_t from, int64_t to, const T* after, int64_t shares, Ahead& ahead) {
   const int64_t k = depth.tap * g.tap_length + depth.start;
   const bool last = depth.last(g);
   Tile<T> t;
@@ -143,7 +152,7 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
     const int64_t sharers = block.groups * tiles;
     const int64_t share = packed ? depth.taps * depth.length * panel_width<T> / sharers : 0;
     constexpr int64_t panel_row = panel_width<T> * static_cast<int64_t>(sizeof(T));
-    t.next_step = packed ? smaller(parts_of(shares_ahead * panel_row, sharers), 64) : 0;
+    t.next_step = packed ? smaller(parts_of(shares * panel_row, sharers), 64) : 0;
     // Two tiles fetch most of the panel; those between can look ahead.
     const int64_t every = sharers > 2 ? sharers / 2 : 1;
     const bool looks_ahead = ahead.at < ahead.end && every > 1;
@@ -183,10 +192,14 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
 
 template <class T>
 void multiply_block(const GemmBlock<T>& g) {
+  const Blocking blocking = choose_blocking();
   // Few rows: K in one block, so that B streams through once.
-  const bool whole = g.groups == 1 && g.rows <= max_rows;
+  const int64_t most = g.groups == 1 && g.rows <= max_rows ? 0 : blocking.depth;
   const RowBlock top = RowBlock::at(g, 0, 0);
-  const int64_t width = chunk_columns(g, top.groups * top.rows);
+  // If K is one block, no part of C is gone over again, and no columns need to stay.
+  const int64_t width = DepthBlock::at(g, most, 0, 0).last(g)
+                            ? parts_of(g.columns, panel_width<T>) * panel_width<T>
+                            : chunk_columns(g, top.groups * top.rows);
   Ahead ahead{g.ahead, g.ahead + g.ahead_bytes};
   const auto panel = [&](int64_t column) {
     return g.b + column / panel_width<T> * g.b_panel_stride;
@@ -195,17 +208,18 @@ void multiply_block(const GemmBlock<T>& g) {
     const int64_t to = smaller(g.columns, from + width);
     for (RowBlock block = top; block.group < g.groups; block = block.next(g)) {
       const bool last_rows = block.next(g).group >= g.groups;
-      DepthBlock depth = DepthBlock::at(g, whole, 0, 0);
+      DepthBlock depth = DepthBlock::at(g, most, 0, 0);
       while (!depth.last(g)) {
-        const DepthBlock next = depth.next(g);
+        const DepthBlock next = depth.next(g, most);
         multiply_columns(g, block, depth, from, to,
-                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride, ahead);
+                         panel(from) + (next.tap * g.tap_length + next.start) * g.b_stride,
+                         blocking.shares, ahead);
         depth = next;
       }
       // Behind the last panel lies the next product's first where several are packed together.
       const int64_t after =
           last_rows ? from + parts_of(to - from, panel_width<T>) * panel_width<T> : from;
-      multiply_columns(g, block, depth, from, to, panel(after), ahead);
+      multiply_columns(g, block, depth, from, to, panel(after), blocking.shares, ahead);
     }
   }
 }

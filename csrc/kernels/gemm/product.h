@@ -64,8 +64,14 @@ struct Product {
   const std::byte* residual = nullptr;  // like Y
   Activation activation;
   GemmCut cut = GemmCut::best;
+  bool float16_sums = false;  // see multiply_half
   std::byte* y = nullptr;
 };
+
+// Whether a node was chosen to make short sums of float16 in it; an attribute no model can have.
+inline bool sums_in_float16(const NodeSpec& node) {
+  return node.get_int("bascule.float16_sums", 0) != 0;
+}
 
 using ProductTypes = Types<float, double, Float16, BFloat16, int32_t, int64_t, uint32_t, uint64_t>;
 

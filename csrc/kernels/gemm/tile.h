@@ -31,7 +31,7 @@ constexpr int panel_width = 2 * vector_lanes<T>;
 // of k is short, several go through the loop at once, if they need no more registers for it.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int max_rows = 14;
-constexpr int steps_at_once = 1;
+constexpr int steps_at_once = 2;
 #elif defined(__FMA__)
 constexpr int max_rows = 6;
 constexpr int steps_at_once = 4;

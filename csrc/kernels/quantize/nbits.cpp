@@ -17,9 +17,9 @@ namespace {
 // floats are made first.
 constexpr int64_t few_rows = 12;
 
-// Rows of k that are made floats at a time, as many as the product takes at once: the second cache
-// holds a panel of them and a block of rows of A.
-constexpr int64_t depth_expanded = gemm_k_block;
+// Rows of k that are made floats at a time: the second cache holds a panel of them and a block of
+// rows of A.
+constexpr int64_t depth_expanded = 512;
 constexpr int64_t pad = 16;
 
 int64_t panel_count(int64_t columns) {

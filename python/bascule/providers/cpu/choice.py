@@ -11,6 +11,7 @@ _MOST_THREADS = 1 << 16
 
 # Keys of a node's metadata, and attributes of csrc/runtime/alternatives.h.
 ALTERNATIVE, THREADS = "bascule.alternative", "bascule.threads"
+FLOAT16_SUMS = "bascule.float16_sums"  # of csrc/kernels/gemm/product.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,11 @@ def forbid_winograd(graph: Graph) -> None:
         for node in inner:
             if node.op_type == "Conv":
                 Choice("direct", Choice.of(node).threads).give(node)
+
+
+def sum_in_float16(graph: Graph) -> None:
+    """Let every product of float16, in nested graphs too, make short sums in float16."""
+    for inner in graph.walk_graphs():
+        for node in inner:
+            if node.op_type in ("MatMul", "Gemm", "Conv"):
+                node.metadata[FLOAT16_SUMS] = "1"

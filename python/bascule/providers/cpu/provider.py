@@ -11,7 +11,7 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType, shared_sizes
 from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
-from bascule.providers.cpu.choice import forbid_winograd
+from bascule.providers.cpu.choice import forbid_winograd, sum_in_float16
 from bascule.providers.cpu.lower import GraphLowering
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class CpuProvider:
         self.tuner: Tuner | None = None
         self.winograd = True
         """Whether convolutions may save multiplications at the price of some rounding."""
+        self.float16_sums = False
+        """Whether products of float16 may make short sums in float16."""
         self._record = record
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
@@ -64,6 +66,8 @@ class CpuProvider:
             self.tuner.tune(graph, self.threads)
         if not self.winograd:
             forbid_winograd(graph)
+        if self.float16_sums:
+            sum_in_float16(graph)
 
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(
