@@ -6,12 +6,15 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <unordered_map>
 
 #include "bindings/convert.h"
 #include "bindings/graph_builder.h"
 #include "bindings/host_kernel.h"
 #include "bindings/interpreter_lock.h"
+#include "runtime/affinity.h"
+#include "runtime/float_mode.h"
 #include "runtime/plan_file.h"
 #include "runtime/prepack.h"
 #include "runtime/profiler.h"
@@ -155,6 +158,8 @@ class Runner {
   }
   bool spins() const { return spins_; }
   void set_spins(bool spins) { spins_ = spins; }
+  bool flushes() const { return flushes_; }
+  void set_flushes(bool flushes) { flushes_ = flushes; }
 
  private:
   // The names and sizes say what the program's inputs and outputs are.
@@ -229,6 +234,8 @@ class Runner {
     settings.spin = spins_;
     try {
       const LockReleased unlocked;
+      std::optional<DenormalMode> mode;
+      if (flushes_) mode.emplace(true);
       return program_->run(inputs, settings, targets);
     } catch (const Interruption& interruption) {
       interruption.raised->restore();
@@ -259,6 +266,7 @@ class Runner {
   std::shared_ptr<const GraphSpec> graph_;  // null: there is no record
   std::unique_ptr<Compilation> compilation_;
   bool spins_ = true;
+  bool flushes_ = false;  // whether denormal numbers count as zero
 };
 
 std::unique_ptr<Runner> make_runner(const GraphBuilder& builder, std::vector<std::string> inputs,
@@ -349,8 +357,11 @@ void bind_program(py::module_& module) {
            py::arg("description"), py::arg("attachments"))
       .def_property_readonly("steps", &Runner::steps)
       .def_property("spins", &Runner::spins, &Runner::set_spins)
+      .def_property("flushes_denormals", &Runner::flushes, &Runner::set_flushes)
       .def_property_readonly("arena_bytes", &Runner::arena_bytes);
   bind_plan_file(module);
+  module.def("bind_workers", &bind_workers, py::arg("processors"),
+             "Binds extra threads, by number, to processors counted from 0.");
 }
 
 }  // namespace bascule::bindings

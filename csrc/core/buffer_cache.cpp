@@ -5,6 +5,8 @@
 #include <deque>
 #include <mutex>
 
+#include "core/fork_safety.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -87,7 +89,7 @@ class BufferCache {
     void* data;
     size_t bytes;
   };
-  std::mutex mutex_;
+  std::mutex& mutex_ = fork_safe_mutex(ForkSafe::buffers);
   std::deque<Piece> pieces_;  // by time of being freed
   size_t kept_ = 0;
 };

@@ -8,6 +8,8 @@
 #include <mutex>
 #include <tuple>
 
+#include "core/fork_safety.h"
+
 #if !defined(_WIN32)
 #include <sys/mman.h>
 #endif
@@ -29,10 +31,7 @@ Identity identity_of(const struct stat& status) {
   return {status.st_dev, status.st_ino, status.st_size, time.tv_sec, time.tv_nsec};
 }
 
-std::mutex& registry_mutex() {
-  static auto* mutex = new std::mutex;
-  return *mutex;
-}
+std::mutex& registry_mutex() { return fork_safe_mutex(ForkSafe::mappings); }
 
 // Never destroyed: mappings may end while the process does.
 std::map<Identity, std::weak_ptr<void>>& registry() {

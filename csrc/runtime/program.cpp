@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "core/fork_safety.h"
 #include "core/mapped_pages.h"
 #include "runtime/alternatives.h"
 #include "runtime/frame.h"
@@ -73,7 +74,8 @@ void align(Tensor& tensor) {
 Program::Program(const GraphSpec& graph)
     : inputs_(graph.inputs),
       outputs_(graph.outputs),
-      slot_count_(static_cast<int>(graph.values.size())) {
+      slot_count_(static_cast<int>(graph.values.size())),
+      mutex_(fork_safe_mutex(this)) {
   for (const int slot : inputs_) input_specs_.push_back(graph.values[static_cast<size_t>(slot)]);
   for (const int slot : outputs_) output_specs_.push_back(graph.values[static_cast<size_t>(slot)]);
 

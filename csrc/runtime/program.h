@@ -99,7 +99,7 @@ class Program {
   std::vector<int> run_long_slots_;
   int slot_count_ = 0;
 
-  mutable std::mutex mutex_;
+  std::mutex& mutex_;  // of what follows
   mutable std::vector<std::unique_ptr<Frame>> frames_;
   mutable std::vector<std::shared_ptr<const MemoryPlan>> plans_;  // most recently used first
 };

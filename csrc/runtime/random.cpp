@@ -4,12 +4,14 @@
 #include <mutex>
 #include <random>
 
+#include "core/fork_safety.h"
+
 namespace bascule {
 
 namespace {
 
 struct Seed {
-  std::mutex mutex;
+  std::mutex& mutex = fork_safe_mutex(ForkSafe::random);
   uint64_t seed;
   uint64_t taken = 0;
   Seed() {

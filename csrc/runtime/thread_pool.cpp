@@ -8,11 +8,12 @@
 #include <fstream>
 #include <string>
 
+#include "core/fork_safety.h"
+#include "runtime/affinity.h"
+#include "runtime/float_mode.h"
+
 #if defined(__linux__)
 #include <sched.h>
-#endif
-#if !defined(_WIN32)
-#include <pthread.h>
 #endif
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
@@ -91,6 +92,7 @@ struct ThreadPool::Slot {
   std::atomic<int> threads{0};
   std::atomic<int> pieces{0};
   std::atomic<bool> spin{true};
+  std::atomic<bool> flush{false};  // as its caller computes with denormal numbers
   std::atomic<Loop::Call> call{nullptr};
   std::atomic<void*> context{nullptr};
   std::atomic<int64_t> count{0};
@@ -117,6 +119,7 @@ void ThreadPool::Slot::open(const Loop& loop) {
   threads.store(team, std::memory_order_relaxed);
   pieces.store(static_cast<int>(parts), std::memory_order_relaxed);
   spin.store(loop.spin, std::memory_order_relaxed);
+  flush.store(flushes_denormals(), std::memory_order_relaxed);
   call.store(loop.call, std::memory_order_relaxed);
   context.store(loop.context, std::memory_order_relaxed);
   count.store(loop.count, std::memory_order_relaxed);
@@ -178,20 +181,19 @@ uint32_t ThreadPool::Slot::do_pieces(int share) {
 }
 
 ThreadPool& ThreadPool::shared() {
-  static std::mutex creation;
   ThreadPool* pool = shared_pool.load(std::memory_order_acquire);
   if (pool != nullptr) return *pool;
-  const std::lock_guard<std::mutex> lock(creation);
+  const std::lock_guard<std::mutex> lock(fork_safe_mutex(ForkSafe::pool_creation));
   pool = shared_pool.load(std::memory_order_acquire);
   if (pool == nullptr) {
     // Never destroyed: its threads end with the process, and a run may be under way at exit.
     pool = new ThreadPool(usable_cpus() - 1);
     shared_pool.store(pool, std::memory_order_release);
-#if !defined(_WIN32)
-    static const int registered = pthread_atfork(
-        nullptr, nullptr, [] { shared_pool.store(nullptr, std::memory_order_release); });
+    static const bool registered = [] {
+      after_fork_in_child([] { shared_pool.store(nullptr, std::memory_order_release); });
+      return true;
+    }();
     (void)registered;
-#endif
   }
   return *pool;
 }
@@ -322,6 +324,7 @@ bool ThreadPool::help(bool* spin) {
     const int number = slot.join();
     if (number < 0) continue;
     *spin = slot.spin.load(std::memory_order_relaxed);
+    const DenormalMode mode(slot.flush.load(std::memory_order_relaxed));
     finish(slot, slot.do_pieces(number));
     return true;
   }
@@ -341,6 +344,7 @@ void ThreadPool::sleep() {
 }
 
 void ThreadPool::work() {
+  register_worker();
   bool spin = true;
   while (!stop_.load(std::memory_order_relaxed)) {
     if (help(&spin)) continue;

@@ -38,6 +38,7 @@ from bascule.devices import (
     OrtMemType,
 )
 from bascule.differentiation import grad
+from bascule.global_threads import set_global_thread_pool_sizes
 from bascule.logging import (
     set_default_logger_callback,
     set_default_logger_severity,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from bascule.canonical import canonicalize
 from bascule.compiled import Argument, CompiledModel, NodeRow
@@ -45,6 +45,7 @@ def prepare(
     level: Level,
     disabled: Collection[str] = (),
     seconds: dict[str, float] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Report:
     """Bring `model` into the form that is compiled: canonical, legal and optimized, in place."""
     seconds = {} if seconds is None else seconds
@@ -52,6 +53,7 @@ def prepare(
 
     def phase(name: str) -> None:
         nonlocal started
+        check()
         now = time.perf_counter()
         seconds[name] = seconds.get(name, 0.0) + now - started
         started = now
@@ -122,18 +124,20 @@ def compile_model(
     level: Level,
     disabled: Collection[str] = (),
     seconds: dict[str, float] | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> CompiledModel:
-    """Optimize `model` (in place) and compile it."""
+    """Optimize `model` (in place) and compile it; `check` is called between the steps."""
     seconds = {} if seconds is None else seconds
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:
-        report = prepare(model, providers, level, disabled, seconds)
+        report = prepare(model, providers, level, disabled, seconds, check)
     except Exception:
         if unknown:  # which may be why
             raise refusal(unknown) from None
         raise
     started = time.perf_counter()
+    check()
     graph = model.graph
     assignments = assign(graph, providers)
     if unknown or any(each.provider is None for each in assignments.values()):

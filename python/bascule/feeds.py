@@ -62,8 +62,8 @@ class Signature:
             numbers.append(self.outputs.index(name))
         return numbers
 
-    def check_names(self, feeds: Any) -> None:
-        """The names of a feed, before any value is looked at."""
+    def check_missing(self, feeds: Any) -> None:
+        """That a feed is a dict with all that must be fed."""
         if not hasattr(feeds, "items") or not hasattr(feeds, "keys"):
             raise AttributeError(
                 f"incompatible function arguments: input_feed must be a dict from input name to "
@@ -80,6 +80,10 @@ class Signature:
             raise ValueError(
                 f"Required inputs ({missing}) are missing from input feed ({list(feeds)})."
             )
+
+    def check_names(self, feeds: Any) -> None:
+        """The names of a feed, before any value is looked at."""
+        self.check_missing(feeds)
         for name in feeds:
             if name not in self.types:
                 raise InvalidArgument(

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bascule.options import RunOptions, SessionOptions
 
 LOGGER = logging.getLogger("bascule")
 
@@ -24,7 +28,8 @@ class _CallbackHandler(logging.Handler):
         severity = max(0, min(4, record.levelno // 10 - 1))
         location = f"{record.filename}:{record.lineno} {record.funcName}"
         try:
-            self._callback(severity, record.name, "", location, record.getMessage())
+            logid = getattr(record, "logid", "")
+            self._callback(severity, record.name, logid, location, record.getMessage())
         except Exception:
             self.handleError(record)
 
@@ -67,6 +72,18 @@ def set_default_logger_callback(callback: Callback | None, severity: int = 2) ->
     LOGGER.setLevel(level)
     if callback is not None:
         LOGGER.addHandler(_CallbackHandler(callback))
+
+
+def log_of(options: SessionOptions | RunOptions, level: int, message: str, *values: object) -> None:
+    """Log a record of a session or a run, whose own severity counts where it is set."""
+    severity = options.log_severity_level
+    wanted = LOGGER.isEnabledFor(level) if severity < 0 else level >= _SEVERITIES[severity]
+    if wanted:
+        extra = {"logid": options.logid}
+        record = LOGGER.makeRecord(
+            LOGGER.name, level, __file__, 0, message, values, None, None, extra
+        )
+        LOGGER.handle(record)
 
 
 def _level(severity: int) -> int:

@@ -141,6 +141,9 @@ class Model:
         number = gpu.device.number
         return [array_of(r, number) if isinstance(r, Tensor) else r for r in results]
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.session,)
+
     # --- what it shows
 
     def __repr__(self) -> str:

@@ -8,10 +8,15 @@ import copy
 import enum
 import operator
 import os
+import threading
+import weakref
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from bascule.errors import Fail
+from bascule.errors import Fail, InvalidArgument
+from bascule.load_cancellation import LoadCancellation
 from bascule.native import _native
+from bascule.provider_choice import ProviderChoice
 from bascule.values import OrtValue
 
 
@@ -47,19 +52,26 @@ class ExecutionOrder(_Enum):
 
 
 def _check(name: str, value: Any, kind: type) -> Any:
-    """`value` as `kind`, else TypeError. Any integer object is an int; an enum member is not."""
-    if kind in (int, bool) and not isinstance(value, (bool, enum.Enum)):
+    """`value` as `kind`, else TypeError. Any integer object is an int, but no enum member."""
+    if kind in (int, bool) and not isinstance(value, enum.Enum):
         with contextlib.suppress(TypeError):
             number = operator.index(value)
             if kind is int or number in (0, 1):
                 return kind(number)
-    wrong_int = kind is int and isinstance(value, (bool, enum.Enum))
+    wrong_int = kind is int and isinstance(value, enum.Enum)
     if wrong_int or not isinstance(value, kind):
         raise TypeError(
             f"incompatible function arguments: {name} must be {kind.__name__}, "
             f"not {type(value).__name__} {value!r}"
         )
     return value
+
+
+def _check_entry(key: str, value: str) -> None:
+    if not key or len(key) > 1024:
+        raise RuntimeError("Config key is empty or longer than maximum length 1024")
+    if len(value) > 8192:
+        raise RuntimeError("Config value is longer than maximum length: 8192")
 
 
 class _Typed:
@@ -79,7 +91,7 @@ class _Typed:
         object.__setattr__(self, name, value)
 
 
-class SessionOptions(_Typed):
+class SessionOptions(_Typed, ProviderChoice):
     """How a session is made. A session copies it, so one may serve many sessions.
 
     `intra_op_num_threads` 0 means one thread per usable CPU. Flags for memory are hints.
@@ -144,18 +156,29 @@ class SessionOptions(_Typed):
     _denotations: dict[str, int]
     _initializers: dict[str, OrtValue]
     _files: dict[str, memoryview]
+    _cancellation: LoadCancellation
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("_config", "_dimensions", "_denotations", "_initializers", "_files"):
             object.__setattr__(self, name, {})
+        object.__setattr__(self, "_providers", {})
+        object.__setattr__(self, "_policy", None)
+        object.__setattr__(self, "_context_reader", None)
+        object.__setattr__(self, "_cancellation", LoadCancellation())
+
+    def set_load_cancellation_flag(self, value: bool) -> None:
+        """Whether loads with these options stop, also those under way in other threads.
+
+        They raise ModelLoadCanceled.
+        """
+        self._cancellation.requested = _check("value", value, bool)
 
     def add_session_config_entry(self, key: str, value: str) -> None:
         """Store a string under a string; the last write wins. Unknown keys are kept unread."""
         _check("key", key, str)
         _check("value", value, str)
-        if not key or len(key) > 1024 or len(value) > 1024:
-            raise RuntimeError("a config key or value is empty or longer than 1024 characters")
+        _check_entry(key, value)
         self._config[key] = value
 
     def get_session_config_entry(self, key: str) -> str:
@@ -176,7 +199,9 @@ class SessionOptions(_Typed):
         """Replace the initializer `name` by an OrtValue, which is kept alive."""
         if not isinstance(value, OrtValue):
             raise RuntimeError(f"the value for initializer '{name}' must be an OrtValue")
-        self._initializers[_check("name", name, str)] = value
+        if _check("name", name, str) in self._initializers:
+            raise RuntimeError(f"An OrtValue for this name has already been added: {name}")
+        self._initializers[name] = value
 
     def add_external_initializers(self, names: list[str], values: list[OrtValue]) -> None:
         """Give initializers values, which are kept alive, instead of those of the model.
@@ -224,8 +249,27 @@ class SessionOptions(_Typed):
             duplicate.__dict__[key] = copy.copy(value)
         return duplicate
 
-    def __reduce__(self) -> Any:
-        raise TypeError("cannot pickle 'SessionOptions' object")
+    def __copy__(self) -> SessionOptions:
+        return self.copy()
+
+    def __deepcopy__(self, memo: Any) -> SessionOptions:
+        return self.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        values = {name: value.numpy() for name, value in self._initializers.items()}
+        files = {name: bytes(data) for name, data in self._files.items()}
+        return {
+            **self.__dict__,
+            "_initializers": values,
+            "_files": files,
+            "_cancellation": self._cancellation.requested,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__dict__["_initializers"] = {k: OrtValue(v) for k, v in state["_initializers"].items()}
+        self.__dict__["_files"] = {k: memoryview(v) for k, v in state["_files"].items()}
+        self.__dict__["_cancellation"] = LoadCancellation(state["_cancellation"])
 
 
 class RunOptions(_Typed):
@@ -245,11 +289,15 @@ class RunOptions(_Typed):
 
     _config: dict[str, str]
     _flag: Any
+    _followers: weakref.WeakSet[RunOptions]
+    _lock: threading.Lock
 
     def __init__(self) -> None:
         super().__init__()
         object.__setattr__(self, "_config", {})
         object.__setattr__(self, "_flag", _native.TerminateFlag())
+        object.__setattr__(self, "_followers", weakref.WeakSet())
+        object.__setattr__(self, "_lock", threading.Lock())
 
     @property
     def terminate(self) -> bool:
@@ -258,11 +306,89 @@ class RunOptions(_Typed):
 
     @terminate.setter
     def terminate(self, value: bool) -> None:
-        self._flag.value = _check("terminate", value, bool)
+        with self._lock:
+            self._flag.value = _check("terminate", value, bool)
+            for follower in self._followers:
+                follower.terminate = value
+
+    def follower(self) -> RunOptions:
+        """Equal options with a flag of their own, which is set with that of these, too."""
+        made = RunOptions()
+        for name in self._fields:
+            setattr(made, name, getattr(self, name))
+        made._config.update(self._config)
+        with self._lock:
+            self._followers.add(made)
+            made._flag.value = self._flag.value
+        return made
+
+    def check(self, providers: Sequence[str]) -> None:
+        """Raise what a run with these options raises in a session with these providers.
+
+        Raises:
+            Fail: the severity of logging is none.
+            InvalidArgument: a config entry that is read has no meaning there.
+        """
+        if self.log_severity_level != -1 and not 0 <= self.log_severity_level <= 4:
+            raise Fail(f"Invalid logging severity {self.log_severity_level}: expected 0 to 4")
+        if not self._config:
+            return
+        for device in filter(None, self._trimmed):
+            kind, _, number = device.partition(":")
+            if kind not in ("cpu", "gpu"):
+                raise InvalidArgument(
+                    f"Unsupported device specified in the memory arena shrink list: {device}"
+                )
+            has_gpu = providers[0] != "CPUExecutionProvider"
+            if (
+                not number.isdigit()
+                or (kind == "cpu" and number != "0")
+                or (kind == "gpu" and not has_gpu)
+            ):
+                raise InvalidArgument(
+                    "Did not find an arena based allocator registered for device-id combination in "
+                    f"the memory arena shrink list: {device}"
+                )
+        number = self._config.get("gpu_graph_id", "0")
+        if not number.removeprefix("-").isdigit():
+            raise InvalidArgument(f"Failed to parse the cuda graph annotation id: {number}")
+
+    def add_active_adapter(self, adapter: Any) -> None:
+        """Refused: adapters of LoRA files cannot be loaded.
+
+        Raises:
+            TypeError: `adapter` is no LoraAdapter, of which there are none.
+        """
+        raise TypeError(
+            "incompatible function arguments: adapter must be a LoraAdapter, not "
+            f"{type(adapter).__name__}"
+        )
+
+    def __copy__(self) -> RunOptions:
+        made = self.follower()
+        with self._lock:
+            self._followers.discard(made)
+        return made
+
+    def __deepcopy__(self, memo: Any) -> RunOptions:
+        return self.__copy__()
+
+    def __getstate__(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self._fields}
+        return {"fields": fields, "config": dict(self._config), "terminate": self.terminate}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        self.__dict__.update(state["fields"])
+        self._config.update(state["config"])
+        self.terminate = state["terminate"]
 
     def add_run_config_entry(self, key: str, value: str) -> None:
         """Store a string under a string; unknown keys are kept unread."""
-        self._config[_check("key", key, str)] = _check("value", value, str)
+        _check("key", key, str)
+        _check("value", value, str)
+        _check_entry(key, value)
+        self._config[key] = value
 
     def get_run_config_entry(self, key: str) -> str:
         """The string under `key`; RuntimeError when it was never set."""

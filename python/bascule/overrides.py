@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from bascule.errors import Fail
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
 from bascule.ir.types import Dim, TensorType, shared_sizes
+from bascule.optimizer.rewrite import remove_if_unused
 from bascule.options import SessionOptions
 
 
@@ -21,6 +24,16 @@ def forget_names(model: Model) -> None:
         shape = list(type_.shape or ())
         shape[axis] = None
         values[index].type = TensorType(type_.dtype, tuple(shape))
+
+
+def keep_outputs(model: Model, names: Collection[str]) -> None:
+    """Leave these outputs and what they need, nothing else."""
+    graph = model.graph
+    for value in graph.outputs:
+        value.output_count -= value.name not in names
+    graph.outputs = [value for value in graph.outputs if value.name in names]
+    for node in reversed(graph):
+        remove_if_unused(node)
 
 
 def override(model: Model, options: SessionOptions) -> None:

@@ -4,23 +4,38 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bascule.binding import IOBinding
 from bascule.compiled import CompiledModel
-from bascule.errors import ALL, Fail, InvalidArgument
+from bascule.errors import EPFail, InvalidArgument
 from bascule.feeds import Signature
+from bascule.logging import log_of
 from bascule.metadata import ModelMetadata, NodeArg
-from bascule.native import usable_cpus
 from bascule.options import RunOptions, SessionOptions
 from bascule.profile import Trace
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.session_devices import SessionDevices
+from bascule.session_pickle import Picklable, file_stamp
+from bascule.session_providers import SessionProviders
+from bascule.session_run_async import AsyncRuns
+from bascule.session_settings import (
+    check_options,
+    names_cpu,
+    reads_config,
+    refuse_cpu,
+    set_up_program,
+    take_config,
+    thread_count,
+)
+from bascule.session_vectors import run_with_vectors
 from bascule.tools.explain import Explanation
 from bascule.values import OrtValue, run_with_values
 
@@ -32,7 +47,11 @@ if TYPE_CHECKING:
     from bascule.providers.cpu.provider import CpuProvider
 
 
-class InferenceSession(SessionDevices):
+_MOST_PATHS = 4
+"""Programs that are kept for some of the outputs alone."""
+
+
+class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, Picklable):
     """A model, loaded, optimized and compiled once, to be run many times.
 
     Args:
@@ -41,7 +60,8 @@ class InferenceSession(SessionDevices):
         providers: execution providers by falling preference, each a name or (name, options).
         provider_options: options per provider when `providers` holds plain names.
         **kwargs: ``disabled_optimizers`` names passes to leave out; ``enable_fallback=0`` makes a
-            wrong provider argument an error; unknown ones are ignored.
+            wrong provider argument an error; ``read_config_from_model`` takes options from the
+            model's metadata entry ``ort_config``; unknown ones are ignored.
 
     Raises:
         NoSuchFile, InvalidProtobuf, InvalidGraph, InvalidArgument, NotImplemented, Fail: see
@@ -73,18 +93,34 @@ class InferenceSession(SessionDevices):
                 f"{type(sess_options).__name__}"
             )
         self._options = sess_options.copy() if sess_options is not None else SessionOptions()
-        _check_options(self._options)
-        self._providers = resolve_providers(
-            providers, provider_options, fallback=bool(kwargs.get("enable_fallback", 1))
+        self._sess_options_initial = sess_options
+        if reads_config(kwargs):
+            take_config(self._options, self._source)
+        check_options(self._options)
+        self._stamp = file_stamp(self._model_path) if self._model_path is not None else ()
+        self._enable_fallback = int(kwargs.get("enable_fallback", 1)) == 1
+        self._asked = (providers, provider_options)
+        if self._options.has_providers():
+            if providers:
+                warnings.warn(
+                    "Specified 'providers'/'provider_options' when creating InferenceSession but "
+                    "SessionOptions has already been configured with providers. InferenceSession "
+                    "will only use the providers passed to InferenceSession().",
+                    stacklevel=2,
+                )
+            else:
+                providers, provider_options = self._options.chosen_providers(), None
+        self._resolved = resolve_providers(
+            providers, provider_options, fallback=self._enable_fallback
         )
-        self._may_use_cpu = _names_cpu(providers)
+        self._may_use_cpu = names_cpu(providers)
         self._cuda: Any = None
         disabled = list(kwargs.get("disabled_optimizers") or ())
         disabled += self._config("optimization.disable_specified_optimizers", "").split(";")
         self._disabled = [name for name in disabled if name]
         if self._config("session.disable_cpu_ep_fallback", "0") == "1":
-            if _names_cpu(providers) or all(name == CPU for name, _ in self._providers):
-                _refuse_cpu(providers)
+            if names_cpu(providers) or all(name == CPU for name, _ in self._resolved):
+                refuse_cpu(providers)
             self._may_use_cpu = False
         self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
         self._compile()
@@ -92,12 +128,17 @@ class InferenceSession(SessionDevices):
     def _config(self, key: str, default: str) -> str:
         return str(self._options._config.get(key, default))
 
-    def _make(self, trust_names: bool = True, record: bool = False) -> tuple[CompiledModel, Model]:
-        """Load and compile the model; the Model is what is left of it, optimized."""
+    def _make(
+        self, trust_names: bool = True, record: bool = False, outputs: Sequence[str] | None = None
+    ) -> tuple[CompiledModel, Model]:
+        """Load and compile the model, or what some outputs need of it.
+
+        The Model is what is left of it, optimized.
+        """
         # Imported here: onnx is needed only where a model is parsed.
         from bascule.compiler import compile_model, level_of, take_defaults
         from bascule.ir.load import load_model
-        from bascule.overrides import forget_names, override
+        from bascule.overrides import forget_names, keep_outputs, override
 
         seconds: dict[str, float] = {}
         started = time.perf_counter()
@@ -109,14 +150,19 @@ class InferenceSession(SessionDevices):
             external_files=self._options._files,
         )
         seconds["load"] = time.perf_counter() - started
+        self._external_files: list[str] | None = list(model.external_files)
+        self._options._cancellation.check()
         override(model, self._options)
+        if outputs is not None:
+            keep_outputs(model, outputs)
         if not trust_names:
             forget_names(model)
         metadata = ModelMetadata.of(model)
         defaults = take_defaults(model)
         executors = self._executors(record)
         level = level_of(self._options.graph_optimization_level)
-        compiled = compile_model(model, executors, level, self._disabled, seconds)
+        check = self._options._cancellation.check
+        compiled = compile_model(model, executors, level, self._disabled, seconds, check)
         compiled.metadata = metadata
         compiled.defaults = defaults
         return compiled, model
@@ -125,10 +171,10 @@ class InferenceSession(SessionDevices):
         """The providers that nodes are offered to, in order."""
         from bascule.providers.cpu.provider import CpuProvider
 
-        cpu = CpuProvider(self._options.intra_op_num_threads, record)
+        cpu = CpuProvider(thread_count(self._options), record)
         cpu.winograd = self._config("session.disable_winograd", "0") != "1"
         cpu.float16_sums = self._config("session.float16_sums", "0") == "1"
-        cuda = dict(self._providers).get(CUDA)
+        cuda = dict(self._resolved).get(CUDA)
         if cuda is None:
             return [self._tuned(cpu)]
         if self._cuda is None:
@@ -155,7 +201,9 @@ class InferenceSession(SessionDevices):
         return cpu
 
     def _compile(self) -> None:
+        self._external_files = None
         self._general: Any = None
+        self._paths: dict[tuple[str, ...], Any] = {}
         self._general_lock = threading.Lock()
         compiled = self._compiled = self._planned() or self._make_first()
         self._trace.phases(compiled.seconds)
@@ -171,8 +219,12 @@ class InferenceSession(SessionDevices):
             [v.name for v in compiled.outputs],
             {name: constant.numpy() for name, constant in self._defaults.items()},
         )
-        _allow_spinning(compiled.program, self._config("session.intra_op.allow_spinning", "1"))
+        set_up_program(compiled.program, self._options)
         self._program: Any = compiled.program
+        count, seconds = len(compiled.rows), sum(compiled.seconds.values())
+        log_of(self._options, logging.INFO, "session of %d nodes in %.3f s", count, seconds)
+        for name, changes in compiled.passes.items():
+            log_of(self._options, logging.DEBUG, "pass %s: %d changes", name, changes)
 
     def _planned(self) -> CompiledModel | None:
         """What the plan cache holds of this session, if one is to be used."""
@@ -182,9 +234,8 @@ class InferenceSession(SessionDevices):
         # Imported here: only sessions with a cache need it.
         from bascule.plans.cache import PlanCache
 
-        threads = self._options.intra_op_num_threads
-        self._cache = PlanCache(self._options, self._disabled, threads or usable_cpus())
-        if any(name != CPU for name, _ in self._providers):
+        self._cache = PlanCache(self._options, self._disabled, thread_count(self._options))
+        if any(name != CPU for name, _ in self._resolved):
             self._cache.refuse("only sessions on the CPU alone are cached")
         if self._options.optimized_model_filepath:
             self._cache.refuse("the optimized model is to be saved")
@@ -262,15 +313,36 @@ class InferenceSession(SessionDevices):
                     f"{type(run_options).__name__}"
                 )
             flag = run_options._flag
+            run_options.check(self.get_providers())
+            if run_options.log_severity_level in (0, 1):
+                log_of(run_options, logging.INFO, "run of session '%s'", self._options.logid)
+            if run_options.only_execute_path_to_fetches and output_names:
+                return self._run_path(output_names, input_feed, flag)
         profiler = self._trace.profiler
-        if type(input_feed) is dict:
-            results = self._program.run_feeds(output_names, input_feed, flag, profiler)
-            if results is not NotImplemented:
-                return results  # type: ignore[no-any-return]
-        program, values, wanted = self._prepared(output_names, input_feed)
-        results = program.run_values(values, wanted, flag, profiler)
+        try:
+            if type(input_feed) is dict:
+                results = self._program.run_feeds(output_names, input_feed, flag, profiler)
+                if results is not NotImplemented:
+                    return results  # type: ignore[no-any-return]
+            program, values, wanted = self._prepared(output_names, input_feed)
+            results = program.run_values(values, wanted, flag, profiler)
+        except EPFail as error:
+            self._fall_back(error)
+            return self.run(output_names, input_feed, run_options)
         self._trim(run_options)
         return results  # type: ignore[no-any-return]
+
+    def _run_path(
+        self, output_names: Sequence[str], feeds: Mapping[str, Any], flag: Any
+    ) -> list[Any]:
+        """Run only what these outputs need."""
+        values, names = self._signature.values(feeds), self._signature.outputs
+        numbers = sorted(set(self._signature.output_numbers(output_names)))
+        needed = tuple(names[number] for number in numbers)
+        wanted = [needed.index(name) for name in output_names]
+        program = self._path_program(needed)
+        results: list[Any] = program.run_values(values, wanted, flag, self._trace.profiler)
+        return results
 
     def _prepared(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]
@@ -302,9 +374,21 @@ class InferenceSession(SessionDevices):
         with self._general_lock:
             if self._general is None:
                 program: Any = self._make(trust_names=False)[0].program
-                _allow_spinning(program, self._config("session.intra_op.allow_spinning", "1"))
+                set_up_program(program, self._options)
                 self._general = program
             return self._general
+
+    def _path_program(self, names: tuple[str, ...]) -> Any:
+        """What computes these outputs and nothing else; the last few are kept."""
+        with self._general_lock:
+            program = self._paths.pop(names, None)
+            if program is None:
+                program = self._make(trust_names=False, outputs=names)[0].program
+                set_up_program(program, self._options)
+            self._paths[names] = program
+            while len(self._paths) > _MOST_PATHS:
+                del self._paths[next(iter(self._paths))]
+            return program
 
     def run_with_ort_values(
         self,
@@ -319,38 +403,6 @@ class InferenceSession(SessionDevices):
             As run does, else.
         """
         return run_with_values(self, output_names, input_dict_ort_values, run_options)
-
-    def run_async(
-        self,
-        output_names: Sequence[str] | None,
-        input_feed: Mapping[str, Any],
-        callback: Callable[[list[Any], Any, str], object],
-        user_data: Any,
-        run_options: RunOptions | None = None,
-    ) -> None:
-        """Run on another thread, which then calls `callback(results, user_data, error)`.
-
-        `error` is '' on success; otherwise it is the message, and the results are [].
-
-        Raises:
-            ValueError, InvalidArgument: the names of the feeds are wrong; nothing is called.
-            InvalidArgument: the session was made with ``intra_op_num_threads = 1``.
-        """
-        if self._options.intra_op_num_threads == 1:
-            raise InvalidArgument("intra op thread pool must have at least one thread for RunAsync")
-        self._signature.check_names(input_feed)
-        feeds = dict(input_feed)
-
-        def work() -> None:
-            results: list[Any] = []
-            message = ""
-            try:
-                results = self.run(output_names, feeds, run_options)
-            except (*ALL, ValueError, TypeError, RuntimeError, MemoryError) as error:
-                message = str(error) or type(error).__name__
-            callback(results, user_data, message)
-
-        threading.Thread(target=work, name="bascule run_async", daemon=True).start()
 
     def io_binding(self) -> IOBinding:
         """A new binding of inputs and outputs for run_with_iobinding."""
@@ -369,6 +421,25 @@ class InferenceSession(SessionDevices):
             raise ValueError("an IOBinding must be used with the session that created it")
         iobinding._run(run_options)
         self._trim(run_options)
+
+    def run_with_ortvaluevector(
+        self,
+        run_options: RunOptions,
+        feed_names: Sequence[str],
+        feeds: Any,
+        fetch_names: Sequence[str],
+        fetches: Any,
+        fetch_devices: Sequence[Any],
+    ) -> None:
+        """Run with vectors of OrtValue; the results go to `fetches`, into its values if it has any.
+
+        Raises:
+            InvalidArgument: names and values differ in number, or one in `fetches` does not fit.
+            As run does, else.
+        """
+        if not isinstance(run_options, RunOptions):
+            raise TypeError("incompatible function arguments: run_options must be RunOptions")
+        run_with_vectors(self, run_options, feed_names, feeds, fetch_names, fetches)
 
     # --- what the model is
 
@@ -392,37 +463,6 @@ class InferenceSession(SessionDevices):
         """A copy of the options in effect."""
         return self._options.copy()
 
-    # --- providers
-
-    def get_providers(self) -> list[str]:
-        """The providers in use, by falling preference; the CPU is last."""
-        return [name for name, _ in self._providers]
-
-    def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """The effective options of each provider."""
-        return {name: dict(options) for name, options in self._providers}
-
-    def set_providers(
-        self,
-        providers: Sequence[Any] | None = None,
-        provider_options: Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
-        """Use other providers from now on; the session is compiled again.
-
-        Raises:
-            RuntimeError: a name is unknown.
-        """
-        self._providers = resolve_providers(providers, provider_options, fallback=False)
-        self._may_use_cpu = _names_cpu(providers)
-        self._cuda = None
-        self._compile()
-
-    def enable_fallback(self) -> None:
-        """Let a run whose provider fails go on with the CPU provider (there is no other yet)."""
-
-    def disable_fallback(self) -> None:
-        """Let a failing provider fail the run."""
-
     # --- what happened
 
     def explain(self) -> Explanation:
@@ -439,9 +479,6 @@ class InferenceSession(SessionDevices):
         """The clock at the start of profiling, in nanoseconds; 0 with profiling off."""
         return self._trace.started_ns
 
-    def __reduce__(self) -> Any:
-        raise TypeError("cannot pickle 'InferenceSession' object")
-
 
 @contextlib.contextmanager
 def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[None]:
@@ -456,44 +493,3 @@ def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[N
         for value in overridable:
             value.constant = None
             del model.graph.initializers[value.name]
-
-
-def _names_cpu(providers: Sequence[Any] | None) -> bool:
-    """Whether the caller lets nodes run on the CPU: by naming it, or by naming nothing."""
-    if not isinstance(providers, Sequence) or not providers:
-        return True
-    names = [entry[0] if isinstance(entry, tuple) and entry else entry for entry in providers]
-    return CPU in names or CUDA not in names
-
-
-def _refuse_cpu(providers: Sequence[Any] | None) -> None:
-    """What session.disable_cpu_ep_fallback asks for where there is only the CPU."""
-    if any(
-        entry == CPU or (isinstance(entry, tuple) and CPU in entry) for entry in providers or ()
-    ):
-        raise InvalidArgument(
-            f"Conflicting session configuration: {CPU} was named, but fallback to CPU EP has been "
-            "explicitly disabled"
-        )
-    raise Fail(
-        "This session has graph nodes assigned to the CPU, but fallback to CPU EP has been "
-        "explicitly disabled by the user"
-    )
-
-
-def _allow_spinning(program: Any, allowed: str) -> None:
-    """Whether threads that wait for work of the program spin for a while before they sleep."""
-    if hasattr(program, "spins"):
-        program.spins = allowed != "0"
-
-
-def _check_options(options: SessionOptions) -> None:
-    if options.log_severity_level != -1 and not 0 <= options.log_severity_level <= 4:
-        raise RuntimeError(
-            f"Invalid logging severity {options.log_severity_level}: expected 0 to 4"
-        )
-    if not options.use_per_session_threads:
-        raise RuntimeError(
-            "use_per_session_threads is False but there is no global thread pool: bascule shares "
-            "one pool between all sessions anyway, so leave it True"
-        )

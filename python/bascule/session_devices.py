@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bascule.devices import OrtAllocatorType, OrtMemoryInfo, OrtMemType
-from bascule.providers.names import CPU
+from bascule.devices import OrtAllocatorType, OrtMemoryInfo, OrtMemType, is_gpu
 from bascule.values import OrtValue
 
 if TYPE_CHECKING:
-    from bascule.metadata import NodeArg
+    from bascule.metadata import ModelMetadata, NodeArg
     from bascule.options import SessionOptions
+    from bascule.profile import Trace
 
 
 class SessionDevices:
@@ -21,7 +21,10 @@ class SessionDevices:
     _inputs_meta: list[NodeArg]
     _outputs_meta: list[NodeArg]
     _options: SessionOptions
-    _providers: list[tuple[str, dict[str, str]]]
+    _overridable: list[NodeArg]
+    _metadata: ModelMetadata
+    _cuda: Any
+    _trace: Trace
 
     def get_input_memory_infos(self) -> list[OrtMemoryInfo]:
         """For each input, the memory that run takes it from: the CPU's."""
@@ -39,7 +42,16 @@ class SessionDevices:
         device_id: int = 0,
         vendor_id: int = -1,
     ) -> OrtValue:
-        """Uninitialized memory; see OrtValue.ortvalue_from_shape_and_type."""
+        """Uninitialized memory; see OrtValue.ortvalue_from_shape_and_type.
+
+        Raises:
+            RuntimeError: the session has no provider on the device.
+        """
+        if is_gpu(device_type) and self._cuda is None:
+            raise RuntimeError(
+                f"No session allocator found for Device: {device_type}:{device_id}: the session "
+                "has only the CPU provider"
+            )
         return OrtValue.ortvalue_from_shape_and_type(
             shape, element_type, device_type, device_id, vendor_id
         )
@@ -55,12 +67,21 @@ class SessionDevices:
 
         Raises:
             RuntimeError: there are results, and `error_on_invalid` is set.
+            TypeError: `results` is no list.
         """
+        if not isinstance(results, list):
+            raise TypeError("incompatible function arguments: results must be a list")
         if results and error_on_invalid:
             raise RuntimeError("tuning results of another runtime cannot be used")
 
     def set_ep_dynamic_options(self, options: Mapping[str, str]) -> None:
-        """Accepted and ignored: no provider has options that change after loading."""
+        """Accepted and ignored: no provider has options that change after loading.
+
+        Raises:
+            RuntimeError: there are no options.
+        """
+        if not options:
+            raise RuntimeError("No options were provided")
 
     # The names below are private, but read by public projects.
 
@@ -74,12 +95,16 @@ class SessionDevices:
         return self._options
 
     @property
-    def _provider_options(self) -> dict[str, dict[str, str]]:
-        return {name: dict(options) for name, options in self._providers}
+    def _overridable_initializers(self) -> list[NodeArg]:
+        return self._overridable
 
     @property
-    def _fallback_providers(self) -> list[str]:
-        return [CPU]
+    def _model_meta(self) -> ModelMetadata:
+        return self._metadata
+
+    @property
+    def _profiling_start_time_ns(self) -> int:
+        return self._trace.started_ns
 
 
 def _cpu_memory() -> OrtMemoryInfo:

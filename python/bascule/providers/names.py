@@ -19,12 +19,18 @@ _ALL = (
     "MIGraphXExecutionProvider",
     "OpenVINOExecutionProvider",
     "DnnlExecutionProvider",
+    "VitisAIExecutionProvider",
     "QNNExecutionProvider",
-    "CANNExecutionProvider",
+    "NnapiExecutionProvider",
+    "VSINPUExecutionProvider",
+    "JsExecutionProvider",
     "CoreMLExecutionProvider",
-    "XnnpackExecutionProvider",
     "DmlExecutionProvider",
+    "RknpuExecutionProvider",
+    "WebNNExecutionProvider",
     "WebGpuExecutionProvider",
+    "XnnpackExecutionProvider",
+    "CANNExecutionProvider",
     "AzureExecutionProvider",
     CPU,
 )
@@ -98,7 +104,11 @@ def _parse(
         if not isinstance(provider_options, Sequence):
             raise ValueError("'provider_options' should be a sequence.")
         if len(provider_options) != len(providers):
-            raise ValueError("'providers' and 'provider_options' should be the same length.")
+            raise ValueError(
+                "'providers' and 'provider_options' should be the same length if both are given."
+            )
+        if not all(isinstance(options, Mapping) for options in provider_options):
+            raise ValueError("'provider_options' values must be dicts.")
     chosen: dict[str, dict[str, str]] = {}
     for index, entry in enumerate(providers):
         if isinstance(entry, str):
