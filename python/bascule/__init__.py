@@ -23,6 +23,7 @@ from bascule.build_info import (
     print_debug_info,
     version,
 )
+from bascule.comparison import compare
 from bascule.device_kinds import (
     OrtCompileApiFlags,
     OrtDeviceMemoryType,

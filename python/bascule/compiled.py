@@ -63,3 +63,5 @@ class CompiledModel:
     metadata: ModelMetadata = field(default_factory=ModelMetadata)
     defaults: dict[str, Constant] = field(default_factory=dict)
     """Of inputs that need not be fed."""
+    verification: str = ""
+    """What verifying the optimizer's rewrites came to, where that was asked for."""

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from bascule.canonical import canonicalize
 from bascule.compiled import Argument, CompiledModel, NodeRow
@@ -23,6 +24,9 @@ from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
 from bascule.providers.widen import NOTE, widen
 from bascule.refusal import refusal, set_unknown_aside, source_of, without_kernel
+
+if TYPE_CHECKING:
+    from bascule.tools.verify import Verification
 
 _LEGALIZE_ROUNDS = 16
 """How deep functions may call functions before the model is refused."""
@@ -46,7 +50,8 @@ def prepare(
     disabled: Collection[str] = (),
     seconds: dict[str, float] | None = None,
     check: Callable[[], None] = lambda: None,
-) -> Report:
+    verify: Mapping[str, Constant] | None = None,
+) -> tuple[Report, Verification | None]:
     """Bring `model` into the form that is compiled: canonical, legal and optimized, in place."""
     seconds = {} if seconds is None else seconds
     started = time.perf_counter()
@@ -58,24 +63,49 @@ def prepare(
         seconds[name] = seconds.get(name, 0.0) + now - started
         started = now
 
+    canonical_form(model)
+    phase("canonicalize")
+    legalize(model, providers)
+    phase("legalize")
+    return improve(model, providers, level, disabled, phase, verify)
+
+
+def canonical_form(model: Model) -> None:
+    """Inline the functions of `model` and bring it into the newest form, in place."""
     bind_gradients(model)
     inline_functions(model)
     settle(model)
     expand_gradients(model, settle)
-    phase("canonicalize")
-    legalize(model, providers)
-    phase("legalize")
-    report = optimize(
-        model,
-        level,
-        disabled=disabled,
-        context=Context(fold_node, definition),
-        few_launches=providers[0].hosts_others,
-    )
+
+
+def improve(
+    model: Model,
+    providers: Sequence[Provider],
+    level: Level,
+    disabled: Collection[str] = (),
+    phase: Callable[[str], None] = lambda name: None,
+    verify: Mapping[str, Constant] | None = None,
+) -> tuple[Report, Verification | None]:
+    """Optimize a legal model in place, and make it legal again.
+
+    With `verify`, the defaults of inputs, each rewrite is verified, and dropped if it is wrong.
+    """
+    context = Context(fold_node, definition)
+    verification = None
+    if verify is None:
+        few = providers[0].hosts_others
+        report = optimize(model, level, disabled=disabled, context=context, few_launches=few)
+    else:
+        # Imported here: few sessions are verified.
+        from bascule.tools.verify import optimize_verified
+
+        report, verification = optimize_verified(
+            model, providers, level, context, defaults=verify, disabled=disabled
+        )
     phase("optimize")
     legalize(model, providers, prefer_lead=True)
     phase("legalize")
-    return report
+    return report, verification
 
 
 def settle(model: Model) -> None:
@@ -125,13 +155,17 @@ def compile_model(
     disabled: Collection[str] = (),
     seconds: dict[str, float] | None = None,
     check: Callable[[], None] = lambda: None,
+    verify: Mapping[str, Constant] | None = None,
 ) -> CompiledModel:
-    """Optimize `model` (in place) and compile it; `check` is called between the steps."""
+    """Optimize `model` (in place) and compile it; with `verify` as `improve` does it.
+
+    `check` is called between the steps.
+    """
     seconds = {} if seconds is None else seconds
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:
-        report = prepare(model, providers, level, disabled, seconds, check)
+        report, verified = prepare(model, providers, level, disabled, seconds, check, verify)
     except Exception:
         if unknown:  # which may be why
             raise refusal(unknown) from None
@@ -157,7 +191,9 @@ def compile_model(
     seconds["compile"] = time.perf_counter() - started
     inputs = [Argument(value.name, value.type) for value in graph.inputs]
     outputs = [Argument(value.name, value.type) for value in graph.outputs]
-    return CompiledModel(program, inputs, outputs, rows, dict(report.changes), seconds)
+    compiled = CompiledModel(program, inputs, outputs, rows, dict(report.changes), seconds)
+    compiled.verification = "" if verified is None else str(verified)
+    return compiled
 
 
 def _rows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from bascule.array_libraries import library_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import onnx
     from rich.table import Table
 
+    from bascule.tools.trace import TracedValue
+
 
 def load(
     source: Union[str, os.PathLike[str], bytes, onnx.ModelProto],
@@ -29,6 +31,7 @@ def load(
     session_options: SessionOptions | None = None,
     dims: Mapping[str, int] | None = None,
     config: Mapping[str, str] | None = None,
+    verify: bool = False,
     **options: Any,
 ) -> Model:
     """Load, optimize and compile a model.
@@ -39,6 +42,8 @@ def load(
         session_options: options to start from; copied.
         dims: sizes for symbolic sizes of the inputs, by their names.
         config: session config entries, such as ``{"session.cache_dir": folder}``.
+        verify: whether each rewrite of the optimizer is run beside what it replaces, on seeded
+            inputs; one that is further off than rounding explains is dropped, a warning names it.
         **options: attributes of SessionOptions, such as ``intra_op_num_threads=2``.
 
     Raises:
@@ -55,6 +60,8 @@ def load(
         _set_option(settings, name, value)
     for key, text in (config or {}).items():
         settings.add_session_config_entry(key, text)
+    if verify:
+        settings.add_session_config_entry("session.verify_optimizer", "1")
     for name, size in (dims or {}).items():
         settings.add_free_dimension_override_by_name(name, size)
     if not isinstance(source, (str, os.PathLike, bytes)) and hasattr(source, "SerializeToString"):
@@ -143,6 +150,21 @@ class Model:
 
     def __reduce__(self) -> Any:
         return type(self), (self.session,)
+
+    def trace(
+        self,
+        feeds: Mapping[str, Any],
+        nodes: str | Iterable[str] | None = None,
+        fused: bool = False,
+        stop_on: str = "",
+    ) -> Iterator[TracedValue]:
+        """Yield every intermediate value of a run: see InferenceSession.trace.
+
+        Example:
+            >>> for value in model.trace({"x": x}, stop_on="nan|overflow"):
+            ...     print(value.name, value.node, value.statistics)
+        """
+        return self.session.trace(feeds, nodes, fused, stop_on)
 
     # --- what it shows
 

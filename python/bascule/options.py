@@ -105,6 +105,8 @@ class SessionOptions(_Typed, ProviderChoice):
         session.cache_max_bytes: what all plans of the folder may take, by default 16 GiB; the
             least recently used ones go first.
         session.autotune_seconds, session.autotune_file: see docs/autotune.md.
+        session.verify_optimizer: "1" runs each rewrite of the optimizer beside what it replaces, on
+            seeded inputs, and drops and names one that is wrong; see docs/find_out_why.md.
         session.disable_winograd: "1" computes 3x3 convolutions by their definition, without
             Winograd's transformation, whose error is about 1e-5 of the largest result.
         session.float16_sums: "1" lets products of float16 with constant weights add up 32 products

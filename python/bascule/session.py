@@ -35,6 +35,7 @@ from bascule.session_settings import (
     take_config,
     thread_count,
 )
+from bascule.session_trace import SessionTrace
 from bascule.session_vectors import run_with_vectors
 from bascule.tools.explain import Explanation
 from bascule.values import OrtValue, run_with_values
@@ -51,7 +52,7 @@ _MOST_PATHS = 4
 """Programs that are kept for some of the outputs alone."""
 
 
-class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, Picklable):
+class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace, Picklable):
     """A model, loaded, optimized and compiled once, to be run many times.
 
     Args:
@@ -162,7 +163,8 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, Picklable):
         executors = self._executors(record)
         level = level_of(self._options.graph_optimization_level)
         check = self._options._cancellation.check
-        compiled = compile_model(model, executors, level, self._disabled, seconds, check)
+        verify = defaults if self._config("session.verify_optimizer", "0") == "1" else None
+        compiled = compile_model(model, executors, level, self._disabled, seconds, check, verify)
         compiled.metadata = metadata
         compiled.defaults = defaults
         return compiled, model
@@ -469,7 +471,9 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, Picklable):
         """Where each node runs, with which kernel, and why; print it or read its rows."""
         compiled = self._compiled
         note = self._cache.note if self._cache is not None else ""
-        return Explanation(compiled.rows, compiled.seconds, compiled.passes, note)
+        return Explanation(
+            compiled.rows, compiled.seconds, compiled.passes, note, compiled.verification
+        )
 
     def end_profiling(self) -> str:
         """Write the trace file and return its path; '' if profiling is off or has ended."""

@@ -16,6 +16,8 @@ VERBS = (
     "info",
     "explain",
     "bench",
+    "trace",
+    "compare",
     "digest",
     "lock",
     "doctor",

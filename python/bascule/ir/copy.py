@@ -31,6 +31,7 @@ class GraphCopier:
         """A new value that stands for `old`."""
         new = Value(name, old.type, old.constant)
         new.metadata = dict(old.metadata)
+        new.origins = old.origins
         self._values[id(old)] = new
         return new
 

@@ -60,6 +60,7 @@ class Value:
         "constant",
         "metadata",
         "name",
+        "origins",
         "output_count",
         "owner",
         "producer",
@@ -82,6 +83,8 @@ class Value:
         self.output_count = 0
         """How many graph outputs (nested graphs included) are this value."""
         self.metadata: dict[str, str] = {}
+        self.origins: tuple[str, ...] = ()
+        """The values of the model as it was read that this one stands for, where somebody asked."""
 
     @property
     def dtype(self) -> DataType | None:
@@ -128,6 +131,8 @@ class Value:
         """
         if other is self:
             return
+        if self.origins:
+            other.origins = tuple(dict.fromkeys(other.origins + self.origins))
         for use in list(self.uses):
             use.node.set_input(use.index, other)
         if self.output_count:
@@ -311,6 +316,7 @@ class Graph:
             value.output_count -= 1
             identity = Node("Identity", [value], name=f"Identity_{old.name}")
             identity.output.type = value.type
+            identity.output.origins = old.origins
             if old.output_count == 0:
                 old.name, identity.output.name = self.fresh_name(old.name), old.name
             self.append(identity)

@@ -15,6 +15,9 @@ from bascule.optimizer.rewrite import Builder
 
 RANKS = (3, 4, 5)
 
+CHANNELS_LAST = "@channels_last"
+"""After the name of a value, in `Value.origins`: its channels-last form."""
+
 
 def to_last(rank: int) -> list[int]:
     """The permutation from ``[N, C, spatial...]`` to ``[N, spatial..., C]``."""
@@ -44,6 +47,12 @@ def last_type(value: Value, like: Value | None, rank: int) -> Type | None:
     if known is not None or like is None or like.dtype is None:
         return known
     return TensorType(like.dtype, (None,) * rank)
+
+
+def note_last(moved: Value, value: Value) -> None:
+    """Let the origins of the channels-last form of `value` say what it is."""
+    names = (f"{name}{CHANNELS_LAST}" for name in value.origins)
+    moved.origins = tuple(dict.fromkeys((*moved.origins, *names)))
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,7 @@ class Layouts:
             made = self.build.constant(array, value.name)
         else:
             made = self._moved(value, permutation)
+        note_last(made, value)
         self._last[value] = made
         self._made.append(value)
         return made
@@ -126,6 +136,7 @@ class Layouts:
             value = result.value
             if result.is_last:
                 assert value.rank is not None, "a carrier knows the rank of what it moved"
+                note_last(value, old)
                 value.type = permuted(old.type, to_last(value.rank)) or value.type
                 value = build.Transpose(value, perm=to_first(value.rank), type=old.type)
                 self._last[value] = result.value

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from bascule.ir.graph import Graph, Model, Node
 from bascule.ir.infer import infer_types
-from bascule.optimizer.context import Context
+from bascule.optimizer.context import Context, Spoiled
 from bascule.optimizer.passes import Pass, Stage
 from bascule.optimizer.report import Report
 from bascule.optimizer.rewrite import Rule
@@ -66,9 +66,14 @@ class _Runner:
                 continue
             changed |= self._apply_rules(rules)
             rules = []
+            check = self._context.check
+            if check is not None and check.is_dropped(each.name):
+                continue
             with _named(f"pass '{each.name}'"):
                 count = int(each.function(self._graph, self._context))
                 self._changed(each, count)
+            if count and check is not None and not check.graph(each.name, self._graph):
+                raise Spoiled
             changed |= count > 0
         return self._apply_rules(rules) or changed
 
@@ -89,6 +94,8 @@ class _Runner:
                 return False
             self._changed(rule, 1)
             return True
+        except Spoiled:
+            raise
         except Exception as error:
             at = f"at node '{node.name}' ({node.op_type})"
             raise PassError(f"pass '{rule.name}' failed {at}: {error}") from error

@@ -16,7 +16,7 @@ import numpy as np
 
 from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Graph, Node, Value
 from bascule.ir.types import Type
-from bascule.optimizer.context import Context
+from bascule.optimizer.context import Context, Spoiled
 from bascule.optimizer.pattern import (
     Bindings,
     Operation,
@@ -81,6 +81,16 @@ class Builder:
     def constant(self, array: Any, name: str = "constant") -> Value:
         """A new constant in the anchor's graph."""
         return self._graph.constant(array, name)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether something else reads what was made."""
+        inside = set(map(id, self.made))
+        values = [value for node in self.made for value in node.outputs]
+        return any(
+            value.output_count or any(id(use.node) not in inside for use in value.uses)
+            for value in values
+        )
 
     def discard(self) -> None:
         """Take out what was made."""
@@ -174,6 +184,9 @@ class Rule:
 
     def apply(self, node: Node, context: Context, report: Report) -> bool:
         """Rewrite at `node` if a pattern matches there; True when the graph changed."""
+        check = context.check
+        if check is not None and check.is_dropped(self.name, node):
+            return False
         for pattern in self.patterns:
             for bindings in find_matches(pattern, node):
                 match = Match(node, bindings, context)
@@ -187,6 +200,11 @@ class Rule:
                     if result is not None:
                         report.reject(self.name, node, result.reason, result.values)
                     continue
+                if check is not None and not check.replacement(self.name, node, result):
+                    if match.build.is_read:
+                        raise Spoiled
+                    match.build.discard()
+                    return False
                 replace(node, result, match.build)
                 return True
         return False

@@ -34,6 +34,7 @@ def describe(compiled: CompiledModel) -> str:
                 for row in compiled.rows
             ],
             "passes": compiled.passes,
+            "verification": compiled.verification,
             "metadata": dataclasses.asdict(compiled.metadata),
             "defaults": list(compiled.defaults),
         }
@@ -55,6 +56,7 @@ def restore(text: bytes, program: Any, defaults: list[Any]) -> CompiledModel:
         row.reasons = [(provider, why) for provider, why in row.reasons]
     compiled = CompiledModel(program(inputs, outputs), inputs, outputs, rows, data["passes"])
     compiled.metadata = ModelMetadata(**data["metadata"])
+    compiled.verification = str(data["verification"])
     compiled.defaults = {
         name: Constant.from_numpy(np.asarray(array))
         for name, array in zip(data["defaults"], defaults, strict=True)

@@ -16,7 +16,8 @@ class Explanation:
 
     `rows` holds one record a node, `seconds` the time of each phase of making the session,
     `passes` how often each optimizer pass changed something, `plan_cache` what became of the plan
-    where session.cache_dir is set.
+    where session.cache_dir is set, `verification` what became of the rewrites where
+    session.verify_optimizer is.
     """
 
     def __init__(
@@ -25,11 +26,13 @@ class Explanation:
         seconds: dict[str, float],
         passes: dict[str, int],
         plan_cache: str = "",
+        verification: str = "",
     ) -> None:
         self.rows = list(rows)
         self.seconds = dict(seconds)
         self.passes = dict(passes)
         self.plan_cache = plan_cache
+        self.verification = verification
 
     def records(self) -> list[dict[str, Any]]:
         """The table as dicts, with its column titles as keys."""
@@ -45,6 +48,8 @@ class Explanation:
         lines.insert(1, "  ".join("-" * width for width in widths))
         if self.plan_cache:
             lines += ["", f"plan cache: {self.plan_cache}"]
+        if self.verification:
+            lines += ["", f"optimizer: {self.verification}"]
         return "\n".join(lines)
 
     __repr__ = __str__

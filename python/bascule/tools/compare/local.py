@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two graphs side by side: each value of one, computed from the other's values.
+
+The first graph runs. Each node of the second one is run on the values of the first where a value
+stands for the same, so that errors do not add up along the graph: what is out of bounds was
+computed there. Values are dropped after their last reader on either side.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bascule.ir.graph import Node, Value
+from bascule.refusal import source_of
+from bascule.tools.compare.sides import Side
+from bascule.tools.rounding import Judged, judge
+from bascule.tools.stepping.part import reads_of
+from bascule.tools.stepping.prepared import Found, Source, shown_names
+from bascule.tools.stepping.steps import Environment
+from bascule.tools.trace import alarm_of, statistics_of
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedValue:
+    """A value that both sides compute, from the same inputs."""
+
+    name: str
+    node: str
+    """The node of `b`."""
+    op_type: str
+    sources: tuple[str, ...]
+    """The nodes of the model of `b` that the node stands for."""
+    dtype: str
+    shape: tuple[int, ...] | None
+    judged: Judged
+    line: str = ""
+    """The exporter's source line, where the model carries it."""
+
+    @property
+    def is_within(self) -> bool:
+        return self.judged.is_within
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Where `a` first makes a number that is none, or an infinity out of finite inputs."""
+
+    kind: str
+    name: str
+    nodes: tuple[str, ...]
+    """The nodes of the model behind it: several if they are one after a fusion."""
+    op_type: str
+    inputs: tuple[str, ...]
+    """Those that hold such numbers already: of a weight, the culprit."""
+
+
+@dataclass(slots=True)
+class Local:
+    """What a comparison has found out on the way."""
+
+    alarm: Alarm | None = None
+    culprit: Node | None = None
+    """The node of `b` behind the first value out of bounds."""
+    outputs: list[Any] | None = None
+    """Of `a`, once it has run to the end."""
+
+
+class _Alignment:
+    """Which values of `b` stand for which ones of `a`, and what each node of `b` needs."""
+
+    def __init__(self, a: Side, b: Side) -> None:
+        self.source = Source(a.graph)
+        self.found: dict[int, Found] = {}
+        self.cuts: dict[int, list[Value]] = {}
+        self._reached: dict[int, list[Value]] = {}
+        for value in b.graph.inputs:
+            self._align(value)
+        for node in b.graph:
+            for value in node.outputs:
+                self._align(value)
+            cut: dict[int, Value] = {}
+            for value in reads_of(node):
+                for each in self._reach(value):
+                    cut[id(each)] = each
+            self.cuts[id(node)] = list(cut.values())
+            for value in node.outputs:
+                self._reached[id(value)] = self.cuts[id(node)]
+
+    def _align(self, value: Value) -> None:
+        found = self.source.find(value)
+        if found is not None and found.value.constant is None:
+            self.found[id(value)] = found
+
+    def _reach(self, value: Value) -> list[Value]:
+        """The aligned values from which `value` is computed."""
+        if id(value) in self.found:
+            return [value]
+        return self._reached.get(id(value), [])
+
+
+def compare_nodes(a: Side, b: Side, local: Local, first_only: bool = False) -> Iterator[Any]:
+    """Yield a ComparedValue for each value of `b` that `a` has too, in the order of `b`.
+
+    `local` is told more on the way. With `first_only` the first one out of bounds is the last.
+    """
+    aligned = _Alignment(a, b)
+    runner = _Runner(a, b, aligned, local)
+    for node in b.graph:
+        for compared in runner.compare(node):
+            yield compared
+            if not compared.is_within:
+                if local.culprit is None:
+                    local.culprit = node
+                if first_only:
+                    return
+    local.outputs = runner.finish()
+
+
+class _Runner:
+    def __init__(self, a: Side, b: Side, aligned: _Alignment, local: Local) -> None:
+        self._a, self._b = a, b
+        self._aligned = aligned
+        self._local = local
+        self._env_a, self._env_b = Environment(), Environment()
+        self._feeds: dict[int, Any] = {}
+        for value, array in zip(a.graph.inputs, a.feeds):
+            self._env_a[value] = array
+            self._feeds[id(value)] = array
+        for value, array in zip(b.graph.inputs, b.feeds):
+            self._env_b[value] = array
+        self._uses_a = Counter(id(v) for n in a.graph for v in _unique(reads_of(n)))
+        self._uses_a.update(id(v) for v in a.graph.outputs)
+        self._awaited = Counter(
+            id(aligned.found[id(v)].value)
+            for n in b.graph
+            for v in n.outputs
+            if id(v) in aligned.found and not v.is_unused
+        )
+        self._uses_b: Counter[int] = Counter()
+        for node in b.graph:
+            self._uses_b.update(id(v) for v in _unique([*reads_of(node), *aligned.cuts[id(node)]]))
+        self._nodes_a = iter(a.graph)
+        self._done: set[int] = {id(value) for value in a.graph.inputs}
+
+    def compare(self, node: Node) -> Iterator[ComparedValue]:
+        """Run a node of `b`, and compare what it makes."""
+        wanted = [value for value in node.outputs if not value.is_unused]
+        if not wanted:
+            return
+        cut = self._aligned.cuts[id(node)]
+        for value in [*cut, *wanted]:
+            found = self._aligned.found.get(id(value))
+            if found is not None:
+                self._advance(found.value)
+        results = self._b.run(node, self._env_b)
+        for value, array in zip(wanted, results):
+            self._env_b[value] = array
+        pairs = [
+            (value, array, self._aligned.found[id(value)])
+            for value, array in zip(wanted, results)
+            if id(value) in self._aligned.found
+        ]
+        if pairs:
+            yield from self._judge(node, pairs)
+        for value in _unique([*reads_of(node), *cut]):
+            self._uses_b[id(value)] -= 1
+        for value in _unique([*reads_of(node), *cut, *wanted]):
+            if self._uses_b[id(value)] <= 0:
+                self._env_b.drop(value)
+
+    def _judge(self, node: Node, pairs: list[tuple[Value, Any, Found]]) -> Iterator[ComparedValue]:
+        own = [found.value for _, _, found in pairs]
+        given = dict(self._feeds)
+        cut = []
+        for value in self._aligned.cuts[id(node)]:
+            found = self._aligned.found[id(value)]
+            given[id(found.value)] = found.to_source(self._env_b[value])
+            cut.append(found.value)
+        nodes = self._aligned.source.region(own, cut)
+        expected = [self._env_a[value] for value in own]
+        results = [found.to_source(array) for _, array, found in pairs]
+        judged = judge(nodes, own, self._a.imports, given, results, expected)
+        sources = self._sources(node, pairs)
+        for (value, array, found), verdict, right in zip(pairs, judged, expected):
+            self._settle(value, array, found, right)
+            yield ComparedValue(
+                _shown(found.value),
+                node.name,
+                f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
+                sources or (node.name,),
+                str(array.dtype) if isinstance(array, np.ndarray) else type(array).__name__,
+                array.shape if isinstance(array, np.ndarray) else None,
+                verdict,
+                source_of(node),
+            )
+
+    def _sources(self, node: Node, pairs: list[tuple[Value, Any, Found]]) -> tuple[str, ...]:
+        """The nodes of the model of `b` between the values that both sides have."""
+        source = self._b.source
+        cut = [source.find(value) for value in self._aligned.cuts[id(node)]]
+        made = [source.find(value) for value, _, _ in pairs]
+        nodes = source.region(
+            [found.value for found in made if found is not None],
+            [found.value for found in cut if found is not None],
+        )
+        return tuple(dict.fromkeys(each.name for each in nodes))
+
+    def _settle(self, value: Value, array: Any, found: Found, right: Any) -> None:
+        """From here on `b` has the value of `a`."""
+        moved = found.from_source(right)
+        if not isinstance(array, np.ndarray) or not isinstance(moved, np.ndarray):
+            self._env_b[value] = moved
+        elif array.shape == moved.shape:
+            with np.errstate(all="ignore"):
+                self._env_b[value] = moved.astype(array.dtype, copy=False)
+        self._release(found.value)
+
+    def _advance(self, value: Value) -> None:
+        """Run `a` until it has made `value`."""
+        while id(value) not in self._done:
+            self._step(next(self._nodes_a))
+
+    def _step(self, node: Node) -> None:
+        wanted = [value for value in node.outputs if not value.is_unused]
+        reads = _unique(reads_of(node))
+        if wanted:
+            inputs = [(value, self._env_a[value]) for value in reads]
+            results = self._a.run(node, self._env_a)
+            for value, array in zip(wanted, results):
+                self._env_a[value] = array
+            if self._local.alarm is None:
+                self._watch(node, inputs, list(zip(wanted, results)))
+        self._done.update(id(value) for value in node.outputs)
+        for value in reads:
+            self._uses_a[id(value)] -= 1
+            self._drop(value)
+        for value in wanted:
+            self._drop(value)
+
+    def _release(self, value: Value) -> None:
+        self._awaited[id(value)] -= 1
+        self._drop(value)
+
+    def _drop(self, value: Value) -> None:
+        if self._uses_a[id(value)] <= 0 and self._awaited[id(value)] <= 0:
+            self._env_a.drop(value)
+
+    def _watch(
+        self, node: Node, inputs: list[tuple[Value, Any]], outputs: list[tuple[Value, Any]]
+    ) -> None:
+        from bascule.tools.stepping.steps import Step
+
+        step = Step(node, "", inputs, outputs)
+        for value, array in outputs:
+            found = statistics_of(array)
+            kind = alarm_of(step, found, ("nan", "overflow"))
+            if not kind:
+                continue
+            bad = []
+            for each, item in inputs:
+                read = statistics_of(item)
+                if read is not None and (read.nan or read.inf):
+                    bad.append(_shown(each))
+            sources = self._a.source.nodes_of(node)
+            readers = [
+                each
+                for each in sources
+                if any(v.constant is not None and v.name in bad for v in reads_of(each))
+            ]
+            names = tuple(each.name for each in readers or sources) or (node.name,)
+            self._local.alarm = Alarm(kind, _shown(value), names, node.op_type, tuple(bad))
+            return
+
+    def finish(self) -> list[Any]:
+        """Run `a` to its end; its outputs."""
+        for node in self._nodes_a:
+            self._step(node)
+        return [self._env_a.get(value) for value in self._a.graph.outputs]
+
+
+def _shown(value: Value) -> str:
+    """Its name in the model."""
+    return shown_names(value)[0]
+
+
+def _unique(values: list[Value]) -> list[Value]:
+    return list({id(value): value for value in values}.values())

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared: a model on a backend, run node by node."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union
+
+import numpy as np
+
+from bascule.errors import Fail, InvalidArgument
+from bascule.ir.graph import Graph, Model, Node, Value
+from bascule.ir.types import TensorType
+from bascule.options import GraphOptimizationLevel, SessionOptions
+from bascule.session import InferenceSession
+from bascule.tools.stepping.part import extract
+from bascule.tools.stepping.prepared import Source, feeds_of, load_of, prepare_session
+from bascule.tools.stepping.steps import Environment, Stepper
+
+if TYPE_CHECKING:
+    import onnx
+
+    from bascule.model import Model as CallableModel
+
+ModelSource = Union[
+    str, "os.PathLike[str]", bytes, "onnx.ModelProto", InferenceSession, "CallableModel"
+]
+
+LEVELS = {
+    "disabled": GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+FOREIGN = ("onnxruntime", "reference")
+BACKENDS = ("cpu", "cuda", *FOREIGN)
+
+
+def is_backend(text: Any) -> bool:
+    """Whether `text` names a backend: cpu, cuda, both also with a level, or another runtime."""
+    if not isinstance(text, str):
+        return False
+    name, separator, level = text.partition(":")
+    return name in BACKENDS and (not separator or level in LEVELS)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the backend that it is to run on."""
+
+    source: str | bytes
+    backend: str
+    session: InferenceSession
+    """Of the model; where the backend is another runtime it only tells the inputs."""
+
+    @property
+    def label(self) -> str:
+        where = os.path.basename(self.source) if isinstance(self.source, str) else "model"
+        return f"{where} on {self.backend}"
+
+    @property
+    def is_optimized(self) -> bool:
+        """Whether passes of our optimizer may change what is computed."""
+        if self.backend in FOREIGN:
+            return False
+        level = self.session._options.graph_optimization_level
+        return level != GraphOptimizationLevel.ORT_DISABLE_ALL
+
+
+def subject(
+    source: ModelSource, backend: str | None = None, disabled: Sequence[str] = ()
+) -> Subject:
+    """The model of `source` on `backend`, by default on the CPU, or as the session given has it.
+
+    Raises:
+        InvalidArgument: the backend is unknown.
+        ImportError: the runtime is not installed; the message names the pip command.
+    """
+    source = getattr(source, "session", source)
+    if isinstance(source, InferenceSession) and backend is None:
+        name = "cuda" if "CUDA" in source.get_providers()[0] else "cpu"
+        return Subject(source._source, f"{name} (session)", source)
+    if isinstance(source, InferenceSession):
+        source = source._source
+    if hasattr(source, "SerializeToString"):
+        source = source.SerializeToString()
+    data: Any = source if isinstance(source, bytes) else os.fspath(source)  # type: ignore[arg-type]
+    backend = backend or "cpu"
+    if not is_backend(backend):
+        raise InvalidArgument(
+            f"'{backend}' is no backend; there are {', '.join(BACKENDS)}; cpu and cuda may be "
+            f"followed by a level, as in cpu:{', cpu:'.join(LEVELS)}"
+        )
+    name, _, level = backend.partition(":")
+    if name == "onnxruntime":
+        _require_onnxruntime()
+    options = SessionOptions()
+    options.graph_optimization_level = LEVELS["disabled" if name in FOREIGN else level or "all"]
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if name == "cuda" else None
+    session = InferenceSession(data, options, providers, disabled_optimizers=list(disabled))
+    return Subject(data, backend, session)
+
+
+class Side:
+    """A subject that is ready to run on given feeds."""
+
+    graph: Graph
+    """As it runs, its values marked with their origins."""
+    source: Source
+    """As the model says it."""
+    imports: Mapping[str, int]
+    source_imports: Mapping[str, int]
+    passes: list[str]
+    """The optimizer's passes that changed something, in order."""
+    feeds: list[Any]
+    """An object for each input of the graph."""
+
+    def __init__(
+        self, subject: Subject, feeds: Mapping[str, Any], disabled: Sequence[str] = ()
+    ) -> None:
+        self.subject = subject
+        self.named_feeds = dict(feeds)
+        session = subject.session
+        self.feeds = feeds_of(session, feeds)
+        self.passes = []
+        if subject.backend in FOREIGN:
+            model, _ = load_of(session, session._signature.names_hold(self.feeds))
+            _infer(model)
+            self.graph, self.source = model.graph, Source(model.graph)
+            self.imports = self.source_imports = model.opset_imports
+            self._foreign = _Foreign(subject, model)
+        else:
+            prepared = prepare_session(session, self.feeds, subject.is_optimized, disabled)
+            self.graph, self.source = prepared.graph, prepared.source
+            self.imports = prepared.model.opset_imports
+            self.source_imports = self.imports
+            self.passes = [name for name in prepared.passes if name not in disabled]
+            self._stepper = Stepper(prepared.providers, enters=lambda node: False)
+
+    def run(self, node: Node, environment: Environment) -> list[Any]:
+        """What a node makes: an array for each output that is used."""
+        if self.subject.backend in FOREIGN:
+            return self._foreign.run(node, environment)
+        return self._stepper.run(node, environment)
+
+    def whole(self) -> list[Any]:
+        """The outputs of the model, run in one piece as its users run it."""
+        if self.subject.backend in FOREIGN:
+            return self._foreign.whole(self.named_feeds)
+        return self.subject.session.run(None, self.named_feeds)
+
+
+class _Foreign:
+    """Another runtime, which is given models of one node."""
+
+    def __init__(self, subject: Subject, model: Model) -> None:
+        self._backend = subject.backend
+        self._source = subject.source
+        self._model = model
+
+    def run(self, node: Node, environment: Environment) -> list[Any]:
+        from bascule.ir.save import to_bytes
+
+        part = extract([node], [value for value in node.outputs if not value.is_unused])
+        feeds = {}
+        for value, own in zip(part.inputs, part.graph.inputs):
+            array = environment[value]
+            feeds[own.name] = array
+            _set_type(own, array)
+        imports = dict(self._model.opset_imports)
+        if node.opset is not None:
+            imports[node.domain] = node.opset
+        version = max(self._model.ir_version, 8)
+        data = to_bytes(Model(part.graph, imports, ir_version=version))
+        try:
+            return self._evaluate(data, [v.name for v in part.graph.outputs], feeds)
+        except Exception as error:
+            raise Fail(
+                f"{node.op_type} node '{node.name}' cannot run on {self._backend}: {error}"
+            ) from error
+
+    def whole(self, feeds: Mapping[str, Any]) -> list[Any]:
+        return self._evaluate(self._source, None, dict(feeds))
+
+    def _evaluate(
+        self, source: str | bytes, names: list[str] | None, feeds: dict[str, Any]
+    ) -> list[Any]:
+        if self._backend == "onnxruntime":
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = 4
+            session = onnxruntime.InferenceSession(
+                source, options, providers=["CPUExecutionProvider"]
+            )
+            found: list[Any] = session.run(names, feeds)
+            return found
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(names, feeds)
+        return [np.asarray(each) if np.isscalar(each) else each for each in results]
+
+
+def _infer(model: Model) -> None:
+    """Types, as far as they follow: another runtime may run what we refuse."""
+    from bascule.ir.infer import infer_types
+
+    infer_types(model, check=False)
+
+
+def _set_type(value: Value, array: Any) -> None:
+    from bascule.ir.dtype import DataType
+
+    if isinstance(array, np.ndarray):
+        value.type = TensorType(DataType.from_numpy(array.dtype), array.shape)
+
+
+def _require_onnxruntime() -> None:
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "comparing with onnxruntime needs the package: pip install onnxruntime"
+        ) from None
