@@ -25,7 +25,7 @@ std::string text_of(py::handle object) {
   std::string message = text_of(raised->type().attr("__name__"));
   const std::string text = text_of(raised->value());
   if (!text.empty()) message += ": " + text;
-  fail(message);
+  throw Error(Code::fail, message, std::move(raised));
 }
 
 std::string type_text(const ValueSpec& spec) {

@@ -40,12 +40,23 @@ void set_error_classes(const py::object& fail, const py::object& invalid_argumen
   classes[static_cast<int>(bascule::Code::not_implemented)] = not_implemented;
 }
 
+// The exception of a Python function is the __cause__ of the pending one.
+void set_cause(const bascule::Error& error) {
+  py::error_already_set pending;
+  const auto* raised = static_cast<const py::error_already_set*>(error.cause().get());
+  py::object cause = raised->value();
+  if (raised->trace()) PyException_SetTraceback(cause.ptr(), raised->trace().ptr());
+  PyException_SetCause(pending.value().ptr(), cause.release().ptr());
+  pending.restore();
+}
+
 void translate(std::exception_ptr pointer) {
   try {
     if (pointer) std::rethrow_exception(pointer);
   } catch (const bascule::Error& error) {
     const py::object& type = error_classes().classes[static_cast<int>(error.code())];
     PyErr_SetString(type ? type.ptr() : PyExc_RuntimeError, error.what());
+    if (error.cause() != nullptr) set_cause(error);
   }
 }
 

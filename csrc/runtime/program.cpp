@@ -49,7 +49,7 @@ constexpr size_t max_frames = 16;
     // An error from a nested graph names its own node already.
     const std::string what = error.what();
     if (what.starts_with("Non-zero status code")) throw;
-    throw Error(error.code(), describe(what));
+    throw Error(error.code(), describe(what), error.cause());
   } catch (const std::bad_alloc&) {
     throw Error(Code::fail, describe("out of memory"));
   } catch (const std::exception& error) {

@@ -49,6 +49,7 @@ from bascule.metadata import ModelMetadata, NodeArg
 from bascule.model import Model, Outputs, load
 from bascule.model_call import ValueInfo
 from bascule.native import set_seed
+from bascule.operators import Operator, TensorSpec, operator
 from bascule.options import (
     ExecutionMode,
     ExecutionOrder,
@@ -60,4 +61,6 @@ from bascule.providers.names import all_providers as get_all_providers
 from bascule.providers.names import available_providers as get_available_providers
 from bascule.session import InferenceSession
 from bascule.sparse import OrtSparseFormat, SparseTensor
+from bascule.tools.diff import ModelDiff, diff
+from bascule.tools.view import View
 from bascule.values import OrtValue

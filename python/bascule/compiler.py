@@ -14,6 +14,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
 from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, inline_functions, schema_function
+from bascule.operators import registry
 from bascule.optimizer import Context, Level, Report, optimize
 from bascule.optimizer.fused import definition
 from bascule.options import GraphOptimizationLevel
@@ -162,6 +163,7 @@ def compile_model(
     `check` is called between the steps.
     """
     seconds = {} if seconds is None else seconds
+    registry.bind(model)
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:

@@ -61,12 +61,14 @@ def grad(
     from bascule.ir.inline import inline_functions
     from bascule.ir.load import load_model
     from bascule.ir.save import to_bytes
+    from bascule.operators import registry
 
     def settle(model: Model) -> None:
         canonicalize(model)
         infer_types(model)
 
     loaded = load_model(model)
+    registry.bind(loaded)
     graph = loaded.graph
     names = [wrt] if isinstance(wrt, str) else list(wrt)
     xs = _values(graph, names, "wrt")

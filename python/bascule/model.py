@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bascule.tools.trace import TracedValue
+    from bascule.tools.view import View
 
 
 def load(
@@ -167,6 +168,16 @@ class Model:
         return self.session.trace(feeds, nodes, fused, stop_on)
 
     # --- what it shows
+
+    def view(self, colour: Any = None, *, group: bool | None = None) -> View:
+        """The graph as the file has it, as a drawing that notebooks show; see View.
+
+        Raises:
+            InvalidArgument: `colour` is nothing that colours nodes.
+        """
+        from bascule.tools.view import View
+
+        return View(self.session._source, colour, group=group)
 
     def __repr__(self) -> str:
         from bascule.tools.model_view import as_text

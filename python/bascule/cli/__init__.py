@@ -18,14 +18,18 @@ VERBS = (
     "bench",
     "trace",
     "compare",
+    "diff",
     "digest",
     "lock",
+    "sbom",
+    "view",
     "doctor",
+    "completion",
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="bascule", description="Run, explain and measure ONNX models."
     )
@@ -33,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         importlib.import_module(f"bascule.cli.{verb}").add_parser(verbs)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 failed, 2 wrong usage."""
+    options = make_parser().parse_args(arguments)
     try:
         code: int = options.handler(options)
         return code

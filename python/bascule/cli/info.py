@@ -20,11 +20,22 @@ def add_parser(verbs: Any) -> None:
         "give count as 1 for FLOPs and memory.",
     )
     parser.add_argument("model", help="an .onnx file")
+    parser.add_argument(
+        "--text",
+        action="store_true",
+        help="print all of the graph, with a hash of each weight: git config diff.onnx.textconv "
+        '"bascule info --text"',
+    )
     add_model_arguments(parser)
     parser.set_defaults(handler=main)
 
 
 def main(options: argparse.Namespace) -> int:
+    if options.text:
+        from bascule.tools.diff.listing import listing
+
+        print("\n".join(listing(options.model)))
+        return 0
     record = describe(options.model, dimensions(options))
     if options.json:
         print(json.dumps(record))

@@ -146,11 +146,12 @@ class Builder:
         inputs: Iterable[Operand],
         attributes: dict[str, Attribute] | None = None,
         outputs: int = 1,
+        domain: str = ONNX_DOMAIN,
     ) -> list[Term]:
         """The outputs of a new node."""
         values = self._values(list(inputs))
         kept = {name: value for name, value in (attributes or {}).items() if value is not None}
-        node = Node(op_type, values, outputs, kept, name=self._name(op_type))
+        node = Node(op_type, values, outputs, kept, domain=domain, name=self._name(op_type))
         if self.node is not None:
             node.metadata = dict(self.node.metadata)
         for output in node.outputs:

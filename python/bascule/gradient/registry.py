@@ -103,5 +103,10 @@ def no_gradient(*op_types: str) -> None:
     gradient(*op_types, outputs=ALL)(lambda node, dys, build: [None] * len(node.inputs))
 
 
+def remove_gradient(op_type: str, domain: str) -> None:
+    """Forget the rule of an operator, if there is one."""
+    _rules.pop((domain, op_type), None)
+
+
 def rule_of(node: Node) -> Rule | None:
     return _rules.get((node.domain, node.op_type))

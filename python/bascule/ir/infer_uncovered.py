@@ -12,6 +12,13 @@ from bascule.ir.types import Dim, Shape, TensorType, Type
 _Rule = Callable[[Node], tuple["Type | None", ...]]
 
 
+def add_type_rule(domain: str, op_type: str, rule: _Rule | None) -> None:
+    """Say what types the outputs of an operator have; None takes the rule away."""
+    _RULES.pop((domain, op_type), None)
+    if rule is not None:
+        _RULES[domain, op_type] = rule
+
+
 def uncovered_types(model: Model) -> Iterator[tuple[Value, Type]]:
     """What follows for the outputs of these operators from what is known of their inputs."""
     for node in model.graph.walk_nodes():

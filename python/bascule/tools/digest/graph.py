@@ -122,7 +122,7 @@ class _Scope:
         found: list[bytes] = []
         drawn: Counter[bytes] = Counter()
         for node in graph:
-            constant = _constant_of(node)
+            constant = constant_of(node)
             if constant is not None:
                 self._values[id(node.output)] = self._tensors.hash(constant)
                 tensors.add(self._values[id(node.output)])
@@ -180,7 +180,7 @@ class _Scope:
         return hash_fields("list", *(self._attribute(item) for item in items))
 
 
-def _constant_of(node: Node) -> Constant | None:
+def constant_of(node: Node) -> Constant | None:
     """The tensor that a node Constant holds, if it holds a dense one."""
     if not node.is_op("Constant") or len(node.attributes) != 1:
         return None

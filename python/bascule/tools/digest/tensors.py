@@ -75,7 +75,7 @@ class TensorHasher:
 
     def _piece(self, piece: memoryview) -> bytes:
         found = hashlib.sha256(piece).digest()
-        _give_back(piece)
+        give_back(piece)
         self._report(len(piece))
         return found
 
@@ -84,7 +84,7 @@ class TensorHasher:
             self._progress(nbytes)
 
 
-def _give_back(piece: memoryview) -> None:
+def give_back(piece: memoryview) -> None:
     """Take the pages of a mapped file out of this process's memory; the system may keep them."""
     base: Any = piece.obj
     if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not len(piece):

@@ -43,6 +43,11 @@ def host_operator(op_type: str, domain: str = ONNX_DOMAIN) -> Callable[[Factory]
     return register
 
 
+def remove_host_operator(op_type: str, domain: str) -> None:
+    """Forget the factory of an operator, if there is one."""
+    _factories.pop((domain, op_type), None)
+
+
 def has_host_function(op_type: str, domain: str) -> bool:
     """Whether there is a factory for the operator."""
     return (domain, op_type) in _factories
