@@ -7,6 +7,9 @@ model that is called like a function.
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from bascule import capi
 from bascule._version import __version__
 from bascule.binding import IOBinding
@@ -49,7 +52,6 @@ from bascule.metadata import ModelMetadata, NodeArg
 from bascule.model import Model, Outputs, load
 from bascule.model_call import ValueInfo
 from bascule.native import set_seed
-from bascule.operators import Operator, TensorSpec, operator
 from bascule.options import (
     ExecutionMode,
     ExecutionOrder,
@@ -61,6 +63,30 @@ from bascule.providers.names import all_providers as get_all_providers
 from bascule.providers.names import available_providers as get_available_providers
 from bascule.session import InferenceSession
 from bascule.sparse import OrtSparseFormat, SparseTensor
-from bascule.tools.diff import ModelDiff, diff
-from bascule.tools.view import View
 from bascule.values import OrtValue
+
+if TYPE_CHECKING:
+    from bascule.operators import Operator, TensorSpec, operator
+    from bascule.tools.diff import ModelDiff, diff
+    from bascule.tools.view import View
+
+# What stands on the graph is imported when it is asked for: a session from a plan needs none of it.
+_LATER = {
+    "Operator": "bascule.operators",
+    "TensorSpec": "bascule.operators",
+    "operator": "bascule.operators",
+    "ModelDiff": "bascule.tools.diff",
+    "diff": "bascule.tools.diff",
+    "View": "bascule.tools.view",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'bascule' has no attribute '{name}'")
+    value = globals()[name] = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

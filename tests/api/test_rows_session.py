@@ -637,7 +637,7 @@ def test_exceptions(runtime: str) -> None:
 
 def test_the_list_of_rows() -> None:
     """Every public method of a session has a row."""
-    ours = {"explain"}
+    ours = {"explain", "trace"}
     for name, _ in inspect.getmembers(ort.InferenceSession, inspect.isfunction):
         assert name.startswith("_") or name in ours or f"session.{name}" in ROWS, name
     assert len(ROWS) > 70
