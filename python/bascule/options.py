@@ -10,7 +10,6 @@ import operator
 import os
 import threading
 import weakref
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from bascule.errors import Fail, InvalidArgument
@@ -324,8 +323,8 @@ class RunOptions(_Typed):
             made._flag.value = self._flag.value
         return made
 
-    def check(self, providers: Sequence[str]) -> None:
-        """Raise what a run with these options raises in a session with these providers.
+    def check(self, has_gpu: bool) -> None:
+        """Raise what a run with these options raises in a session on a GPU, or on the CPU alone.
 
         Raises:
             Fail: the severity of logging is none.
@@ -341,7 +340,6 @@ class RunOptions(_Typed):
                 raise InvalidArgument(
                     f"Unsupported device specified in the memory arena shrink list: {device}"
                 )
-            has_gpu = providers[0] != "CPUExecutionProvider"
             if (
                 not number.isdigit()
                 or (kind == "cpu" and number != "0")

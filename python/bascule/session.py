@@ -315,7 +315,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
                     f"{type(run_options).__name__}"
                 )
             flag = run_options._flag
-            run_options.check(self.get_providers())
+            run_options.check(self._cuda is not None)
             if run_options.log_severity_level in (0, 1):
                 log_of(run_options, logging.INFO, "run of session '%s'", self._options.logid)
             if run_options.only_execute_path_to_fetches and output_names:
