@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bascule import capi
 from bascule._version import __version__
-from bascule.binding import IOBinding
+from bascule.binding import IOBinding, SessionIOBinding
 from bascule.build_info import (
     cuda_version,
     disable_telemetry_events,
@@ -66,6 +66,39 @@ from bascule.sparse import OrtSparseFormat, SparseTensor
 from bascule.values import OrtValue
 
 if TYPE_CHECKING:
+    from bascule.adapters import (
+        AdapterFormat,
+        LoraAdapter,
+    )
+    from bascule.allocators import (
+        OrtArenaCfg,
+        create_and_register_allocator,
+        create_and_register_allocator_v2,
+    )
+    from bascule.compiled_models import (
+        ModelCompiler,
+        ModelPackage,
+        ModelPackageComponentContext,
+        ModelPackageContext,
+        ModelPackageOptions,
+        ModelPackageWriteMode,
+        OrtEpContextData,
+        OrtEpContextDataBuffer,
+        OrtExternalInitializerInfo,
+    )
+    from bascule.ep_devices import (
+        OrtEpDevice,
+        OrtHardwareDevice,
+        OrtSyncStream,
+        copy_tensors,
+        get_ep_devices,
+        register_execution_provider_library,
+        unregister_execution_provider_library,
+    )
+    from bascule.graph_assignment import (
+        OrtEpAssignedNode,
+        OrtEpAssignedSubgraph,
+    )
     from bascule.operators import Operator, TensorSpec, operator
     from bascule.tools.diff import ModelDiff, diff
     from bascule.tools.view import View
@@ -78,6 +111,29 @@ _LATER = {
     "ModelDiff": "bascule.tools.diff",
     "diff": "bascule.tools.diff",
     "View": "bascule.tools.view",
+    "AdapterFormat": "bascule.adapters",
+    "LoraAdapter": "bascule.adapters",
+    "OrtArenaCfg": "bascule.allocators",
+    "create_and_register_allocator": "bascule.allocators",
+    "create_and_register_allocator_v2": "bascule.allocators",
+    "ModelCompiler": "bascule.compiled_models",
+    "ModelPackage": "bascule.compiled_models",
+    "ModelPackageComponentContext": "bascule.compiled_models",
+    "ModelPackageContext": "bascule.compiled_models",
+    "ModelPackageOptions": "bascule.compiled_models",
+    "ModelPackageWriteMode": "bascule.compiled_models",
+    "OrtEpContextData": "bascule.compiled_models",
+    "OrtEpContextDataBuffer": "bascule.compiled_models",
+    "OrtExternalInitializerInfo": "bascule.compiled_models",
+    "OrtEpDevice": "bascule.ep_devices",
+    "OrtHardwareDevice": "bascule.ep_devices",
+    "OrtSyncStream": "bascule.ep_devices",
+    "copy_tensors": "bascule.ep_devices",
+    "get_ep_devices": "bascule.ep_devices",
+    "register_execution_provider_library": "bascule.ep_devices",
+    "unregister_execution_provider_library": "bascule.ep_devices",
+    "OrtEpAssignedNode": "bascule.graph_assignment",
+    "OrtEpAssignedSubgraph": "bascule.graph_assignment",
 }
 
 

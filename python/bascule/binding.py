@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ import numpy as np
 
 from bascule.bound_run import run_to_device, run_to_host, write_into
 from bascule.device_memory import array_of
-from bascule.devices import is_gpu
+from bascule.devices import OrtDevice, is_gpu
 from bascule.providers.cuda.targets import Fresh, Wanted, Where
 from bascule.providers.cuda.tensor import Tensor
-from bascule.values import Array, OrtValue, element_type_of
+from bascule.values import Array, OrtValue, element_type_of, host_view
+from bascule.values_vector import OrtValueVector
 
 if TYPE_CHECKING:
     from bascule.providers.cuda.replay import Replay
@@ -177,6 +177,13 @@ class IOBinding:
         self.synchronize_outputs()
         return self._results.values()
 
+    def get_outputs_as_ortvaluevector(self) -> OrtValueVector:
+        """The outputs of the last run as a raw list."""
+        vector = OrtValueVector()
+        for value in self.get_outputs():
+            vector.push_back(value)
+        return vector
+
     def copy_outputs_to_cpu(self) -> list[Array]:
         """The outputs of the last run as arrays, in the order of binding."""
         return [value.numpy() for value in self.get_outputs()]
@@ -187,7 +194,8 @@ class IOBinding:
         waits = run_options is None or run_options._waits
         free = next((each for each in self._kept if each.is_free()), None)
         try:
-            if free is not None and free.replay is not None:
+            has_adapters = run_options is not None and run_options._adapters
+            if free is not None and free.replay is not None and not has_adapters:
                 flag = None if run_options is None else run_options._flag
                 if free.replay.start(flag, waits):
                     self._results = free
@@ -202,6 +210,7 @@ class IOBinding:
         if not self._outputs:
             raise RuntimeError("At least one output should be requested.")
         self._results = None
+        inputs = self._inputs if run_options is None else run_options._with_adapters(self._inputs)
         names, targets = list(self._outputs), list(self._outputs.values())
         replay = None
         if any(isinstance(target, (Tensor, Fresh)) for target in targets):
@@ -210,14 +219,14 @@ class IOBinding:
                 if isinstance(target, Fresh):
                     target = Fresh(None if free is None else free.again(index))
                 wanted[name] = target if isinstance(target, (Tensor, Fresh)) else Where.HOST
-            found, replay = run_to_device(self._session, self._inputs, wanted, run_options, waits)
+            found, replay = run_to_device(self._session, inputs, wanted, run_options, waits)
             found = [
                 write_into(name, target, made) if isinstance(target, np.ndarray) else made
                 for (name, target), made in zip(self._outputs.items(), found)
             ]
             self._is_pending = not waits
         else:
-            found = run_to_host(self._session, self._inputs, self._outputs, run_options)
+            found = run_to_host(self._session, inputs, self._outputs, run_options)
         fresh = [isinstance(target, Fresh) for target in targets]
         gpu = 0 if self._session._cuda is None else self._session._cuda.device.number
         self._results = _Results(found, fresh, gpu, replay)
@@ -225,16 +234,43 @@ class IOBinding:
         self._kept.append(self._results)
 
 
-def _memory(device_type: str, element_type: Any, shape: Sequence[int], pointer: int) -> Any:
+class SessionIOBinding(IOBinding):
+    """An IOBinding with the raw class's signatures, which older code calls.
+
+    `session` is an InferenceSession, or its attribute ``_sess``.
+    """
+
+    def bind_input(self, name: str, *memory: Any) -> None:
+        """Feed an array, or foreign memory: device, element type, shape and address.
+
+        The caller keeps the memory alive. `device` is an OrtDevice.
+        """
+        if len(memory) == 1:
+            self.bind_cpu_input(name, memory[0])
+        else:
+            device, element_type, shape, pointer = memory
+            self._bind_input(name, _memory(device, element_type, shape, pointer))
+
+    def bind_output(self, name: str, device: str | OrtDevice = "cpu", *memory: Any) -> None:
+        """Ask for an output on a device, or in memory: element type, shape and address."""
+        if memory:
+            element_type, shape, pointer = memory
+            self._bind_output(name, _memory(device, element_type, shape, pointer))
+        else:
+            self._bind_output(name, Fresh() if is_gpu(device) else None)
+
+    def get_outputs(self) -> OrtValueVector:  # type: ignore[override]
+        """The outputs of the last run, in the order of binding; waits for them."""
+        vector = OrtValueVector()
+        for value in super().get_outputs():
+            vector.push_back(value)
+        return vector
+
+
+def _memory(
+    device_type: str | OrtDevice, element_type: Any, shape: Sequence[int], pointer: int
+) -> Any:
     """Foreign memory, as an array on the host or as a Tensor."""
     if is_gpu(device_type):
         return Tensor(element_type_of(element_type), tuple(shape), pointer, None)
-    return _view(pointer, element_type, shape)
-
-
-def _view(pointer: int, element_type: Any, shape: Sequence[int]) -> Array:
-    """An array over foreign memory."""
-    dtype = element_type_of(element_type).numpy
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    buffer = (ctypes.c_uint8 * size).from_address(pointer)
-    return np.frombuffer(memoryview(buffer), np.uint8).view(dtype).reshape(tuple(shape))
+    return host_view(pointer, element_type_of(element_type), shape)

@@ -75,17 +75,24 @@ def array_of(tensor: Tensor, number: int) -> Any:
 
 
 def to_gpu(array: np.ndarray[Any, Any], number: int) -> Any:
-    """A copy of a host array on GPU `number`."""
-    cupy = _cupy()
+    """A copy of a host array on GPU `number`; RuntimeError where there is none."""
+    cupy = _allocator()
     with cupy.cuda.Device(number):
         return cupy.asarray(array)
 
 
 def empty_on_gpu(shape: Sequence[int], dtype: DataType, number: int) -> Any:
-    """Uninitialized memory on GPU `number`."""
-    cupy = _cupy()
+    """Uninitialized memory on GPU `number`; RuntimeError where there is none."""
+    cupy = _allocator()
     with cupy.cuda.Device(number):
         return cupy.empty(tuple(shape), dtype.numpy)
+
+
+def _allocator() -> Any:
+    try:
+        return _cupy()
+    except EngineError as error:
+        raise RuntimeError(f"Can't allocate memory on the device 'cuda': {error}") from None
 
 
 @functools.cache

@@ -4,11 +4,21 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from bascule.device_kinds import OrtDeviceMemoryType, OrtMemoryInfoDeviceType
 
 _DEVICES = {"cpu": 0, "cuda": 1, "gpu": 1, "dml": 1, "webgpu": 1, "npu": 3, "cann": 3}
 _VENDORS = {"cuda": 0x10DE, "dml": 0x1414, "cann": 0x19E5}
-_MEMORIES = ("Cpu", "Cuda", "CudaPinned", "DML", "Cann", "CannPinned", "WebGPU_Buffer")
+_MEMORIES = {
+    "Cpu": "cpu",
+    "Cuda": "cuda",
+    "CudaPinned": "cuda",
+    "DML": "dml",
+    "Cann": "cann",
+    "CannPinned": "cann",
+    "WebGPU_Buffer": "webgpu",
+}
 
 
 class OrtAllocatorType(enum.IntEnum):
@@ -44,16 +54,26 @@ class OrtDeviceVendorId(enum.IntEnum):
 class OrtDevice:
     """A device by kind and number; it need not be present.
 
+    The numbers of onnxruntime's raw class, (kind, memory type, [vendor,] number), are taken too.
+
     Raises:
         Exception: no device kind is called `name`.
     """
 
-    def __init__(self, name: str, device_id: int, vendor_id: int = -1) -> None:
-        if name not in _DEVICES:
-            raise Exception(f"Unsupported device type: {name}")
-        self._name = name
-        self._id = device_id
-        self._vendor = vendor_id if vendor_id >= 0 else _VENDORS.get(name, 0)
+    def __init__(self, name: str | int, *numbers: int, vendor_id: int = -1) -> None:
+        memory = 0
+        if isinstance(name, int):
+            memory, *vendor, number = numbers
+            self._kind, vendor_id = name, vendor[0] if vendor else 0
+        else:
+            if name not in _DEVICES:
+                raise Exception(f"Unsupported device type: {name}")
+            self._kind = _DEVICES[name]
+            number, *vendor = numbers
+            vendor_id = vendor[0] if vendor else vendor_id
+        self._memory = int(memory)
+        self._id = int(number)
+        self._vendor = vendor_id if vendor_id >= 0 else _VENDORS.get(str(name), 0)
 
     @staticmethod
     def make(name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
@@ -70,9 +90,19 @@ class OrtDevice:
         """The number of the device kind "GPU"."""
         return _DEVICES["cuda"]
 
+    @staticmethod
+    def npu() -> int:
+        """The number of the device kind "NPU"."""
+        return _DEVICES["npu"]
+
+    @staticmethod
+    def default_memory() -> int:
+        """The number of a device's own kind of memory."""
+        return int(OrtDeviceMemoryType.DEFAULT)
+
     def device_type(self) -> int:
         """0 for a CPU, 1 for a GPU, 3 for an NPU."""
-        return _DEVICES[self._name]
+        return self._kind
 
     def device_id(self) -> int:
         """Which of several devices of one kind."""
@@ -84,7 +114,10 @@ class OrtDevice:
 
     def device_mem_type(self) -> int:
         """0: the device's own memory."""
-        return 0
+        return self._memory
+
+    def _get_c_device(self) -> OrtDevice:  # read by callers of the raw classes
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,35 +132,102 @@ class OrtMemoryInfo:
     allocator_type: OrtAllocatorType
     device_id: int
     mem_type: OrtMemType
+    _device: tuple[int, int, OrtDeviceMemoryType] = field(init=False, repr=False)
+    """Kind, vendor and kind of memory."""
 
     def __post_init__(self) -> None:
         if self.name not in _MEMORIES:
             raise RuntimeError(f"Specified device is not supported: {self.name}")
+        is_pinned = self.name.endswith("Pinned")
+        memory = OrtDeviceMemoryType.HOST_ACCESSIBLE if is_pinned else OrtDeviceMemoryType.DEFAULT
+        kind = _MEMORIES[self.name]
+        object.__setattr__(self, "_device", (_DEVICES[kind], _VENDORS.get(kind, 0), memory))
+
+    @classmethod
+    def create_v2(
+        cls,
+        name: str,
+        device_type: OrtMemoryInfoDeviceType,
+        vendor_id: int,
+        device_id: int,
+        device_mem_type: OrtDeviceMemoryType,
+        alignment: int,
+        allocator_type: OrtAllocatorType,
+    ) -> OrtMemoryInfo:
+        """Memory of any device, present or not, under any name.
+
+        Args:
+            name: what the memory is called.
+            device_type: the kind of hardware.
+            vendor_id: the PCI number of its maker.
+            device_id: which of several devices.
+            device_mem_type: whether the host reaches it.
+            alignment: in bytes, 0 for the default; memory here is aligned to 64 bytes.
+            allocator_type: straight from the device, or from an arena.
+        """
+        info = object.__new__(cls)
+        on_host = device_mem_type == OrtDeviceMemoryType.HOST_ACCESSIBLE
+        values = {
+            "name": name,
+            "allocator_type": OrtAllocatorType(allocator_type),
+            "device_id": int(device_id),
+            "mem_type": OrtMemType.CPU_OUTPUT if on_host else OrtMemType.DEFAULT,
+            "_device": (int(device_type), int(vendor_id), OrtDeviceMemoryType(device_mem_type)),
+        }
+        for key, value in values.items():
+            object.__setattr__(info, key, value)
+        return info
 
     @property
-    def device_mem_type(self) -> int:
-        """5 for host memory that a device reaches, else 0."""
-        return 5 if self.name.endswith("Pinned") else 0
+    def device_mem_type(self) -> OrtDeviceMemoryType:
+        """HOST_ACCESSIBLE for memory of a device that the host reaches, else DEFAULT."""
+        return self._device[2]
 
     @property
     def device_vendor_id(self) -> int:
         """The PCI number of the device's maker, 0 for the CPU."""
-        return _VENDORS.get(self.name.removesuffix("Pinned").lower(), 0)
+        return self._device[1]
+
+    @property
+    def _device_type(self) -> int:
+        return self._device[0]
 
 
-def is_gpu(device_type: str) -> bool:
+def is_gpu(device: str | OrtDevice) -> bool:
     """Whether memory of a device is an NVIDIA GPU's, and not the CPU's.
 
     Raises:
         RuntimeError: it is a device of another kind, on which nothing can be allocated.
         Exception: there is no such kind of device.
     """
-    name = device_type.lower()
+    if isinstance(device, OrtDevice):
+        kind, vendor = device.device_type(), device.device_vendor_id()
+        if kind == _DEVICES["cpu"]:
+            return False
+        if kind == _DEVICES["cuda"] and vendor in (0, _VENDORS["cuda"]):
+            return True
+        raise _not_here(f"of kind {kind}, vendor {vendor:#x}")
+    name = device.lower()
     if name not in _DEVICES:
-        raise Exception(f"Unsupported device type: {device_type}")
+        raise Exception(f"Unsupported device type: {device}")
     if name not in ("cpu", "cuda", "gpu"):
-        raise RuntimeError(
-            f"Can't allocate memory on the device '{device_type}': there are only CPU and CUDA "
-            "providers"
-        )
+        raise _not_here(f"'{device}'")
     return name != "cpu"
+
+
+def memory_device(info: OrtMemoryInfo) -> tuple[str, int]:
+    """(kind, number) of the device whose memory `info` names.
+
+    Raises:
+        RuntimeError: nothing can be allocated there.
+    """
+    kind = "cpu" if info._device_type == _DEVICES["cpu"] or info.device_mem_type else "cuda"
+    if kind == "cuda" and info._device[:2] != (_DEVICES["cuda"], _VENDORS["cuda"]):
+        raise RuntimeError(f"No shared allocator found for: {info}")
+    return kind, info.device_id
+
+
+def _not_here(device: str) -> RuntimeError:
+    return RuntimeError(
+        f"Can't allocate memory on the device {device}: there are only CPU and CUDA providers"
+    )

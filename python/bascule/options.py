@@ -290,6 +290,7 @@ class RunOptions(_Typed):
 
     _config: dict[str, str]
     _flag: Any
+    _adapters: list[Any]
     _followers: weakref.WeakSet[RunOptions]
     _lock: threading.Lock
 
@@ -297,6 +298,7 @@ class RunOptions(_Typed):
         super().__init__()
         object.__setattr__(self, "_config", {})
         object.__setattr__(self, "_flag", _native.TerminateFlag())
+        object.__setattr__(self, "_adapters", [])
         object.__setattr__(self, "_followers", weakref.WeakSet())
         object.__setattr__(self, "_lock", threading.Lock())
 
@@ -318,6 +320,7 @@ class RunOptions(_Typed):
         for name in self._fields:
             setattr(made, name, getattr(self, name))
         made._config.update(self._config)
+        made._adapters.extend(self._adapters)
         with self._lock:
             self._followers.add(made)
             made._flag.value = self._flag.value
@@ -354,15 +357,28 @@ class RunOptions(_Typed):
             raise InvalidArgument(f"Failed to parse the cuda graph annotation id: {number}")
 
     def add_active_adapter(self, adapter: Any) -> None:
-        """Refused: adapters of LoRA files cannot be loaded.
+        """Feed the tensors of a LoraAdapter to the inputs of the same name in each run.
 
         Raises:
-            TypeError: `adapter` is no LoraAdapter, of which there are none.
+            TypeError: `adapter` is no LoraAdapter.
         """
-        raise TypeError(
-            "incompatible function arguments: adapter must be a LoraAdapter, not "
-            f"{type(adapter).__name__}"
-        )
+        from bascule.adapters import LoraAdapter  # imported here: few runs have adapters
+
+        if not isinstance(adapter, LoraAdapter):
+            raise TypeError(
+                "incompatible function arguments: adapter must be a LoraAdapter, not "
+                f"{type(adapter).__name__}"
+            )
+        self._adapters.append(adapter)
+
+    def _with_adapters(self, feeds: Any) -> Any:
+        """`feeds`, and what the active adapters feed."""
+        if not self._adapters:
+            return feeds
+        added: dict[str, Any] = {}
+        for adapter in self._adapters:
+            added.update(adapter._parameters)
+        return {**feeds, **added}
 
     def __copy__(self) -> RunOptions:
         made = self.follower()
@@ -375,12 +391,18 @@ class RunOptions(_Typed):
 
     def __getstate__(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self._fields}
-        return {"fields": fields, "config": dict(self._config), "terminate": self.terminate}
+        return {
+            "fields": fields,
+            "config": dict(self._config),
+            "terminate": self.terminate,
+            "adapters": list(self._adapters),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__()  # type: ignore[misc]
         self.__dict__.update(state["fields"])
         self._config.update(state["config"])
+        self._adapters.extend(state["adapters"])
         self.terminate = state["terminate"]
 
     def add_run_config_entry(self, key: str, value: str) -> None:

@@ -316,6 +316,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
                 )
             flag = run_options._flag
             run_options.check(self._cuda is not None)
+            input_feed = run_options._with_adapters(input_feed)
             if run_options.log_severity_level in (0, 1):
                 log_of(run_options, logging.INFO, "run of session '%s'", self._options.logid)
             if run_options.only_execute_path_to_fetches and output_names:

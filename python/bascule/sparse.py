@@ -122,6 +122,9 @@ class SparseTensor:
             CsrcView(_read_only(inner), _read_only(outer)),
         )
 
+    def _get_c_tensor(self) -> SparseTensor:  # read by callers of the raw classes
+        return self
+
     def values(self) -> Array:
         """The stored values [nnz], read-only."""
         return _read_only(self._values)

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,11 @@ import numpy as np
 from bascule import dlpack
 from bascule.bound_run import run_to_device
 from bascule.device_memory import array_of, empty_on_gpu, gpu_array, is_on_gpu, tensor_of, to_gpu
-from bascule.devices import is_gpu
+from bascule.devices import OrtDevice, OrtMemoryInfo, is_gpu, memory_device
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.targets import Fresh
 from bascule.providers.cuda.tensor import Tensor
+from bascule.sparse import SparseTensor
 
 if TYPE_CHECKING:
     from bascule.session import InferenceSession
@@ -26,8 +29,12 @@ Array = np.ndarray[Any, Any]
 class OrtValue:
     """A tensor (or a list of them) that sessions take and return without conversion."""
 
+    _array: Any
+
     def __init__(self, value: Any) -> None:
-        if not isinstance(value, (np.ndarray, list, dict)) and value is not None:
+        if isinstance(value, OrtValue):
+            value = value._array
+        if not isinstance(value, (np.ndarray, list, dict, SparseTensor)) and value is not None:
             if is_on_gpu(value):
                 self._array = gpu_array(value)
                 return
@@ -43,10 +50,26 @@ class OrtValue:
 
     @staticmethod
     def ortvalue_from_numpy(
-        array: Array, /, device_type: str = "cpu", device_id: int = 0, vendor_id: int = -1
+        array: Array,
+        /,
+        device_type: str | OrtDevice = "cpu",
+        device_id: int = 0,
+        vendor_id: int = -1,
     ) -> OrtValue:
-        """A value that shares the array's memory; one that is not contiguous is copied."""
+        """A value that shares the array's memory; one that is not contiguous is copied.
+
+        Args:
+            array: any shape, of a type that ONNX has, not text.
+            device_type: ``cpu``, or ``cuda`` for a copy on GPU `device_id`; or an OrtDevice.
+            device_id: which GPU.
+            vendor_id: not needed.
+
+        Raises:
+            RuntimeError: `array` is no array of numbers, or nothing can be allocated on the device.
+            Exception: there is no such kind of device.
+        """
         on_gpu = is_gpu(device_type)
+        device_id = _number(device_type, device_id)
         if not isinstance(array, np.ndarray) or not _has_numbers(array):
             raise RuntimeError(
                 "an OrtValue can be made only supported from non-string numpy arrays"
@@ -59,9 +82,14 @@ class OrtValue:
     def ortvalue_from_numpy_with_onnx_type(array: Array, onnx_type: int) -> OrtValue:
         """The array's bytes read as elements of ONNX type number `onnx_type`.
 
+        The shape is the array's. Types of less than a byte are taken as packed, the first element
+        in the lowest bits, so that some bytes at the end of `array` are not read.
+
         Raises:
             RuntimeError: elements of the two types differ in size.
         """
+        if DataType(onnx_type).bits < 8 and array.dtype.itemsize == 1:
+            return OrtValue(_unpacked(array, DataType(onnx_type)))
         dtype = DataType(onnx_type).numpy
         if dtype.itemsize != array.dtype.itemsize:
             raise RuntimeError(
@@ -74,16 +102,37 @@ class OrtValue:
     def ortvalue_from_shape_and_type(
         shape: Sequence[int],
         element_type: Any,
-        device_type: str = "cpu",
+        device_type: str | OrtDevice = "cpu",
         device_id: int = 0,
         vendor_id: int = -1,
-        memory_info: Any = None,
+        memory_info: OrtMemoryInfo | None = None,
     ) -> OrtValue:
-        """Uninitialized memory; `element_type` is a NumPy type or an ONNX type number."""
+        """Uninitialized memory.
+
+        Args:
+            shape: the sizes.
+            element_type: a NumPy type or its name, or an ONNX type number.
+            device_type: ``cpu`` or ``cuda``; or an OrtDevice.
+            device_id: which GPU.
+            vendor_id: not needed.
+            memory_info: names the memory instead of a device.
+
+        Raises:
+            RuntimeError: a size is negative, the type has no elements of a fixed size, or nothing
+                can be allocated there.
+            Exception: there is no such kind of device.
+        """
+        if memory_info is not None:
+            device_type, device_id = memory_device(memory_info)
         on_gpu = is_gpu(device_type)
+        device_id = _number(device_type, device_id)
         if any(size < 0 for size in shape):
             raise RuntimeError(f"shape {list(shape)} has a negative size")
         dtype = element_type_of(element_type)
+        if dtype is DataType.STRING:
+            raise RuntimeError(
+                "Creation of OrtValues is currently only supported from non-string numpy arrays"
+            )
         if on_gpu:
             return OrtValue(empty_on_gpu(shape, dtype, device_id))
         return OrtValue(np.empty(tuple(shape), dtype.numpy))
@@ -102,10 +151,36 @@ class OrtValue:
             array = dlpack.import_array(data)
         except BufferError as error:
             raise RuntimeError(str(error)) from None
+        if array.dtype.kind == "c":
+            raise RuntimeError(f"Unsupported DLPack data type: {array.dtype}")
         DataType.from_numpy(array.dtype)
         if not array.flags.c_contiguous:
-            raise RuntimeError("only contiguous memory can be shared")
+            raise RuntimeError(
+                "ORT only supports contiguous tensor for now: the shared memory of shape "
+                f"{list(array.shape)} is not contiguous"
+            )
         return cls(array)
+
+    @staticmethod
+    def ort_value_from_sparse_tensor(sparse_tensor: SparseTensor) -> OrtValue:
+        """A value that holds this sparse tensor; AttributeError for anything else."""
+        return OrtValue(sparse_tensor._get_c_tensor())
+
+    @classmethod
+    def _over(
+        cls,
+        owner: Any,
+        pointer: int,
+        element_type: Any,
+        shape: Sequence[int],
+        device: str | OrtDevice,
+    ) -> OrtValue:
+        """A value over foreign memory, which `owner` keeps alive."""
+        dtype = element_type_of(element_type)
+        if is_gpu(device):
+            tensor = Tensor(dtype, tuple(shape), pointer, owner)
+            return cls(array_of(tensor, _number(device, 0)))
+        return cls(host_view(pointer, dtype, shape, owner))
 
     # --- reading it
 
@@ -116,6 +191,21 @@ class OrtValue:
             return copied
         array: Array = self._tensor()
         return array
+
+    def as_sparse_tensor(self) -> SparseTensor:
+        """The sparse tensor; RuntimeError for what is none."""
+        if not isinstance(self._array, SparseTensor):
+            raise RuntimeError(
+                "This OrtValue does not contain SparseTensor. Check data_type() value."
+            )
+        return self._array
+
+    @property
+    def _ortvalue(self) -> OrtValue:  # read by callers of the raw classes
+        return self
+
+    def _get_c_value(self) -> OrtValue:  # too
+        return self
 
     def _tensor(self) -> Any:
         if not isinstance(self._array, np.ndarray) and not is_on_gpu(self._array):
@@ -141,17 +231,23 @@ class OrtValue:
         return (1, 0)
 
     def shape(self) -> list[int]:
-        """The sizes; RuntimeError for what is no tensor."""
+        """The sizes, of a sparse tensor as if it were dense; RuntimeError for what is no tensor."""
+        if isinstance(self._array, SparseTensor):
+            return self._array.dense_shape()
         return list(self._tensor().shape)
 
     def element_type(self) -> int:
         """The ONNX number of the element type."""
         array = self._array[0] if isinstance(self._array, list) and self._array else self._array
+        if isinstance(array, SparseTensor):
+            array = array.values()
         dtype = array.dtype if is_on_gpu(array) else np.asarray(array).dtype
         return int(DataType.from_numpy(dtype))
 
     def data_type(self) -> str:
         """The type as text, such as ``tensor(float)``."""
+        if isinstance(self._array, SparseTensor):
+            return self._array.data_type()
         name = f"tensor({DataType(self.element_type()).onnx_name})"
         return f"seq({name})" if isinstance(self._array, list) else name
 
@@ -178,7 +274,7 @@ class OrtValue:
 
     def is_sparse_tensor(self) -> bool:
         """Whether this is a sparse tensor."""
-        return False
+        return isinstance(self._array, SparseTensor)
 
     def has_value(self) -> bool:
         """False for an optional value that is absent."""
@@ -203,6 +299,30 @@ class OrtValue:
         target.reshape(-1).view(np.uint8)[:] = flat
 
 
+def host_view(pointer: int, dtype: DataType, shape: Sequence[int], owner: Any = None) -> Array:
+    """An array over foreign memory of the host, which `owner` or else the caller keeps alive."""
+    size = math.prod(shape) * dtype.numpy.itemsize
+    if not size:
+        return np.empty(tuple(shape), dtype.numpy)
+    buffer = (ctypes.c_uint8 * size).from_address(pointer)
+    buffer.owner = owner  # type: ignore[attr-defined]
+    return np.frombuffer(memoryview(buffer), np.uint8).view(dtype.numpy).reshape(tuple(shape))
+
+
+def _number(device: str | OrtDevice, number: int) -> int:
+    """Which of several devices is meant."""
+    return device.device_id() if isinstance(device, OrtDevice) else number
+
+
+def _unpacked(array: Array, dtype: DataType) -> Array:
+    """As many elements of less than a byte as `array` has bytes, from its first ones."""
+    bytes_ = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    shifts = np.arange(0, 8, dtype.bits, dtype=np.uint8)
+    elements = (bytes_[:, None] >> shifts) & ((1 << dtype.bits) - 1)
+    unpacked: Array = elements.reshape(-1)[: array.size].reshape(array.shape).view(dtype.numpy)
+    return unpacked
+
+
 def _has_numbers(array: Array) -> bool:
     try:
         return DataType.from_numpy(array.dtype.newbyteorder("=")) is not DataType.STRING
@@ -213,7 +333,10 @@ def _has_numbers(array: Array) -> bool:
 def element_type_of(element_type: Any) -> DataType:
     """A NumPy type or an ONNX type number as a DataType."""
     if isinstance(element_type, int):
-        return DataType(element_type)
+        try:
+            return DataType(element_type)
+        except ValueError:
+            raise RuntimeError(f"tensor type {element_type} is not supported") from None
     return DataType.from_numpy(element_type)
 
 

@@ -98,6 +98,27 @@ def _parse(
 ) -> list[tuple[str, dict[str, str]]]:
     if providers is None or (isinstance(providers, (list, tuple)) and not providers):
         return [(name, {}) for name in available_providers()]
+    chosen: dict[str, dict[str, str]] = {}
+    for name, options in _pairs(providers, provider_options):
+        if name not in _ALL:
+            raise RuntimeError(f"Unknown Provider Type: {name}")
+        if name not in (CPU, CUDA):  # a session that asks for CUDA says what is missing
+            warnings.warn(
+                f"Specified provider '{name}' is not in available provider names. "
+                f"Available providers: '{', '.join(available_providers())}'",
+                stacklevel=4,
+            )
+        elif name in chosen:
+            warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
+        else:
+            chosen[name] = {str(key): str(value) for key, value in options.items()}
+    return list(chosen.items())
+
+
+def _pairs(
+    providers: Sequence[Any], provider_options: Sequence[Mapping[str, Any]] | None
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """(name, options) of each entry; ValueError for what is malformed."""
     if not isinstance(providers, Sequence):
         raise ValueError("'providers' should be a sequence.")
     if provider_options is not None:
@@ -109,7 +130,7 @@ def _parse(
             )
         if not all(isinstance(options, Mapping) for options in provider_options):
             raise ValueError("'provider_options' values must be dicts.")
-    chosen: dict[str, dict[str, str]] = {}
+    pairs: list[tuple[str, Mapping[str, Any]]] = []
     for index, entry in enumerate(providers):
         if isinstance(entry, str):
             name, options = entry, provider_options[index] if provider_options else {}
@@ -126,16 +147,30 @@ def _parse(
             name, options = entry
         else:
             raise ValueError("'providers' values must be either strings or (string, dict) tuples.")
-        if name not in _ALL:
-            raise RuntimeError(f"Unknown Provider Type: {name}")
-        if name not in (CPU, CUDA):  # a session that asks for CUDA says what is missing
+        pairs.append((name, options))
+    return pairs
+
+
+def check_and_normalize_provider_args(
+    providers: Sequence[Any] | None,
+    provider_options: Sequence[Mapping[str, Any]] | None,
+    available_provider_names: Sequence[str],
+) -> tuple[list[str], list[dict[str, str]]]:
+    """(names, options) of a session's arguments, with a warning for what is not available.
+
+    Raises:
+        ValueError: an argument is malformed.
+    """
+    chosen: dict[str, dict[str, str]] = {}
+    for name, options in _pairs(providers or [], provider_options):
+        if name not in available_provider_names:
             warnings.warn(
                 f"Specified provider '{name}' is not in available provider names. "
-                f"Available providers: '{', '.join(available_providers())}'",
-                stacklevel=4,
+                f"Available providers: '{', '.join(available_provider_names)}'",
+                stacklevel=2,
             )
-        elif name in chosen:
-            warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=4)
+        if name in chosen:
+            warnings.warn(f"Duplicate provider '{name}' encountered, ignoring.", stacklevel=2)
         else:
             chosen[name] = {str(key): str(value) for key, value in options.items()}
-    return list(chosen.items())
+    return list(chosen), list(chosen.values())

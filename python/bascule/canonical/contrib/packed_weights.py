@@ -56,7 +56,7 @@ _NF4 = (
     *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
     *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
 )
-_MEANINGS = ((*_FP4_SIZES, *(-each for each in _FP4_SIZES)), _NF4)
+MEANINGS = ((*_FP4_SIZES, *(-each for each in _FP4_SIZES)), _NF4)
 """What the patterns of 4 bits stand for, by `quant_type`: FP4 or NF4."""
 
 
@@ -96,9 +96,9 @@ def matmul_bnb4(
             N=N,
             block_size=block_size,
             bits=4,
-            values=list(_MEANINGS[quant_type]),
+            values=list(MEANINGS[quant_type]),
         )
-    table = build.like(np.array(_MEANINGS[quant_type]), build.typed(absmax))
+    table = build.like(np.array(MEANINGS[quant_type]), build.typed(absmax))
     index = build.op("Cast", unpacked(build, in_order, 4), to=int(DataType.INT32))
     weights = build.op("Gather", table, index, axis=0)
     count = N * K
