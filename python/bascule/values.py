@@ -79,8 +79,8 @@ class OrtValue:
         return OrtValue(np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
     @staticmethod
-    def ortvalue_from_numpy_with_onnx_type(array: Array, onnx_type: int) -> OrtValue:
-        """The array's bytes read as elements of ONNX type number `onnx_type`.
+    def ortvalue_from_numpy_with_onnx_type(array: Array, onnx_element_type: int) -> OrtValue:
+        """The array's bytes read as elements of ONNX type number `onnx_element_type`.
 
         The shape is the array's. Types of less than a byte are taken as packed, the first element
         in the lowest bits, so that some bytes at the end of `array` are not read.
@@ -88,13 +88,13 @@ class OrtValue:
         Raises:
             RuntimeError: elements of the two types differ in size.
         """
-        if DataType(onnx_type).bits < 8 and array.dtype.itemsize == 1:
-            return OrtValue(_unpacked(array, DataType(onnx_type)))
-        dtype = DataType(onnx_type).numpy
+        if DataType(onnx_element_type).bits < 8 and array.dtype.itemsize == 1:
+            return OrtValue(_unpacked(array, DataType(onnx_element_type)))
+        dtype = DataType(onnx_element_type).numpy
         if dtype.itemsize != array.dtype.itemsize:
             raise RuntimeError(
                 f"elements of {array.dtype} have {array.dtype.itemsize} bytes, those of "
-                f"{DataType(onnx_type).onnx_name} {dtype.itemsize}"
+                f"{DataType(onnx_element_type).onnx_name} {dtype.itemsize}"
             )
         return OrtValue(np.asarray(array, order="C").view(dtype))
 

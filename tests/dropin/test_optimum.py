@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hugging Face optimum's ORTModel classes, on tiny random models without a network."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from tests.dropin.alias import ALIASES, run
+
+
+def _is_there() -> bool:
+    try:
+        return importlib.util.find_spec("optimum.onnxruntime") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+pytestmark = pytest.mark.skipif(not _is_there(), reason="optimum-onnx is not installed")
+
+CODE = """
+import os, tempfile, warnings
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+warnings.simplefilter("ignore")
+import torch
+from transformers import (
+    BertConfig, BertForSequenceClassification, BertModel, GPT2Config, GPT2LMHeadModel,
+    LlamaConfig, LlamaForCausalLM,
+)
+from optimum.onnxruntime import (
+    ORTModelForCausalLM, ORTModelForFeatureExtraction, ORTModelForSequenceClassification,
+)
+
+torch.manual_seed(0)
+bert = dict(vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+            intermediate_size=64, max_position_embeddings=64)
+ends = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+gpt2 = GPT2Config(vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=64, **ends)
+llama = LlamaConfig(**bert, num_key_value_heads=2, **ends)
+ids = torch.randint(3, 100, (2, 9))
+mask = torch.ones_like(ids)
+mask[1, 6:] = 0
+
+def made(model, kind, **arguments):
+    with tempfile.TemporaryDirectory() as folder:
+        model.eval().save_pretrained(folder)
+        loaded = kind.from_pretrained(folder, export=True, **arguments)
+    assert type(loaded.session).__module__.startswith("bascule")
+    return loaded
+
+model = BertForSequenceClassification(BertConfig(**bert, num_labels=3))
+loaded = made(model, ORTModelForSequenceClassification)
+want = model(input_ids=ids, attention_mask=mask).logits
+found = loaded(input_ids=ids, attention_mask=mask).logits
+torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
+found = loaded(input_ids=ids.numpy(), attention_mask=mask.numpy()).logits
+torch.testing.assert_close(torch.from_numpy(found), want, atol=1e-5, rtol=1e-5)
+model = BertModel(BertConfig(**bert))
+loaded = made(model, ORTModelForFeatureExtraction)
+want = model(input_ids=ids, attention_mask=mask).last_hidden_state
+found = loaded(input_ids=ids, attention_mask=mask).last_hidden_state
+torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
+for model in (GPT2LMHeadModel(gpt2), LlamaForCausalLM(llama)):
+    for bound in (True, False):
+        loaded = made(model, ORTModelForCausalLM, use_cache=True, use_io_binding=bound)
+        asked = dict(max_new_tokens=12, do_sample=False, pad_token_id=0)
+        assert torch.equal(loaded.generate(ids, **asked), model.generate(ids, **asked))
+print("the same")
+"""
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_models(alias: str) -> None:
+    assert "the same" in run(CODE, alias)
