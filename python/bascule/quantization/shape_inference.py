@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""quant_pre_process: a model with fused operators and known shapes is quantized better."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import onnx
+
+from bascule.options import GraphOptimizationLevel
+from bascule.quantization.onnx_model import Source, load, save
+from bascule.tools.onnx_model_utils import optimize_model
+from bascule.tools.symbolic_shape_infer import SymbolicShapeInference
+
+
+def quant_pre_process(
+    input_model: Source | None = None,
+    output_model_path: str | os.PathLike[str] | None = None,
+    skip_optimization: bool = False,
+    skip_onnx_shape: bool = False,
+    skip_symbolic_shape: bool = False,
+    auto_merge: bool = False,
+    int_max: int = 2**31 - 1,
+    guess_output_rank: bool = False,
+    verbose: int = 0,
+    save_as_external_data: bool = False,
+    all_tensors_to_one_file: bool = False,
+    external_data_location: str | None = None,
+    external_data_size_threshold: int = 1024,
+    **deprecated_kwargs: Source,
+) -> None:
+    """Write a model that quantize_static does better with.
+
+    Args:
+        input_model: a file, or a ModelProto.
+        output_model_path: where to write the result.
+        skip_optimization: do not fold constants and batch normalizations.
+        skip_onnx_shape: do not infer shapes by onnx.
+        skip_symbolic_shape: do not infer shapes with names of sizes.
+        auto_merge, int_max, guess_output_rank, verbose: see SymbolicShapeInference.
+        save_as_external_data: put the weights into a file of their own.
+        all_tensors_to_one_file, external_data_location, external_data_size_threshold: accepted.
+
+    Raises:
+        TypeError: there is no input or output.
+    """
+    source = input_model if input_model is not None else deprecated_kwargs.get("input_model_path")
+    if source is None or output_model_path is None:
+        raise TypeError("quant_pre_process needs input_model and output_model_path")
+    model = load(source)
+    if not skip_symbolic_shape:
+        # A shape that is not found here is found where the operators are known, or not needed.
+        found = SymbolicShapeInference.infer_shapes(model, int_max, auto_merge, True, verbose)
+        model = model if found is None else found
+    if not skip_optimization:
+        with tempfile.TemporaryDirectory() as folder:
+            before, after = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
+            save(model, before, use_external_data_format=True)
+            optimize_model(before, after, GraphOptimizationLevel.ORT_ENABLE_BASIC)
+            model = onnx.load(after)
+    if not skip_onnx_shape and model.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
+        model = onnx.shape_inference.infer_shapes(model)
+    model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    save(model, output_model_path, save_as_external_data)
