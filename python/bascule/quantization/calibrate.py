@@ -292,7 +292,7 @@ class EntropyCalibrater(HistogramCalibrater):
     """The range for which the values in few levels diverge least from the values."""
 
     method = CalibrationMethod.Entropy
-    default_bins = 2048
+    default_bins = 128
 
     def _range(self, histogram: Histogram) -> tuple[float, float]:
         return histogram.by_entropy(self.num_quantized_bins)

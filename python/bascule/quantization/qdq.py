@@ -234,12 +234,14 @@ class QdqQuantizer:
             integers, scale, zero = quantize_weight(array, qtype, axis, symmetric, reduce)
             made = self._parameters(name, scale, zero, qtype, name)
             if settings.options.get("AddQDQPairToWeight", False):
-                stored = self._pair_node("QuantizeLinear", name, made, f"{name}_quantized", axis)
+                output = f"{name}_QuantizeLinear_Output"
+                stored = self._pair_node("QuantizeLinear", name, made, output, axis)
                 self._before[number].append(stored)
                 source = stored.output[0]
             else:
                 source = self.model.add(f"{name}_quantized", integers, qtype.tensor_type)
-            node = self._pair_node("DequantizeLinear", source, made, f"{name}_dequantized", axis)
+            output = f"{name}_DequantizeLinear_Output"
+            node = self._pair_node("DequantizeLinear", source, made, output, axis)
             self._before[number].append(node)
             self._weights[name, axis] = (node.output[0], scale)
         self._replaced[number][name], scale = self._weights[name, axis]
@@ -264,7 +266,7 @@ class QdqQuantizer:
             scale_name,
             self.model.add(f"{name}_quantized_zero_point", zeros),
         ]
-        output = self.model.unique(f"{name}_dequantized")
+        output = self.model.unique(f"{name}_DequantizeLinear_Output")
         more = {"axis": 0} if per_channel else {}
         node = helper.make_node(
             "DequantizeLinear", inputs, [output], name=self.model.unique(f"{output}_node"), **more
@@ -290,8 +292,9 @@ class QdqQuantizer:
 
         def pair(name: str, source: str) -> None:
             made = self.parameters[name]
-            target = name if name in self._outputs else f"{name}_dequantized"
-            quantize = self._pair_node("QuantizeLinear", source, made, f"{name}_quantized")
+            target = name if name in self._outputs else f"{name}_DequantizeLinear_Output"
+            output = f"{name}_QuantizeLinear_Output"
+            quantize = self._pair_node("QuantizeLinear", source, made, output)
             restore = self._pair_node("DequantizeLinear", quantize.output[0], made, target)
             renamed[name] = restore.output[0]
             written.extend((quantize, restore))
@@ -309,6 +312,6 @@ class QdqQuantizer:
                     continue
                 source = name
                 if name in self._outputs:
-                    source = node.output[i] = self.model.unique(f"{name}_real")
+                    source = node.output[i] = self.model.unique(f"{name}_QuantizeLinear_Input")
                 pair(name, source)
         self.model.set_nodes(written)

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""quant_pre_process: a model with fused operators and known shapes is quantized better."""
+"""quant_pre_process: a model with folded constants and known shapes is quantized better."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 
 import onnx
 
-from bascule.options import GraphOptimizationLevel
 from bascule.quantization.onnx_model import Source, load, save
-from bascule.tools.onnx_model_utils import optimize_model
+from bascule.quantization.simplify import simplify
 from bascule.tools.symbolic_shape_infer import SymbolicShapeInference
 
 
@@ -55,11 +52,7 @@ def quant_pre_process(
         found = SymbolicShapeInference.infer_shapes(model, int_max, auto_merge, True, verbose)
         model = model if found is None else found
     if not skip_optimization:
-        with tempfile.TemporaryDirectory() as folder:
-            before, after = Path(folder) / "in.onnx", Path(folder) / "out.onnx"
-            save(model, before, use_external_data_format=True)
-            optimize_model(before, after, GraphOptimizationLevel.ORT_ENABLE_BASIC)
-            model = onnx.load(after)
+        model = simplify(model)
     if not skip_onnx_shape and model.ByteSize() < onnx.checker.MAXIMUM_PROTOBUF:
         model = onnx.shape_inference.infer_shapes(model)
     model.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
