@@ -82,6 +82,8 @@ class QdqQuantizer:
         for number, node in enumerate(nodes):
             if self.settings.takes(node) and node.domain in ("", "ai.onnx"):
                 self._visit(number, node)
+        for name in self._overrides:
+            self._mark(name)
         self._write(nodes)
         self.model.remove_unused()
 
@@ -248,15 +250,19 @@ class QdqQuantizer:
         return scale
 
     def _quantize_bias(self, number: int, name: str, x: Parameters, weight_scale: Any) -> None:
-        """Let a node read a bias in steps of the product of its operands' scales."""
+        """Let a node read a bias in steps of the product of its operands' scales.
+
+        One that is too great for 32 bits in such steps, as those of 16-bit types are, stays real.
+        """
         array = self.model.array(name)
         assert array is not None
         if x.qtype.is_float or np.size(weight_scale) not in (1, array.size) or array.ndim > 1:
             return
         scale = np.asarray(x.scale_value * weight_scale, np.float32)
         steps = np.rint(array.astype(np.float64) / scale.astype(np.float64))
-        limits = np.iinfo(np.int32)
-        integers = np.clip(steps, limits.min, limits.max).astype(np.int32)
+        if array.size and np.abs(steps).max() > np.iinfo(np.int32).max:
+            return
+        integers = steps.astype(np.int32)
         per_channel = scale.ndim == 1
         dtype = np.float16 if self._types.get(name) == FLOATS[1] else np.float32
         scale_name = self.model.add(f"{name}_quantized_scale", scale.astype(dtype))
