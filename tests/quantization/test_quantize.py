@@ -93,7 +93,7 @@ def test_static(
     ("types", "least"),
     [
         ((QuantType.QUInt16, S8), 30),
-        ((QuantType.QInt16, QuantType.QInt16), 60),
+        ((QuantType.QInt16, QuantType.QInt16), 40),
         ((U8, QuantType.QInt4), 12),
         ((U8, QuantType.QUInt4), 12),
     ],
@@ -105,6 +105,8 @@ def test_other_widths(types: Any, least: float, tmp_path: Path) -> None:
         proto, path, Reader(samples(proto)), activation_type=types[0], weight_type=types[1]
     )
     check(path, proto, least)
+    if least == 40:  # onnxruntime's optimizer clips the biases, which 32 bits cannot hold
+        assert decibels("bascule", path, proto) > 75
 
 
 def test_float8(tmp_path: Path) -> None:
