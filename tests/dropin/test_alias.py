@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.dropin.alias import ALIASES, run
@@ -30,6 +32,27 @@ else:
     raise AssertionError
 x = np.ones((3, 2), np.float32)
 assert prepare(get_example("mul_1.onnx")).run(x)[0].sum() == 21
+from onnxruntime.quantization.calibrate import CalibrationDataReader
+from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+class Reader(CalibrationDataReader):
+    def __init__(self):
+        self.rows = iter([{"X": x}])
+    def get_next(self):
+        return next(self.rows, None)
+
+quantize_static(get_example("mul_1.onnx"), "q.onnx", Reader(), activation_type=QuantType.QUInt8)
+found = onnxruntime.InferenceSession("q.onnx").run(None, {"X": x})[0]
+np.testing.assert_allclose(found, [[1, 2], [3, 4], [5, 6]], atol=0.02)
+for kind in (FusionOptions, OnnxModel):
+    try:
+        kind(None)
+    except NotImplementedError as error:
+        assert "deliberately left out" in str(error)
+    else:
+        raise AssertionError(kind)
 assert TypeHelper.get_input_type(session, "X") == "tensor(float)"
 for name in ("optimizer", "fusion_gelu"):
     try:
@@ -59,8 +82,8 @@ assert bascule.__version__ != __version__
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_submodules(alias: str) -> None:
-    run(SUBMODULES, alias)
+def test_submodules(alias: str, tmp_path: Path) -> None:
+    run(SUBMODULES, alias, str(tmp_path))
 
 
 def test_versions_and_metadata() -> None:

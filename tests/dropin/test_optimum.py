@@ -69,6 +69,63 @@ for model in (GPT2LMHeadModel(gpt2), LlamaForCausalLM(llama)):
 print("the same")
 """
 
+# The version of onnxruntime is asked for here.
+QUANTIZER = """
+import os, tempfile, warnings
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+warnings.simplefilter("ignore")
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+from onnxruntime.quantization import CalibrationMethod
+from optimum.onnxruntime import ORTModelForSequenceClassification, ORTQuantizer
+from optimum.onnxruntime.configuration import AutoQuantizationConfig, CalibrationConfig
+
+torch.manual_seed(0)
+sizes = dict(vocab_size=100, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+             intermediate_size=64, max_position_embeddings=64)
+model = BertForSequenceClassification(BertConfig(**sizes, num_labels=3)).eval()
+ids = torch.randint(3, 100, (2, 9))
+mask = torch.ones_like(ids)
+want = model(input_ids=ids, attention_mask=mask).logits
+
+class Samples(list):
+    pass
+
+rows = [{"input_ids": ids[i % 2].tolist(), "attention_mask": [1] * 9, "token_type_ids": [0] * 9}
+        for i in range(4)]
+with tempfile.TemporaryDirectory() as folder:
+    model.save_pretrained(folder + "/torch")
+    exported = ORTModelForSequenceClassification.from_pretrained(folder + "/torch", export=True)
+    exported.save_pretrained(folder + "/onnx")
+    for static in (False, True):
+        config = AutoQuantizationConfig.avx512_vnni(is_static=static, per_channel=False)
+        config.operators_to_quantize = ["MatMul", "Gemm"] if static else ["MatMul", "Gather"]
+        quantizer = ORTQuantizer.from_pretrained(folder + "/onnx")
+        ranges = None
+        if static:
+            ranges = quantizer.fit(
+                dataset=Samples(rows),
+                calibration_config=CalibrationConfig("", "", "", 4, CalibrationMethod.MinMax),
+                operators_to_quantize=config.operators_to_quantize,
+                batch_size=2,
+            )
+        quantizer.quantize(
+            save_dir=folder + f"/q{static}",
+            quantization_config=config,
+            calibration_tensors_range=ranges,
+        )
+        loaded = ORTModelForSequenceClassification.from_pretrained(
+            folder + f"/q{static}", file_name="model_quantized.onnx"
+        )
+        found = loaded(input_ids=ids, attention_mask=mask).logits
+        assert (found - want).abs().max() < 0.1 * want.abs().max()
+print("near")
+"""
+
+
+def test_quantizer() -> None:
+    assert "near" in run(QUANTIZER, "imported")
+
 
 @pytest.mark.parametrize("alias", ALIASES)
 def test_models(alias: str) -> None:

@@ -347,7 +347,8 @@ def create_calibrator(
         raise ValueError(f"Unsupported calibration method {calibrate_method}")
     kind = _CALIBRATERS[calibrate_method]
     known = inspect.signature(kind.__init__).parameters
-    options = {name: value for name, value in (extra_options or {}).items() if name in known}
+    given = (extra_options or {}).items()
+    options = {name: value for name, value in given if name in known and value is not None}
     made = kind(model, op_types_to_calibrate, augmented_model_path, **options)
     made.augment_graph()
     if providers:
