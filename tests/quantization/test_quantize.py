@@ -26,6 +26,7 @@ from bascule.quantization import (
     quantize_static,
 )
 from bascule.quantization.preprocess import main as preprocess
+from bascule.quantization.static_quantize_runner import main as quantize_by_command
 from tests.quantization.models import (
     Reader,
     attention,
@@ -294,3 +295,17 @@ def test_constants_are_computed(tmp_path: Path) -> None:
     assert operators(out) == ["RandomNormal", "Mul", "Reshape", "Mul", "Add"]
     (found,) = run("bascule", out, [{"x": np.array([4], np.float32)}])
     assert found.tolist() == [12]
+
+
+def test_the_command(tmp_path: Path) -> None:
+    proto, out = network(), tmp_path / "out.onnx"
+    onnx.save(proto, tmp_path / "in.onnx")
+    for number, inputs in enumerate(samples(proto)):
+        folder = tmp_path / f"test_data_set_{number}"
+        folder.mkdir()
+        tensor = onnx.numpy_helper.from_array(inputs["x"], "x")
+        (folder / "input_0.pb").write_bytes(tensor.SerializeToString())
+    arguments = ["-i", str(tmp_path / "in.onnx"), "-o", str(out), "--per_channel"]
+    quantize_by_command([*arguments, "--quant_format", "qoperator"])
+    check(out, proto, 25)
+    assert "QLinearConv" in operators(out)

@@ -134,7 +134,8 @@ def quantize_static(
         calibration_providers: run the samples on these.
         extra_options: ``ActivationSymmetric``, ``WeightSymmetric``, ``AddQDQPairToWeight``,
             ``MatMulConstBOnly``, ``ForceQuantizeNoInputCheck``, ``TensorQuantOverrides`` (of
-            activations: scale and zero_point, rmin, rmax, symmetric, quant_type), ``OpTypesToExcludeOutputQuantization``,
+            activations: scale and zero_point, rmin, rmax, symmetric, quant_type),
+            ``OpTypesToExcludeOutputQuantization``,
             ``CalibTensorRangeSymmetric``, ``CalibMovingAverage``, ``CalibMovingAverageConstant``,
             ``CalibPercentile``; others are ignored.
         calibration_cache_path: a file of ranges, read if it is there, else written.
