@@ -382,6 +382,107 @@ def _(ort: Any) -> None:
     assert (info.filepath, info.file_offset, info.byte_size) == ("weights.bin", 64, 16)
 
 
+# --- submodules
+
+
+@row("datasets.get_example")
+def _(ort: Any) -> None:
+    examples = importlib.import_module(f"{ort.__name__}.datasets")
+    for name in ("mul_1.onnx", "sigmoid.onnx", "logreg_iris.onnx"):
+        assert Path(examples.get_example(name)).is_absolute()
+    with pytest.raises(FileNotFoundError, match="Unable to find example"):
+        examples.get_example("nothing.onnx")
+
+
+QUANTIZATION = {
+    "": (
+        *("quantize_dynamic", "quantize_static", "quantize", "QuantType", "QuantFormat"),
+        *("QuantizationMode", "CalibrationDataReader", "CalibrationMethod", "CalibraterBase"),
+        *("MinMaxCalibrater", "create_calibrator", "StaticQuantConfig", "DynamicQuantConfig"),
+        *("get_qdq_config", "quant_pre_process", "QDQQuantizer", "CudaQuantizer", "TensorData"),
+        *("TensorsData", "save_tensors_data", "load_tensors_data", "write_calibration_table"),
+    ),
+    "shape_inference": ("quant_pre_process",),
+    "preprocess": (),
+    "matmul_nbits_quantizer": (
+        *("MatMulNBitsQuantizer", "RTNWeightOnlyQuantConfig", "GPTQWeightOnlyQuantConfig"),
+        *("HQQWeightOnlyQuantConfig", "KQuantWeightOnlyQuantConfig"),
+        *("DefaultWeightOnlyQuantConfig", "NVAWQWeightOnlyQuantConfig"),
+    ),
+    "matmul_bnb4_quantizer": ("MatMulBnb4Quantizer",),
+    "qdq_loss_debug": (
+        *("modify_model_output_intermediate_tensors", "collect_activations"),
+        *("create_activation_matching", "create_weight_matching", "compute_weight_error"),
+        *("compute_activation_error", "compute_signal_to_quantization_noice_ratio"),
+    ),
+    "static_quantize_runner": ("main", "OnnxModelCalibrationDataReader"),
+    "registry": ("IntegerOpsRegistry", "QLinearOpsRegistry", "QDQRegistry"),
+    "onnx_quantizer": ("ONNXQuantizer",),
+    "quant_utils": ("QuantType", "QuantFormat", "QuantizationMode"),
+    "calibrate": ("CalibrationDataReader", "create_calibrator", "PercentileCalibrater"),
+}
+
+
+def _quantization(ort: Any) -> None:
+    pytest.importorskip("onnx_ir")  # which onnxruntime's needs
+    for inner, names in QUANTIZATION.items():
+        full = ".".join(filter(None, (ort.__name__, "quantization", inner)))
+        found = importlib.import_module(full)
+        for name in names:
+            assert hasattr(found, name), f"{full}.{name}"
+
+
+row(*(f"quantization {name}".strip() for name in QUANTIZATION))(_quantization)
+
+
+@row("quantization types")
+def _(ort: Any) -> None:
+    found = importlib.import_module(f"{ort.__name__}.quantization")
+    for name in ("QInt8", "QUInt8", "QInt16", "QUInt16", "QInt4", "QUInt4", "QFLOAT8E4M3FN"):
+        kind = found.QuantType[name]
+        assert str(kind) == name and found.QuantType.from_string(name) is kind
+        assert isinstance(kind.tensor_type, int)
+    assert [each.name for each in found.QuantFormat] == ["QOperator", "QDQ"]
+    methods = ["MinMax", "Entropy", "Percentile", "Distribution"]
+    assert [each.name for each in found.CalibrationMethod] == methods
+    numbers = [(each.name, each.value) for each in found.CalibrationMethod]
+    assert numbers == [(name, i) for i, name in enumerate(methods)]
+
+
+@row("tools")
+def _(ort: Any) -> None:
+    for inner, names in {
+        "symbolic_shape_infer": ("SymbolicShapeInference",),
+        "make_dynamic_shape_fixed": ("make_dynamic_shape_fixed_helper",),
+        "onnx_model_utils": (
+            *("make_dim_param_fixed", "make_input_shape_fixed", "fix_output_shapes"),
+            *("update_onnx_opset", "optimize_model", "get_opsets_imported"),
+            *("iterate_graph_per_graph_func", "iterate_graph_per_node_func"),
+        ),
+        "update_onnx_opset": ("update_onnx_opset_helper",),
+        "optimize_onnx_model": ("optimize_model_helper",),
+        "remove_initializer_from_input": ("remove_initializer_from_input",),
+    }.items():
+        if inner == "symbolic_shape_infer":
+            pytest.importorskip("sympy")  # which onnxruntime's needs
+        found = importlib.import_module(f"{ort.__name__}.tools.{inner}")
+        for name in names:
+            assert hasattr(found, name), f"{inner}.{name}"
+
+
+@row("transformers", only=True)
+def _(ort: Any) -> None:
+    for name in ("optimizer", "onnx_model_bert", "benchmark"):
+        with pytest.raises(ImportError, match="deliberately left out"):
+            getattr(importlib.import_module("bascule.transformers"), name)
+    with pytest.raises(ImportError, match="deliberately left out"):
+        importlib.import_module("bascule.transformers.optimizer")
+    helper_ = importlib.import_module("bascule.transformers.io_binding_helper").TypeHelper
+    made = ort.InferenceSession(linear().SerializeToString())
+    assert helper_.get_io_onnx_type_map(made) == dict.fromkeys(("x", "y", "s"), 1)
+    assert helper_.get_output_type(made, "y") == "tensor(float)"
+
+
 # --- backend
 
 
