@@ -28,11 +28,20 @@ class NodeRow:
     reasons: list[tuple[str, str]]
     """(provider, why not) of every provider that was asked before."""
     source: str = ""
-    """The exporter's source line, where the model carries it."""
+    """The exporter's source lines in short, where the model carries them: the innermost of the
+    user, as ``file.py:123 in forward: x = self.proj(y) (+2 more lines)``."""
     note: str = ""
     """Why the node computes in another element type than the model asks for, if it does."""
     inside: str = ""
     """Of a node in a nested graph: the nodes and attributes that hold it, as ``loop.body/``."""
+    sources: list[str] = field(default_factory=list)
+    """All source lines: those of every node of the model that the node replaced."""
+    module: str = ""
+    """The module that the node stands in, as ``layers.0.proj``, where the model says it."""
+    replaced: list[str] = field(default_factory=list)
+    """The names of the nodes of the model that the node stands for."""
+    inputs: list[tuple[str, str, list[Any] | None]] = field(default_factory=list)
+    """(name, type, shape) of each, names of sizes included; ("", "", None) of one left out."""
 
 
 @dataclass(frozen=True, slots=True)

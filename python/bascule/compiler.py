@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from bascule.canonical import canonicalize
 from bascule.compiled import Argument, CompiledModel, NodeRow
+from bascule.error_sources import explain_load_error
 from bascule.gradient import bind_gradients, expand_gradients
 from bascule.ir.constant import Constant
-from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, inline_functions, schema_function
+from bascule.ir.replaced import replaced_by
+from bascule.ir.source_trace import module_of, source_text, sources_of
 from bascule.operators import registry
 from bascule.optimizer import Context, Level, Report, optimize
 from bascule.optimizer.fused import definition
@@ -24,7 +27,7 @@ from bascule.providers.cpu.provider import CpuProvider, fold_node
 from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
 from bascule.providers.widen import NOTE, widen
-from bascule.refusal import refusal, set_unknown_aside, source_of, without_kernel
+from bascule.refusal import refusal, set_unknown_aside, without_kernel
 
 if TYPE_CHECKING:
     from bascule.tools.verify import Verification
@@ -168,9 +171,10 @@ def compile_model(
     unknown = set_unknown_aside(model)
     try:
         report, verified = prepare(model, providers, level, disabled, seconds, check, verify)
-    except Exception:
+    except Exception as error:
         if unknown:  # which may be why
             raise refusal(unknown) from None
+        explain_load_error(error, model.graph)
         raise
     started = time.perf_counter()
     check()
@@ -182,20 +186,29 @@ def compile_model(
         if isinstance(provider, CpuProvider):
             provider.tune(graph)
     rows = list(_rows(graph, assignments, providers))
-    partitions = partition(graph, assignments)
-    if providers[0].hosts_others:
-        program: Program = providers[0].compile(graph)
-    elif len(partitions) > 1:
-        program = PartitionedProgram(graph, partitions)
-    else:
-        provider = partitions[0].provider if partitions else providers[-1]
-        program = provider.compile(graph)
+    try:
+        program = _program(graph, assignments, providers)
+    except Exception as error:
+        explain_load_error(error, graph)
+        raise
     seconds["compile"] = time.perf_counter() - started
     inputs = [Argument(value.name, value.type) for value in graph.inputs]
     outputs = [Argument(value.name, value.type) for value in graph.outputs]
     compiled = CompiledModel(program, inputs, outputs, rows, dict(report.changes), seconds)
     compiled.verification = "" if verified is None else str(verified)
     return compiled
+
+
+def _program(
+    graph: Graph, assignments: dict[Node, Assignment], providers: Sequence[Provider]
+) -> Program:
+    if providers[0].hosts_others:
+        return providers[0].compile(graph)
+    partitions = partition(graph, assignments)
+    if len(partitions) > 1:
+        return PartitionedProgram(graph, partitions)
+    provider = partitions[0].provider if partitions else providers[-1]
+    return provider.compile(graph)
 
 
 def _rows(
@@ -218,18 +231,31 @@ def _rows(
 
 
 def _row(node: Node, assignment: Assignment, provider: Provider, inside: str) -> NodeRow:
+    lines = [str(line) for line in sources_of(node)]
     return NodeRow(
         node.name,
         node.op_type,
         node.domain,
-        [(v.name, str(v.type), None if v.shape is None else list(v.shape)) for v in node.outputs],
+        [_described(value) for value in node.outputs],
         provider.name,
         _with_choice(assignment.kernel, node),
         assignment.reasons,
-        source_of(node),
+        source_text(lines),
         node.metadata.get(NOTE, ""),
         inside,
+        lines,
+        module_of(node),
+        [each.name for each in replaced_by(node)],
+        [_described(value) for value in node.inputs],
     )
+
+
+def _described(value: Value | None) -> tuple[str, str, list[int | str | None] | None]:
+    """(name, type, shape) of an input or output."""
+    if value is None:
+        return "", "", None
+    shape = None if value.shape is None else list(value.shape)
+    return value.name, str(value.type or ""), shape
 
 
 def _with_choice(kernel: str, node: Node) -> str:

@@ -89,6 +89,8 @@ def inline_call(
     for old in body:
         new = copier.copy_node(old, prefix + old.name, output_name)
         new.metadata = {**node.metadata, **new.metadata}
+        new.doc = new.doc or node.doc
+        new.replaced = node.replaced
         graph.insert_before(node, new)
         added.append(new)
         if opset_imports is not None:

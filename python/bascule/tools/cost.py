@@ -6,29 +6,12 @@ from __future__ import annotations
 import math
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Use, Value
-
-_PRODUCTS = frozenset(
-    [
-        "MatMul",
-        "Gemm",
-        "MatMulInteger",
-        "QLinearMatMul",
-        "MatMulNBits",
-        "Conv",
-        "ConvInteger",
-        "QLinearConv",
-        "ConvTranspose",
-        "Attention",
-        "LSTM",
-        "GRU",
-        "RNN",
-    ]
-)
+from bascule.ir.replaced import PRODUCTS
 
 
 def is_product(node: Node) -> bool:
     """Whether a node's time goes into multiply-adds: products, convolutions, attention, RNNs."""
-    return node.domain in ("", FUSED_DOMAIN) and node.op_type in _PRODUCTS
+    return node.domain in ("", FUSED_DOMAIN) and node.op_type in PRODUCTS
 
 
 def flops(node: Node) -> int | None:
