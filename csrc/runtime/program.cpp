@@ -57,6 +57,18 @@ constexpr size_t max_frames = 16;
   }
 }
 
+// Notes the end of a step, and what it made where that is not known for the run's plan.
+void note_step(Profiler::Run& profile, const Program::Step& step, Frame& frame) {
+  profile.ticks.push_back(now_ticks());
+  if (profile.shapes != nullptr) return;
+  auto& made = profile.collected[profile.ticks.size() - 2];
+  for (const int slot : step.outputs) {
+    if (slot < 0 || !frame.value(slot).is_tensor()) continue;
+    const Tensor& tensor = frame.value(slot).tensor();
+    made.emplace_back(tensor.dtype(), tensor.shape());
+  }
+}
+
 // Constants of a file may lie at any address; kernels may rely on that of their element type.
 void align(Tensor& tensor) {
   const auto item = static_cast<uintptr_t>(std::max<int64_t>(item_size(tensor.dtype()), 1));
@@ -247,6 +259,18 @@ int64_t Program::arena_bytes() const {
   return most;
 }
 
+std::shared_ptr<const StepNames> Program::step_names() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (step_names_ == nullptr) {
+    auto names = std::make_shared<StepNames>();
+    for (const Step& step : steps_) {
+      names->steps.push_back({step.name, step.op_type, step.domain, step.entry->name});
+    }
+    step_names_ = std::move(names);
+  }
+  return step_names_;
+}
+
 std::vector<Value> Program::take_outputs(Frame& frame) const {
   std::vector<Value> results;
   results.reserve(outputs_.size());
@@ -259,7 +283,13 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
   std::unique_ptr<Frame> frame = take_frame();
   std::shared_ptr<const MemoryPlan> plan = find_plan(inputs);
   const bool record = plan == nullptr;
-  frame->begin(std::move(plan), inputs, settings, targets);
+  std::unique_ptr<Profiler::Run> profile;
+  std::shared_ptr<const MemoryPlan> followed;  // for the profile
+  if (settings.profiler != nullptr) {
+    profile = settings.profiler->begin(step_names(), plan);
+    followed = plan;
+  }
+  frame->begin(std::move(plan), inputs, settings, targets, profile.get());
   const int count = static_cast<int>(steps_.size());
   int i = 0;
   try {
@@ -270,27 +300,13 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
       const Step& step = steps_[static_cast<size_t>(i)];
       RunContext context(*frame, i, step.inputs.data(), static_cast<int>(step.inputs.size()),
                          step.outputs.data(), static_cast<int>(step.outputs.size()));
-      if (settings.profiler == nullptr) {
-        step.kernel->run(context);
-      } else {
-        const int64_t start = Profiler::now();
-        step.kernel->run(context);
-        Profiler::Event event{step.name,   step.op_type,
-                              step.domain, step.entry->name,
-                              start,       Profiler::now() - start,
-                              0,           {}};
-        for (const int slot : step.outputs) {
-          if (slot >= 0 && frame->value(slot).is_tensor()) {
-            const Tensor& tensor = frame->value(slot).tensor();
-            event.outputs.emplace_back(tensor.dtype(), tensor.shape());
-          }
-        }
-        settings.profiler->add(std::move(event));
-      }
+      step.kernel->run(context);
+      if (profile != nullptr) note_step(*profile, step, *frame);
       frame->end_step(i);
     }
   } catch (...) {
     const bool stopped = settings.terminate != nullptr && settings.terminate->load();
+    if (profile != nullptr) settings.profiler->end(std::move(profile), nullptr);
     try {
       if (stopped) throw;
       rethrow_with_node(steps_[static_cast<size_t>(i)], *frame);
@@ -301,7 +317,8 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
     }
   }
   std::vector<Value> results = take_outputs(*frame);
-  if (record) keep_plan(frame->make_plan(inputs));
+  if (record) keep_plan(followed = frame->make_plan(inputs));
+  if (profile != nullptr) settings.profiler->end(std::move(profile), std::move(followed));
   frame->finish(true);
   give_frame(std::move(frame));
   return results;

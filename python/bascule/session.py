@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,15 @@ from bascule.binding import IOBinding
 from bascule.compiled import CompiledModel
 from bascule.errors import EPFail, InvalidArgument
 from bascule.feeds import Signature
+from bascule.load_clock import LoadClock
 from bascule.logging import log_of
 from bascule.metadata import ModelMetadata, NodeArg
 from bascule.options import RunOptions, SessionOptions
-from bascule.profile import Trace
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.session_devices import SessionDevices
 from bascule.session_pickle import Picklable, file_stamp
+from bascule.session_profile import Trace
 from bascule.session_providers import SessionProviders
 from bascule.session_run_async import AsyncRuns
 from bascule.session_settings import (
@@ -140,8 +140,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         from bascule.ir.load import load_model
         from bascule.overrides import forget_names, keep_outputs, override
 
-        seconds: dict[str, float] = {}
-        started = time.perf_counter()
+        clock = LoadClock(self._trace.is_on)
         model = load_model(
             self._source,
             external_folder=self._options._config.get(
@@ -149,7 +148,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             ),
             external_files=self._options._files,
         )
-        seconds["load"] = time.perf_counter() - started
+        clock.phase("load")
         self._external_files: list[str] | None = list(model.external_files)
         self._options._cancellation.check()
         override(model, self._options)
@@ -163,7 +162,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         level = level_of(self._options.graph_optimization_level)
         check = self._options._cancellation.check
         verify = defaults if self._config("session.verify_optimizer", "0") == "1" else None
-        compiled = compile_model(model, executors, level, self._disabled, seconds, check, verify)
+        compiled = compile_model(model, executors, level, self._disabled, clock, check, verify)
         compiled.metadata = metadata
         compiled.defaults = defaults
         return compiled, model
@@ -207,7 +206,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         self._paths: dict[tuple[str, ...], Any] = {}
         self._general_lock = threading.Lock()
         compiled = self._compiled = self._planned() or self._make_first()
-        self._trace.phases(compiled.seconds)
+        self._trace.note_compiled(compiled)
         self._metadata = compiled.metadata
         self._defaults = compiled.defaults
         named = {d for v in compiled.inputs for d in v.shape or () if isinstance(d, str)}
@@ -250,6 +249,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             self._save(model, compiled.defaults)
         if cache is not None:
             compiled = cache.store(self._source, compiled, model.external_files)
+        self._trace.note_graph(model.graph)
         return compiled
 
     @property

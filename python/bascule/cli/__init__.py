@@ -16,6 +16,7 @@ VERBS = (
     "info",
     "explain",
     "bench",
+    "profile",
     "trace",
     "compare",
     "diff",

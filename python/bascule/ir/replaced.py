@@ -25,6 +25,10 @@ PRODUCTS = frozenset(
         "LSTM",
         "GRU",
         "RNN",
+        "Project",
+        "ProjectNBits",
+        "SplitMatMul",
+        "PointwiseDepthwiseConv",
     ]
 )
 """Operators whose time goes into multiply-adds."""

@@ -27,9 +27,17 @@ def flops(node: Node) -> int | None:
         return elements
     if node.op_type == "MatMulNBits":
         return 2 * elements * int(node.attribute("K", 0))
-    if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
+    if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "Project"):
         depth = _shared_size(node)
         return None if depth is None else 2 * elements * depth
+    if node.op_type == "SplitMatMul":  # the parts are equal
+        depth = _shared_size(node)
+        return None if depth is None else 2 * elements * depth * len(node.outputs)
+    if node.op_type == "ProjectNBits":
+        rows = elements // max(output[-1], 1) if output else 0
+        return 2 * rows * int(node.attribute("K", 0)) * int(node.attribute("N", 0))
+    if node.op_type == "PointwiseDepthwiseConv":
+        return _pointwise_depthwise(node, elements)
     if node.op_type in ("Conv", "ConvInteger", "QLinearConv"):
         weight = _shape(node, 3 if node.op_type == "QLinearConv" else 1)
         return None if weight is None else 2 * elements * math.prod(weight[1:])
@@ -50,6 +58,15 @@ def flops(node: Node) -> int | None:
             return None
         return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r))
     return elements
+
+
+def _pointwise_depthwise(node: Node, elements: int) -> int | None:
+    """A 1x1 convolution, then one of its channels with a filter each."""
+    x, weight, taps = _shape(node, 0), _shape(node, 1), _shape(node, 3)
+    if x is None or weight is None or taps is None:
+        return None
+    pixels = math.prod(x[:-1])
+    return 2 * pixels * math.prod(weight[:2]) + 2 * elements * math.prod(taps[1:])
 
 
 def _shape(node: Node, index: int) -> tuple[int, ...] | None:
