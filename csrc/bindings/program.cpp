@@ -403,15 +403,12 @@ py::dict take_profile(Profiler& profiler) {
       live_list.append(array_of(run.plan->live_bytes));
       arena_list.append(run.plan->arena_bytes);
     });
-    std::vector<int64_t> times;
-    times.reserve(run.ticks.size());
-    for (const Ticks ticks : run.ticks) times.push_back(taken.nanoseconds(ticks));
     py::list allocations;
     for (const Profiler::Allocation& each : run.allocations) {
       allocations.append(py::make_tuple(taken.nanoseconds(each.time), each.bytes, each.step,
                                         name_of_kind(each.kind)));
     }
-    runs.append(py::make_tuple(program, made, plan, run.thread, array_of(times), allocations));
+    runs.append(py::make_tuple(program, made, plan, run.thread, array_of(taken.times(run)), allocations));
   }
   for (const Profiler::Work& each : taken.work) {
     const int program = programs.find(each.names);

@@ -25,11 +25,10 @@ inline int64_t steady_ns() {
 
 #if defined(__x86_64__) || defined(_M_X64)
 // Whether the counter runs at one rate, whatever the cores' clocks do, and in sleep.
-bool has_even_counter();
+extern const bool has_even_counter;
 
 inline Ticks now_ticks() {
-  static const bool even = has_even_counter();
-  return even ? static_cast<Ticks>(__rdtsc()) : steady_ns();
+  return has_even_counter ? static_cast<Ticks>(__rdtsc()) : steady_ns();
 }
 #elif defined(__aarch64__) && !defined(_MSC_VER)
 inline Ticks now_ticks() {

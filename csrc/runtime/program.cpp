@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "core/fork_safety.h"
@@ -58,10 +59,10 @@ constexpr size_t max_frames = 16;
 }
 
 // Notes the end of a step, and what it made where that is not known for the run's plan.
-void note_step(Profiler::Run& profile, const Program::Step& step, Frame& frame) {
-  profile.ticks.push_back(now_ticks());
+inline void note_step(Profiler::Run& profile, int number, const Program::Step& step, Frame& frame) {
+  profile.ended(number);
   if (profile.shapes != nullptr) return;
-  auto& made = profile.collected[profile.ticks.size() - 2];
+  auto& made = profile.collected[static_cast<size_t>(number)];
   for (const int slot : step.outputs) {
     if (slot < 0 || !frame.value(slot).is_tensor()) continue;
     const Tensor& tensor = frame.value(slot).tensor();
@@ -283,13 +284,18 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
   std::unique_ptr<Frame> frame = take_frame();
   std::shared_ptr<const MemoryPlan> plan = find_plan(inputs);
   const bool record = plan == nullptr;
-  std::unique_ptr<Profiler::Run> profile;
+  std::optional<Profiler::Run> profile;
   std::shared_ptr<const MemoryPlan> followed;  // for the profile
   if (settings.profiler != nullptr) {
-    profile = settings.profiler->begin(step_names(), plan);
-    followed = plan;
+    if (settings.profiler->begin(profile.emplace(), step_names(), plan)) {
+      followed = plan;
+    } else {
+      profile.reset();
+    }
   }
-  frame->begin(std::move(plan), inputs, settings, targets, profile.get());
+  // Where a run is timed in part only, its nodes are too short for more to be told of them.
+  Profiler::Run* const whole = profile && !profile->is_sampled() ? &*profile : nullptr;
+  frame->begin(std::move(plan), inputs, settings, targets, whole);
   const int count = static_cast<int>(steps_.size());
   int i = 0;
   try {
@@ -301,12 +307,12 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
       RunContext context(*frame, i, step.inputs.data(), static_cast<int>(step.inputs.size()),
                          step.outputs.data(), static_cast<int>(step.outputs.size()));
       step.kernel->run(context);
-      if (profile != nullptr) note_step(*profile, step, *frame);
+      if (profile) note_step(*profile, i, step, *frame);
       frame->end_step(i);
     }
   } catch (...) {
     const bool stopped = settings.terminate != nullptr && settings.terminate->load();
-    if (profile != nullptr) settings.profiler->end(std::move(profile), nullptr);
+    if (profile) settings.profiler->end(std::move(*profile), nullptr);
     try {
       if (stopped) throw;
       rethrow_with_node(steps_[static_cast<size_t>(i)], *frame);
@@ -318,7 +324,7 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
   }
   std::vector<Value> results = take_outputs(*frame);
   if (record) keep_plan(followed = frame->make_plan(inputs));
-  if (profile != nullptr) settings.profiler->end(std::move(profile), std::move(followed));
+  if (profile) settings.profiler->end(std::move(*profile), std::move(followed));
   frame->finish(true);
   give_frame(std::move(frame));
   return results;

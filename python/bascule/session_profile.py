@@ -50,7 +50,8 @@ class Recording:
     operator, domain, kernel)), ``shapes`` (for each step (type, shape) of what it made),
     ``inputs`` (as shapes, of the inputs of a plan), ``live_bytes`` (for each plan what is in use at
     each step) and ``arena_bytes``; ``runs``, each (program, shapes, plan or -1, thread, times,
-    allocations): the beginning, then the end of each step, and (time, bytes, step or -1, kind);
+    allocations): the beginning, then the end of each step, -1 where it was not taken, as where
+    steps are very short, and (time, bytes, step or -1, kind);
     ``work``, what other threads did, each (program, step, thread, begin, end); and ``dropped``, how
     many runs were not kept.
     """

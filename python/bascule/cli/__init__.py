@@ -15,6 +15,7 @@ VERBS = (
     "run",
     "info",
     "explain",
+    "check",
     "bench",
     "profile",
     "trace",

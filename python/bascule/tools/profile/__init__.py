@@ -41,7 +41,7 @@ __all__ = ["GroupProfile", "Memory", "NodeProfile", "PassProfile", "Profile", "p
 ModelSource = Union[str, "os.PathLike[str]", bytes, "onnx.ModelProto", InferenceSession, "Model"]
 
 _ENOUGH_SECONDS = 1.0
-_FEWEST, _MOST = 5, 200
+_FEWEST, _MOST = 5, 400
 
 
 def profile(
@@ -66,7 +66,7 @@ def profile(
         model: a path, bytes, an onnx.ModelProto, an InferenceSession or a Model; of the last two a
             new session is made with the same options and providers.
         feeds: by input name; by default seeded random ones.
-        runs: how many are profiled; by default as many as fit into a second, 5 to 200.
+        runs: how many are profiled; by default as many as fit into a second, 5 to 400.
         warmup: runs that are not counted.
         dims: sizes of symbolic dimensions, for random feeds; 1 where nothing is said.
         seed: of random feeds.
@@ -189,7 +189,9 @@ def _nodes(
     found: Timings, loaded: Loaded, costs: Mapping[str, Cost], peaks: Peaks
 ) -> list[NodeProfile]:
     rows = {row.name: row for row in loaded.rows}
-    seconds = {name: median(times.tolist()) / 1e9 for name, times in found.own_ns.items()}
+    seconds = {
+        name: median(times[times >= 0].tolist()) / 1e9 for name, times in found.own_ns.items()
+    }
     total = sum(seconds.values()) or 1.0
     return [
         _node(name, found, rows.get(name), costs.get(name), seconds[name], total, peaks)

@@ -21,7 +21,7 @@ class Timings:
     """What nodes took, by their names."""
 
     own_ns: dict[str, Times]
-    """For each run: the time of a node, without that of nodes inside."""
+    """For each run: the time of a node, without that of nodes inside; -1 where it was not taken."""
     calls: dict[str, float]
     """Calls in a run, on average."""
     made: dict[str, Made]
@@ -50,16 +50,19 @@ def timings(recording: Recording, bounds: Sequence[tuple[int, int]]) -> Timings:
         durations = np.diff(times)
         if number in inner:
             durations = durations - inner[number]
+        known = (times[1:] >= 0) & (times[:-1] >= 0)
         steps = native["programs"][program]
-        for step, duration in zip(steps, durations.tolist()):
+        for step, duration, is_known in zip(steps, durations.tolist(), known.tolist()):
             name = step[0]
             if name not in own:
-                own[name] = np.zeros(len(bounds), np.int64)
+                own[name] = np.full(len(bounds), -1, np.int64)
                 found.order.append(name)
                 found.kernels[name] = (_operator(step[1], step[2]), step[3])
-            if run >= 0:
-                own[name][run] += duration
-                calls[name] = calls.get(name, 0) + 1
+            if run < 0:
+                continue
+            calls[name] = calls.get(name, 0) + 1
+            if is_known:
+                own[name][run] = max(own[name][run], 0) + duration
         for step, outputs in zip(steps, native["shapes"][shapes]):
             if outputs:
                 found.made.setdefault(step[0], outputs)
@@ -68,11 +71,11 @@ def timings(recording: Recording, bounds: Sequence[tuple[int, int]]) -> Timings:
             continue
         run = run_at(span.start_ns)
         if span.name not in own:
-            own[span.name] = np.zeros(len(bounds), np.int64)
+            own[span.name] = np.full(len(bounds), -1, np.int64)
             found.order.append(span.name)
             found.kernels[span.name] = (span.op_type, span.kernel)
         if run >= 0:
-            own[span.name][run] += span.duration_ns
+            own[span.name][run] = max(own[span.name][run], 0) + span.duration_ns
             calls[span.name] = calls.get(span.name, 0) + 1
         if span.outputs:
             found.made.setdefault(span.name, span.outputs)

@@ -328,13 +328,12 @@ function drawMemory(drawing, x, top, height, width) {
   });
   drawing.append(svg("text", { class: "soft", x: 0, y: top + 12 }, "values of the run"));
   drawing.append(svg("text", { class: "soft", x: 0, y: top + 28 }, `at most ${bytes(most)}`));
-  for (const at of ticks(0, limit, 3)) {
-    drawing.append(svg("line", { class: "grid", x1: left, x2: width - 6, y1: y(at), y2: y(at) }));
-    if (at) drawing.append(svg("text", { class: "soft", x: left - 6, y: y(at) + 4,
-      "text-anchor": "end" }, bytes(at)));
-  }
   if (path) drawing.append(svg("path", { d: `${path}L${last} ${y(0)}Z`, fill: "#6ea8fe",
     opacity: 0.55 }));
+  for (const at of ticks(0, limit, 3)) {
+    drawing.append(svg("line", { class: "grid", x1: left, x2: width - 6, y1: y(at), y2: y(at) }));
+    if (at) drawing.append(svg("text", { class: "soft", x: left + 4, y: y(at) - 3 }, bytes(at)));
+  }
   if (data.arena) {
     drawing.append(svg("line", { x1: left, x2: width - 6, y1: y(data.arena), y2: y(data.arena),
       stroke: "var(--warm)", "stroke-dasharray": "5 4" }));

@@ -70,8 +70,10 @@ def _tiles(profile: Profile) -> list[list[str]]:
     runs, memory = profile.run_seconds, profile.memory
     gflops = sum(node.flops or 0 for node in profile.nodes) / max(profile.seconds, 1e-12) / 1e9
     tiles = [
-        [duration(profile.seconds), f"a run, median of {len(runs)}"],
-        [f"{duration(min(runs))} to {duration(max(runs))}", "fastest and slowest run"],
+        [
+            duration(profile.seconds),
+            f"a run, median of {len(runs)}; {duration(min(runs))} to {duration(max(runs))}",
+        ],
         [f"{gflops:.3g} GFLOP/s", f"{gflops / profile.peaks.gflops:.0%} of the float32 peak"],
         [str(len(profile.nodes)), f"nodes; together {duration(profile.node_seconds)}"],
         [size(memory.weights), f"weights; values of a run {size(memory.most_live)}"],
@@ -117,11 +119,15 @@ def _groups(groups: Sequence[GroupProfile]) -> list[dict[str, Any]]:
 
 
 def _run(profile: Profile) -> dict[str, Any]:
-    """The run whose length is nearest to the median: threads, their nodes, and memory."""
+    """The run whose length is nearest to the median, of those that every node was timed in:
+    threads, their nodes, and memory."""
     native, device = profile.recording.native, profile.recording.device
     numbers = {node.name: number for number, node in enumerate(profile.nodes)}
+    full = [int(run[4][0]) for run in native["runs"] if run[4].min(initial=0) >= 0]
+    bounds = [(a, b) for a, b in profile.bounds if any(a <= time <= b for time in full)]
     begin, end = min(
-        profile.bounds, key=lambda each: abs((each[1] - each[0]) / 1e9 - profile.seconds)
+        bounds or profile.bounds,
+        key=lambda each: abs((each[1] - each[0]) / 1e9 - profile.seconds),
     )
 
     def inside(time: int) -> bool:
@@ -137,12 +143,14 @@ def _run(profile: Profile) -> dict[str, Any]:
         lane = lanes.setdefault(("run", thread), [])
         depth = 0 if number in tops else 1
         for step, start, stop in zip(steps, points, points[1:]):
-            lane.append([numbers[step[0]], start - begin, stop - start, depth])
+            if start >= 0 and stop >= 0:
+                lane.append([numbers[step[0]], start - begin, stop - start, depth])
         if number in tops and plan >= 0:
             live = native["live_bytes"][plan].tolist()
             memory += [
                 [start - begin, bytes_, numbers[step[0]]]
                 for step, start, bytes_ in zip(steps, points, live)
+                if start >= 0
             ]
     for program, step, thread, start, stop in native["work"]:
         if inside(start):

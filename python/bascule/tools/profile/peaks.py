@@ -46,6 +46,6 @@ def measure(threads: int, seconds: float = 0.1) -> Peaks:
     return Peaks(
         threads,
         float(_native.peak_gflops(threads, seconds)),
-        float(_native.read_bandwidth(threads, seconds, 1 << 28)),
+        float(_native.read_bandwidth(threads, seconds, 1 << 27)),
         float(_native.read_bandwidth(threads, seconds, _CACHED_BYTES * threads)),
     )

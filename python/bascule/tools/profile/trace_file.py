@@ -135,6 +135,8 @@ class _Writer:
             points = times.tolist()
             steps = zip(native["programs"][program], native["shapes"][shapes], points, points[1:])
             for (name, op_type, _, kernel), made, begin, end in steps:
+                if begin < 0 or end < 0:
+                    continue
                 arguments = {
                     "op_name": op_type,
                     "provider": CPU,
@@ -194,6 +196,8 @@ class _Writer:
             if plan < 0:
                 continue
             for begin, live in zip(times.tolist(), native["live_bytes"][plan].tolist()):
+                if begin < 0:
+                    continue
                 yield {
                     "ph": "C",
                     "pid": self._pid,

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run will take: from the shapes of a graph, and from what the machine can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Graph, Node, Value
+from bascule.tools import cost
+from bascule.tools.check.result import Prediction
+from bascule.tools.profile.costs import VIEWS, cost_of
+from bascule.tools.profile.peaks import Peaks
+
+_PROCESS_BYTES = 75_000_000
+"""Of Python, NumPy, onnx and bascule, before a model is loaded."""
+
+_PRODUCTS_REACH = 0.75
+_OTHERS_REACH = 0.45
+"""The parts of the limits that kernels reach in whole models (bench/RESULTS.md)."""
+
+_EIGHT_BIT_SPEED = 2.5
+"""Operations on bytes by those on float32, where the processor has instructions for them."""
+
+_NODE_SECONDS = 1.5e-7
+_CALL_SECONDS = 3e-6
+
+_CACHE_BYTES = 1 << 23
+"""Weights that fit here are taken to be in the caches when a run begins."""
+
+
+def predict(
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int]],
+    peaks: Peaks,
+    *,
+    weights: int,
+    optimized: bool,
+) -> Prediction:
+    """What a run of `graph`, whose inputs have the sizes `shapes`, will take."""
+    from_memory = cost.streamed_bytes(graph) > _CACHE_BYTES
+    least = expected = 0.0
+    flops = unknown = 0
+    for node in graph:
+        found = cost_of(node)
+        if found.flops is None or found.bytes is None:
+            unknown += 1
+            continue
+        flops += found.flops
+        limit = _limit(node, found.flops, found.bytes, peaks, from_memory)
+        least += limit
+        reach = _PRODUCTS_REACH if cost.is_product(node) else _OTHERS_REACH
+        expected += _NODE_SECONDS * (node.op_type not in VIEWS) + limit / reach
+    feeds = sum(_bytes(value) for value in (*graph.inputs, *graph.outputs))
+    values = cost.activation_bytes(graph)
+    memory = None if values is None else _PROCESS_BYTES + weights + values + feeds
+    return Prediction(
+        {name: list(shape) for name, shape in shapes.items()},
+        flops,
+        weights,
+        values,
+        feeds,
+        memory,
+        least,
+        expected + _CALL_SECONDS,
+        peaks.threads,
+        unknown,
+        optimized,
+    )
+
+
+def _limit(node: Node, flops: int, nbytes: int, peaks: Peaks, from_memory: bool) -> float:
+    """The seconds that the machine needs at least for a node."""
+    read = sum(_bytes(v) for v in node.inputs if v is not None and v.constant is not None)
+    if node.op_type in ("Gather", "GatherBlockQuantized"):  # which reads a few rows
+        read = 0
+    read = min(read, nbytes)
+    cached = nbytes - read
+    if not from_memory:
+        cached, read = nbytes, 0
+    in_cache = cached <= 2 * _CACHE_BYTES
+    moving = cached / (peaks.cache_gigabytes_s if in_cache else peaks.gigabytes_s)
+    moving += read / peaks.gigabytes_s
+    speed = _EIGHT_BIT_SPEED if _is_of_bytes(node) else 1.0
+    return max(flops / (peaks.gflops * speed), moving) / 1e9
+
+
+def _is_of_bytes(node: Node) -> bool:
+    """Whether a product is computed on bytes."""
+    types = [value.dtype for value in node.inputs if value is not None]
+    return cost.is_product(node) and types[:1] in ([DataType.UINT8], [DataType.INT8])
+
+
+def _bytes(value: Value) -> int:
+    shape = value.static_shape
+    if shape is None or value.dtype is None:
+        return 0
+    return (math.prod(shape) * value.dtype.bits + 7) // 8
