@@ -28,6 +28,9 @@ _LISTED = 4
 _MANY_SATURATED = 0.02
 """Rounding to the nearest puts far fewer of normal weights on the bounds of their type."""
 
+_MANY_DENORMAL = 0.05
+"""A part of float16 weights below the smallest normal number, 6e-5, that is no accident."""
+
 # Element type: (unsigned integer of its size, mask of the exponent, of the mantissa).
 _BITS: dict[DataType, tuple[Any, int, int]] = {
     DataType.FLOAT: (np.uint32, 0x7F800000, 0x007FFFFF),
@@ -254,7 +257,13 @@ def _judge_floats(tensor: _Tensor, counts: _Counts, found: _Found) -> None:
             severity, "inf", f"{'weights' if is_weight else 'constants'} hold infinities", name,
             much(counts.inf), "look at how the weights were made" if is_weight else "",
         )  # fmt: skip
-    if counts.denormal:
+    if constant.dtype is DataType.FLOAT16:
+        if counts.denormal > _MANY_DENORMAL * constant.size:
+            found.add(
+                NOTE, "denormal", "float16 constants are so small that they have lost digits", name,
+                much(counts.denormal), "scale them up, or keep them in float32",
+            )  # fmt: skip
+    elif counts.denormal:
         found.add(
             NOTE, "denormal", "constants hold denormal numbers, which are slow to compute with",
             name, much(counts.denormal), "session.set_denormal_as_zero=1 takes them for zero",

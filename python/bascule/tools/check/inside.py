@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bascule.errors import ALL
 from bascule.ir.graph import Graph, Model, Node
+from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType
 from bascule.options import SessionOptions
 from bascule.providers.names import CPU, CUDA, resolve_providers
@@ -131,16 +132,12 @@ def _promoted(graph: Graph) -> list[Finding]:
         # Casts around a node have its metadata too.
         if COMPUTED_IN in node.metadata and not node.is_op("Cast"):
             groups.setdefault(node.metadata[COMPUTED_IN], []).append(node)
-    return [
-        Finding(
-            WARNING,
-            "promoted",
-            f"{operators(nodes)} {note}: {listed([node.name for node in nodes])}",
-            tuple(node.name for node in nodes),
-            source(nodes),
-        )
-        for note, nodes in groups.items()
-    ]
+    found = []
+    for note, nodes in groups.items():
+        names = tuple(dict.fromkeys(each.name for node in nodes for each in replaced_by(node)))
+        text = f"{operators(nodes)} {note}: {listed(names)}"
+        found.append(Finding(WARNING, "promoted", text, names, source(nodes)))
+    return found
 
 
 def _left_to_cpu(graph: Graph, providers: Sequence[Provider]) -> list[Finding]:
