@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bascule.errors import ALL
-from bascule.ir.graph import Graph, Model, Node
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
 from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType
 from bascule.options import SessionOptions
@@ -128,14 +128,18 @@ def _promoted(graph: Graph) -> list[Finding]:
     from bascule.providers.widen import NOTE as COMPUTED_IN
 
     groups: dict[str, list[Node]] = {}
-    for node in graph.walk_nodes():
-        # Casts around a node have its metadata too.
-        if COMPUTED_IN in node.metadata and not node.is_op("Cast"):
-            groups.setdefault(node.metadata[COMPUTED_IN], []).append(node)
+    for each in graph.walk_graphs():
+        if each.parent is not None and each.parent.domain == FUSED_DOMAIN:
+            continue  # the node that holds it tells of it
+        for node in each:
+            # Casts around a node have its metadata too.
+            if COMPUTED_IN in node.metadata and not node.is_op("Cast"):
+                groups.setdefault(node.metadata[COMPUTED_IN], []).append(node)
     found = []
     for note, nodes in groups.items():
-        names = tuple(dict.fromkeys(each.name for node in nodes for each in replaced_by(node)))
-        text = f"{operators(nodes)} {note}: {listed(names)}"
+        origins = dict.fromkeys(each for node in nodes for each in replaced_by(node))
+        names = tuple(each.name for each in origins)
+        text = f"{operators(origins)} {note}: {listed(names)}"
         found.append(Finding(WARNING, "promoted", text, names, source(nodes)))
     return found
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bascule.ir.graph import Node, Value
 from bascule.ir.printer import format_type
+from bascule.ir.replaced import Replaced
 from bascule.ir.source_trace import source_text, sources_of
 
 _LISTED = 6
@@ -20,7 +21,7 @@ def described(nodes: Sequence[Node]) -> str:
     return ", ".join(told) + more
 
 
-def operators(nodes: Sequence[Node]) -> str:
+def operators(nodes: Iterable[Node | Replaced]) -> str:
     """``3 Softmax, 1 Exp``."""
     counts = Counter(f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in nodes)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common(_LISTED))
