@@ -38,13 +38,12 @@ def network() -> onnx.ModelProto:
     """Two products of a module each, with source lines."""
     proto = parsed("""
     net (float[n, 64] x) => (float[n, 32] y)
-    <float[64, 64] w, float[64, 32] v>
     { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) y = Softmax(c) }
     """)
     random = np.random.default_rng(0)
-    for tensor in proto.graph.initializer:
-        values = random.standard_normal(tuple(tensor.dims), np.float32)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for name, width in (("w", 64), ("v", 32)):
+        values = random.standard_normal((64, width), np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(values, name))
     scopes = ["net.first", "net.first", "net.second", "net.second"]
     codes = ["a = self.first(x)", "a = self.first(x)", "c = self.second(b)", "return softmax(c)"]
     for number, node in enumerate(proto.graph.node):
@@ -220,6 +219,8 @@ def test_what_can_be_profiled(kind: str) -> None:
         ("g (float[2,3] x) => (float[2,3] y) { y = Add(x, x) }", 6, 48),
         ("g (float[2,3] x, float[3,5] w) => (float[2,5] y) { y = MatMul(x, w) }", 60, 124),
         ("g (float[n,3] x) => (float[n,3] y) { y = Exp(x) }", None, None),
+        ("g (float[2,3] x) => (float[1,1] y) { y = ReduceSum(x) }", 6, 28),
+        ("g (float[1,1,4] x) => (float[1,1,2] y) { y = MaxPool<kernel_shape=[3]>(x) }", 6, 24),
     ],
 )
 def test_costs(text: str, flops: int | None, nbytes: int | None) -> None:
@@ -230,7 +231,7 @@ def test_costs(text: str, flops: int | None, nbytes: int | None) -> None:
 def test_costs_of_fused_nodes() -> None:
     session = bascule.InferenceSession(
         parsed(
-            "g (float[4,8] x) => (float[4,8] y) { a = Exp(x) b = Neg(a) y = Sin(b) }"
+            "g (float[4,8] x) => (float[4,8] y) { a = Exp(x) b = Neg(a) y = Tanh(b) }"
         ).SerializeToString(),
         profiled("unused"),
     )

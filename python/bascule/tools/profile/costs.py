@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bascule.ir.dtype import DataType
@@ -29,6 +29,9 @@ _MOVES = frozenset([
 ])
 # fmt: on
 """Operators that compute nothing."""
+
+_REDUCTIONS = frozenset(["ArgMax", "ArgMin", "GlobalAveragePool", "GlobalMaxPool"])
+"""Operators of one operation an element that they read."""
 
 _LOOK_UPS = frozenset(["Gather", "GatherElements", "GatherND", "GatherBlockQuantized"])
 
@@ -59,9 +62,16 @@ def costs_of(
     for value in graph.inputs:
         if value.name in inputs and isinstance(value.type, TensorType):
             value.type = TensorType(value.type.dtype, tuple(inputs[value.name]))
-    for node in graph.walk_nodes():
+    for node in _nodes(graph):
         _set_types(node, made.get(node.name, ()))
-    return {node.name: cost_of(node) for node in graph.walk_nodes()}
+    return {node.name: cost_of(node) for node in _nodes(graph)}
+
+
+def _nodes(graph: Graph) -> Iterator[Node]:
+    """Those of nested graphs too, but for the bodies of fused nodes, which are one kernel."""
+    for each in graph.walk_graphs():
+        if each.parent is None or each.parent.domain != FUSED_DOMAIN:
+            yield from each
 
 
 def _set_types(node: Node, made: Made) -> None:
@@ -82,7 +92,7 @@ def cost_of(node: Node) -> Cost:
 
 
 def operations(node: Node) -> int | None:
-    """As cost.flops, but none for what only moves data, and all of a chain of elementwise ones."""
+    """As cost.flops, but none for what only moves data, and all of chains and of reductions."""
     if node.op_type in VIEWS or node.op_type in _MOVES:
         return 0
     if node.domain == FUSED_DOMAIN and node.op_type == "Elementwise":
@@ -90,6 +100,13 @@ def operations(node: Node) -> int | None:
         shape = node.outputs[0].static_shape
         steps = len(body) if isinstance(body, Graph) else 1
         return None if shape is None else steps * math.prod(shape)
+    if node.op_type.startswith("Reduce") or node.op_type in _REDUCTIONS:
+        source = node.input(0)
+        read = None if source is None else source.static_shape
+        return None if read is None else math.prod(read)
+    if node.op_type in ("MaxPool", "AveragePool", "LpPool"):
+        shape = node.outputs[0].static_shape
+        return None if shape is None else math.prod((*shape, *node.attribute("kernel_shape", ())))
     return cost.flops(node)
 
 

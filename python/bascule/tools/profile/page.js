@@ -139,6 +139,7 @@ function buildTree() {
   return root;
 }
 const root = buildTree();
+const stripes = ["var(--line)", "var(--track)"];
 let focus = root;
 let wanted = "";
 const pathOf = (item) => {
@@ -159,38 +160,44 @@ function drawFlame() {
   const row = 22;
   const shapes = [];
   let deepest = 0;
-  const place = (item, x, w, depth) => {
+  const place = (item, x, w, depth, odd) => {
     deepest = Math.max(deepest, depth);
-    shapes.push({ item, x, w, depth });
+    shapes.push({ item, x, w, depth, odd });
     let at = x;
     let small = null;
-    for (const child of item.children) {
+    item.children.forEach((child, index) => {
       const span = item.t ? (w * child.t) / item.t : 0;
       if (span >= 0.6) {
-        place(child, at, span, depth + 1);
+        place(child, at, span, depth + 1, index % 2);
         small = null;
       } else {
-        if (!small) shapes.push(small = { rest: 0, t: 0, x: at, w: 0, depth: depth + 1 });
+        if (!small) shapes.push(small = { rest: 0, t: 0, x: at, w: 0, depth: depth + 1, most: 0 });
+        if (child.node && child.t > small.most) {
+          small.most = child.t;
+          small.node = child.node;
+        }
         small.rest += countOf(child);
         small.t += child.t;
         small.w += span;
         deepest = Math.max(deepest, depth + 1);
       }
       at += span;
-    }
+    });
   };
   const above = [];
   for (let at = focus.parent; at; at = at.parent) above.unshift(at);
   above.forEach((item, depth) => shapes.push({ item, x: 0, w: width, depth, outer: true }));
-  place(focus, 0, width, above.length);
+  place(focus, 0, width, above.length, 0);
   const height = (deepest + 1) * row + 2;
   const drawing = svg("svg", { height, viewBox: `0 0 ${width} ${height}` });
   for (const shape of shapes) {
     if (shape.w < 0.25) continue;
     const item = shape.item;
-    const fill = !item ? "var(--rest)" : item.node ? colourOf(item.node) : "var(--track)";
+    const fill = !item ? (shape.node ? colourOf(shape.node) : "var(--rest)") : item.node ? colourOf(item.node)
+      : shape.w < 5 && item !== root ? stripes[shape.odd] : "var(--track)";
     const faded = shape.outer || (wanted && item && !matches(item));
-    const box = svg("rect", { class: faded ? "box faded" : "box", x: shape.x, y: shape.depth * row,
+    const kind = `box${faded ? " faded" : ""}${shape.w < 5 ? " thin" : ""}`;
+    const box = svg("rect", { class: kind, x: shape.x, y: shape.depth * row,
       width: Math.max(shape.w, 0.4), height: row - 1, rx: shape.w > 6 ? 2.5 : 0, fill });
     drawing.append(box);
     if (item) {
@@ -283,10 +290,8 @@ function drawRun() {
       if (x1 - filled < 0.5 && x1 - x0 < 0.5) continue;  // within a pixel that has a box
       filled = Math.max(x1, filled);
       const node = nodes[index];
-      const box = svg("rect", { class: "box", x: x0, y: y + (depth || 0) * row,
-        width: Math.max(x1 - x0, 0.5), height: row - 3, fill: colourOf(node),
-        "stroke-width": x1 - x0 < 3 ? 0 : 0.7 });
-      if (x1 - x0 < 3) box.style.strokeWidth = 0;
+      const box = svg("rect", { class: x1 - x0 < 4 ? "box thin" : "box", x: x0, y: y + (depth || 0) * row,
+        width: Math.max(x1 - x0, 0.5), height: row - 3, fill: colourOf(node) });
       hover(box, () => [...nodeTip(node), html("div", { class: "soft",
         text: `here ${time(length)}, from ${time(start)} on` })]);
       boxes.append(box);
@@ -313,7 +318,7 @@ function drawRun() {
 }
 function drawMemory(drawing, x, top, height, width) {
   const most = Math.max(...run.memory.map((each) => each[1]), 1);
-  const limit = Math.max(most, data.arena) * 1.06;
+  const limit = Math.max(most, data.arena) * 1.22;
   const y = (count) => top + height * (1 - count / limit);
   const inside = (at) => Math.min(Math.max(at, left), width - 6);
   let path = "";
@@ -337,7 +342,7 @@ function drawMemory(drawing, x, top, height, width) {
   if (data.arena) {
     drawing.append(svg("line", { x1: left, x2: width - 6, y1: y(data.arena), y2: y(data.arena),
       stroke: "var(--warm)", "stroke-dasharray": "5 4" }));
-    drawing.append(svg("text", { x: width - 8, y: y(data.arena) + 13, "text-anchor": "end" },
+    drawing.append(svg("text", { x: width - 8, y: y(data.arena) - 5, "text-anchor": "end" },
       `arena ${bytes(data.arena)}`));
   }
   const cover = svg("rect", { x: left, y: top, width: Math.max(width - left - 6, 0), height,
@@ -449,7 +454,7 @@ function drawRoofline() {
   for (const node of [...points].sort((a, b) => b.t - a.t)) {
     const value = Math.max(gflops(node), floor);
     const circle = svg("circle", { class: "box", cx: x(intensity(node)), cy: y(value),
-      r: Math.max(2, Math.min(26, 60 * Math.sqrt(node.t / total / Math.PI))), fill: colourOf(node),
+      r: Math.max(3, Math.min(26, 60 * Math.sqrt(node.t / total / Math.PI))), fill: colourOf(node),
       "fill-opacity": 0.75 });
     hover(circle, () => [...nodeTip(node), html("div", { class: "soft",
       text: `${significant(intensity(node))} operations a byte` })]);
@@ -492,6 +497,10 @@ function table(target, columns, rows, options = {}) {
   let falling = true;
   let shown = options.first ?? 12;
   let filter = "";
+  if (!rows.length) {
+    target.replaceChildren(html("span", { class: "soft", text: "none" }));
+    return () => {};
+  }
   const draw = () => {
     let list = rows;
     if (filter) list = list.filter((each) => options.text(each).toLowerCase().includes(filter));
@@ -508,7 +517,7 @@ function table(target, columns, rows, options = {}) {
       const mark = index === sorted ? (falling ? " ↓" : " ↑") : "";
       return html("th", { class: `sorts ${kind === "number" || kind === "time" ? "number" : ""}`,
         text: title + mark, onclick: () => {
-          falling = index === sorted ? !falling : typeof value(rows[0] ?? {}) !== "string";
+          falling = index === sorted ? !falling : typeof value(rows[0]) !== "string";
           sorted = index;
           draw();
         } });

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,14 @@ def page(profile: Profile) -> str:
     """The report: page.html with its style, its script and the figures put in."""
     data = json.dumps(_data(profile), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     parts = {
-        "@TITLE@": html.escape(f"{profile.model}: profile"),
-        "@STYLE@": _text("page.css"),
-        "@SCRIPT@": _text("page.js"),
+        "TITLE": html.escape(f"{profile.model}: profile"),
+        "STYLE": _text("page.css"),
+        "SCRIPT": _text("page.js"),
         # Text of the model must not end the element that it stands in.
-        "@DATA@": data.replace("<", "\\u003c"),
+        "DATA": data.replace("<", "\\u003c"),
     }
-    made = _text("page.html")
-    for mark, part in parts.items():  # the data last: it may hold any text
-        before, _, after = made.partition(mark)
-        made = before + part + after
-    return made
+    # In one go: what is put in may hold any text.
+    return re.sub(f"@({'|'.join(parts)})@", lambda mark: parts[mark[1]], _text("page.html"))
 
 
 def _text(name: str) -> str:

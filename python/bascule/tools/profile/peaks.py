@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from bascule.native import _native
 
-_CACHED_BYTES = 1 << 21
-"""A working set that lies in the caches of most cores."""
+_CACHED_BYTES = 1 << 20
+"""A working set that lies in the second cache of most cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ class Peaks:
     gigabytes_s: float
     """Reading from memory, in GB/s."""
     cache_gigabytes_s: float
-    """Reading 2 MiB a thread again and again, in GB/s."""
+    """Reading 1 MiB a thread again and again, in GB/s."""
 
     def share(self, flops: int | None, nbytes: int | None, seconds: float) -> float | None:
         """The part of `seconds` that the machine needs at least: 1 is as fast as can be.
 
-        The bytes are held against the caches where they fit into them.
+        The bytes are held against the second caches where they fit into them. More than 1 is
+        possible: nearer caches are faster, and so are operations on bytes.
         """
         if not seconds or (flops is None and nbytes is None):
             return None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bascule.providers.names import CPU, CUDA
@@ -22,7 +23,7 @@ Event = dict[str, Any]
 
 _LOAD_THREAD = 0
 _DEVICE_THREAD = 1
-_MOST_EVENTS = 200_000
+_MOST_EVENTS = 60_000
 
 
 def session_events(loaded: Loaded, recording: Recording, started_ns: int) -> list[Event]:
@@ -56,13 +57,12 @@ def trace(profile: Profile) -> str:
     events += writer.load_events()
     for number, (begin, end) in enumerate(profile.bounds):
         events.append(writer.event("Run", f"run {number + 1}", begin, end - begin, _main(runs), {}))
-    for each in writer.all_events(recording):
-        events.append(each)
-        if len(events) >= _MOST_EVENTS:
-            break
-    events += writer.memory_events(recording)
+    every = writer.all_events(recording)
+    events += islice(every, _MOST_EVENTS)
+    is_cut = next(every, None) is not None
+    events += islice(writer.memory_events(recording), _MOST_EVENTS // 4)
     events += writer.thread_names(recording)
-    text = ",\n".join(json.dumps(event) for event in events)
+    text = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
     facts = {
         "model": profile.model,
         "cpu": profile.cpu,
@@ -70,7 +70,7 @@ def trace(profile: Profile) -> str:
         "peak_gflops": round(profile.peaks.gflops, 1),
         "peak_gigabytes_s": round(profile.peaks.gigabytes_s, 1),
         "runs_not_kept": recording.native["dropped"],
-        "cut": len(events) >= _MOST_EVENTS,
+        "cut": is_cut,
     }
     return (
         f'{{"displayTimeUnit": "ns", "otherData": {json.dumps(facts)},\n"traceEvents": [\n'
@@ -97,8 +97,8 @@ class _Writer:
             "cat": category,
             "pid": self._pid,
             "tid": thread,
-            "dur": length / 1000,
-            "ts": (start - self._started) / 1000,
+            "dur": round(length / 1000, 3),
+            "ts": round((start - self._started) / 1000, 3),
             "ph": "X",
             "name": name,
             "args": arguments,
@@ -202,7 +202,7 @@ class _Writer:
                     "ph": "C",
                     "pid": self._pid,
                     "name": "memory of the run, MB",
-                    "ts": (begin - self._started) / 1000,
+                    "ts": round((begin - self._started) / 1000, 3),
                     "args": {"live": live / 1e6},
                 }
 
