@@ -74,6 +74,7 @@ class ModelCheck:
 
     @property
     def can_run(self) -> bool:
+        """Whether a session can be made of the model: there is no error."""
         return not self.of(ERROR)
 
     def of(self, severity: str) -> list[Finding]:
