@@ -171,18 +171,17 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
     if len(nodes) > _LISTED:
         names = ", ".join(f"'{each.node.name}'" for each in nodes[_LISTED:])
         lines.append(f"    and {len(nodes) - _LISTED} more: {names}")
-    if first.is_unknown or first.domain in check.UNCHECKED_DOMAINS:
-        lines.append(f"    {_advice(first)}")
-    else:
-        lines.append(
-            "    Cast its inputs to a type that there is a kernel for, or say in the model what it "
-            "does by other operators."
-        )
+    lines.append(f"    {advice_on(first)}")
     return lines
 
 
-def _advice(refused: Refused) -> str:
-    """What can be done about an operator that nobody knows."""
+def advice_on(refused: Refused) -> str:
+    """What can be done about a node that cannot run."""
+    if not refused.is_unknown and refused.domain not in check.UNCHECKED_DOMAINS:
+        return (
+            "Cast its inputs to a type that there is a kernel for, or say in the model what it "
+            "does by other operators."
+        )
     known = _first_opsets()
     operator, domain, opset = refused.operator, refused.domain, refused.opset
     since = known.get((domain, operator))

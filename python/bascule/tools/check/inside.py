@@ -12,7 +12,7 @@ from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType
 from bascule.options import SessionOptions
 from bascule.providers.names import CPU, CUDA, resolve_providers
-from bascule.refusal import Refused, set_unknown_aside, without_kernel
+from bascule.refusal import Refused, advice_on, set_unknown_aside, without_kernel
 from bascule.tools.check.result import ERROR, NOTE, WARNING, Finding, ModelCheck
 from bascule.tools.check.words import described, listed, operators, plain, source
 
@@ -48,19 +48,21 @@ def examine_inside(
     optimized = result.weight_bytes <= _MOST_OPTIMIZED
     level = level_of(options.graph_optimization_level) if optimized else Level.DISABLED
     unknown = set_unknown_aside(model)
-    found += _refused(unknown)
     try:
         prepare(model, providers, level)
     except ALL as error:
-        if not unknown:
-            explain_load_error(error, model.graph)
-            found.append(Finding(ERROR, "model", plain(error)))
+        if unknown:
+            return found + _refused(unknown)
+        explain_load_error(error, model.graph)
+        found.append(Finding(ERROR, "model", plain(error)))
         return found
+    found += _refused(unknown)
     found += _refused(without_kernel(model, providers, imports))
     found += _promoted(model.graph)
     if len(providers) > 1:
         found += _left_to_cpu(model.graph, providers)
-    found += _unknown_sizes(model.graph)
+    if not unknown:
+        found += _unknown_sizes(model.graph)
     if may_predict and not any(each.severity == ERROR for each in found):
         # Imported here: it measures the machine.
         from bascule.session_settings import thread_count
@@ -118,6 +120,7 @@ def _refused(refused: Sequence[Refused]) -> list[Finding]:
             f"{operator}: {reason}: {described([each.node for each in nodes])}",
             tuple(each.node.name for each in nodes),
             source([each.node for each in nodes]),
+            advice_on(nodes[0]),
         )
         for (operator, reason), nodes in groups.items()
     ]

@@ -16,9 +16,19 @@ from bascule.tools.profile.peaks import Peaks
 _PROCESS_BYTES = 75_000_000
 """Of Python, NumPy, onnx and bascule, before a model is loaded."""
 
+# The parts of the limits that kernels reach in the models of bench/RESULTS.md.
 _PRODUCTS_REACH = 0.75
-_OTHERS_REACH = 0.45
-"""The parts of the limits that kernels reach in whole models (bench/RESULTS.md)."""
+_OTHERS_REACH = 0.3
+_REACH = {
+    "PointwiseDepthwiseConv": 0.5,
+    "Attention": 0.5,
+    "MatMulNBits": 0.4,
+    "ProjectNBits": 0.4,
+    "LSTM": 0.43,
+    "GRU": 0.43,
+    "RNN": 0.43,
+}
+_DEPTHWISE_REACH = 0.35
 
 _EIGHT_BIT_SPEED = 2.5
 """Operations on bytes by those on float32, where the processor has instructions for them."""
@@ -50,8 +60,7 @@ def predict(
         flops += found.flops
         limit = _limit(node, found.flops, found.bytes, peaks, from_memory)
         least += limit
-        reach = _PRODUCTS_REACH if cost.is_product(node) else _OTHERS_REACH
-        expected += _NODE_SECONDS * (node.op_type not in VIEWS) + limit / reach
+        expected += _NODE_SECONDS * (node.op_type not in VIEWS) + limit / _reach(node)
     feeds = sum(_bytes(value) for value in (*graph.inputs, *graph.outputs))
     values = cost.activation_bytes(graph)
     memory = None if values is None else _PROCESS_BYTES + weights + values + feeds
@@ -68,6 +77,14 @@ def predict(
         unknown,
         optimized,
     )
+
+
+def _reach(node: Node) -> float:
+    if node.op_type in ("Conv", "ConvTranspose") and node.attribute("group", 1) != 1:
+        return _DEPTHWISE_REACH
+    if node.op_type in _REACH:
+        return _REACH[node.op_type]
+    return _PRODUCTS_REACH if cost.is_product(node) else _OTHERS_REACH
 
 
 def _limit(node: Node, flops: int, nbytes: int, peaks: Peaks, from_memory: bool) -> float:
