@@ -33,6 +33,9 @@ _DEPTHWISE_REACH = 0.35
 _EIGHT_BIT_SPEED = 2.5
 """Operations on bytes by those on float32, where the processor has instructions for them."""
 
+_FIRST_RUN = 2.5
+"""Memory for values by what a plan needs: the first run of a shape has none yet."""
+
 _NODE_SECONDS = 1.5e-7
 _CALL_SECONDS = 3e-6
 
@@ -63,7 +66,10 @@ def predict(
         expected += _NODE_SECONDS * (node.op_type not in VIEWS) + limit / _reach(node)
     feeds = sum(_bytes(value) for value in (*graph.inputs, *graph.outputs))
     values = cost.activation_bytes(graph)
-    memory = None if values is None else _PROCESS_BYTES + weights + values + feeds
+    memory = None
+    if values is not None:
+        held = weights + _copies(graph)
+        memory = _PROCESS_BYTES + held + round(_FIRST_RUN * values) + feeds
     return Prediction(
         {name: list(shape) for name, shape in shapes.items()},
         flops,
@@ -77,6 +83,25 @@ def predict(
         unknown,
         optimized,
     )
+
+
+def _copies(graph: Graph) -> int:
+    """Bytes of weights beyond one copy of each."""
+    constants = [value for value in graph.initializers.values() if value.constant is not None]
+    # What the optimizer made lives until all is packed; what is also looked up is there twice.
+    made = sum(_bytes(v) for v in constants if v.constant is not None and not v.constant.mapped)
+    twice = sum(_bytes(v) for v in constants if len({use.node.op_type for use in v.uses}) > 1)
+    return made + twice + sum(map(_transformed, graph))
+
+
+def _transformed(node: Node) -> int:
+    """Bytes that Winograd's form of a convolution's weights takes more."""
+    weight = node.input(1)
+    shape = None if weight is None else weight.static_shape
+    if node.op_type != "Conv" or weight is None or shape is None or shape[2:] != (3, 3):
+        return 0
+    plain = {*node.attribute("strides", ()), *node.attribute("dilations", ())} <= {1}
+    return round(2.5 * _bytes(weight)) if plain and node.attribute("group", 1) == 1 else 0
 
 
 def _reach(node: Node) -> float:
