@@ -54,7 +54,7 @@ def heading(profile: Profile) -> list[str]:
         f"{duration(profile.node_seconds)}; {rate:.1f} GFLOP/s of {peaks.gflops:.0f}; "
         f"memory is read at {peaks.gigabytes_s:.1f} GB/s",
         f"memory: weights {size(memory.weights)}, values of a run {size(memory.most_live)} "
-        f"in {size(memory.arena)}; the process had {size(memory.before)} before, "
+        f"(arena {size(memory.arena)}); the process had {size(memory.before)} before, "
         f"{size(memory.peak)} at most",
         "loading: " + ", ".join(f"{k} {duration(v)}" for k, v in profile.load_seconds.items()),
     ]
