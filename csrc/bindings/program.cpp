@@ -375,10 +375,14 @@ py::list inputs_of(const MemoryPlan& plan) {
 const char* name_of_kind(Profiler::Allocation::Kind kind) {
   using Kind = Profiler::Allocation::Kind;
   switch (kind) {
-    case Kind::arena: return "arena";
-    case Kind::output: return "output";
-    case Kind::scratch: return "scratch";
-    default: return "value";
+    case Kind::arena:
+      return "arena";
+    case Kind::output:
+      return "output";
+    case Kind::scratch:
+      return "scratch";
+    default:
+      return "value";
   }
 }
 
@@ -408,7 +412,8 @@ py::dict take_profile(Profiler& profiler) {
       allocations.append(py::make_tuple(taken.nanoseconds(each.time), each.bytes, each.step,
                                         name_of_kind(each.kind)));
     }
-    runs.append(py::make_tuple(program, made, plan, run.thread, array_of(taken.times(run)), allocations));
+    runs.append(
+        py::make_tuple(program, made, plan, run.thread, array_of(taken.times(run)), allocations));
   }
   for (const Profiler::Work& each : taken.work) {
     const int program = programs.find(each.names);

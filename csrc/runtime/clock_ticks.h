@@ -27,9 +27,7 @@ inline int64_t steady_ns() {
 // Whether the counter runs at one rate, whatever the cores' clocks do, and in sleep.
 extern const bool has_even_counter;
 
-inline Ticks now_ticks() {
-  return has_even_counter ? static_cast<Ticks>(__rdtsc()) : steady_ns();
-}
+inline Ticks now_ticks() { return has_even_counter ? static_cast<Ticks>(__rdtsc()) : steady_ns(); }
 #elif defined(__aarch64__) && !defined(_MSC_VER)
 inline Ticks now_ticks() {
   Ticks ticks;
