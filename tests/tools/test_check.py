@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 import bascule
 from bascule import errors
 from bascule.cli import main
-from bascule.tools.check import ModelCheck, check
+from bascule.tools.check import ModelCheck, check, inside, machine
 from bascule.tools.check.result import ERROR, NOTE, WARNING
 
 DIGITS = Path(bascule.__file__).parent / "examples" / "digits.onnx"
@@ -82,6 +82,46 @@ def test_what_a_run_takes_grows_with_its_sizes() -> None:
     assert many.memory is not None and many.memory > many.weights + many.values
 
 
+def test_parts_of_memory_add_up() -> None:
+    found = check(DIGITS, {"N": 64}).prediction
+    assert found is not None and found.first_run is not None
+    parts = found.process + found.weights + found.copies + found.first_run + found.feeds
+    assert found.memory == parts
+
+
+def group(folder: Path, limit: int, used: int) -> None:
+    folder.mkdir(parents=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text("anon 5\ninactive_file 100\n")
+
+
+def test_memory_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_PROC", tmp_path)
+    monkeypatch.setattr(machine, "_GROUPS", tmp_path / "groups")
+    (tmp_path / "self").mkdir()
+    (tmp_path / "meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable: 900000 kB\nOdd: 1\n")
+    assert machine.machine_memory() == machine.MachineMemory(1024000000, 921600000, False)
+    (tmp_path / "self" / "cgroup").write_text("0::/outer/inner\n")
+    (tmp_path / "groups").mkdir()
+    group(tmp_path / "groups" / "outer" / "inner", 500000, 200100)
+    (tmp_path / "groups" / "outer" / "memory.max").write_text("max\n")
+    assert machine.machine_memory() == machine.MachineMemory(500000, 300000, True)
+
+
+@pytest.mark.parametrize(
+    ("total", "severity", "text"),
+    [(1 << 40, NOTE, "1.02 kB are free"), (1 << 20, WARNING, "this process may have 1.05 MB")],
+)
+def test_more_memory_than_there_is(
+    total: int, severity: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = machine.MachineMemory(total, 1 << 10, limited=True)
+    monkeypatch.setattr(inside, "machine_memory", lambda: memory)
+    found = only(check(DIGITS), "memory")
+    assert found.severity == severity and text in found.text
+
+
 def test_shapes_by_input_and_by_size() -> None:
     proto = product(np.ones((8, 4), np.float32))
     by_size, by_input = check(proto, {"n": 3}).prediction, check(proto, {"x": (3, 8)}).prediction
@@ -90,7 +130,10 @@ def test_shapes_by_input_and_by_size() -> None:
     assert by_size.flops == by_input.flops == 2 * 3 * 8 * 4
 
 
-@pytest.mark.parametrize("shapes", [{"z": 1}, {"x": (3, 9)}, {"x": (3,)}])
+@pytest.mark.parametrize(
+    "shapes",
+    [{"z": 1}, {"x": (3, 9)}, {"x": (3,)}, {"x": (-3, 8)}, {"n": -1}, {"n": (1, 2)}, {"x": 3}],
+)
 def test_shapes_that_do_not_fit(shapes: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidArgument, match="shapes: "):
         check(product(np.ones((8, 4), np.float32)), shapes)
@@ -142,6 +185,44 @@ def test_a_graph_that_contradicts_itself() -> None:
     assert "product" in only(result, "model").text
 
 
+def test_all_contradictions_of_a_graph() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("Concat", ["x", "v"], ["b"], name="second", axis=0),
+        helper.make_node("Add", ["x", "i"], ["c"], name="third"),
+        helper.make_node("Relu", ["x"], ["d"], name="good"),
+        helper.make_node("Sum", ["a", "b", "c", "d"], ["y"], name="last"),
+    ]
+    nodes[1].metadata_props.add(
+        key="pkg.torch.onnx.stack_trace", value='File "net.py", line 12, in forward\n    cat(x)\n'
+    )
+    weights = {
+        "w": np.ones((9, 4), np.float32),
+        "v": np.ones((2, 9), np.float32),
+        "i": np.ones(8, np.int64),
+    }
+    result = check(model(nodes, weights))
+    found = result.of(ERROR)
+    assert {each.subjects for each in found} == {("first",), ("second",), ("third",)}
+    assert all(each.kind == "model" for each in found)
+    assert [each.source for each in found if "second" in each.subjects] == [
+        "net.py:12 in forward: cat(x)"
+    ]
+    with pytest.raises(errors.Fail, match="third"):
+        bascule.InferenceSession(model(nodes, weights).SerializeToString())
+
+
+def test_arguments_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    for source in ("", b"", 3, None):
+        with pytest.raises(errors.InvalidArgument, match="path, bytes or an onnx"):
+            check(source)  # type: ignore[arg-type]
+    with pytest.raises(errors.InvalidArgument, match=r"Cuda.*there are.*CPUExecutionProvider"):
+        check(DIGITS, providers=["Cuda"])
+    assert main(["check", str(DIGITS), "--provider", "Cuda"]) == 2
+    assert "CUDAExecutionProvider" in capsys.readouterr().err
+    assert main(["check", ""]) == 2
+
+
 def test_bytes_that_are_no_model() -> None:
     result = check(b"nothing of this kind")
     assert not result.can_run and kinds(result) == ["model"]
@@ -179,6 +260,8 @@ def test_all_problems_of_external_data(tmp_path: Path) -> None:
     assert {name for each in found for name in each.subjects} == set(names) - {"good"}
     assert all(each.severity == ERROR for each in found) and not result.can_run
     assert ("gone", "lost") in [each.subjects for each in found]
+    (outside,) = (each for each in found if each.subjects == ("outside",))
+    assert outside.text.startswith("'outside': External data '../data.bin' is refused: ")
     with pytest.raises(errors.ALL):
         bascule.InferenceSession(tmp_path / "model.onnx")
 
@@ -232,6 +315,21 @@ def test_numbers_that_are_none(dtype: Any, value: float, kind: str) -> None:
     assert "'w' (2 of 512)" in found.text
 
 
+def test_numbers_in_attributes() -> None:
+    nodes = [
+        helper.make_node("Constant", [], ["a"], value_float=float("nan")),
+        helper.make_node("Constant", [], ["b"], value_floats=[1.0, float("nan"), float("inf")]),
+        helper.make_node(
+            "ConstantOfShape", ["s"], ["c"], value=numpy_helper.from_array(np.float32([np.nan]))
+        ),
+        helper.make_node("Sum", ["x", "a", "b", "c"], ["y"]),
+    ]
+    result = check(model(nodes, {"s": np.int64([3])}, {"x": ["n", 3]}))
+    assert only(result, "nan").subjects == ("a", "b", "c")
+    assert "'b' (1 of 3)" in only(result, "nan").text
+    assert only(result, "inf").subjects == ("b",)
+
+
 def test_an_infinity_in_a_mask_is_a_note() -> None:
     nodes = [helper.make_node("Add", ["x", "mask"], ["y"])]
     found = only(check(model(nodes, {"mask": np.float32([0, -np.inf] * 4)})), "inf")
@@ -274,6 +372,18 @@ def test_quantized_weights_that_are_saturated(dtype: Any) -> None:
     assert sorted(kinds(result, WARNING)) == ["saturated", "scale"]
     assert "25.0% on the bounds" in only(result, "saturated").text
     assert "1 of 1" in only(result, "scale").text
+
+
+def test_scales_that_cannot_be() -> None:
+    scales = np.float32([np.nan, np.inf, 0, 1e-40, -1, 1, 1, 1])
+    quantize = [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], axis=1)]
+    quantize.append(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], axis=1))
+    result = check(model(quantize, {"s": scales, "z": np.zeros(8, np.int8)}))
+    found = [each for each in result.findings if each.kind == "scale"]
+    assert all(each.severity == WARNING and "'s' (1 of 8)" in each.text for each in found)
+    told = [each.text.partition(" are ")[2].partition(":")[0] for each in found]
+    assert told == ["NaN", "infinite", "zero", "denormal", "negative"]
+    assert not {"nan", "inf", "denormal"} & set(kinds(result))
 
 
 def test_packed_weights_of_four_bits() -> None:

@@ -170,6 +170,28 @@ def test_nodes_of_functions_have_the_source_of_the_call() -> None:
     assert row.source == "net.py:5 in forward: return f(x)"
 
 
+@pytest.mark.parametrize("kind", ["stacks", "documents", "call sites", "one line"])
+def test_saved_models_keep_the_sources_of_fused_nodes(tmp_path: Path, kind: str) -> None:
+    proto = onnx.load_from_string(layer())
+    for line, node in enumerate(proto.graph.node, 5):
+        if kind == "documents":
+            del node.metadata_props[:]
+            node.doc_string = f"/home/me/net.py({line}): forward\n"
+        elif kind == "call sites":
+            del node.metadata_props[:]
+            node.metadata_props.add(key="pkg.jax2onnx.callsite", value=f"block:{line}")
+        elif kind == "one line" and line > 5:
+            del node.metadata_props[:]
+    options = bascule.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    first = bascule.InferenceSession(proto.SerializeToString(), options).explain().rows
+    assert any(row.sources for row in first) and len(first) < 4
+    again = bascule.InferenceSession(tmp_path / "optimized.onnx").explain().rows
+    assert [row.sources for row in again] == [row.sources for row in first]
+    assert [row.source for row in again] == [row.source for row in first]
+    assert [row.scope for row in again] == [row.scope for row in first]
+
+
 def test_explain_shows_sources(tmp_path: Path) -> None:
     explanation = bascule.InferenceSession(layer()).explain()
     assert "net.py:11 in forward" in str(explanation)

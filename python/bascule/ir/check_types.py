@@ -4,12 +4,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bascule.errors import Fail, InvalidGraph
 from bascule.ir import check
 from bascule.ir.graph import Model, Node
 from bascule.ir.types import MapType, OptionalType, SequenceType, Type
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a model is refused, and the node at fault."""
+
+    node: Node
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +52,19 @@ def _parameters(op_type: str, version: int, domain: str) -> tuple[_Parameter, ..
     )
 
 
-def check_types(model: Model) -> None:
-    """Refuse inputs of a type that the operator does not take. Unknown types pass."""
+def type_errors(model: Model) -> Iterator[Problem]:
+    """Inputs of a type that the operator does not take, one for a node. Unknown types pass."""
     for node in model.graph.walk_nodes():
         if (node.domain, node.op_type, node.overload) in model.functions:
             continue
         version = node.opset or model.opset_imports.get(node.domain)
         if version is not None and check.schema(node.op_type, version, node.domain) is not None:
-            _check_node(node, _parameters(node.op_type, version, node.domain))
+            error = _type_error(node, _parameters(node.op_type, version, node.domain))
+            if error is not None:
+                yield Problem(node, error)
 
 
-def _check_node(node: Node, parameters: tuple[_Parameter, ...]) -> None:
+def _type_error(node: Node, parameters: tuple[_Parameter, ...]) -> Exception | None:
     bound: dict[str, tuple[str, str]] = {}
     for index, value in enumerate(node.inputs):
         if value is None or value.type is None or _contains_map(value.type):
@@ -63,10 +74,10 @@ def _check_node(node: Node, parameters: tuple[_Parameter, ...]) -> None:
         elif parameters and parameters[-1].variadic:
             parameter = parameters[-1]
         else:
-            return
+            return None
         type_name = str(value.type)
         if type_name not in parameter.allowed:
-            raise InvalidGraph(
+            return InvalidGraph(
                 f"This is an invalid model. Type Error: Type '{type_name}' of input parameter "
                 f"({value.name}) of operator ({node.op_type}) in node ({node.name}) is invalid.",
                 expected=" or ".join(sorted(parameter.allowed)),
@@ -75,11 +86,12 @@ def _check_node(node: Node, parameters: tuple[_Parameter, ...]) -> None:
             continue
         first_type, first_name = bound.setdefault(parameter.constraint, (type_name, value.name))
         if first_type != type_name:
-            raise Fail(
+            return Fail(
                 f"Type Error: Type parameter ({parameter.constraint}) of Optype ({node.op_type}) "
                 f"bound to different types ({first_type} and {type_name}) in node ({node.name}).",
                 inputs=f"{first_name}, {value.name}",
             )
+    return None
 
 
 def _contains_map(type: Type) -> bool:

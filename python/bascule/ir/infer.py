@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError, infer_shapes
 
 from bascule.errors import Fail
-from bascule.ir.check_types import check_types
+from bascule.ir.check_types import Problem, type_errors
 from bascule.ir.deserialize import read_type
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
@@ -61,24 +61,11 @@ def infer_types(
     schema forbids, declared element types that are wrong, and static shapes that contradict each
     other are refused.
     """
-    fixed = {id(value) for value in model.graph.inputs}
-    values = [v for g in model.graph.walk_graphs() for v in _values(g) if id(v) not in fixed]
-    skeleton, inferred, errors = _infer(model, definitions, types_known=False)
-    inferred = settle_names(inferred, _known(model, skeleton))
-    improved = False
-    wrong: list[Exception] = []
-    for value in values:
-        found = inferred.get(skeleton.name(value))
-        wrong += declared_wrongly(value, found)
-        value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
-        improved = improved or (found is None and value.type is not None)
-    more, is_improved = _infer_uncovered(model)
-    improved = improved or is_improved
+    values = _inferred_values(model)
+    skeleton, improved, problems = _infer_first(model, definitions, values)
     if check:
-        check_types(model)  # first, as a wrong input makes wrong outputs
-        if wrong or more:
-            raise (wrong + more)[0]
-        _raise_contradiction(skeleton, errors)
+        for problem in problems:
+            raise problem.error
     # Then with what is known by now, declared types included, and with computed shapes. Each round
     # may show what the one before had to leave out.
     gaps = _count_gaps(values)
@@ -93,16 +80,55 @@ def infer_types(
             value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
         more, _ = _infer_uncovered(model)
         if check and more:
-            raise more[0]
+            raise more[0].error
         before, gaps = gaps, _count_gaps(values)
         if compute_shapes and (gaps == before or not skeleton.hidden):
             break
         compute_shapes = not compute_shapes or gaps == before
 
 
-def _infer_uncovered(model: Model) -> tuple[list[Exception], bool]:
+def type_problems(model: Model, definitions: Definitions | None = None) -> list[Problem]:
+    """All that infer_types refuses at first, one problem a node, in the order of its rules."""
+    _, _, problems = _infer_first(model, definitions, _inferred_values(model))
+    found: dict[Node, Problem] = {}
+    for problem in problems:
+        found.setdefault(problem.node, problem)
+    return list(found.values())
+
+
+def _inferred_values(model: Model) -> list[Value]:
+    """All values but the inputs of the model, whose types are given."""
+    fixed = {id(value) for value in model.graph.inputs}
+    return [v for g in model.graph.walk_graphs() for v in _values(g) if id(v) not in fixed]
+
+
+def _infer_first(
+    model: Model, definitions: Definitions | None, values: Sequence[Value]
+) -> tuple[SkeletonWriter, bool, Iterator[Problem]]:
+    """A first round; whether declared types added to it, and what is wrong."""
+    skeleton, inferred, errors = _infer(model, definitions, types_known=False)
+    inferred = settle_names(inferred, _known(model, skeleton))
+    improved = False
+    wrong: list[Problem] = []
+    for value in values:
+        found = inferred.get(skeleton.name(value))
+        wrong += declared_wrongly(value, found)
+        value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+        improved = improved or (found is None and value.type is not None)
+    more, is_improved = _infer_uncovered(model)
+
+    def problems() -> Iterator[Problem]:
+        yield from type_errors(model)  # first, as a wrong input makes wrong outputs
+        yield from wrong
+        yield from more
+        yield from _contradictions(skeleton, errors)
+
+    return skeleton, improved or is_improved, problems()
+
+
+def _infer_uncovered(model: Model) -> tuple[list[Problem], bool]:
     """Add what onnx has no inference for; errors in what is declared, and whether there was any."""
-    wrong: list[Exception] = []
+    wrong: list[Problem] = []
     improved = False
     for value, found in uncovered_types(model):
         wrong += declared_wrongly(value, found)
@@ -248,8 +274,8 @@ def _count_gaps(values: list[Value]) -> int:
     return count
 
 
-def declared_wrongly(value: Value, found: Type | None) -> Iterator[Exception]:
-    """The error when the type that the file gives the value is not what its node makes."""
+def declared_wrongly(value: Value, found: Type | None) -> Iterator[Problem]:
+    """The problem when the type that the file gives the value is not what its node makes."""
     node, declared = value.producer, value.type
     if node is None or found is None or declared is None or isinstance(declared, OptionalType):
         return
@@ -258,15 +284,16 @@ def declared_wrongly(value: Value, found: Type | None) -> Iterator[Exception]:
     else:
         is_wrong = type(found) is not type(declared)
     if is_wrong:
-        yield Fail(
+        error = Fail(
             f"Type Error: Type ({declared}) of output arg ({value.name}) of node ({node.name}) "
             f"does not match expected type ({found}).",
             op=node.op_type,
         )
+        yield Problem(node, error)
 
 
-def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:
-    """Raise the first error that no feed could make good: all sizes it speaks of are numbers."""
+def _contradictions(skeleton: SkeletonWriter, errors: str) -> Iterator[Problem]:
+    """The errors that no feed could make good: all sizes that they speak of are numbers."""
     for line in errors.splitlines():
         # "(op_type:If, node name: 1): ... (op_type:Add, node name: 2): reason": the last is at
         # fault. It has no number in the function of an operator, where onnx itself may be wrong.
@@ -286,4 +313,5 @@ def _raise_contradiction(skeleton: SkeletonWriter, errors: str) -> None:
             for v, shape in zip(node.inputs, shapes)
             if v is not None and shape is not None
         )
-        raise Fail(f"Node ({node.name}) Op ({node.op_type}) {reason}", inputs=listed)
+        error = Fail(f"Node ({node.name}) Op ({node.op_type}) {reason}", inputs=listed)
+        yield Problem(node, error)

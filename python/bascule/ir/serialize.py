@@ -23,6 +23,8 @@ from bascule.ir.graph import (
     SparseConstant,
     Value,
 )
+from bascule.ir.replaced import main_of
+from bascule.ir.source_trace import SOURCES, line_of, sources_of, stack_of
 from bascule.ir.types import (
     MapType,
     OptionalType,
@@ -161,6 +163,16 @@ class ModelWriter:
         """State the type of an inner value."""
         self.value_info(value, proto.value_info.add())
 
+    def node_metadata(self, node: Node) -> Mapping[str, str]:
+        """What is written beside a node: the lines of all nodes that it replaced, too."""
+        if not node.replaced:
+            return node.metadata
+        found = {**node.metadata, **main_of(node.replaced).metadata}
+        lines = sources_of(node)
+        if len(lines) > 1 or (lines and line_of(node.doc, found) != lines[0]):
+            found[SOURCES] = stack_of(lines)
+        return found
+
     def node(self, node: Node, graph: onnx.GraphProto | onnx.FunctionProto) -> None:
         """Add a node."""
         proto = graph.node.add()
@@ -174,7 +186,7 @@ class ModelWriter:
         )
         proto.input.extend("" if value is None else self.name(value) for value in node.inputs)
         proto.output.extend(self.name(value) for value in node.outputs)
-        _put_metadata(proto, node.metadata)
+        _put_metadata(proto, self.node_metadata(node))
         attributes = node.attributes
         if node.domain == FUSED_DOMAIN:
             attributes = self._define(node, proto)

@@ -91,6 +91,9 @@ class SkeletonWriter(ModelWriter):
             written.op_type = "CastLike"
             del written.attribute[:]
 
+    def node_metadata(self, node: Node) -> Mapping[str, str]:
+        return {}
+
     def shown_attribute(self, node: Node, name: str, value: Attribute) -> Attribute:
         is_tree_list = node.op_type in _TREES and name.startswith(_TREE_LISTS)
         return value[:1] if is_tree_list and isinstance(value, (list, array)) else value

@@ -22,10 +22,13 @@ _STACKS = (
 )
 """Metadata entries with a stack as Python prints it, the innermost frame last."""
 
+SOURCES = "bascule.sources"
+"""A metadata entry of nodes that were fused and saved: a line of each node, the main one first."""
+
 _CALL_SITE = "pkg.jax2onnx.callsite"
 """``function:line``."""
 
-_FRAME = re.compile(r'^\s*File "(?P<path>[^"\n]+)", line (?P<line>\d{1,9})(?:, in (?P<in>.*))?$')
+_FRAME = re.compile(r'^\s*File "(?P<path>[^"\n]*)", line (?P<line>\d{1,9})(?:, in (?P<in>.*))?$')
 _OLD_FRAME = re.compile(r"^(?P<path>\S.*)\((?P<line>\d{1,9})\): (?P<in>\S+)$")
 _MARKERS = re.compile(r"^[\s~^]*$")
 
@@ -110,9 +113,21 @@ def _old_frames(text: str) -> tuple[SourceLine, ...]:
 def sources_of(node: Node) -> list[SourceLine]:
     """The lines that a node and all nodes that it replaced come from, the main one first."""
     nodes = replaced_by(node)
-    ordered = [main_of(nodes), *nodes]
-    lines = [line_of(each.doc, each.metadata) for each in ordered]
-    return list(dict.fromkeys(line for line in lines if line is not None))
+    found: dict[SourceLine, None] = {}
+    for each in (main_of(nodes), *nodes):
+        found.update(dict.fromkeys(_frames_in(each.metadata.get(SOURCES, ""))))
+        line = line_of(each.doc, each.metadata)
+        if line is not None:
+            found[line] = None
+    return list(found)
+
+
+def stack_of(lines: Sequence[SourceLine]) -> str:
+    """Lines as Python prints a stack of them."""
+    return "\n".join(
+        f'  File "{each.path}", line {each.line}, in {each.function}\n    {each.code}'
+        for each in lines
+    )
 
 
 def source_text(lines: Sequence[SourceLine | str]) -> str:

@@ -7,12 +7,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
-from bascule.errors import ALL, NoSuchFile
+from bascule.errors import ALL, InvalidArgument, NoSuchFile
 from bascule.ir.graph import Model
 from bascule.ir.printer import format_type
 from bascule.options import SessionOptions
 from bascule.tools.check.constants import examine_constants
-from bascule.tools.check.inside import examine_inside
+from bascule.tools.check.inside import chosen_providers, examine_inside
 from bascule.tools.check.outside import examine_external, examine_outside
 from bascule.tools.check.result import ERROR, NOTE, WARNING, Finding, ModelCheck, Prediction
 from bascule.tools.check.sizes import Sizes, input_sizes
@@ -42,9 +42,9 @@ def check(
     data; element types that are computed in others; nodes that a GPU leaves to the CPU; old
     opsets; symbolic sizes, and those that depend on data; inputs and initializers that nothing
     reads; constants that hold NaN, infinities or denormals, that were clamped to float16 or are
-    saturated, and scales of zero. The memory and time that a run takes are predicted from the
-    graph and from the measured speed of this machine. Weights are read piece by piece: a model of
-    many GB is never in memory as a whole.
+    saturated, and scales that cannot be. The memory and time that a run takes are predicted from
+    the graph and from the measured speed of this machine. Weights are read piece by piece: a model
+    of many GB is never in memory as a whole.
 
     Args:
         model: a path, bytes or an onnx.ModelProto.
@@ -60,7 +60,7 @@ def check(
 
     Raises:
         InvalidArgument: `shapes` names something that is no input or size of the model, or does
-            not fit.
+            not fit; a provider does not exist; `model` is no path, bytes or ModelProto.
         NoSuchFile: there is no such file.
 
     Example:
@@ -71,6 +71,12 @@ def check(
 
     if hasattr(model, "SerializeToString"):
         model = model.SerializeToString()
+    if not model or not isinstance(model, (str, bytes, os.PathLike)):
+        given = repr(model) if isinstance(model, (str, bytes)) else type(model).__name__
+        raise InvalidArgument(
+            f"model: a path, bytes or an onnx.ModelProto is expected, not {given}"
+        )
+    chosen = chosen_providers(providers)
     name = os.path.basename(os.fspath(model)) if not isinstance(model, bytes) else "model"
     result = ModelCheck(name)
     missing: list[tuple[str, Exception]] = []
@@ -90,7 +96,9 @@ def check(
     result.findings += examine_outside(loaded)
     if constants:
         result.findings += examine_constants(loaded, {tensor for tensor, _ in missing}, progress)
-    result.findings += examine_inside(loaded, sizes, options, providers, result, not missing)
+    result.findings += examine_inside(
+        loaded, sizes, options, providers, chosen, result, not missing
+    )
     order = {ERROR: 0, WARNING: 1, NOTE: 2}
     result.findings.sort(key=lambda each: order[each.severity])
     return result

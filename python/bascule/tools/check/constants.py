@@ -15,7 +15,7 @@ import numpy as np
 
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Graph, Model, Use, Value
+from bascule.ir.graph import AttributeReference, Graph, Model, Node, Use, Value
 from bascule.ir.replaced import PRODUCTS
 from bascule.native import usable_cpus
 from bascule.tools.check.result import NOTE, WARNING, Finding
@@ -121,9 +121,22 @@ def _constants(graph: Graph) -> Iterator[tuple[str, Constant, Value]]:
         if value.constant is not None:
             yield name, value.constant, value
     for node in graph:
-        attribute = node.attribute("value")
-        if node.is_op("Constant") and isinstance(attribute, Constant):
-            yield node.output.name, attribute, node.output
+        if node.is_op("Constant") or node.is_op("ConstantOfShape"):
+            constant = _constant_of(node)
+            if constant is not None:
+                yield node.output.name, constant, node.output
+
+
+def _constant_of(node: Node) -> Constant | None:
+    """The tensor or the floats that a node makes, if it has some."""
+    value = node.attribute("value")
+    if isinstance(value, Constant):
+        return value
+    for name in ("value_float", "value_floats"):
+        floats = node.attribute(name)
+        if floats is not None and not isinstance(floats, AttributeReference):
+            return Constant.from_numpy(np.array(floats, np.float32))
+    return None
 
 
 class _Found:
@@ -152,7 +165,10 @@ def _examine(
     constant = tensor.constant
     dtype = constant.dtype
     quantized = tensor.is_read_at(_QUANTIZED)
-    if dtype in _BITS:
+    if dtype.is_float and tensor.is_read_at(_SCALES):
+        _judge_scale(tensor, found)
+        progress(constant.nbytes)
+    elif dtype in _BITS:
         counts = _count(constant, threads, _count_floats, progress)
         _judge_floats(tensor, counts, found)
     elif dtype.is_float and dtype.bits == 8:
@@ -172,8 +188,6 @@ def _examine(
             )
     else:
         progress(constant.nbytes)
-    if dtype.is_float and tensor.is_read_at(_SCALES):
-        _judge_scale(tensor, found)
 
 
 def _count(
@@ -278,19 +292,34 @@ def _judge_floats(tensor: _Tensor, counts: _Counts, found: _Found) -> None:
 
 
 def _judge_scale(tensor: _Tensor, found: _Found) -> None:
-    scales = tensor.constant.numpy().astype(np.float32).reshape(-1)
-    if tensor.constant.raw is not None:
-        give_back(tensor.constant.raw)
+    constant = tensor.constant
+    scales = constant.numpy().reshape(-1).astype(np.float32)
+    if constant.raw is not None:
+        give_back(constant.raw)
+    least = float(np.finfo(np.float32).tiny)
+    if constant.dtype is DataType.FLOAT16:
+        least = 2.0**-14
     with np.errstate(invalid="ignore"):
-        zero = int(np.count_nonzero(scales == 0))
-        negative = int(np.count_nonzero(scales < 0))
-    for count, what in ((zero, "zero"), (negative, "negative")):
+        kinds = {
+            "NaN": np.isnan(scales),
+            "infinite": np.isinf(scales),
+            "zero": scales == 0,
+            "denormal": (scales != 0) & (np.abs(scales) < least),
+        }
+        # Blocks of weights are scaled by the sign of their largest element.
+        if not any(use.node.attribute("block_size") for use in tensor.uses):
+            kinds["negative"] = scales < 0
+    for what, where in kinds.items():
+        count = int(np.count_nonzero(where))
         if count:
+            advice = "quantize again: what they scale is lost"
+            if what == "denormal":
+                advice = "quantize again: they have lost digits, and their inverse may overflow"
             found.add(
                 WARNING,
                 "scale",
                 f"scales of quantization are {what}",
                 tensor.name,
                 f"{count} of {scales.size}",
-                "quantize again: what they scale is lost",
+                advice,
             )

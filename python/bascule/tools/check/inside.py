@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bascule.errors import ALL
+from bascule.errors import ALL, InvalidArgument
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
 from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType
 from bascule.options import SessionOptions
-from bascule.providers.names import CPU, CUDA, resolve_providers
+from bascule.providers.names import CPU, CUDA, all_providers, resolve_providers
 from bascule.refusal import Refused, advice_on, set_unknown_aside, without_kernel
-from bascule.tools.check.result import ERROR, NOTE, WARNING, Finding, ModelCheck
+from bascule.tools.check.machine import machine_memory
+from bascule.tools.check.result import ERROR, NOTE, WARNING, Finding, ModelCheck, Prediction
 from bascule.tools.check.words import described, listed, operators, plain, source
 
 if TYPE_CHECKING:
@@ -28,17 +29,20 @@ def examine_inside(
     sizes: Mapping[str, Sequence[int]],
     options: SessionOptions,
     names: Sequence[Any] | None,
+    chosen: Mapping[str, Mapping[str, str]],
     result: ModelCheck,
     may_predict: bool,
 ) -> list[Finding]:
-    """What comes out when the model is prepared as a session would do it."""
+    """What comes out when the model is prepared as a session would do it.
+
+    `names` are the providers as the caller gave them, `chosen` what they stand for.
+    """
     # Imported here: they import onnx.
     from bascule.compiler import level_of, prepare, take_defaults
-    from bascule.error_sources import explain_load_error
     from bascule.optimizer import Level
     from bascule.overrides import override
 
-    providers, found = _providers(names, options)
+    providers, found = _providers(chosen, names, options)
     override(model, options)
     for value in model.graph.inputs:
         if isinstance(value.type, TensorType) and value.name in sizes:
@@ -53,9 +57,7 @@ def examine_inside(
     except ALL as error:
         if unknown:
             return found + _refused(unknown)
-        explain_load_error(error, model.graph)
-        found.append(Finding(ERROR, "model", plain(error)))
-        return found
+        return found + _wrong(error, model)
     found += _refused(unknown)
     found += _refused(without_kernel(model, providers, imports))
     found += _promoted(model.graph)
@@ -77,11 +79,65 @@ def examine_inside(
             weights=cost.weight_bytes(model.graph),
             optimized=optimized,
         )
+        found += _too_much(result.prediction)
     return found
 
 
+def _wrong(first: Exception, model: Model) -> list[Finding]:
+    """What `first`, the error that preparing a model ended with, is about, and all like it."""
+    # Imported here: they import onnx.
+    from bascule.error_sources import explain_load_error
+    from bascule.ir.infer import type_problems
+    from bascule.optimizer.fused import definition
+
+    try:
+        problems = [(each.error, [each.node]) for each in type_problems(model, definition)]
+    except ALL:  # the graph is so wrong that no types can be told
+        problems = []
+    if plain(first) not in [plain(error) for error, _ in problems]:
+        problems.insert(0, (first, []))
+    found = []
+    for error, nodes in problems:
+        explain_load_error(error, model.graph)
+        names = tuple(node.name for node in nodes)
+        found.append(Finding(ERROR, "model", plain(error), names, source(nodes)))
+    return found
+
+
+def _too_much(prediction: Prediction) -> list[Finding]:
+    """A warning where this machine has less memory than a run takes."""
+    # Imported here: the table is a part of the profile.
+    from bascule.tools.profile.table import size
+
+    needed = prediction.weights if prediction.memory is None else prediction.memory
+    machine = machine_memory()
+    if machine is None or needed <= machine.free:
+        return []
+    about = f"a run takes about {size(needed)} of memory"
+    if needed <= machine.total:
+        text = f"{about}; {size(machine.free)} are free at the moment"
+        return [Finding(NOTE, "memory", text)]
+    owner = "this process may have" if machine.limited else "this machine has"
+    text = f"{about}; {owner} {size(machine.total)}"
+    advice = "smaller sizes, quantized weights, or a machine with more memory"
+    return [Finding(WARNING, "memory", text, advice=advice)]
+
+
+def chosen_providers(names: Sequence[Any] | None) -> dict[str, dict[str, str]]:
+    """The options of the providers to use, by their names.
+
+    Raises:
+        InvalidArgument: there is no such provider.
+    """
+    try:
+        return dict(resolve_providers(names, None, fallback=False))
+    except (RuntimeError, ValueError) as error:
+        known = ", ".join(all_providers())
+        raise InvalidArgument(f"providers: {error}; there are {known}") from None
+
+
 def _providers(
-    names: Sequence[Any] | None, options: SessionOptions
+    chosen: Mapping[str, Mapping[str, str]], names: Sequence[Any] | None, options: SessionOptions
 ) -> tuple[list[Provider], list[Finding]]:
     """The providers that nodes are offered to; what stands in the way of one is an error."""
     # Imported here: they import onnx.
@@ -90,10 +146,6 @@ def _providers(
 
     cpu = CpuProvider(thread_count(options))
     found: list[Finding] = []
-    try:
-        chosen = dict(resolve_providers(names, None, fallback=False))
-    except (*ALL, ValueError) as error:
-        return [cpu], [Finding(ERROR, "fallback", plain(error))]
     if CUDA not in chosen:
         return [cpu], found
     # Imported here: only models for a GPU need it.

@@ -16,7 +16,9 @@ _OLD_OPSET = 13
 def examine_external(missing: Sequence[tuple[str, Exception]]) -> list[Finding]:
     groups: dict[str, list[str]] = {}
     for tensor, error in missing:
-        text = plain(error).replace(f"'{tensor}'", "it").replace(f" [tensor: {tensor}]", "")
+        text = plain(error)
+        for mention in (f" of tensor '{tensor}'", f" [tensor: {tensor}]"):
+            text = text.replace(mention, "", 1)
         groups.setdefault(text, []).append(tensor)
     return [
         Finding(ERROR, "external data", f"{listed(tensors)}: {text}", tuple(tensors))

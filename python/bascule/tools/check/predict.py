@@ -66,16 +66,20 @@ def predict(
         expected += _NODE_SECONDS * (node.op_type not in VIEWS) + limit / _reach(node)
     feeds = sum(_bytes(value) for value in (*graph.inputs, *graph.outputs))
     values = cost.activation_bytes(graph)
+    copies = _copies(graph)
+    first_run = None if values is None else round(_FIRST_RUN * values)
     memory = None
-    if values is not None:
-        held = weights + _copies(graph)
-        memory = _PROCESS_BYTES + held + round(_FIRST_RUN * values) + feeds
+    if first_run is not None:
+        memory = _PROCESS_BYTES + weights + copies + first_run + feeds
     return Prediction(
         {name: list(shape) for name, shape in shapes.items()},
         flops,
         weights,
         values,
         feeds,
+        _PROCESS_BYTES,
+        copies,
+        first_run,
         memory,
         least,
         expected + _CALL_SECONDS,

@@ -19,7 +19,8 @@ class Finding:
     """``error``: the model cannot run; ``warning``: results or speed suffer; ``note``."""
     kind: str
     """``model``, ``external data``, ``operator``, ``promoted``, ``fallback``, ``opset``,
-    ``sizes``, ``unused``, ``nan``, ``inf``, ``denormal``, ``clamped``, ``saturated``, ``scale``."""
+    ``sizes``, ``unused``, ``nan``, ``inf``, ``denormal``, ``clamped``, ``saturated``, ``scale``,
+    ``memory``."""
     text: str
     subjects: tuple[str, ...] = ()
     """The nodes, tensors or inputs that it is about."""
@@ -42,8 +43,15 @@ class Prediction:
     """The most bytes of values alive at once; None where sizes depend on data."""
     feeds: int
     """Bytes of inputs and outputs."""
+    process: int
+    """Bytes of Python and the libraries, before a model is loaded."""
+    copies: int
+    """Bytes of weights beyond one copy of each, while they are packed."""
+    first_run: int | None
+    """Bytes of values in the first run of a shape, before their memory is planned."""
     memory: int | None
-    """Bytes that the process will have at most."""
+    """Bytes that the process will have at most: `process`, `weights`, `copies`, `first_run` and
+    `feeds`; None where sizes depend on data."""
     least_seconds: float
     """What the machine needs at least: the measured peaks of arithmetic and memory."""
     seconds: float

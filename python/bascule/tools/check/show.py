@@ -76,12 +76,14 @@ def prediction_lines(result: ModelCheck) -> list[str]:
         f"a run with {shapes} on {threads}: {found.flops / 1e9:.3g} GFLOP, at least "
         f"{duration(found.least_seconds)}, about {duration(found.seconds)}"
     ]
-    if found.values is None or found.memory is None:
+    if found.first_run is None or found.memory is None:
         lines.append(f"memory: weights {size(found.weights)}; values depend on data")
     else:
+        copies = f", copies of them {size(found.copies)}" if found.copies else ""
         lines.append(
-            f"memory: about {size(found.memory)} at most (weights {size(found.weights)}, values "
-            f"{size(found.values)}, inputs and outputs {size(found.feeds)})"
+            f"memory: about {size(found.memory)} at most (Python and libraries "
+            f"{size(found.process)}, weights {size(found.weights)}{copies}, values of a first run "
+            f"{size(found.first_run)}, inputs and outputs {size(found.feeds)})"
         )
     if found.unknown:
         lines.append(f"{found.unknown} nodes are not counted: their sizes depend on data")

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Union
 
+import numpy as np
+
 from bascule.errors import InvalidArgument
 from bascule.ir.graph import Model, Value
 from bascule.ir.printer import format_type
@@ -21,6 +23,8 @@ def input_sizes(model: Model, shapes: Sizes) -> dict[str, list[int]]:
     """
     inputs = {v.name: v for v in model.graph.inputs if v.name not in model.graph.initializers}
     symbols = {d for v in inputs.values() for d in v.shape or () if isinstance(d, str)}
+    by_symbol: dict[str, int] = {}
+    by_input: dict[str, list[int]] = {}
     for name, given in shapes.items():
         if name not in inputs and name not in symbols:
             raise InvalidArgument(
@@ -28,23 +32,24 @@ def input_sizes(model: Model, shapes: Sizes) -> dict[str, list[int]]:
                 inputs=sorted(inputs),
                 sizes=sorted(symbols),
             )
-        if name in inputs and not isinstance(given, int):
-            _check_shape(inputs[name], given)
+        given_sizes = [given] if isinstance(given, (int, np.integer)) else list(given)
+        if not all(isinstance(size, (int, np.integer)) and size >= 0 for size in given_sizes):
+            raise InvalidArgument(f"shapes: '{name}' cannot be {given}: a size is 0 or more")
+        if name in symbols and (name not in inputs or isinstance(given, (int, np.integer))):
+            if len(given_sizes) != 1:
+                raise InvalidArgument(f"shapes: '{name}' is one size, and cannot be {given}")
+            by_symbol[name] = int(given_sizes[0])
+        else:
+            by_input[name] = [int(size) for size in given_sizes]
+            _check_shape(inputs[name], by_input[name])
     sizes = {}
     for name, value in inputs.items():
-        wanted = shapes.get(name)
-        if wanted is not None and not isinstance(wanted, int):
-            sizes[name] = [int(size) for size in wanted]
+        if name in by_input:
+            sizes[name] = by_input[name]
         elif value.shape is not None:
-            sizes[name] = [_size(dim, shapes) for dim in value.shape]
+            dims = value.shape
+            sizes[name] = [d if isinstance(d, int) else by_symbol.get(d or "", 1) for d in dims]
     return sizes
-
-
-def _size(dim: int | str | None, shapes: Sizes) -> int:
-    if isinstance(dim, int):
-        return dim
-    given = shapes.get(dim or "", 1)
-    return given if isinstance(given, int) else 1
 
 
 def _check_shape(value: Value, given: Sequence[int]) -> None:
