@@ -21,6 +21,8 @@ from bascule.ir.graph import Model
 if TYPE_CHECKING:
     import onnx
 
+    from bascule.ir.tensors import TensorReader
+
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "onnx.ModelProto"]
 
 _NO_GRAPH = "No graph was found in the protobuf."
@@ -63,7 +65,9 @@ def load_model(
     import onnx
 
     if isinstance(source, onnx.ModelProto):
-        return _convert(source, [], 0, files, False)
+        from bascule.ir.tensors import TensorReader
+
+        return _convert(source, TensorReader([], 0, files.read, False), files)
     raise TypeError(f"Unable to load from type '{type(source)}'")
 
 
@@ -92,7 +96,30 @@ def _map(path: str) -> memoryview:
         os.close(descriptor)
 
 
+def read_proto(source: str | bytes) -> tuple[onnx.ModelProto, TensorReader]:
+    """The protobuf of a model without its big payloads, and the reader of all its tensors.
+
+    Nothing but the encoding is checked; load_model checks the rest.
+    """
+    if isinstance(source, bytes):
+        failure = "Failed to load model because protobuf parsing failed."
+        return _parse(memoryview(source), ExternalFiles(os.curdir), failure, False)
+    files = ExternalFiles(os.path.dirname(source) or os.curdir, source)
+    failure = f"Load model from {source} failed:Protobuf parsing failed."
+    return _parse(_map(source), files, failure, True)
+
+
 def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) -> Model:
+    proto, tensors = _parse(data, files, failure, mapped)
+    try:
+        return _convert(proto, tensors, files)
+    except (UnicodeDecodeError, wire.WireError) as error:
+        raise InvalidProtobuf(f"{failure} {error}") from None
+
+
+def _parse(
+    data: memoryview, files: ExternalFiles, failure: str, mapped: bool
+) -> tuple[onnx.ModelProto, TensorReader]:
     if not len(data):
         raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
     if data[4:8].tobytes() == b"ORTM":
@@ -108,29 +135,20 @@ def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) ->
     import onnx
     from google.protobuf.message import DecodeError
 
+    from bascule.ir.tensors import TensorReader
+
     try:
         proto = onnx.ModelProto.FromString(skeleton.data)
     except DecodeError as error:
         raise InvalidProtobuf(f"{failure} {error}") from None
-    try:
-        return _convert(proto, skeleton.payloads, skeleton.nonce, files, mapped)
-    except (UnicodeDecodeError, wire.WireError) as error:
-        raise InvalidProtobuf(f"{failure} {error}") from None
+    return proto, TensorReader(skeleton.payloads, skeleton.nonce, files.read, mapped)
 
 
-def _convert(
-    proto: onnx.ModelProto,
-    payloads: list[wire.Payload],
-    nonce: int,
-    files: ExternalFiles,
-    mapped: bool,
-) -> Model:
+def _convert(proto: onnx.ModelProto, tensors: TensorReader, files: ExternalFiles) -> Model:
     from bascule.ir.deserialize import ModelReader
-    from bascule.ir.tensors import TensorReader
 
     if not proto.HasField("graph"):
         raise InvalidArgument(_NO_GRAPH)
-    tensors = TensorReader(payloads, nonce, files.read, mapped)
     model = ModelReader(proto, tensors).read()
     model.external_files = files.paths()
     return model

@@ -73,9 +73,9 @@ def save_model(
         external_data = payloads.nbytes + proto.ByteSize() > MAX_PROTOBUF_BYTES
     if external_data is False:
         _check_size(proto, payloads.nbytes)
-        with _replacing(path) as file:
+        with replacing(path) as file:
             for part in payloads.splice(proto.SerializeToString()):
-                _write(file, part)
+                write_pieces(file, part)
         return
 
     from bascule.ir.serialize import ModelWriter, write_inline
@@ -92,7 +92,7 @@ def save_model(
             "of another file."
         )
     data_path = os.path.join(os.path.dirname(path), location)
-    with _replacing(path) as file, _replacing(data_path) as data_file:  # the data is put first
+    with replacing(path) as file, replacing(data_path) as data_file:  # the data is put first
         position = 0
 
         def write_external(constant: Constant, proto: onnx.TensorProto) -> None:
@@ -104,7 +104,7 @@ def save_model(
             padding = -position % alignment
             data_file.write(b"\0" * padding)
             position += padding
-            _write(data_file, constant.raw)
+            write_pieces(data_file, constant.raw)
             entries = (("location", location), ("offset", position), ("length", constant.nbytes))
             for key, value in entries:
                 proto.external_data.add(key=key, value=str(value))
@@ -151,7 +151,7 @@ def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
         )
 
 
-def _write(file: IO[bytes], data: bytes | memoryview) -> None:
+def write_pieces(file: IO[bytes], data: bytes | memoryview) -> None:
     """In pieces, so that a mapped source is not read ahead of the writing."""
     view = memoryview(data)
     for start in range(0, len(view), _CHUNK_BYTES):
@@ -159,7 +159,7 @@ def _write(file: IO[bytes], data: bytes | memoryview) -> None:
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
+def replacing(path: str) -> Iterator[IO[bytes]]:
     """A file that takes the name `path` when the block ends well."""
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:

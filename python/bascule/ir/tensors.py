@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -71,8 +72,9 @@ class TensorReader:
                     f"Tensor '{where}' holds strings, which cannot be external data."
                 )
             nbytes = (math.prod(shape) * dtype.bits + 7) // 8
-            entries = _external_entries(proto, where)
-            return Constant(dtype, shape, self._external(where, entries, nbytes), mapped=True)
+            data = self._external(where, _external_entries(proto, where), nbytes)
+            # Contents given in memory are no file: their pages would not come back.
+            return Constant(dtype, shape, data, mapped=isinstance(data.obj, mmap.mmap))
         if dtype is DataType.STRING:
             return Constant(dtype, shape, strings=_strings(proto, shape, where))
         if cut is not None:
