@@ -80,17 +80,7 @@ def save_model(
 
     from bascule.ir.serialize import ModelWriter, write_inline
 
-    location = external_data if isinstance(external_data, str) else os.path.basename(path) + ".data"
-    if os.path.basename(location) != location or location in (
-        "",
-        ".",
-        "..",
-        os.path.basename(path),
-    ):
-        raise InvalidArgument(
-            f"External data goes to a file beside the model: '{location}' must be the plain name "
-            "of another file."
-        )
+    location = location_beside(path, external_data)
     data_path = os.path.join(os.path.dirname(path), location)
     with replacing(path) as file, replacing(data_path) as data_file:  # the data is put first
         position = 0
@@ -100,8 +90,7 @@ def save_model(
             if constant.raw is None or constant.nbytes < max(size_threshold, 1):
                 write_inline(constant, proto)
                 return
-            alignment = _PAGE if constant.nbytes >= _PAGE else _SMALL_ALIGNMENT
-            padding = -position % alignment
+            padding = padding_before(position, constant.nbytes)
             data_file.write(b"\0" * padding)
             position += padding
             write_pieces(data_file, constant.raw)
@@ -114,6 +103,27 @@ def save_model(
         proto = ModelWriter(model, write_external, definitions).write()
         _check_size(proto, 0)
         file.write(proto.SerializeToString())
+
+
+def location_beside(path: str, external_data: bool | str) -> str:
+    """The name of the file for external data of the model at `path`: that given, or the usual one.
+
+    Raises:
+        InvalidArgument: it is no plain name, or that of the model.
+    """
+    own = os.path.basename(path)
+    location = external_data if isinstance(external_data, str) else own + ".data"
+    if os.path.basename(location) != location or location in ("", ".", "..", own):
+        raise InvalidArgument(
+            f"External data goes to a file beside the model: '{location}' must be the plain name "
+            "of another file."
+        )
+    return location
+
+
+def padding_before(position: int, nbytes: int) -> int:
+    """Bytes to leave free at `position` of a file of external data before a tensor of `nbytes`."""
+    return -position % (_PAGE if nbytes >= _PAGE else _SMALL_ALIGNMENT)
 
 
 class _Payloads:

@@ -127,6 +127,13 @@ class TensorReader:
             return found
         return array(code, numbers) if len(numbers) * 4 > LIST_BYTES else list(numbers)
 
+    def restore_numbers(self, proto: onnx.AttributeProto) -> None:
+        """Put a list of numbers that was cut out of an attribute back into it."""
+        if self._payloads and proto.doc_string.startswith(list_mark(self._nonce, "")):
+            numbers = self.read_numbers(proto)
+            proto.ClearField("doc_string")
+            (proto.floats if proto.type == 6 else proto.ints).extend(numbers)
+
     def _cut_payload(self, proto: onnx.TensorProto, where: str) -> Payload | None:
         if not proto.HasField("segment"):
             return None
