@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     )
     from bascule.operators import Operator, TensorSpec, operator
     from bascule.tools.check import ModelCheck, check
+    from bascule.tools.convert import Conversion, convert
     from bascule.tools.diff import ModelDiff, diff
     from bascule.tools.profile import Profile, profile
     from bascule.tools.view import View
@@ -136,6 +137,8 @@ _LATER = {
     "unregister_execution_provider_library": "bascule.ep_devices",
     "OrtEpAssignedNode": "bascule.graph_assignment",
     "OrtEpAssignedSubgraph": "bascule.graph_assignment",
+    "Conversion": "bascule.tools.convert",
+    "convert": "bascule.tools.convert",
     "ModelCheck": "bascule.tools.check",
     "check": "bascule.tools.check",
     "Profile": "bascule.tools.profile",

@@ -21,6 +21,7 @@ VERBS = (
     "trace",
     "compare",
     "diff",
+    "convert",
     "digest",
     "lock",
     "sbom",

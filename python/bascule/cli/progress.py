@@ -19,3 +19,17 @@ def reading(path: str, quiet: bool) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
         task = progress.add_task(f"reading {path}", total=None)
         yield lambda nbytes: progress.advance(task, nbytes)
+
+
+@contextlib.contextmanager
+def steps(title: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A function to be called with a line on each step, of which the latest is shown."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    console = Console(stderr=True)
+    is_hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda line: progress.update(task, description=f"{title}: {line}")
