@@ -239,7 +239,7 @@ def _compare(sessions: Sequence[InferenceSession], sets: Sequence[Feeds], versio
             nodes = ", ".join(f"'{name}'" for name in first.sources or (first.node,))
             raise Fail(
                 f"In opset {version} the model computes something else: the first value that "
-                f"differs is '{first.name}' of {first.op_type} {nodes}, by {first.judged.error:.3g} "
-                f"where rounding explains {first.judged.bound:.3g}",
+                f"differs is '{first.name}' of {first.op_type} {nodes}, by "
+                f"{first.judged.error:.3g} where rounding explains {first.judged.bound:.3g}",
                 source=first.line,
             )

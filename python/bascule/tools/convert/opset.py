@@ -10,7 +10,7 @@ to the newest form. Opsets of other domains are left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from bascule.ir.graph import Model
 from bascule.ir.serialize import write_type
 from bascule.ir.source_trace import source_of
 from bascule.ir.types import Type
+from bascule.tools.check.words import plain
 from bascule.tools.convert.document import Document
 from bascule.tools.convert.nodes import (
     expand_by_function,
@@ -30,7 +31,14 @@ from bascule.tools.convert.nodes import (
     expand_by_onnx,
 )
 from bascule.tools.convert.precision import inline
-from bascule.tools.convert.relabel import Array, move_constants, plain_constant, relabel, schema_of
+from bascule.tools.convert.relabel import (
+    Array,
+    last_axis_softmax,
+    move_constants,
+    plain_constant,
+    relabel,
+    schema_of,
+)
 from bascule.tools.convert.rewrite import graphs_in, graphs_of
 
 OLDEST = 7
@@ -87,6 +95,9 @@ def convert_opset(document: Document, version: int) -> tuple[Document, OpsetChan
 
 _OWN = ("", "ai.onnx")
 
+_WRONG_DOWNWARDS = ("Softmax", "LogSoftmax", "Hardmax")
+"""It changes the opset and leaves an axis that is not the last."""
+
 
 class _Conversion:
     def __init__(self, document: Document, before: int, after: int, change: OpsetChange) -> None:
@@ -115,17 +126,17 @@ class _Conversion:
         }
 
     def run(self) -> None:
-        self._graph(self._document.proto.graph)
+        self._graph(self._document.proto.graph, self._before)
 
-    def _graph(self, graph: onnx.GraphProto) -> None:
+    def _graph(self, graph: onnx.GraphProto, version: int) -> None:
         made: list[onnx.NodeProto] = []
         for node in graph.node:
             for inner in graphs_of(node):
-                self._graph(inner)
+                self._graph(inner, version)
             if node.domain not in _OWN:
                 made.append(node)
                 continue
-            found = self._node(node, self._before, 0)
+            found = self._node(node, version, 0)
             if found != [node]:
                 self._change.changed += 1
                 _inherit(found, node)
@@ -147,6 +158,7 @@ class _Conversion:
         if new is not None:
             found = relabel(node, old, new, self._types, self._constants)
             found = found or plain_constant(node, new)
+            found = found or last_axis_softmax(node, old, new, self._types)
             if found is not None:
                 return [found]
         if any(graphs_of(node)):
@@ -165,6 +177,8 @@ class _Conversion:
         single = self._alone(node, version)
         if new is not None:
             try:
+                if old.since_version > new.since_version and node.op_type in _WRONG_DOWNWARDS:
+                    raise ValueError("onnx's version converter gets it wrong")
                 nodes = expand_by_onnx(single, self._after)
                 if all(self._is_sound(each) for each in nodes):
                     return self._spliced(nodes, node, single, self._after, depth)
@@ -176,7 +190,10 @@ class _Conversion:
                 found = relabel(node_moved, old, new, self._types, self._constants, moved=True)
                 if found is not None:
                     return [*self._constant_nodes(added, found), found]
-        expanded = expand_by_function(single)
+        try:
+            expanded = expand_by_function(single)
+        except (*ALL, RuntimeError, ValueError) as error:
+            raise self._failure(node, "; ".join([*reasons, plain(error)])) from None
         if expanded is not None:
             proto, body_version = expanded
             return self._spliced(list(proto.graph.node), node, proto, body_version, depth)
@@ -234,9 +251,9 @@ class _Conversion:
         for each in nodes:
             copy = onnx.NodeProto()
             copy.CopyFrom(each)
-            for field in (copy.input, copy.output):
-                for i, name in enumerate(field):
-                    field[i] = names.get(name, name)
+            _rename(copy, names)
+            for inner in graphs_of(copy):
+                self._graph(inner, version)
             if copy.op_type == "Constant":
                 for attribute in copy.attribute:
                     if attribute.name == "value":
@@ -286,6 +303,18 @@ class _Conversion:
             op=node.op_type,
             source=self._sources.get(key, ""),
         )
+
+
+def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Other names for values, those that nested graphs read included."""
+    for field in (node.input, node.output):
+        for i, name in enumerate(field):
+            field[i] = names.get(name, name)
+    for graph in graphs_of(node):
+        for inner in graph.node:
+            _rename(inner, names)
+        for value in graph.output:
+            value.name = names.get(value.name, value.name)
 
 
 def _inherit(made: Iterable[onnx.NodeProto], node: onnx.NodeProto) -> None:

@@ -21,7 +21,7 @@ import onnx
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Graph, Model, Value
+from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.replaced import PRODUCTS
 from bascule.ir.source_trace import source_of
 from bascule.ir.types import TensorType
@@ -199,9 +199,9 @@ class _Search:
         self.trials = 0
         model = document.model()
         self._floats, self._opaque = _types(model)
-        self._sources = {
-            node.output.name: source_of(node) for node in model.graph.walk_nodes() if node.outputs
-        }
+        nodes = [node for node in model.graph.walk_nodes() if node.outputs]
+        self._sources = {_first(node): source_of(node) for node in nodes}
+        self._names = {_first(node): node.name for node in nodes}  # given to those without one
         self._rules: dict[str, str] = {}
         self._candidates = list(self._find_candidates())
         self.float_nodes = len(self._candidates) + len(self._rules)
@@ -230,9 +230,9 @@ class _Search:
                     name = next(key for key, code in TYPES.items() if code == self._to)
                     self._rules[_key(node)] = why or f"it has no {name} in this opset"
                     continue
-                yield _Candidate(
-                    _key(node), node.name, node.op_type, tuple(node.input), tuple(node.output)
-                )
+                key = _key(node)
+                name = self._names.get(key, node.name)
+                yield _Candidate(key, name, node.op_type, tuple(node.input), tuple(node.output))
 
     def _rule(self, node: onnx.NodeProto) -> str:
         """Why a node stays whatever is measured, or ''."""
@@ -404,18 +404,19 @@ class _Search:
         found = []
         names = {_key(n): n for g in graphs_in(self._document.proto.graph) for n in g.node}
         for key, node in names.items():
+            name = self._names.get(key, node.name)
             if key in self._rules:
                 reason, text = "operator", self._rules[key]
             elif key in between:
                 reason, text = "between", "between nodes that stay"
             elif key in blocks:
-                reason, text = self._why(key, node.name)
+                reason, text = self._why(key, name)
             else:
                 continue
-            local = self._local.get(node.name, LocalError())
+            local = self._local.get(name, LocalError())
             found.append(
                 KeptNode(
-                    node.name or key,
+                    name or key,
                     node.op_type,
                     reason,
                     text,
@@ -438,6 +439,10 @@ class _Search:
 
 def _key(node: onnx.NodeProto) -> str:
     return next((str(name) for name in node.output if name), str(node.name))
+
+
+def _first(node: Node) -> str:
+    return next((value.name for value in node.outputs if value.name), node.name)
 
 
 def _kept_names(border: Collection[str], keep_io_types: bool | Collection[str]) -> set[str]:

@@ -19,10 +19,12 @@ _CHANGED = {
     "Hardmax": 13,
     "Scan": 9,
     "Upsample": 9,
-    "AveragePool": 19,
     "Resize": 11,
     "GroupNormalization": 21,
-    "BatchNormalization": 14,
+}
+# What an operator did before it had an attribute to say so, and the version that has it.
+_IMPLIED: dict[tuple[str, str], tuple[int, bytes]] = {
+    ("RoiAlign", "coordinate_transformation_mode"): (16, b"output_half_pixel"),
 }
 # Values of attributes by the version that they came with.
 _VALUES: dict[tuple[str, str], dict[bytes, int]] = {
@@ -61,7 +63,7 @@ def relabel(
 
     With `moved`, its inputs and attributes are those of the new version already.
     """
-    if _crosses(_CHANGED.get(node.op_type), old, new) and not moved:
+    if not moved and (_crosses(_CHANGED.get(node.op_type), old, new) or _differs(node, old, new)):
         return None
     if not new.min_input <= len(node.input) <= new.max_input:
         return None
@@ -78,6 +80,23 @@ def relabel(
     if not fits_types(node, new, types):
         return None
     return _with_attributes(node, old, new, constants)
+
+
+def _differs(node: onnx.NodeProto, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -> bool:
+    """Whether a node is of those that mean something else in the other version."""
+    given = {each.name: each.i for each in node.attribute}
+    if node.op_type == "AveragePool":
+        return _crosses(19, old, new) and given.get("ceil_mode", 0) == 1
+    if node.op_type == "BatchNormalization":
+        training = given.get("training_mode", 0) == 1 or len(node.output) > 1
+        return _crosses(14, old, new) and training
+    if node.op_type == "Split":
+        return _crosses(18, old, new) and len(node.input) < 2
+    formals = {formal.name for formal in new.inputs}
+    for name, known in old.attributes.items():  # a default that is an input now
+        if name in formals and name not in new.attributes and known.default_value.name:
+            return True
+    return False
 
 
 def _crosses(version: int | None, old: onnx.defs.OpSchema, new: onnx.defs.OpSchema) -> bool:
@@ -106,6 +125,18 @@ def _with_attributes(
     made.CopyFrom(node)
     del made.attribute[:]
     given = {attribute.name: attribute for attribute in node.attribute}
+    is_per_axis = node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    if is_per_axis and "axis" not in new.attributes and not _has_one_scale(node, constants):
+        return None
+    for (operator, name), (since, implied) in _IMPLIED.items():
+        if operator != node.op_type or not _crosses(since, old, new):
+            continue
+        if new.since_version >= since:
+            made.attribute.append(helper.make_attribute(name, implied))
+        elif name not in given or given[name].s != implied:
+            return None
+        else:
+            del given[name]
     for name, attribute in given.items():
         known = new.attributes.get(name)
         if known is None:
@@ -145,6 +176,8 @@ def _can_be_left_out(
     """Whether an attribute that the new version lacks changes nothing."""
     value = helper.get_attribute_value(attribute)
     known = old.attributes.get(attribute.name)
+    if attribute.name == "axis" and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        return _has_one_scale(node, constants)
     has_default = known is not None and known.default_value.name
     if has_default and value == helper.get_attribute_value(known.default_value):
         return True
@@ -155,10 +188,39 @@ def _can_be_left_out(
         return shape is not None and bool((numpy_helper.to_array(shape) != 0).all())
     if attribute.name == "noop_with_empty_axes":
         return any(each.name == "axes" and each.ints for each in node.attribute)
-    if attribute.name == "axis" and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-        scale = constants.get(node.input[1])
-        return scale is not None and not scale.dims
     return False
+
+
+def _has_one_scale(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    scale = constants.get(node.input[1])
+    return scale is not None and not scale.dims
+
+
+def last_axis_softmax(
+    node: onnx.NodeProto,
+    old: onnx.defs.OpSchema,
+    new: onnx.defs.OpSchema,
+    types: Mapping[str, Type],
+) -> onnx.NodeProto | None:
+    """A Softmax, or one of its kin, along the last axis, for an opset before or after 13.
+
+    Before it the axes from the given one on were taken together, which makes no difference there.
+    """
+    if node.op_type not in ("Softmax", "LogSoftmax", "Hardmax") or not _crosses(13, old, new):
+        return None
+    type_ = types.get(node.input[0])
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return None
+    rank = len(type_.shape)
+    default = -1 if old.since_version >= 13 else 1
+    axis = next((each.i for each in node.attribute if each.name == "axis"), default)
+    if axis % max(rank, 1) != rank - 1 or not fits_types(node, new, types):
+        return None
+    made = onnx.NodeProto()
+    made.CopyFrom(node)
+    del made.attribute[:]
+    made.attribute.append(helper.make_attribute("axis", rank - 1))
+    return made
 
 
 def plain_constant(node: onnx.NodeProto, new: onnx.defs.OpSchema) -> onnx.NodeProto | None:
@@ -216,6 +278,10 @@ def move_constants(
         moved = True
     # To inputs.
     formals = [formal.name for formal in new.inputs]
+    named = {attribute.name for attribute in made.attribute}
+    for name, known in old.attributes.items():
+        if name in formals and name not in (*named, *new.attributes) and known.default_value.name:
+            made.attribute.add().CopyFrom(known.default_value)
     for attribute in list(made.attribute):
         name = _MOVED.get((node.op_type, attribute.name), attribute.name)
         if attribute.name in new.attributes or name not in formals:

@@ -75,7 +75,7 @@ def _precision_lines(found: Precision) -> list[str]:
         f"{found.error:.2g}, of {found.budget:g} allowed ({trials})"
     ]
     if found.inlined:
-        lines.append(f"{found.inlined} calls of the model's functions were replaced by their nodes")
+        lines.append(_inlined(found.inlined))
     if len(found.outputs) > 1:
         lines += [f"  {name}: {error:.2g}" for name, error in found.outputs.items()]
     if found.kept:
@@ -83,6 +83,10 @@ def _precision_lines(found: Precision) -> list[str]:
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         lines.append(f"{len(found.kept)} nodes stay in float32: {told}")
     return lines
+
+
+def _inlined(count: int) -> str:
+    return f"{count} calls of functions of the model were replaced by what they do"
 
 
 def _kept_table(found: Precision, console: Console, everything: bool) -> None:
