@@ -207,7 +207,7 @@ def _to_opset(
     if not check or change.before == change.after:
         change.checked = "not asked for" if not check else ""
         return made, change
-    from bascule.tools.convert.outputs import all_feeds, errors_of, run_all
+    from bascule.tools.convert.outputs import all_feeds, errors_of, plain_session, run_all
 
     tell("comparing outputs")
     sessions = [document.session(), made.session()]
@@ -219,7 +219,7 @@ def _to_opset(
     elif any(errors_of(wanted, run_all(sessions[0], sets)).values()):
         change.checked = "no: the results of this model are random"
     else:
-        _compare(sessions, sets, version)
+        _compare([plain_session(document), plain_session(made)], sets, version)
         change.checked = "within rounding"
     return made, change
 

@@ -115,6 +115,10 @@ class _Conversion:
             if np.prod(tensor.dims, dtype=object) <= _MAX_CONSTANT
         }
         graphs = list(graphs_in(document.proto.graph))
+        for node in (node for graph in graphs for node in graph.node):
+            plain_form = plain_constant(node, None)
+            if plain_form is not None:
+                self._constants[node.output[0]] = plain_form.attribute[0].t
         self._taken = {
             name
             for graph in graphs
@@ -175,21 +179,20 @@ class _Conversion:
     ) -> list[onnx.NodeProto]:
         reasons = []
         single = self._alone(node, version)
-        if new is not None:
-            try:
-                if old.since_version > new.since_version and node.op_type in _WRONG_DOWNWARDS:
-                    raise ValueError("onnx's version converter gets it wrong")
-                nodes = expand_by_onnx(single, self._after)
-                if all(self._is_sound(each) for each in nodes):
-                    return self._spliced(nodes, node, single, self._after, depth)
-            except ValueError as error:
-                reasons.append(str(error))
-            moved = move_constants(node, old, new, self._constants, self._types)
-            if moved is not None:
-                node_moved, added = moved
-                found = relabel(node_moved, old, new, self._types, self._constants, moved=True)
-                if found is not None:
-                    return [*self._constant_nodes(added, found), found]
+        try:
+            if self._after < version and node.op_type in _WRONG_DOWNWARDS:
+                raise ValueError("onnx's version converter gets it wrong")
+            nodes = expand_by_onnx(single, self._after)
+            if all(self._is_sound(each) for each in nodes):
+                return self._spliced(nodes, node, single, self._after, depth)
+        except ValueError as error:
+            reasons.append(str(error) if new is not None else self._no_such())
+        moved = new and move_constants(node, old, new, self._constants, self._types)
+        if new is not None and moved:
+            node_moved, added = moved
+            found = relabel(node_moved, old, new, self._types, self._constants, moved=True)
+            if found is not None:
+                return [*self._constant_nodes(added, found), found]
         try:
             expanded = expand_by_function(single)
         except (*ALL, RuntimeError, ValueError) as error:
@@ -200,7 +203,10 @@ class _Conversion:
         if self._after > version:
             proto, newest = expand_by_newest_form(single)
             return self._spliced(list(proto.graph.node), node, proto, newest, depth)
-        raise self._failure(node, "; ".join(reasons) or f"opset {self._after} has no such operator")
+        raise self._failure(node, "; ".join(reasons) or self._no_such())
+
+    def _no_such(self) -> str:
+        return f"opset {self._after} has no such operator"
 
     def _is_sound(self, node: onnx.NodeProto) -> bool:
         """Whether a node that an adapter made is one of the opset wanted."""

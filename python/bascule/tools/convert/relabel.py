@@ -26,6 +26,9 @@ _CHANGED = {
 _IMPLIED: dict[tuple[str, str], tuple[int, bytes]] = {
     ("RoiAlign", "coordinate_transformation_mode"): (16, b"output_half_pixel"),
 }
+_ALIASES = {"input_mean": "mean", "input_var": "var"}
+"""Inputs that got another name, and nothing else."""
+
 # Values of attributes by the version that they came with.
 _VALUES: dict[tuple[str, str], dict[bytes, int]] = {
     ("ScatterND", "reduction"): {b"max": 18, b"min": 18},
@@ -73,7 +76,10 @@ def relabel(
     for name, formal in zip(node.input, new.inputs):
         if not name and formal.option != optional:
             return None
-    names = [[formal.name for formal in schema.inputs] for schema in (old, new)]
+    names = [
+        [_ALIASES.get(formal.name, formal.name) for formal in schema.inputs]
+        for schema in (old, new)
+    ]
     count = min(len(node.input), len(names[0]), len(names[1]))
     if not moved and names[0][:count] != names[1][:count]:
         return None
@@ -223,12 +229,14 @@ def last_axis_softmax(
     return made
 
 
-def plain_constant(node: onnx.NodeProto, new: onnx.defs.OpSchema) -> onnx.NodeProto | None:
+def plain_constant(node: onnx.NodeProto, new: onnx.defs.OpSchema | None) -> onnx.NodeProto | None:
     """A Constant whose number or text is a tensor, where the new version knows nothing else."""
     if node.op_type != "Constant" or len(node.attribute) != 1:
         return None
     (attribute,) = node.attribute
-    if attribute.name in new.attributes or not attribute.name.startswith("value_"):
+    if new is not None and attribute.name in new.attributes:
+        return None
+    if not attribute.name.startswith("value_"):
         return None
     kind = attribute.name.removeprefix("value_").rstrip("s")
     dtype: Any = {"float": np.float32, "int": np.int64, "string": object}.get(kind)
