@@ -37,6 +37,9 @@ EXTRAS = "bascule.text"
 
 _INLINE_ELEMENTS = 16
 
+_UNNAMED = "bascule_unnamed"
+"""The name of external tensors without one, which the parser takes for types."""
+
 _PRINTED = frozenset(
     DataType[name]
     for name in (
@@ -78,6 +81,9 @@ def to_text(proto: onnx.ModelProto) -> str:
     """
     told = onnx.ModelProto()
     told.CopyFrom(proto)
+    for tensor in _tensors(told):
+        if tensor.data_location == TensorProto.EXTERNAL and not tensor.name:
+            tensor.name = _UNNAMED
     extras = _extras(proto)
     if extras:
         told.metadata_props.add(key=EXTRAS, value=json.dumps(extras, separators=(",", ":")))
@@ -115,6 +121,9 @@ def _parsed(text: str, where: str) -> onnx.ModelProto:
         if isinstance(told, bytes):
             told = told.decode("utf-8", "replace")
         raise InvalidProtobuf(f"{where} is not an ONNX model in text form: {told}") from None
+    for tensor in _tensors(proto):
+        if tensor.name == _UNNAMED:
+            tensor.name = ""
     for index, entry in enumerate(proto.metadata_props):
         if entry.key == EXTRAS:
             kept = entry.value
