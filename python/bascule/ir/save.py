@@ -75,7 +75,7 @@ def save_model(
         _check_size(proto, payloads.nbytes)
         with replacing(path) as file:
             for part in payloads.splice(proto.SerializeToString()):
-                write_pieces(file, part)
+                _write(file, part)
         return
 
     from bascule.ir.serialize import ModelWriter, write_inline
@@ -93,7 +93,7 @@ def save_model(
             padding = padding_before(position, constant.nbytes)
             data_file.write(b"\0" * padding)
             position += padding
-            write_pieces(data_file, constant.raw)
+            _write(data_file, constant.raw)
             entries = (("location", location), ("offset", position), ("length", constant.nbytes))
             for key, value in entries:
                 proto.external_data.add(key=key, value=str(value))
@@ -161,7 +161,7 @@ def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
         )
 
 
-def write_pieces(file: IO[bytes], data: bytes | memoryview) -> None:
+def _write(file: IO[bytes], data: bytes | memoryview) -> None:
     """In pieces, so that a mapped source is not read ahead of the writing."""
     view = memoryview(data)
     for start in range(0, len(view), _CHUNK_BYTES):

@@ -32,7 +32,7 @@ def examine_outside(model: Model) -> list[Finding]:
     version = model.opset_imports.get("", _OLD_OPSET)
     if version < _OLD_OPSET:
         text = f"opset {version} is older than {_OLD_OPSET}: nodes are rewritten when it is loaded"
-        advice = "other tools may refuse it; onnx.version_converter raises it"
+        advice = "other tools may refuse it; bascule convert --opset raises it"
         found.append(Finding(NOTE, "opset", text, advice=advice))
     defaults = graph.initializers
     unread = [v.name for v in graph.inputs if v.is_unused and v.name not in defaults]

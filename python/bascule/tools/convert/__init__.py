@@ -173,16 +173,15 @@ def convert(
             result.document, opset, feeds, dims or {}, seed, check, tell
         )
     if to is not None:
-        from bascule.tools.convert.outputs import all_feeds, plain_session
         from bascule.tools.convert.precision import convert_precision
 
-        session = plain_session(result.document)
         result.document, result.precision = convert_precision(
             result.document,
             to,
             budget=budget,
-            feeds=all_feeds(session, feeds, dims, seed),
-            session=session,
+            feeds=feeds,
+            dims=dims,
+            seed=seed,
             keep_io_types=keep_io_types,
             progress=progress,
         )

@@ -26,13 +26,11 @@ from bascule.ir.save import (
     location_beside,
     padding_before,
     replacing,
-    write_pieces,
 )
 from bascule.ir.tensors import TensorReader
 from bascule.options import SessionOptions
 from bascule.tools.convert.rewrite import graphs_in
-from bascule.tools.convert.safetensors import can_hold, lay_out, write_constant
-from bascule.tools.digest.tensors import give_back
+from bascule.tools.convert.safetensors import can_hold, lay_out, write_constant, write_out
 
 if TYPE_CHECKING:
     from bascule.session import InferenceSession
@@ -203,8 +201,7 @@ class Document:
             self._check_size()
             with replacing(path) as file:
                 for piece in self._spliced():
-                    write_pieces(file, piece)
-                    give_back(memoryview(piece))
+                    write_out(file, piece)
             return
         proto, _ = self.moved_out(path, external_data)
         with replacing(path) as file:

@@ -12,9 +12,8 @@ taken out again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import onnx
 
@@ -27,7 +26,14 @@ from bascule.ir.source_trace import source_of
 from bascule.ir.types import TensorType
 from bascule.tools.convert.document import Document
 from bascule.tools.convert.local import LocalError, local_errors
-from bascule.tools.convert.outputs import Feeds, errors_of, plain_session, run_all
+from bascule.tools.convert.outputs import (
+    AnyFeeds,
+    Feeds,
+    all_feeds,
+    errors_of,
+    plain_session,
+    run_all,
+)
 from bascule.tools.convert.rewrite import (
     BFLOAT,
     HALF,
@@ -38,9 +44,6 @@ from bascule.tools.convert.rewrite import (
     narrow_tensor,
 )
 from bascule.transformers.float16 import DEFAULT_OP_BLOCK_LIST
-
-if TYPE_CHECKING:
-    from bascule.session import InferenceSession
 
 TYPES = {"float16": HALF, "bfloat16": BFLOAT}
 
@@ -123,12 +126,13 @@ def convert_precision(
     to: str,
     *,
     budget: float,
-    feeds: Sequence[Feeds],
-    session: InferenceSession,
+    feeds: AnyFeeds | None = None,
+    dims: Mapping[str, int] | None = None,
+    seed: int = 0,
     keep_io_types: bool | Collection[str] = False,
     progress: Progress | None = None,
 ) -> tuple[Document, Precision]:
-    """A narrow copy of a model, within the budget on `feeds`; `session` is that of the model.
+    """A narrow copy of a model, within the budget; the arguments are those of convert().
 
     Raises:
         Fail: the budget cannot be met, even with every node in float32.
@@ -139,7 +143,11 @@ def convert_precision(
     if not budget > 0:
         raise InvalidArgument(f"budget is {budget}; expected a number above 0, as 1e-3")
     document, inlined = inline(document)
-    search = _Search(document, TYPES[to], budget, feeds, session, keep_io_types, progress)
+    session = plain_session(document)
+    sets = all_feeds(session, feeds, dims, seed)
+    wanted = run_all(session, sets)
+    del session  # it holds all weights
+    search = _Search(document, TYPES[to], budget, sets, wanted, keep_io_types, progress)
     blocks = search.find()
     made = search.convert(blocks)
     errors = search.errors(made)
@@ -179,7 +187,7 @@ class _Search:
         to: int,
         budget: float,
         feeds: Sequence[Feeds],
-        session: InferenceSession,
+        wanted: Sequence[Feeds],
         keep_io_types: bool | Collection[str],
         progress: Progress | None,
     ) -> None:
@@ -187,12 +195,11 @@ class _Search:
         self._to = to
         self._budget = budget
         self._feeds = feeds
-        self._session = session
+        self._wanted = wanted
         self._tell = progress or (lambda text: None)
         graph = document.proto.graph
         border = {value.name for value in (*graph.input, *graph.output)}
         self._kept = _kept_names(border, keep_io_types)
-        self._wanted = run_all(session, feeds)
         self._narrowed: dict[int, Constant] = {}
         self._local: dict[str, LocalError] = {}
         self._alone: dict[str, float] = {}
@@ -335,8 +342,10 @@ class _Search:
     def _score(self) -> dict[str, tuple[bool, float]]:
         """Of each node: whether it overflows, and about what it adds to the error."""
         self._tell("each node on rounded inputs")
+        session = plain_session(self._document)
         for feeds in self._feeds:
-            local_errors(self._session, feeds, self._to, self._local)
+            local_errors(session, feeds, self._to, self._local)
+        del session
         everything = [each.key for each in self._candidates]
         size = max(math.ceil(len(everything) / _PARTS), 1)
         scores: dict[str, tuple[bool, float]] = {}

@@ -21,13 +21,14 @@ import numpy as np
 from bascule.errors import Fail, InvalidArgument, NoSuchFile
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
-from bascule.ir.save import replacing, write_pieces
+from bascule.ir.save import replacing
 from bascule.tools.digest.tensors import give_back
 
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
 
 _MAX_RANK = 64
+_PIECE_BYTES = 1 << 24
 _ALIGNMENT = 64
 _METADATA = "__metadata__"
 
@@ -209,9 +210,16 @@ def lay_out(tensors: Mapping[str, Constant], metadata: Mapping[str, str] | None 
 
 def write_constant(file: IO[bytes], constant: Constant) -> None:
     """Write the elements of a tensor; of a mapped file no page stays in memory."""
-    data = constant.raw or memoryview(b"")
-    write_pieces(file, data)
-    give_back(data)
+    write_out(file, constant.raw or memoryview(b""))
+
+
+def write_out(file: IO[bytes], data: bytes | memoryview) -> None:
+    """Write bytes piece by piece, and give back the pages of a mapped file that they are from."""
+    view = memoryview(data)
+    for start in range(0, len(view), _PIECE_BYTES):
+        piece = view[start : start + _PIECE_BYTES]
+        file.write(piece)
+        give_back(piece)
 
 
 def write_safetensors(
