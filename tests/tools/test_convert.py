@@ -202,9 +202,18 @@ def test_what_the_text_cannot_say_is_told() -> None:
 
 def test_text_that_is_no_model(tmp_path: Path) -> None:
     path = tmp_path / "a.onnxtxt"
-    for text in ("", "nothing of this kind", "<ir_version: 9> g (float x) => (float y) { y = "):
+    head = '<ir_version: 9, opset_import: ["" : 20]> g '
+    for text in (
+        "",
+        "nothing of this kind",
+        f"{head}(float x) => (float y) {{ y = ",
+        f"{head}({'seq(' * 100_000}float{')' * 100_000} x) => (float y) {{ y = Relu(x) }}",
+        f"{head}({'seq(' * 120}float{')' * 120} x) => (float y) {{ y = Relu(x) }}",
+        f"{head}(float x) => (float y) {{ y = Relu <a = {'[' * 100_000} (x) }}",
+        head + "(bool x) => (bool y) { y = If (x) <then_branch = " * 100_000,
+    ):
         path.write_text(text)
-        with pytest.raises(errors.InvalidProtobuf, match="is not an ONNX model in text form"):
+        with pytest.raises(errors.InvalidProtobuf, match=r"is not an ONNX model|nests deeper"):
             convert(path)
     path.write_text(
         '<ir_version: 9, opset_import: ["" : 20]> g (float[4] x) => (float[4] y)\n'

@@ -40,6 +40,10 @@ _INLINE_ELEMENTS = 16
 _UNNAMED = "bascule_unnamed"
 """The name of external tensors without one, which the parser takes for types."""
 
+_MAX_DEPTH = 300
+_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|#[^\n]*|=>|[()\[\]{}<>]', re.DOTALL)
+"""Strings, comments, arrows, brackets."""
+
 _PRINTED = frozenset(
     DataType[name]
     for name in (
@@ -114,9 +118,13 @@ def read_text(path: str) -> tuple[onnx.ModelProto, TensorReader]:
 
 
 def _parsed(text: str, where: str) -> onnx.ModelProto:
+    from google.protobuf.message import DecodeError
+
+    if _depth(text) > _MAX_DEPTH:
+        raise InvalidProtobuf(f"{where} nests deeper than {_MAX_DEPTH} brackets")
     try:
         proto = onnx.parser.parse_model(text)
-    except (onnx.parser.ParseError, UnicodeError, RuntimeError) as error:
+    except (onnx.parser.ParseError, DecodeError, ValueError, RuntimeError) as error:
         told = error.args[0] if error.args else ""
         if isinstance(told, bytes):
             told = told.decode("utf-8", "replace")
@@ -131,6 +139,19 @@ def _parsed(text: str, where: str) -> onnx.ModelProto:
             _apply(proto, kept)
             break
     return proto
+
+
+def _depth(text: str) -> int:
+    """How deep brackets are nested: the parser's own stack has no such limit."""
+    depth = deepest = 0
+    for token in _TOKENS.finditer(text):
+        first = token[0]
+        if first in "([{<":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif first in ")]}>":
+            depth -= 1
+    return deepest
 
 
 # --- numbers
