@@ -6,9 +6,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
+import bascule
 from bascule import errors
 from bascule.errors import InvalidGraph
 from bascule.ir.infer import infer_types
@@ -158,3 +160,48 @@ def test_function_bomb() -> None:
 )
 def test_inference_bombs(text: str) -> None:
     attempt(onnx.parser.parse_model(HEADER + text).SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("domain", "op", "opset", "attributes"),
+    [
+        ("", "RegexFullMatch", 20, {}),
+        ("ai.onnx.ml", "DictVectorizer", 1, {"int64_vocabulary": [1]}),
+        ("ai.onnx.ml", "LabelEncoder", 1, {"classes_strings": ["a"]}),
+        (
+            "ai.onnx.ml",
+            "TreeEnsemble",
+            5,
+            {
+                "tree_roots": [0],
+                "nodes_featureids": [0],
+                "nodes_splits": onnx.numpy_helper.from_array(np.float32([1])),
+                "nodes_modes": onnx.numpy_helper.from_array(np.uint8([0])),
+                "nodes_truenodeids": [0],
+                "nodes_falsenodeids": [0],
+                "nodes_trueleafs": [1],
+                "nodes_falseleafs": [1],
+                "leaf_targetids": [0],
+                "leaf_weights": onnx.numpy_helper.from_array(np.float32([1])),
+            },
+        ),
+    ],
+)
+def test_unknown_types_before_unsafe_inference(
+    domain: str, op: str, opset: int, attributes: dict[str, Any]
+) -> None:
+    """onnx reads a type that is not there."""
+    nodes = [
+        onnx.helper.make_node("Mystery", ["x"], ["a"], domain="own"),
+        onnx.helper.make_node(op, ["a"], ["y"], domain=domain, **attributes),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [onnx.helper.make_tensor_value_info("x", 1, [2, 2])],
+        [onnx.ValueInfoProto(name="y")],
+    )
+    imports = [onnx.helper.make_opsetid(domain, opset), onnx.helper.make_opsetid("own", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    with pytest.raises(errors.ALL, match="Mystery"):
+        bascule.InferenceSession(model.SerializeToString())

@@ -207,3 +207,19 @@ def test_contradictions_are_refused(kind: type[Exception], text: str, message: s
 
 def test_sizes_that_a_feed_could_make_good_are_not() -> None:
     infer_types(parse_graph("g (float[N,3] a, float[4,5] b) => (float y) { y = MatMul(a, b) }"))
+
+
+@pytest.mark.parametrize("attributes", ["", "<axis = 1>", "<axis = -3, stash_type = 1>"])
+def test_mean_and_deviation_of_layer_normalization(attributes: str) -> None:
+    text = f"""
+        <ir_version: 9, opset_import: ["": 17]>
+        g (float16[2, 3, n] x) => (double m) <float16[1] w = {{15360}}> {{
+            y, mean, deviation = LayerNormalization {attributes} (x, w)
+            m = Cast <to = 11> (mean)
+        }}
+    """
+    model = parse_graph(text)
+    infer_types(model)
+    node = model.graph.nodes[0]
+    shape = {"": (2, 3, 1), "<axis = 1>": (2, 1, 1)}.get(attributes, (1, 1, 1))
+    assert [value.type for value in node.outputs[1:]] == [TensorType(DataType.FLOAT, shape)] * 2

@@ -144,6 +144,35 @@ def test_arguments_that_do_not_fit(arguments: dict[str, Any]) -> None:
         bascule.convert(ARCHITECTURES["cnn"](), **arguments)
 
 
+def test_bfloat16_needs_opset_13() -> None:
+    proto = parser.parse_model(
+        '<ir_version: 7, opset_import: ["": 12]> g (float[4] x) => (float[4] y) { y = Relu(x) }'
+    )
+    with pytest.raises(errors.InvalidArgument, match="opset 13"):
+        bascule.convert(proto, to="bfloat16")
+    made = bascule.convert(proto, to="bfloat16", opset=13, budget=1e-2).proto()
+    assert made.graph.output[0].type.tensor_type.elem_type == TensorProto.BFLOAT16
+
+
+def test_operators_with_graphs_of_their_own() -> None:
+    proto = parser.parse_model("""
+        <ir_version: 9, opset_import: ["": 17]>
+        g (float[2, 4] x, float[4] shift) => (float[2, 4] y) {
+            h = Add(x, shift)
+            s = SequenceConstruct(h, h)
+            m = SequenceMap (s) <body = b (float[2, 4] e) => (float[2, 4] f) { f = Mul(e, shift) }>
+            zero = Constant <value_int = 0> ()
+            t = SequenceAt(m, zero)
+            y = Add(t, h)
+        }
+    """)
+    fed = {"x": np.float32([[1, 2, 3, 4]] * 2), "shift": np.float32([0.5, 0.1, 2, 3])}
+    made = bascule.convert(proto, to="float16", feeds=fed).proto()
+    (mapped,) = (node for node in made.graph.node if node.op_type == "SequenceMap")
+    assert mapped.attribute[0].g.node[0].input[1] == "shift_fp32"
+    np.testing.assert_allclose(run(proto, fed)[0], run(made, fed)[0], rtol=2e-3)
+
+
 def test_nested_graphs_sequences_and_rules() -> None:
     proto = parser.parse_model("""
         <ir_version: 9, opset_import: ["": 17, "own": 1]>

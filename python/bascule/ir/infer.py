@@ -13,6 +13,7 @@ from onnx.shape_inference import InferenceError, infer_shapes
 from bascule.errors import Fail
 from bascule.ir.check_types import Problem, type_errors
 from bascule.ir.deserialize import read_type
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
 from bascule.ir.serialize import Definitions
@@ -241,7 +242,7 @@ def _collect(graph: onnx.GraphProto, found: dict[str, Type]) -> None:
         for info in infos:
             restore_sizes(info.type)
             type = read_type(info.type)
-            if type is not None:
+            if type is not None and not _is_undefined(type):
                 found[info.name] = type
     for node in graph.node:
         for attribute in node.attribute:
@@ -250,6 +251,11 @@ def _collect(graph: onnx.GraphProto, found: dict[str, Type]) -> None:
             elif attribute.type == _GRAPHS:
                 for nested in attribute.graphs:
                     _collect(nested, found)
+
+
+def _is_undefined(type: Type) -> bool:
+    """Whether onnx found a shape and no element type."""
+    return isinstance(type, TensorType) and type.dtype is DataType.UNDEFINED
 
 
 def _values(graph: Graph) -> Iterator[Value]:

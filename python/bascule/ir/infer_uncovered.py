@@ -94,6 +94,19 @@ def _split(node: Node) -> tuple[Type | None, ...]:
     return (TensorType(x.dtype, tuple(shape)),) * len(node.outputs)
 
 
+def _layer_normalization(node: Node) -> tuple[Type | None, ...]:
+    """The mean and deviation, which onnx gives no element type where stash_type is left out."""
+    x, axis = node.inputs[0] if node.inputs else None, node.attributes.get("axis", -1)
+    stash = node.attributes.get("stash_type", int(DataType.FLOAT))
+    if x is None or x.shape is None or not isinstance(axis, int) or not isinstance(stash, int):
+        return ()
+    rank = len(x.shape)
+    if stash not in (DataType.FLOAT, DataType.BFLOAT16) or not -rank <= axis < rank:
+        return ()
+    shape = tuple(1 if i >= axis % rank else size for i, size in enumerate(x.shape))
+    return None, *[TensorType(DataType(stash), shape)] * (len(node.outputs) - 1)
+
+
 _ML = "ai.onnx.ml"
 _RULES: dict[tuple[str, str], _Rule] = {
     (_ML, "FeatureVectorizer"): _feature_vectorizer,
@@ -104,6 +117,7 @@ _RULES: dict[tuple[str, str], _Rule] = {
     (_ML, "SVMRegressor"): _svm_regressor,
     (_ML, "Scaler"): _floats_like_input,
     ("", "GroupNormalization"): _like_input,
+    ("", "LayerNormalization"): _layer_normalization,
     ("", "MeanVarianceNormalization"): _like_input,
     ("", "Split"): _split,
     ("com.microsoft", "Tokenizer"): _tokenizer,

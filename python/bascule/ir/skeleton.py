@@ -30,6 +30,14 @@ _TREES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 _TREE_LISTS = ("nodes_", "class_", "target_")
 """No type depends on the elements or the length of these, which have millions of elements."""
 
+_UNSAFE = {
+    ("", "RegexFullMatch"): None,
+    ("ai.onnx.ml", "DictVectorizer"): None,
+    ("ai.onnx.ml", "LabelEncoder"): 1,
+    ("ai.onnx.ml", "TreeEnsemble"): None,
+}
+"""Operators whose inference crashes where the type of the input is unknown, up to a version."""
+
 _LONGEST = 64
 """A longer one-dimensional value is no shape."""
 
@@ -130,6 +138,8 @@ class SkeletonWriter(ModelWriter):
             return True
         if node.opset is not None and self._means_another_form(node, node.opset):
             return True
+        if self._is_unsafe(node):
+            return True
         if node.is_op("ConstantOfShape"):
             shape = node.input(0)
             if shape is not None and not _is_constant(shape):
@@ -139,6 +149,18 @@ class SkeletonWriter(ModelWriter):
         if not self.compute_shapes or node.subgraphs:
             return False
         return any(_may_be_long(value.type) for value in node.outputs if not value.is_unused)
+
+    def _is_unsafe(self, node: Node) -> bool:
+        key = node.domain, node.op_type
+        if key not in _UNSAFE:
+            return False
+        last = _UNSAFE[key]
+        if last is not None and self._opsets.get(node.domain, 1) > last:
+            return False
+        value = node.input(0)
+        if value is None or value.producer is None:
+            return value is None or value.type is None
+        return not self.types_known or value.type is None
 
     def _means_another_form(self, node: Node, opset: int) -> bool:
         own = check.schema(node.op_type, opset, node.domain)

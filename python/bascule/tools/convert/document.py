@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ModelSource = Union[str, "os.PathLike[str]", bytes, onnx.ModelProto]
 
+ONNX_DOMAINS = ("", "ai.onnx")
 SAFETENSORS = ".safetensors"
 EXTERNAL_BYTES = 1024
 """Smaller tensors stay in the model's own file."""
@@ -91,6 +92,12 @@ class Document:
         other._stored = self._stored
         other._locations = self._locations
         return other
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard's operators, 0 where there is none."""
+        found = [each.version for each in self.proto.opset_import if each.domain in ONNX_DOMAINS]
+        return int(found[0]) if found else 0
 
     # --- tensors
 
@@ -150,7 +157,7 @@ class Document:
             for tensor in graph.initializer:
                 found.setdefault(tensor.name, tensor)
             for node in graph.node:
-                if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+                if node.op_type != "Constant" or node.domain not in ONNX_DOMAINS:
                     continue
                 for attribute in node.attribute:
                     if attribute.name == "value" and attribute.HasField("t"):

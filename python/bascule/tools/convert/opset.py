@@ -24,7 +24,7 @@ from bascule.ir.serialize import write_type
 from bascule.ir.source_trace import source_of
 from bascule.ir.types import Type
 from bascule.tools.check.words import plain
-from bascule.tools.convert.document import Document
+from bascule.tools.convert.document import ONNX_DOMAINS, Document
 from bascule.tools.convert.nodes import (
     expand_by_function,
     expand_by_newest_form,
@@ -75,9 +75,9 @@ def convert_opset(document: Document, version: int) -> tuple[Document, OpsetChan
     newest = newest_opsets()[""]
     if not OLDEST <= version <= newest:
         raise InvalidArgument(f"opset is {version}; expected {OLDEST} to {newest}")
-    before = next((i.version for i in document.proto.opset_import if i.domain in _OWN), 1)
+    before = document.opset
     change = OpsetChange(before, version)
-    if before == version:
+    if before in (0, version):
         return document, change
     document, change.inlined = inline(document)
     work = document.copy()
@@ -85,15 +85,13 @@ def convert_opset(document: Document, version: int) -> tuple[Document, OpsetChan
     _Conversion(work, before, version, change).run()
     change.nodes_after = sum(len(graph.node) for graph in graphs_in(work.proto.graph))
     for each in work.proto.opset_import:
-        if each.domain in _OWN:
+        if each.domain in ONNX_DOMAINS:
             each.version = version
     needed = helper.find_min_ir_version_for(list(work.proto.opset_import), ignore_unknown=True)
     upwards = version > before
     work.proto.ir_version = max(work.proto.ir_version if upwards else 4, needed)
     return work, change
 
-
-_OWN = ("", "ai.onnx")
 
 _WRONG_DOWNWARDS = ("Softmax", "LogSoftmax", "Hardmax")
 """It changes the opset and leaves an axis that is not the last."""
@@ -137,7 +135,7 @@ class _Conversion:
         for node in graph.node:
             for inner in graphs_of(node):
                 self._graph(inner, version)
-            if node.domain not in _OWN:
+            if node.domain not in ONNX_DOMAINS:
                 made.append(node)
                 continue
             found = self._node(node, version, 0)
@@ -152,7 +150,7 @@ class _Conversion:
     def _node(self, node: onnx.NodeProto, version: int, depth: int) -> list[onnx.NodeProto]:
         """The nodes, in the opset wanted, that do what `node` of opset `version` does."""
         old = schema_of(node, version)
-        if old is None or node.domain not in _OWN:  # no operator of the standard
+        if old is None or node.domain not in ONNX_DOMAINS:  # no operator of the standard
             return [node]
         new = schema_of(node, self._after)
         if new is not None and new.since_version == old.since_version:

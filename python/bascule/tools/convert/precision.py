@@ -142,6 +142,11 @@ def convert_precision(
         raise InvalidArgument(f"to is '{to}', which is none of {', '.join(TYPES)}")
     if not budget > 0:
         raise InvalidArgument(f"budget is {budget}; expected a number above 0, as 1e-3")
+    version = next(
+        (i.version for i in document.proto.opset_import if i.domain in ("", "ai.onnx")), 0
+    )
+    if to == "bfloat16" and 0 < version < 13:
+        raise InvalidArgument(f"bfloat16 came with opset 13, and the model has {version}: raise it")
     document, inlined = inline(document)
     session = plain_session(document)
     sets = all_feeds(session, feeds, dims, seed)
@@ -224,7 +229,7 @@ class _Search:
                 floats = [name in self._floats for name in (*node.input, *node.output)]
                 if not any(floats) or not node.output or node.op_type == "Constant":
                     continue
-                if any(graphs_of(node)):
+                if any(True for _ in graphs_of(node)):
                     continue
                 why = self._rule(node)
                 wide = [
@@ -251,7 +256,9 @@ class _Search:
             return "" if node.op_type in _CONTRIB else "its scales have to be float32"
         if node.domain not in ("", "ai.onnx", "bascule"):
             return "what types it takes is not known"
-        if node.op_type in DEFAULT_OP_BLOCK_LIST:
+        if node.op_type == "BitCast":
+            return "it reads bits"
+        if node.op_type in (*DEFAULT_OP_BLOCK_LIST, "MeanVarianceNormalization"):
             return "some runtimes have it in float32 only"
         return ""
 

@@ -34,6 +34,12 @@ _FLOAT_BY_DEFAULT = {
 }
 """Operators whose results are float32 unless this attribute says otherwise."""
 
+_ENTERED = ("If", "Loop", "Scan")
+"""Operators whose graphs are converted; those of others are left as they are, in float32."""
+
+_DEFAULT_OPSET = 13
+"""Of Cast, where a model has no opset of the standard's domain."""
+
 _PIECE = 1 << 22
 """Elements that are narrowed at a time."""
 
@@ -111,6 +117,9 @@ class Rewriting:
         wide = {name for name in kept if name in self._floats}
         self._collect_demands(graph, wide)
         self._graph(graph, wide, {})
+        has_casts = any(node.op_type == "Cast" for each in graphs_in(graph) for node in each.node)
+        if has_casts and not {"", "ai.onnx"} & set(self._versions):
+            self._model.opset_import.add(domain="", version=_DEFAULT_OPSET)
 
     # --- which forms are read
 
@@ -120,7 +129,11 @@ class Rewriting:
                 if name in self._floats:
                     self._demands.setdefault(name, set()).add(self.is_wide(node, i))
             for inner in graphs_of(node):
-                self._collect_demands(inner, self._wide_border(node, inner))
+                if self.is_blocked(node):
+                    for name in _read_in(inner) & self._floats:
+                        self._demands.setdefault(name, set()).add(True)
+                else:
+                    self._collect_demands(inner, self._wide_border(node, inner))
         for value in graph.output:
             if value.name in self._floats:
                 self._demands.setdefault(value.name, set()).add(value.name in wide)
@@ -134,7 +147,9 @@ class Rewriting:
 
     def is_blocked(self, node: onnx.NodeProto) -> bool:
         """Whether a node stays in float32 as a whole."""
-        return not any(graphs_of(node)) and self._blocks(node)
+        if any(True for _ in graphs_of(node)):
+            return node.op_type not in _ENTERED
+        return self._blocks(node)
 
     def is_wide(self, node: onnx.NodeProto, i: int, of_output: bool = False) -> bool:
         """Whether an input, or an output, of a node is float32 in any case."""
@@ -255,6 +270,10 @@ class Rewriting:
             if name in self._floats:
                 keeps = self._made_wide(node, i)
                 made.output[i] = scope[name][keeps]
+        if self.is_blocked(node):
+            wide = {name: forms[True] for name, forms in scope.items() if True in forms}
+            for inner in graphs_of(made):
+                _rename(inner, wide)
         if self.is_blocked(node) or (keeps and node.op_type == "Constant"):
             return made
         given = {attribute.name for attribute in made.attribute}
@@ -293,6 +312,23 @@ class Rewriting:
             found = f"{name}_{number}"
         self._taken.add(found)
         return found
+
+
+def _read_in(graph: onnx.GraphProto) -> set[str]:
+    """All names that the nodes of a graph and of those in it read."""
+    return {name for each in graphs_in(graph) for node in each.node for name in node.input}
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Other names for what the nodes of a graph read of the graphs around it."""
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    outer = {name: other for name, other in names.items() if name not in own}
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = outer.get(name, name)
+        for inner in graphs_of(node):
+            _rename(inner, outer)
 
 
 def graphs_in(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
