@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other nodes for one node, given as a model of its own."""
+"""Other nodes for calls of functions, and for one node, given as a model of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, schema_function
 from bascule.ir.load import load_model
 from bascule.ir.save import to_proto
+from bascule.tools.convert.document import Document
+from bascule.tools.convert.rewrite import graphs_in
 
 
 def expand_by_onnx(single: onnx.ModelProto, version: int) -> list[onnx.NodeProto]:
@@ -73,3 +75,19 @@ def _constants(graph: onnx.GraphProto, given: set[str]) -> list[onnx.NodeProto]:
         for tensor in graph.initializer
         if tensor.name not in given
     ]
+
+
+def inline(document: Document) -> tuple[Document, int]:
+    """The model with the calls of its own functions replaced by what they do, and how many."""
+    if not document.proto.functions:
+        return document, 0
+    # Imported here: few models have functions.
+    from onnx.inliner import inline_local_functions
+
+    calls = {(each.domain, each.name) for each in document.proto.functions}
+    count = sum(
+        (node.domain, node.op_type) in calls
+        for graph in graphs_in(document.proto.graph)
+        for node in graph.node
+    )
+    return document.with_proto(inline_local_functions(document.proto)), count

@@ -29,8 +29,8 @@ from bascule.tools.convert.nodes import (
     expand_by_function,
     expand_by_newest_form,
     expand_by_onnx,
+    inline,
 )
-from bascule.tools.convert.precision import inline
 from bascule.tools.convert.relabel import (
     Array,
     last_axis_softmax,

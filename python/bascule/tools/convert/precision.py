@@ -12,20 +12,18 @@ taken out again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
 
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.constant import Constant
-from bascule.ir.dtype import DataType
-from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.replaced import PRODUCTS
-from bascule.ir.source_trace import source_of
-from bascule.ir.types import TensorType
+from bascule.tools.convert.candidates import Candidates, node_key
 from bascule.tools.convert.document import Document
 from bascule.tools.convert.local import LocalError, local_errors
+from bascule.tools.convert.nodes import inline
 from bascule.tools.convert.outputs import (
     AnyFeeds,
     Feeds,
@@ -37,13 +35,12 @@ from bascule.tools.convert.outputs import (
 from bascule.tools.convert.rewrite import (
     BFLOAT,
     HALF,
+    TYPE_NAMES,
     Rewriting,
     graphs_in,
-    graphs_of,
     narrow_array,
     narrow_tensor,
 )
-from bascule.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
 TYPES = {"float16": HALF, "bfloat16": BFLOAT}
 
@@ -55,23 +52,6 @@ _PARTS = 24
 
 _FEWER_TRIALS = 32
 """Trials that look for nodes that need not stay."""
-
-# Operators of com.microsoft that compute on floats of any width.
-_CONTRIB = frozenset(
-    (
-        *("Attention", "MultiHeadAttention", "GroupQueryAttention", "RotaryEmbedding", "Gelu"),
-        *("BiasGelu", "FastGelu", "QuickGelu", "LayerNormalization", "SkipLayerNormalization"),
-        *("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization", "FusedMatMul"),
-        *("EmbedLayerNormalization", "FusedConv", "FusedGemm", "MatMulNBits"),
-    )
-)
-_MOVES = frozenset(
-    (
-        *("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
-        *("Concat", "Gather", "Expand", "Tile", "Split"),
-    )
-)
-"""Operators whose results are elements of their inputs."""
 
 Progress = Callable[[str], None]
 
@@ -107,18 +87,6 @@ class Precision:
     trials: int = 0
     inlined: int = 0
     """Functions of the model whose calls were replaced by what they do."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A node that could be narrow."""
-
-    key: str
-    """Its first output."""
-    name: str
-    op_type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 def convert_precision(
@@ -169,22 +137,6 @@ def convert_precision(
     return made, precision
 
 
-def inline(document: Document) -> tuple[Document, int]:
-    """The model with the calls of its own functions replaced by what they do, and how many."""
-    if not document.proto.functions:
-        return document, 0
-    # Imported here: few models have functions.
-    from onnx.inliner import inline_local_functions
-
-    calls = {(each.domain, each.name) for each in document.proto.functions}
-    count = sum(
-        (node.domain, node.op_type) in calls
-        for graph in graphs_in(document.proto.graph)
-        for node in graph.node
-    )
-    return document.with_proto(inline_local_functions(document.proto)), count
-
-
 class _Search:
     def __init__(
         self,
@@ -209,67 +161,17 @@ class _Search:
         self._local: dict[str, LocalError] = {}
         self._alone: dict[str, float] = {}
         self.trials = 0
-        model = document.model()
-        self._floats, self._opaque = _types(model)
-        nodes = [node for node in model.graph.walk_nodes() if node.outputs]
-        self._sources = {_first(node): source_of(node) for node in nodes}
-        self._names = {_first(node): node.name for node in nodes}  # given to those without one
-        self._rules: dict[str, str] = {}
-        self._candidates = list(self._find_candidates())
-        self.float_nodes = len(self._candidates) + len(self._rules)
+        self._nodes = Candidates(document, TYPE_NAMES[to], to)
 
-    # --- what can be narrow
-
-    def _find_candidates(self) -> Iterator[_Candidate]:
-        rewriting = Rewriting(
-            self._document.proto, floats=self._floats, is_blocked=self._stays, to=self._to
-        )
-        for graph in graphs_in(self._document.proto.graph):
-            for node in graph.node:
-                floats = [name in self._floats for name in (*node.input, *node.output)]
-                if not any(floats) or not node.output or node.op_type == "Constant":
-                    continue
-                if any(True for _ in graphs_of(node)):
-                    continue
-                why = self._rule(node)
-                wide = [
-                    rewriting.is_wide(node, i, of_output)
-                    for of_output, names in ((False, node.input), (True, node.output))
-                    for i, name in enumerate(names)
-                    if name in self._floats
-                ]
-                if why or all(wide):
-                    name = next(key for key, code in TYPES.items() if code == self._to)
-                    self._rules[_key(node)] = why or f"it has no {name} in this opset"
-                    continue
-                key = _key(node)
-                name = self._names.get(key, node.name)
-                yield _Candidate(key, name, node.op_type, tuple(node.input), tuple(node.output))
-
-    def _rule(self, node: onnx.NodeProto) -> str:
-        """Why a node stays whatever is measured, or ''."""
-        if any(name in self._opaque for name in (*node.input, *node.output)):
-            return "it makes or reads a sequence, an optional or a map"
-        if node.domain == "ai.onnx.ml":
-            return "operators of ai.onnx.ml compute in float32"
-        if node.domain == "com.microsoft":
-            return "" if node.op_type in _CONTRIB else "its scales have to be float32"
-        if node.domain not in ("", "ai.onnx", "bascule"):
-            return "what types it takes is not known"
-        if node.op_type == "BitCast":
-            return "it reads bits"
-        if node.op_type in (*DEFAULT_OP_BLOCK_LIST, "MeanVarianceNormalization"):
-            return "some runtimes have it in float32 only"
-        return ""
-
-    def _stays(self, node: onnx.NodeProto) -> bool:
-        return bool(self._rule(node))
+    @property
+    def float_nodes(self) -> int:
+        return len(self._nodes.found) + len(self._nodes.rules)
 
     # --- trials
 
     def convert(self, blocks: Collection[str]) -> Document:
         """The model with the nodes `blocks`, by their first outputs, in float32."""
-        stay = {*blocks, *self._between(blocks)}
+        stay = {*blocks, *self._nodes.between(blocks)}
         work = self._document.copy()
 
         def narrow(tensor: onnx.TensorProto) -> None:
@@ -285,8 +187,8 @@ class _Search:
 
         Rewriting(
             work.proto,
-            floats=self._floats,
-            is_blocked=lambda node: _key(node) in stay or self._stays(node),
+            floats=self._nodes.floats,
+            is_blocked=lambda node: node_key(node) in stay or self._nodes.stays(node),
             to=self._to,
             narrow=narrow,
         ).run(self._kept)
@@ -316,7 +218,7 @@ class _Search:
         """The nodes that have to stay, beside those that stay by rule."""
         if self._is_enough(()):
             return []
-        everything = [each.key for each in self._candidates]
+        everything = [each.key for each in self._nodes.found]
         floor = self._error(everything)
         if floor > self._budget:
             advice = "a larger budget"
@@ -328,7 +230,7 @@ class _Search:
             )
         scores = self._score()
         ranking = sorted(everything, key=lambda key: scores[key], reverse=True)
-        products = {each.key for each in self._candidates if each.op_type in PRODUCTS}
+        products = {each.key for each in self._nodes.found if each.op_type in PRODUCTS}
         # Products are what a narrow type is for: perhaps it is enough to keep others.
         others_first = sorted(ranking, key=lambda key: (not scores[key][0], key in products))
         found = [self._shortest(each) for each in (ranking, others_first)]
@@ -353,11 +255,11 @@ class _Search:
         for feeds in self._feeds:
             local_errors(session, feeds, self._to, self._local)
         del session
-        everything = [each.key for each in self._candidates]
+        everything = [each.key for each in self._nodes.found]
         size = max(math.ceil(len(everything) / _PARTS), 1)
         scores: dict[str, tuple[bool, float]] = {}
         for start in range(0, len(everything), size):
-            part = self._candidates[start : start + size]
+            part = self._nodes.found[start : start + size]
             inside = {each.key for each in part}
             error = self._error([key for key in everything if key not in inside])
             local = [self._local.get(each.name, LocalError()) for each in part]
@@ -387,42 +289,16 @@ class _Search:
             size //= 2
         return blocks
 
-    def _between(self, blocks: Collection[str]) -> set[str]:
-        """Nodes that only move elements from nodes that stay to nodes that stay."""
-        stay = {*blocks, *self._rules}
-        readers: dict[str, list[_Candidate | None]] = {}
-        makers = {name: each.key for each in self._candidates for name in each.outputs}
-        for each in self._candidates:
-            for name in each.inputs:
-                readers.setdefault(name, []).append(each)
-        outputs = {value.name for value in self._document.proto.graph.output}
-        found: set[str] = set()
-        changed = bool(blocks)
-        while changed:
-            changed = False
-            for each in self._candidates:
-                if each.key in stay or each.op_type not in _MOVES:
-                    continue
-                made = [makers[n] for n in each.inputs if n in self._floats and n in makers]
-                read = [r for name in each.outputs for r in readers.get(name, ())]
-                kept = all(r is not None and r.key in stay for r in read)
-                ends = [name for name in each.outputs if name in outputs]
-                if made and read and kept and not ends and all(key in stay for key in made):
-                    stay.add(each.key)
-                    found.add(each.key)
-                    changed = True
-        return found
-
     # --- the report
 
     def described(self, blocks: Collection[str]) -> list[KeptNode]:
-        between = self._between(blocks)
+        between = self._nodes.between(blocks)
         found = []
-        names = {_key(n): n for g in graphs_in(self._document.proto.graph) for n in g.node}
+        names = {node_key(n): n for g in graphs_in(self._document.proto.graph) for n in g.node}
         for key, node in names.items():
-            name = self._names.get(key, node.name)
-            if key in self._rules:
-                reason, text = "operator", self._rules[key]
+            name = self._nodes.names.get(key, node.name)
+            if key in self._nodes.rules:
+                reason, text = "operator", self._nodes.rules[key]
             elif key in between:
                 reason, text = "between", "between nodes that stay"
             elif key in blocks:
@@ -437,7 +313,7 @@ class _Search:
                     reason,
                     text,
                     local.error,
-                    self._sources.get(key, ""),
+                    self._nodes.sources.get(key, ""),
                 )
             )
         return found
@@ -453,14 +329,6 @@ class _Search:
         return "budget", text
 
 
-def _key(node: onnx.NodeProto) -> str:
-    return next((str(name) for name in node.output if name), str(node.name))
-
-
-def _first(node: Node) -> str:
-    return next((value.name for value in node.outputs if value.name), node.name)
-
-
 def _kept_names(border: Collection[str], keep_io_types: bool | Collection[str]) -> set[str]:
     if isinstance(keep_io_types, bool):
         return set(border) if keep_io_types else set()
@@ -472,35 +340,7 @@ def _kept_names(border: Collection[str], keep_io_types: bool | Collection[str]) 
     return set(keep_io_types)
 
 
-def _types(model: Model) -> tuple[set[str], set[str]]:
-    """The names of float32 tensors, and of values that are no tensors."""
-    # Imported here: it imports onnx.
-    from bascule.ir.infer import infer_types
-
-    infer_types(model, check=False)
-    floats: set[str] = set()
-    opaque: set[str] = set()
-    for value in _all_values(model.graph):
-        if not isinstance(value.type, TensorType):
-            if value.type is not None:
-                opaque.add(value.name)
-        elif value.dtype is DataType.FLOAT:
-            floats.add(value.name)
-    return floats, opaque
-
-
-def _all_values(graph: Graph) -> Iterator[Value]:
-    for each in graph.walk_graphs():
-        yield from each.inputs
-        yield from each.initializers.values()
-        for node in each:
-            yield from node.outputs
-
-
 def _require_ir_version(proto: onnx.ModelProto, to: int) -> None:
     """bfloat16 came with IR version 4."""
     if to == BFLOAT and proto.ir_version < 4:
         proto.ir_version = 4
-
-
-__all__ = ["TYPES", "KeptNode", "Precision", "convert_precision", "inline"]
