@@ -129,6 +129,15 @@ def test_budgets_that_cannot_be_met() -> None:
         bascule.convert(proto, to="bfloat16", budget=1e-6, feeds=fed)
 
 
+def test_random_results_cannot_be_measured() -> None:
+    proto = parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 4] x) => (float[2, 4] y) { r = RandomNormalLike(x) y = Add(x, r) }
+    """)
+    with pytest.raises(errors.Fail, match="are random"):
+        bascule.convert(proto, to="float16", keep_io_types=True)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

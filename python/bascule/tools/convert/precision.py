@@ -221,6 +221,9 @@ class _Search:
         everything = [each.key for each in self._nodes.found]
         floor = self._error(everything)
         if floor > self._budget:
+            again = run_all(plain_session(self._document), self._feeds)
+            if any(errors_of(self._wanted, again).values()):
+                raise Fail("The results of this model are random, so that nothing can be measured")
             advice = "a larger budget"
             if not self._kept:
                 advice = "keep_io_types, or " + advice

@@ -81,7 +81,9 @@ def _precision_lines(found: Precision) -> list[str]:
     if found.kept:
         reasons = Counter(each.reason for each in found.kept)
         told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        lines.append(f"{len(found.kept)} nodes stay in float32: {told}")
+        count = len(found.kept)
+        nodes = "1 node stays" if count == 1 else f"{count} nodes stay"
+        lines.append(f"{nodes} in float32: {told}")
     return lines
 
 
