@@ -129,6 +129,18 @@ def test_budgets_that_cannot_be_met() -> None:
         bascule.convert(proto, to="bfloat16", budget=1e-6, feeds=fed)
 
 
+def test_inputs_that_are_no_tensors_must_be_fed() -> None:
+    proto = parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        g (seq(float[2]) s, int64 i) => (float[2] y) { a = SequenceAt(s, i) y = Relu(a) }
+    """)
+    with pytest.raises(errors.InvalidArgument, match=r"'s' is a seq.*feed it from Python"):
+        bascule.convert(proto, to="float16")
+    fed = {"s": [np.float32([1, 2]), np.float32([3, -4])], "i": np.array(1)}
+    found = bascule.convert(proto, to="float16", feeds=fed).precision
+    assert found is not None and [each.op_type for each in found.kept] == ["SequenceAt"]
+
+
 def test_random_results_cannot_be_measured() -> None:
     proto = parser.parse_model("""
         <ir_version: 8, opset_import: ["": 17]>

@@ -88,7 +88,7 @@ def _image(path: Path, arg: NodeArg) -> np.ndarray[Any, Any]:
 def element_type(arg: NodeArg) -> np.dtype[Any]:
     """The NumPy element type of a tensor input."""
     name = arg.type.removeprefix("tensor(").removesuffix(")")
-    if name == arg.type:
+    if name == arg.type or not arg.type.startswith("tensor("):
         raise ValueError(f"input '{arg.name}' is a {arg.type}; feed it from Python instead")
     return DataType[name.upper()].numpy
 

@@ -87,7 +87,7 @@ def convert_opset(document: Document, version: int) -> tuple[Document, OpsetChan
     for each in work.proto.opset_import:
         if each.domain in ONNX_DOMAINS:
             each.version = version
-    needed = helper.find_min_ir_version_for(list(work.proto.opset_import), ignore_unknown=True)
+    needed = helper.find_min_ir_version_for([helper.make_opsetid("", version)])
     upwards = version > before
     work.proto.ir_version = max(work.proto.ir_version if upwards else 4, needed)
     return work, change

@@ -29,6 +29,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.external import ExternalFiles
 from bascule.ir.save import replacing
 from bascule.ir.tensors import TensorReader
+from bascule.tools.check.words import plain
 from bascule.tools.convert.document import Document
 from bascule.tools.convert.rewrite import graphs_in
 
@@ -92,7 +93,10 @@ def to_text(proto: onnx.ModelProto) -> str:
     if extras:
         told.metadata_props.add(key=EXTRAS, value=json.dumps(extras, separators=(",", ":")))
     text = _printed(told)
-    found = _parsed(text, "the text form")
+    try:
+        found = _parsed(text, "the text form")
+    except InvalidProtobuf as error:
+        raise Fail(f"The text form cannot say this model: {plain(error)}") from None
     difference = next(_differences(proto, found, "model"), "")
     if difference:
         raise Fail(f"The text form cannot say all of this model: {difference}")
