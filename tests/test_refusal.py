@@ -159,7 +159,7 @@ def test_source_lines_of_the_exporter() -> None:
     mystery.metadata_props.add(key="namespace", value="model.layers.3: Attention")
     trace = 'File "run.py", line 3, in <module>\n  model(x)\nFile "model.py", line 12, in forward\n'
     mystery.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
-    origin = 'from File "model.py", line 12, in forward, module model.layers.3: Attention'
+    origin = "from model.py:12 in forward, module model.layers.3"
     assert origin in report([mystery])[1]
 
 

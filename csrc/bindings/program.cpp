@@ -2,6 +2,7 @@
 // Running a Program from Python, with as little in between as can be.
 #include "bindings/program.h"
 
+#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "bindings/interpreter_lock.h"
 #include "runtime/affinity.h"
 #include "runtime/float_mode.h"
+#include "runtime/frame.h"
 #include "runtime/plan_file.h"
 #include "runtime/prepack.h"
 #include "runtime/profiler.h"
@@ -313,25 +315,121 @@ void bind_plan_file(py::module_& module) {
            py::arg("equal_sizes"));
 }
 
-py::list take_events(Profiler& profiler) {
+// Gives each of the things that are looked at first a number.
+template <class T>
+class Numbers {
+ public:
+  // The number of `thing`; `on_new` is called for one that has none yet.
+  template <class OnNew>
+  int of(const T* thing, OnNew&& on_new) {
+    if (thing == nullptr) return -1;
+    const auto [place, is_new] = numbers_.try_emplace(thing, static_cast<int>(numbers_.size()));
+    if (is_new) on_new();
+    return place->second;
+  }
+  int find(const T* thing) const {
+    const auto found = numbers_.find(thing);
+    return found == numbers_.end() ? -1 : found->second;
+  }
+
+ private:
+  std::unordered_map<const T*, int> numbers_;
+};
+
+py::list shapes_of(const Profiler::StepShapes& steps) {
   py::list result;
-  for (const Profiler::Event& event : profiler.take()) {
+  for (const auto& step : steps) {
     py::list outputs;
-    for (const auto& [dtype, shape] : event.outputs) {
+    for (const auto& [dtype, shape] : step) {
       outputs.append(
           py::make_tuple(name_of(dtype), std::vector<int64_t>(shape.begin(), shape.end())));
     }
-    py::dict item;
-    item["name"] = event.name;
-    item["op_type"] = event.op_type;
-    item["domain"] = event.domain;
-    item["kernel"] = event.kernel;
-    item["start_ns"] = event.start_ns;
-    item["duration_ns"] = event.duration_ns;
-    item["thread"] = event.thread;
-    item["outputs"] = outputs;
-    result.append(item);
+    result.append(outputs);
   }
+  return result;
+}
+
+py::list names_of(const StepNames& names) {
+  py::list result;
+  for (const StepNames::Step& step : names.steps) {
+    result.append(py::make_tuple(step.name, step.op_type, step.domain, step.kernel));
+  }
+  return result;
+}
+
+py::array_t<int64_t> array_of(const std::vector<int64_t>& numbers) {
+  return py::array_t<int64_t>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+}
+
+// ("", []) for what is no tensor.
+py::list inputs_of(const MemoryPlan& plan) {
+  py::list result;
+  for (const MemoryPlan::Key& key : plan.key) {
+    const bool is_tensor = key.dtype != DType::undefined;
+    result.append(py::make_tuple(is_tensor ? std::string(name_of(key.dtype)) : std::string(),
+                                 std::vector<int64_t>(key.shape.begin(), key.shape.end())));
+  }
+  return result;
+}
+
+const char* name_of_kind(Profiler::Allocation::Kind kind) {
+  using Kind = Profiler::Allocation::Kind;
+  switch (kind) {
+    case Kind::arena:
+      return "arena";
+    case Kind::output:
+      return "output";
+    case Kind::scratch:
+      return "scratch";
+    default:
+      return "value";
+  }
+}
+
+// What a profiler has, as plain data: see python/bascule/profile_events.py.
+py::dict take_profile(Profiler& profiler) {
+  Profiler::Taken taken;
+  {
+    const py::gil_scoped_release unlocked;
+    taken = profiler.take();
+  }
+  Numbers<StepNames> programs;
+  Numbers<Profiler::StepShapes> shapes;
+  Numbers<MemoryPlan> plans;
+  py::list program_list, shape_list, input_list, live_list, arena_list, runs, work;
+  for (const Profiler::Run& run : taken.runs) {
+    const int program =
+        programs.of(run.names.get(), [&] { program_list.append(names_of(*run.names)); });
+    const int made =
+        shapes.of(run.shapes.get(), [&] { shape_list.append(shapes_of(*run.shapes)); });
+    const int plan = plans.of(run.plan.get(), [&] {
+      input_list.append(inputs_of(*run.plan));
+      live_list.append(array_of(run.plan->live_bytes));
+      arena_list.append(run.plan->arena_bytes);
+    });
+    py::list allocations;
+    for (const Profiler::Allocation& each : run.allocations) {
+      allocations.append(py::make_tuple(taken.nanoseconds(each.time), each.bytes, each.step,
+                                        name_of_kind(each.kind)));
+    }
+    runs.append(
+        py::make_tuple(program, made, plan, run.thread, array_of(taken.times(run)), allocations));
+  }
+  for (const Profiler::Work& each : taken.work) {
+    const int program = programs.find(each.names);
+    if (program < 0) continue;
+    work.append(py::make_tuple(program, each.step, each.thread, taken.nanoseconds(each.begin),
+                               taken.nanoseconds(each.end)));
+  }
+  py::dict result;
+  result["programs"] = program_list;
+  result["shapes"] = shape_list;
+  result["inputs"] = input_list;
+  result["live_bytes"] = live_list;
+  result["arena_bytes"] = arena_list;
+  result["runs"] = runs;
+  result["work"] = work;
+  result["dropped"] = taken.dropped;
   return result;
 }
 
@@ -343,7 +441,7 @@ void bind_program(py::module_& module) {
       .def_property(
           "value", [](const TerminateFlag& flag) { return flag.value.load(); },
           [](TerminateFlag& flag, bool value) { flag.value.store(value); });
-  py::class_<Profiler>(module, "Profiler").def(py::init<>()).def("take", &take_events);
+  py::class_<Profiler>(module, "Profiler").def(py::init<>()).def("take", &take_profile);
   py::class_<Runner>(module, "Runner")
       .def(py::init(&make_runner), py::arg("graph"), py::arg("inputs"), py::arg("outputs"),
            py::arg("threads"), py::arg("equal_sizes") = EqualSizes(), py::arg("record") = false)

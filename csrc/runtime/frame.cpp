@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 
 #include "runtime/memory_plan.h"
 #include "runtime/run_context.h"
@@ -19,8 +20,10 @@ Frame::Frame(const Program& program_)
 }
 
 void Frame::begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value> inputs,
-                  const RunSettings& run_settings, std::span<const Tensor> targets) {
+                  const RunSettings& run_settings, std::span<const Tensor> targets,
+                  Profiler::Run* run_profile) {
   plan_ = std::move(plan);
+  profile = run_profile;
   targets_ = targets;
   settings = run_settings;
   for (size_t i = 0; i < inputs.size(); ++i) value(program.inputs_[i]) = inputs[i];
@@ -31,6 +34,7 @@ void Frame::begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value>
       arena_owner_ = arena.owner();
       arena_ = static_cast<std::byte*>(arena_owner_.get());
       arena_bytes_ = plan_->arena_bytes;
+      note(Profiler::Allocation::Kind::arena, -1, arena_bytes_);
     }
     if (recorded_before_) blocks_.clear();
     recorded_before_ = false;
@@ -112,6 +116,7 @@ Tensor& Frame::output(int step, int slot, DType dtype, const Shape& shape) {
       return place(slot, dtype, shape, const_cast<std::byte*>(held.raw()), held.owner());
     }
     value(slot) = escapes(slot) ? Tensor::allocate(dtype, shape) : blocks_.allocate(dtype, shape);
+    note(kind_of(slot), step, bytes);
     if (dtype != DType::string) {
       record.kind = Placement::Kind::arena;
       storages_.push_back({bytes, step, step, 0, true, false, false});
@@ -143,7 +148,18 @@ Tensor& Frame::output(int step, int slot, DType dtype, const Shape& shape) {
     }
   }
   value(slot) = Tensor::allocate(dtype, shape);
+  note(kind_of(slot), step, bytes);
   return value(slot).tensor();
+}
+
+// Tells the profile, if there is one, of memory that came from the system.
+void Frame::note(Profiler::Allocation::Kind kind, int step, int64_t bytes) {
+  if (profile != nullptr) profile->allocated(kind, step, bytes);
+}
+
+Profiler::Allocation::Kind Frame::kind_of(int slot) const {
+  using Kind = Profiler::Allocation::Kind;
+  return program.last_use_[static_cast<size_t>(slot)] == never ? Kind::output : Kind::value;
 }
 
 // The input slot of `step` whose memory `tensor` shows, or -1.
@@ -195,6 +211,7 @@ void* Frame::workspace(int step, int64_t bytes) {
   }
   scratch_.push_back(recording() ? blocks_.allocate(DType::uint8, {bytes})
                                  : Tensor::allocate(DType::uint8, {bytes}));
+  note(Profiler::Allocation::Kind::scratch, step, bytes);
   return scratch_.back().raw();
 }
 
@@ -229,6 +246,21 @@ std::vector<int> Frame::targets_of_storages() const {
   return result;
 }
 
+// The bytes in use at each step: of pieces of the arena, and of what outlives the run.
+std::vector<int64_t> Frame::live_bytes(std::span<const Interval> intervals) const {
+  std::vector<int64_t> result(program.steps_.size() + 1);
+  for (const Interval& each : intervals) {
+    result[static_cast<size_t>(each.first)] += each.bytes;
+    result[static_cast<size_t>(each.last) + 1] -= each.bytes;
+  }
+  for (const Storage& each : storages_) {
+    if (each.escapes) result[static_cast<size_t>(each.first_step)] += each.bytes;
+  }
+  std::partial_sum(result.begin(), result.end(), result.begin());
+  result.pop_back();
+  return result;
+}
+
 std::shared_ptr<const MemoryPlan> Frame::make_plan(std::span<const Value> inputs) const {
   auto plan = std::make_shared<MemoryPlan>();
   for (const Value& input : inputs) {
@@ -252,6 +284,7 @@ std::shared_ptr<const MemoryPlan> Frame::make_plan(std::span<const Value> inputs
     }
   }
   plan->arena_bytes = assign_offsets(intervals);
+  plan->live_bytes = live_bytes(intervals);
   plan->outputs.resize(records_.size());
   const std::vector<int> targets = targets_of_storages();
   for (size_t slot = 0; slot < records_.size(); ++slot) {
@@ -296,6 +329,7 @@ void Frame::finish(bool completed) {
     recorded_before_ = true;
   }
   plan_.reset();
+  profile = nullptr;
 }
 
 }  // namespace bascule

@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "runtime/block_pool.h"
+#include "runtime/memory_plan.h"
+#include "runtime/profiler.h"
 #include "runtime/program.h"
 
 namespace bascule {
@@ -41,6 +43,7 @@ struct MemoryPlan {
   std::vector<Key> key;                            // of the tensor inputs
   std::vector<Placement> outputs;                  // per slot
   std::vector<std::vector<Placement>> workspaces;  // per step
+  std::vector<int64_t> live_bytes;                 // per step: values and scratch memory
   int64_t arena_bytes = 0;
 };
 
@@ -51,7 +54,8 @@ class Frame {
   // Prepares for one run. Without a plan the run is recorded. Otherwise outputs are made in the
   // memory of `targets` (one for each, or none at all) where that has their type and size.
   void begin(std::shared_ptr<const MemoryPlan> plan, std::span<const Value> inputs,
-             const RunSettings& settings, std::span<const Tensor> targets);
+             const RunSettings& settings, std::span<const Tensor> targets,
+             Profiler::Run* profile = nullptr);
 
   Tensor& output(int step, int slot, DType dtype, const Shape& shape);
   Tensor& unwanted_output(int step, DType dtype, const Shape& shape);
@@ -71,6 +75,7 @@ class Frame {
 
   const Program& program;
   RunSettings settings;
+  Profiler::Run* profile = nullptr;  // of this run, if it is profiled
 
  private:
   // The record. A storage is a piece of memory with the slots that show it.
@@ -95,6 +100,9 @@ class Frame {
   int slot_of(const Tensor& tensor, int step) const;
   std::vector<int> targets_of_storages() const;
   void extend(int slot, int storage);
+  std::vector<int64_t> live_bytes(std::span<const Interval> intervals) const;
+  void note(Profiler::Allocation::Kind kind, int step, int64_t bytes);
+  Profiler::Allocation::Kind kind_of(int slot) const;
   bool recording() const { return plan_ == nullptr; }
   bool escapes(int slot) const;
 

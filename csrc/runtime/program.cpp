@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <limits>
 #include <map>
+#include <optional>
 #include <set>
 
 #include "core/fork_safety.h"
@@ -54,6 +55,18 @@ constexpr size_t max_frames = 16;
     throw Error(Code::fail, describe("out of memory"));
   } catch (const std::exception& error) {
     throw Error(Code::fail, describe(error.what()));
+  }
+}
+
+// Notes the end of a step, and what it made where that is not known for the run's plan.
+inline void note_step(Profiler::Run& profile, int number, const Program::Step& step, Frame& frame) {
+  profile.ended(number);
+  if (profile.shapes != nullptr) return;
+  auto& made = profile.collected[static_cast<size_t>(number)];
+  for (const int slot : step.outputs) {
+    if (slot < 0 || !frame.value(slot).is_tensor()) continue;
+    const Tensor& tensor = frame.value(slot).tensor();
+    made.emplace_back(tensor.dtype(), tensor.shape());
   }
 }
 
@@ -247,6 +260,18 @@ int64_t Program::arena_bytes() const {
   return most;
 }
 
+std::shared_ptr<const StepNames> Program::step_names() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (step_names_ == nullptr) {
+    auto names = std::make_shared<StepNames>();
+    for (const Step& step : steps_) {
+      names->steps.push_back({step.name, step.op_type, step.domain, step.entry->name});
+    }
+    step_names_ = std::move(names);
+  }
+  return step_names_;
+}
+
 std::vector<Value> Program::take_outputs(Frame& frame) const {
   std::vector<Value> results;
   results.reserve(outputs_.size());
@@ -259,7 +284,18 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
   std::unique_ptr<Frame> frame = take_frame();
   std::shared_ptr<const MemoryPlan> plan = find_plan(inputs);
   const bool record = plan == nullptr;
-  frame->begin(std::move(plan), inputs, settings, targets);
+  std::optional<Profiler::Run> profile;
+  std::shared_ptr<const MemoryPlan> followed;  // for the profile
+  if (settings.profiler != nullptr) {
+    if (settings.profiler->begin(profile.emplace(), step_names(), plan)) {
+      followed = plan;
+    } else {
+      profile.reset();
+    }
+  }
+  // Where a run is timed in part only, its nodes are too short for more to be told of them.
+  Profiler::Run* const whole = profile && !profile->is_sampled() ? &*profile : nullptr;
+  frame->begin(std::move(plan), inputs, settings, targets, whole);
   const int count = static_cast<int>(steps_.size());
   int i = 0;
   try {
@@ -270,27 +306,13 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
       const Step& step = steps_[static_cast<size_t>(i)];
       RunContext context(*frame, i, step.inputs.data(), static_cast<int>(step.inputs.size()),
                          step.outputs.data(), static_cast<int>(step.outputs.size()));
-      if (settings.profiler == nullptr) {
-        step.kernel->run(context);
-      } else {
-        const int64_t start = Profiler::now();
-        step.kernel->run(context);
-        Profiler::Event event{step.name,   step.op_type,
-                              step.domain, step.entry->name,
-                              start,       Profiler::now() - start,
-                              0,           {}};
-        for (const int slot : step.outputs) {
-          if (slot >= 0 && frame->value(slot).is_tensor()) {
-            const Tensor& tensor = frame->value(slot).tensor();
-            event.outputs.emplace_back(tensor.dtype(), tensor.shape());
-          }
-        }
-        settings.profiler->add(std::move(event));
-      }
+      step.kernel->run(context);
+      if (profile) note_step(*profile, i, step, *frame);
       frame->end_step(i);
     }
   } catch (...) {
     const bool stopped = settings.terminate != nullptr && settings.terminate->load();
+    if (profile) settings.profiler->end(std::move(*profile), nullptr);
     try {
       if (stopped) throw;
       rethrow_with_node(steps_[static_cast<size_t>(i)], *frame);
@@ -301,7 +323,8 @@ std::vector<Value> Program::run(std::span<const Value> inputs, const RunSettings
     }
   }
   std::vector<Value> results = take_outputs(*frame);
-  if (record) keep_plan(frame->make_plan(inputs));
+  if (record) keep_plan(followed = frame->make_plan(inputs));
+  if (profile) settings.profiler->end(std::move(*profile), std::move(followed));
   frame->finish(true);
   give_frame(std::move(frame));
   return results;

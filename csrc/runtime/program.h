@@ -16,6 +16,7 @@
 namespace bascule {
 
 struct MemoryPlan;
+struct StepNames;
 class Frame;
 
 // Receives what a run did; see profiler.h. Calls cost nothing when no profiler is set.
@@ -84,6 +85,7 @@ class Program {
   void give_frame(std::unique_ptr<Frame> frame) const;
   std::shared_ptr<const MemoryPlan> find_plan(std::span<const Value> inputs) const;
   void keep_plan(std::shared_ptr<const MemoryPlan> plan) const;
+  std::shared_ptr<const StepNames> step_names() const;
   std::vector<Value> take_outputs(Frame& frame) const;
 
   std::vector<Step> steps_;
@@ -102,6 +104,7 @@ class Program {
   std::mutex& mutex_;  // of what follows
   mutable std::vector<std::unique_ptr<Frame>> frames_;
   mutable std::vector<std::shared_ptr<const MemoryPlan>> plans_;  // most recently used first
+  mutable std::shared_ptr<const StepNames> step_names_;           // made for the first profile
 };
 
 }  // namespace bascule

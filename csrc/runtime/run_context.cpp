@@ -7,6 +7,23 @@
 
 namespace bascule {
 
+namespace {
+
+// Notes what workers do for a step.
+class Watch final : public LoopWatch {
+ public:
+  Watch(const Profiler::Run& run, int step) : run_(run), step_(step) {}
+  void worked(Ticks begin, Ticks end) const override {
+    run_.profiler->worked({run_.names.get(), step_, thread_number(), begin, end});
+  }
+
+ private:
+  const Profiler::Run& run_;
+  int step_;
+};
+
+}  // namespace
+
 bool RunContext::has_input(int i) const {
   return i < input_count_ && inputs_[i] >= 0 && !frame_.value(inputs_[i]).is_none();
 }
@@ -53,6 +70,12 @@ void RunContext::pool_for(Loop loop, int threads, double cost) const {
   loop.threads = threads;
   loop.pieces = std::max(threads, static_cast<int>(std::min<double>(pieces, most * threads)));
   loop.spin = frame_.settings.spin;
+  if (frame_.profile == nullptr) {
+    ThreadPool::shared().run(loop);
+    return;
+  }
+  const Watch watch(*frame_.profile, step_);
+  loop.watch = &watch;
   ThreadPool::shared().run(loop);
 }
 

@@ -95,6 +95,7 @@ struct ThreadPool::Slot {
   std::atomic<bool> flush{false};  // as its caller computes with denormal numbers
   std::atomic<Loop::Call> call{nullptr};
   std::atomic<void*> context{nullptr};
+  std::atomic<const LoopWatch*> watch{nullptr};
   std::atomic<int64_t> count{0};
   std::atomic<uint64_t> shares[max_threads] = {};  // pieces not yet begun: first << 32 | end
   alignas(64) std::atomic<uint32_t> done{0};       // pieces that workers did, and caller_sleeps
@@ -122,6 +123,7 @@ void ThreadPool::Slot::open(const Loop& loop) {
   flush.store(flushes_denormals(), std::memory_order_relaxed);
   call.store(loop.call, std::memory_order_relaxed);
   context.store(loop.context, std::memory_order_relaxed);
+  watch.store(loop.watch, std::memory_order_relaxed);
   count.store(loop.count, std::memory_order_relaxed);
   done.store(0, std::memory_order_relaxed);
   for (int i = 0; i < team; ++i) {
@@ -325,7 +327,15 @@ bool ThreadPool::help(bool* spin) {
     if (number < 0) continue;
     *spin = slot.spin.load(std::memory_order_relaxed);
     const DenormalMode mode(slot.flush.load(std::memory_order_relaxed));
-    finish(slot, slot.do_pieces(number));
+    const bool watched = slot.watch.load(std::memory_order_relaxed) != nullptr;
+    const Ticks begin = watched ? now_ticks() : 0;
+    const uint32_t pieces = slot.do_pieces(number);
+    if (watched && pieces > 0) {
+      // Only now it is certain whose watch this is: that of the loop that waits for these pieces.
+      const LoopWatch* const watch = slot.watch.load(std::memory_order_relaxed);
+      if (watch != nullptr) watch->worked(begin, now_ticks());
+    }
+    finish(slot, pieces);
     return true;
   }
   return false;

@@ -11,7 +11,18 @@
 #include <type_traits>
 #include <vector>
 
+#include "runtime/clock_ticks.h"
+
 namespace bascule {
+
+// Is told when a worker, not the caller, did a part of a loop.
+class LoopWatch {
+ public:
+  virtual void worked(Ticks begin, Ticks end) const = 0;
+
+ protected:
+  ~LoopWatch() = default;
+};
 
 // body(begin, end) over [0, count), as a pool is given it.
 struct Loop {
@@ -36,6 +47,7 @@ struct Loop {
   int threads = 2;   // the caller's included
   int pieces = 2;    // even parts that [0, count) is cut into, at least one a thread
   bool spin = true;  // whether idle workers spin after it before they sleep
+  const LoopWatch* watch = nullptr;
 };
 
 // Runs loops. Any number of callers may run loops at once, nested ones included; the caller works

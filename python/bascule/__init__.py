@@ -100,7 +100,9 @@ if TYPE_CHECKING:
         OrtEpAssignedSubgraph,
     )
     from bascule.operators import Operator, TensorSpec, operator
+    from bascule.tools.check import ModelCheck, check
     from bascule.tools.diff import ModelDiff, diff
+    from bascule.tools.profile import Profile, profile
     from bascule.tools.view import View
 
 # What stands on the graph is imported when it is asked for: a session from a plan needs none of it.
@@ -134,6 +136,10 @@ _LATER = {
     "unregister_execution_provider_library": "bascule.ep_devices",
     "OrtEpAssignedNode": "bascule.graph_assignment",
     "OrtEpAssignedSubgraph": "bascule.graph_assignment",
+    "ModelCheck": "bascule.tools.check",
+    "check": "bascule.tools.check",
+    "Profile": "bascule.tools.profile",
+    "profile": "bascule.tools.profile",
 }
 
 

@@ -35,9 +35,13 @@ def run_to_device(
         )
     program, values, numbers = session._prepared(list(targets), feeds)
     wanted = dict(zip(numbers, targets.values()))
-    found: tuple[list[Any], Replay | None] = program.run_bound(
-        values, wanted, _flag(run_options), session._trace.profiler, waits
-    )
+    try:
+        found: tuple[list[Any], Replay | None] = program.run_bound(
+            values, wanted, _flag(run_options), session._trace.profiler, waits
+        )
+    except Exception as error:
+        session._explain_error(error)
+        raise
     return found
 
 
@@ -54,10 +58,14 @@ def run_to_host(
     """
     program, values, numbers = session._prepared(list(targets), feeds)
     flag, profiler = _flag(run_options), session._trace.profiler
-    if isinstance(program, _native.Runner):  # which can compute in the memory of the arrays
-        found = program.run_into(values, numbers, list(targets.values()), flag, profiler)
-    else:
-        found = program.run_values(values, numbers, flag, profiler)
+    try:
+        if isinstance(program, _native.Runner):  # which can compute in the memory of the arrays
+            found = program.run_into(values, numbers, list(targets.values()), flag, profiler)
+        else:
+            found = program.run_values(values, numbers, flag, profiler)
+    except Exception as error:
+        session._explain_error(error)
+        raise
     return [
         made if target is None else target if made is None else write_into(name, target, made)
         for (name, target), made in zip(targets.items(), found)

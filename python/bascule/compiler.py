@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bascule.canonical import canonicalize
 from bascule.compiled import Argument, CompiledModel, NodeRow
+from bascule.error_sources import explain_load_error
 from bascule.gradient import bind_gradients, expand_gradients
 from bascule.ir.constant import Constant
-from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, inline_functions, schema_function
+from bascule.ir.replaced import replaced_by
+from bascule.ir.source_trace import scope_of, source_text, sources_of
+from bascule.load_clock import LoadClock
 from bascule.operators import registry
 from bascule.optimizer import Context, Level, Report, optimize
+from bascule.optimizer.context import Note
 from bascule.optimizer.fused import definition
 from bascule.options import GraphOptimizationLevel
 from bascule.providers.base import Program, Provider
@@ -24,7 +28,8 @@ from bascule.providers.cpu.provider import CpuProvider, fold_node
 from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
 from bascule.providers.widen import NOTE, widen
-from bascule.refusal import refusal, set_unknown_aside, source_of, without_kernel
+from bascule.refusal import refusal, set_unknown_aside, without_kernel
+from bascule.session_profile import name_apart
 
 if TYPE_CHECKING:
     from bascule.tools.verify import Verification
@@ -49,26 +54,24 @@ def prepare(
     providers: Sequence[Provider],
     level: Level,
     disabled: Collection[str] = (),
-    seconds: dict[str, float] | None = None,
+    clock: LoadClock | None = None,
     check: Callable[[], None] = lambda: None,
     verify: Mapping[str, Constant] | None = None,
 ) -> tuple[Report, Verification | None]:
     """Bring `model` into the form that is compiled: canonical, legal and optimized, in place."""
-    seconds = {} if seconds is None else seconds
-    started = time.perf_counter()
+    clock = LoadClock() if clock is None else clock
+    clock.skip()
 
     def phase(name: str) -> None:
-        nonlocal started
         check()
-        now = time.perf_counter()
-        seconds[name] = seconds.get(name, 0.0) + now - started
-        started = now
+        clock.phase(name)
 
     canonical_form(model)
     phase("canonicalize")
     legalize(model, providers)
     phase("legalize")
-    return improve(model, providers, level, disabled, phase, verify)
+    note = clock.note if clock.keeps_spans else None
+    return improve(model, providers, level, disabled, phase, verify, note)
 
 
 def canonical_form(model: Model) -> None:
@@ -86,12 +89,14 @@ def improve(
     disabled: Collection[str] = (),
     phase: Callable[[str], None] = lambda name: None,
     verify: Mapping[str, Constant] | None = None,
+    note: Note | None = None,
 ) -> tuple[Report, Verification | None]:
     """Optimize a legal model in place, and make it legal again.
 
     With `verify`, the defaults of inputs, each rewrite is verified, and dropped if it is wrong.
+    `note` is told of each pass.
     """
-    context = Context(fold_node, definition)
+    context = Context(fold_node, definition, note=note)
     verification = None
     if verify is None:
         few = providers[0].hosts_others
@@ -154,7 +159,7 @@ def compile_model(
     providers: Sequence[Provider],
     level: Level,
     disabled: Collection[str] = (),
-    seconds: dict[str, float] | None = None,
+    clock: LoadClock | None = None,
     check: Callable[[], None] = lambda: None,
     verify: Mapping[str, Constant] | None = None,
 ) -> CompiledModel:
@@ -162,17 +167,18 @@ def compile_model(
 
     `check` is called between the steps.
     """
-    seconds = {} if seconds is None else seconds
+    clock = LoadClock() if clock is None else clock
     registry.bind(model)
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:
-        report, verified = prepare(model, providers, level, disabled, seconds, check, verify)
-    except Exception:
+        report, verified = prepare(model, providers, level, disabled, clock, check, verify)
+    except Exception as error:
         if unknown:  # which may be why
             raise refusal(unknown) from None
+        explain_load_error(error, model.graph)
         raise
-    started = time.perf_counter()
+    clock.skip()
     check()
     graph = model.graph
     assignments = assign(graph, providers)
@@ -181,21 +187,33 @@ def compile_model(
     for provider in providers:
         if isinstance(provider, CpuProvider):
             provider.tune(graph)
+    if clock.keeps_spans:
+        name_apart(graph)
     rows = list(_rows(graph, assignments, providers))
-    partitions = partition(graph, assignments)
-    if providers[0].hosts_others:
-        program: Program = providers[0].compile(graph)
-    elif len(partitions) > 1:
-        program = PartitionedProgram(graph, partitions)
-    else:
-        provider = partitions[0].provider if partitions else providers[-1]
-        program = provider.compile(graph)
-    seconds["compile"] = time.perf_counter() - started
+    try:
+        program = _program(graph, assignments, providers)
+    except Exception as error:
+        explain_load_error(error, graph)
+        raise
+    clock.phase("compile")
     inputs = [Argument(value.name, value.type) for value in graph.inputs]
     outputs = [Argument(value.name, value.type) for value in graph.outputs]
-    compiled = CompiledModel(program, inputs, outputs, rows, dict(report.changes), seconds)
+    compiled = CompiledModel(program, inputs, outputs, rows, dict(report.changes), clock.seconds)
+    compiled.spans = clock.spans
     compiled.verification = "" if verified is None else str(verified)
     return compiled
+
+
+def _program(
+    graph: Graph, assignments: dict[Node, Assignment], providers: Sequence[Provider]
+) -> Program:
+    if providers[0].hosts_others:
+        return providers[0].compile(graph)
+    partitions = partition(graph, assignments)
+    if len(partitions) > 1:
+        return PartitionedProgram(graph, partitions)
+    provider = partitions[0].provider if partitions else providers[-1]
+    return provider.compile(graph)
 
 
 def _rows(
@@ -218,18 +236,31 @@ def _rows(
 
 
 def _row(node: Node, assignment: Assignment, provider: Provider, inside: str) -> NodeRow:
+    lines = [str(line) for line in sources_of(node)]
     return NodeRow(
         node.name,
         node.op_type,
         node.domain,
-        [(v.name, str(v.type), None if v.shape is None else list(v.shape)) for v in node.outputs],
+        [_described(value) for value in node.outputs],
         provider.name,
         _with_choice(assignment.kernel, node),
         assignment.reasons,
-        source_of(node),
+        source_text(lines),
         node.metadata.get(NOTE, ""),
         inside,
+        lines,
+        list(scope_of(node)),
+        [each.name for each in replaced_by(node)],
+        [_described(value) for value in node.inputs],
     )
+
+
+def _described(value: Value | None) -> tuple[str, str, list[int | str | None] | None]:
+    """(name, type, shape) of an input or output."""
+    if value is None:
+        return "", "", None
+    shape = None if value.shape is None else list(value.shape)
+    return value.name, str(value.type or ""), shape
 
 
 def _with_choice(kernel: str, node: Node) -> str:

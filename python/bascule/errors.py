@@ -23,6 +23,21 @@ def _text(code: int, name: str, message: object, details: dict[str, object]) -> 
     return f"{_PREFIX} : {code} : {name} : {text}"
 
 
+def add_details(error: Exception, **details: object) -> None:
+    """Tell more about an error that is on its way; what it tells already stays as it is."""
+    known: dict[str, object] = getattr(error, "details", {})
+    more = {k: v for k, v in details.items() if v is not None and v != "" and k not in known}
+    if not more or not error.args:
+        return
+    told = "; ".join(f"{key}: {value}" for key, value in more.items())
+    text = str(error.args[0])
+    if known and text.endswith("]"):
+        error.args = (f"{text[:-1]}; {told}]",)
+    else:
+        error.args = (f"{text} [{told}]",)
+    error.details = {**known, **more}  # type: ignore[attr-defined]
+
+
 class Fail(Exception):
     """A model or a run that cannot go on, for a reason with no type of its own."""
 

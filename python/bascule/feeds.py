@@ -10,7 +10,7 @@ import numpy as np
 
 from bascule import dlpack
 from bascule.device_memory import gpu_array, is_on_gpu, tensor_of
-from bascule.errors import Fail, InvalidArgument
+from bascule.errors import Fail, InvalidArgument, add_details
 from bascule.ir.dtype import DataType
 from bascule.ir.types import (
     MapType,
@@ -104,10 +104,21 @@ class Signature:
         result = []
         for name, type_ in self.inputs:
             if name in feeds:
-                result.append(convert(name, feeds[name], type_))
+                try:
+                    result.append(convert(name, feeds[name], type_))
+                except InvalidArgument as error:
+                    add_details(error, signature=self)
+                    raise
             else:
                 result.append(self.defaults.get(name))
         return result
+
+    def __str__(self) -> str:
+        """The inputs as ``x float[batch,3], mask int64[batch]``."""
+        # Imported here: only errors are told so, and it imports the graph.
+        from bascule.ir.printer import format_type
+
+        return ", ".join(f"{name} {format_type(type_)}" for name, type_ in self.inputs)
 
 
 def convert(name: str, value: Any, type_: Type | None) -> Any:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -65,3 +66,18 @@ def _size(options: SessionOptions, dim: Dim, denotation: str) -> Dim:
     if isinstance(dim, int):
         return dim
     return options._dimensions.get(dim or "", options._denotations.get(denotation, dim))
+
+
+@contextlib.contextmanager
+def with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[None]:
+    """Inputs that have a default are initializers of `model` in the block."""
+    overridable = [value for value in model.graph.inputs if value.name in defaults]
+    for value in overridable:
+        value.constant = defaults[value.name]
+        model.graph.initializers[value.name] = value
+    try:
+        yield
+    finally:
+        for value in overridable:
+            value.constant = None
+            del model.graph.initializers[value.name]

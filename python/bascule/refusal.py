@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bascule import errors
 from bascule.ir import check
 from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node
+from bascule.ir.source_trace import module_of, source_of
 from bascule.providers.base import Provider
 from bascule.providers.cpu.host import has_host_function
 from bascule.providers.partition import assign
@@ -163,24 +164,24 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
         types = ", ".join("-" if v is None else str(v.type or "?") for v in each.node.inputs)
         inside = f" in function {each.function}" if each.function else ""
         lines.append(f"    '{each.node.name}' ({types}){inside}")
-        origin = ", ".join(filter(None, (source_of(each.node), _module_of(each.node))))
+        module = module_of(each.node)
+        origin = ", ".join(filter(None, (source_of(each.node), module and f"module {module}")))
         if origin:
             lines.append(f"      from {origin}")
     if len(nodes) > _LISTED:
         names = ", ".join(f"'{each.node.name}'" for each in nodes[_LISTED:])
         lines.append(f"    and {len(nodes) - _LISTED} more: {names}")
-    if first.is_unknown or first.domain in check.UNCHECKED_DOMAINS:
-        lines.append(f"    {_advice(first)}")
-    else:
-        lines.append(
-            "    Cast its inputs to a type that there is a kernel for, or say in the model what it "
-            "does by other operators."
-        )
+    lines.append(f"    {advice_on(first)}")
     return lines
 
 
-def _advice(refused: Refused) -> str:
-    """What can be done about an operator that nobody knows."""
+def advice_on(refused: Refused) -> str:
+    """What can be done about a node that cannot run."""
+    if not refused.is_unknown and refused.domain not in check.UNCHECKED_DOMAINS:
+        return (
+            "Cast its inputs to a type that there is a kernel for, or say in the model what it "
+            "does by other operators."
+        )
     known = _first_opsets()
     operator, domain, opset = refused.operator, refused.domain, refused.opset
     since = known.get((domain, operator))
@@ -211,18 +212,3 @@ def _first_opsets() -> Mapping[tuple[str, str], int]:
         key = check.normal_domain(schema.domain), schema.name
         found[key] = min(schema.since_version, found.get(key, schema.since_version))
     return found
-
-
-def source_of(node: Node) -> str:
-    """The innermost source line that the exporter wrote into the node's metadata, or ''."""
-    trace = node.metadata.get("pkg.torch.onnx.stack_trace", "")
-    lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
-    return lines[-1] if lines else ""
-
-
-def _module_of(node: Node) -> str:
-    """The path of modules that the exporter wrote into the node's metadata, or ''."""
-    for key in ("pkg.torch.onnx.name_scopes", "namespace"):
-        if node.metadata.get(key):
-            return f"module {node.metadata[key]}"
-    return ""

@@ -3,27 +3,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
-import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bascule.binding import IOBinding
 from bascule.compiled import CompiledModel
 from bascule.errors import EPFail, InvalidArgument
 from bascule.feeds import Signature
+from bascule.load_clock import LoadClock
 from bascule.logging import log_of
 from bascule.metadata import ModelMetadata, NodeArg
 from bascule.options import RunOptions, SessionOptions
-from bascule.profile import Trace
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.session_devices import SessionDevices
 from bascule.session_pickle import Picklable, file_stamp
+from bascule.session_profile import Trace
 from bascule.session_providers import SessionProviders
 from bascule.session_run_async import AsyncRuns
 from bascule.session_settings import (
@@ -141,8 +140,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         from bascule.ir.load import load_model
         from bascule.overrides import forget_names, keep_outputs, override
 
-        seconds: dict[str, float] = {}
-        started = time.perf_counter()
+        clock = LoadClock(self._trace.is_on)
         model = load_model(
             self._source,
             external_folder=self._options._config.get(
@@ -150,7 +148,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             ),
             external_files=self._options._files,
         )
-        seconds["load"] = time.perf_counter() - started
+        clock.phase("load")
         self._external_files: list[str] | None = list(model.external_files)
         self._options._cancellation.check()
         override(model, self._options)
@@ -164,7 +162,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         level = level_of(self._options.graph_optimization_level)
         check = self._options._cancellation.check
         verify = defaults if self._config("session.verify_optimizer", "0") == "1" else None
-        compiled = compile_model(model, executors, level, self._disabled, seconds, check, verify)
+        compiled = compile_model(model, executors, level, self._disabled, clock, check, verify)
         compiled.metadata = metadata
         compiled.defaults = defaults
         return compiled, model
@@ -208,7 +206,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         self._paths: dict[tuple[str, ...], Any] = {}
         self._general_lock = threading.Lock()
         compiled = self._compiled = self._planned() or self._make_first()
-        self._trace.phases(compiled.seconds)
+        self._trace.note_compiled(compiled)
         self._metadata = compiled.metadata
         self._defaults = compiled.defaults
         named = {d for v in compiled.inputs for d in v.shape or () if isinstance(d, str)}
@@ -251,6 +249,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             self._save(model, compiled.defaults)
         if cache is not None:
             compiled = cache.store(self._source, compiled, model.external_files)
+        self._trace.note_graph(model.graph)
         return compiled
 
     @property
@@ -263,6 +262,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         """Write the optimized model, its overridable initializers among the others again."""
         from bascule.ir.save import save_model
         from bascule.optimizer.fused import definition
+        from bascule.overrides import with_defaults
 
         external = self._options._config.get(
             "session.optimized_model_external_initializers_file_name"
@@ -270,7 +270,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         threshold = self._config(
             "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
         )
-        with _with_defaults(model, defaults):
+        with with_defaults(model, defaults):
             save_model(
                 model,
                 self._options.optimized_model_filepath,
@@ -332,6 +332,9 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         except EPFail as error:
             self._fall_back(error)
             return self.run(output_names, input_feed, run_options)
+        except Exception as error:
+            self._explain_error(error)
+            raise
         self._trim(run_options)
         return results  # type: ignore[no-any-return]
 
@@ -344,8 +347,19 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         needed = tuple(names[number] for number in numbers)
         wanted = [needed.index(name) for name in output_names]
         program = self._path_program(needed)
-        results: list[Any] = program.run_values(values, wanted, flag, self._trace.profiler)
+        try:
+            results: list[Any] = program.run_values(values, wanted, flag, self._trace.profiler)
+        except Exception as error:
+            self._explain_error(error)
+            raise
         return results
+
+    def _explain_error(self, error: Exception) -> None:
+        """Add to what a run raised where in the user's program the node comes from."""
+        # Imported here: runs seldom fail.
+        from bascule.error_sources import explain_run_error
+
+        explain_run_error(error, self._compiled.rows)
 
     def _prepared(
         self, output_names: Sequence[str] | None, feeds: Mapping[str, Any]
@@ -483,18 +497,3 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
     def get_profiling_start_time_ns(self) -> int:
         """The clock at the start of profiling, in nanoseconds; 0 with profiling off."""
         return self._trace.started_ns
-
-
-@contextlib.contextmanager
-def _with_defaults(model: Model, defaults: Mapping[str, Constant]) -> Iterator[None]:
-    """Inputs that have a default are initializers of `model` in the block."""
-    overridable = [value for value in model.graph.inputs if value.name in defaults]
-    for value in overridable:
-        value.constant = defaults[value.name]
-        model.graph.initializers[value.name] = value
-    try:
-        yield
-    finally:
-        for value in overridable:
-            value.constant = None
-            del model.graph.initializers[value.name]

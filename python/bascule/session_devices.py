@@ -12,7 +12,7 @@ from bascule.values import OrtValue
 if TYPE_CHECKING:
     from bascule.metadata import ModelMetadata, NodeArg
     from bascule.options import SessionOptions
-    from bascule.profile import Trace
+    from bascule.session_profile import Trace
 
 
 class SessionDevices:

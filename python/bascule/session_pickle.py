@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from bascule.errors import Fail, NoSuchFile
-from bascule.profile import Trace
+from bascule.session_profile import Trace
 
 _EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 _ADDRESSES = ("user_compute_stream", "gpu_external_alloc", "gpu_external_free")
@@ -64,6 +64,7 @@ class Picklable:
         session._trace = Trace(
             session._options.profile_file_prefix, session._options.enable_profiling
         )
+        session._trace.loaded = self._trace.loaded  # type: ignore[attr-defined]
         return made
 
     def __deepcopy__(self, memo: Any) -> Any:

@@ -13,6 +13,7 @@ from bascule.errors import InvalidGraph
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import ONNX_DOMAIN, Attribute, Graph, Node, Value
+from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType
 
 INT64_MAX = (1 << 63) - 1
@@ -55,6 +56,7 @@ class Builder:
 
     def become(self, op_type: str, *inputs: Value | None, **attributes: Attribute) -> None:
         """Turn the node itself into another call; it keeps its name and its outputs."""
+        self.node.replaced = replaced_by(self.node)
         self.node.op_type = op_type
         self.node.domain = ONNX_DOMAIN
         self.node.set_inputs(inputs)
@@ -92,7 +94,10 @@ class Builder:
         attributes: dict[str, Attribute],
     ) -> Node:
         name = f"{self.node.name}/{op_type}" if self.node.name else ""
-        return Node(op_type, inputs, outputs, attributes, name=name)
+        node = Node(op_type, inputs, outputs, attributes, name=name)
+        node.doc, node.metadata = self.node.doc, dict(self.node.metadata)
+        node.replaced = replaced_by(self.node)
+        return node
 
     # --- constants
 

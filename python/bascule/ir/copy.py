@@ -50,6 +50,7 @@ class GraphCopier:
             overload=old.overload,
         )
         node.doc, node.metadata, node.opset = old.doc, dict(old.metadata), old.opset
+        node.replaced = old.replaced
         for key, attribute in old.attributes.items():
             copied = self._attribute(attribute, node, output_name)
             if copied is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from bascule.errors import Fail, InvalidArgument, InvalidGraph
+from bascule.errors import Fail, InvalidArgument, InvalidGraph, add_details
 from bascule.ir import check, check_nodes
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
@@ -19,6 +19,7 @@ from bascule.ir.graph import (
     Node,
     Value,
 )
+from bascule.ir.source_trace import line_of
 from bascule.ir.tensors import TensorReader, densify
 from bascule.ir.types import (
     Dim,
@@ -198,26 +199,12 @@ class ModelReader:
                 while name in used_names:
                     name += "_"
                 used_names.add(name)
-            check_nodes.check_node(proto, name, self._scope)
-            inputs = [self._input(i, visible, name, proto.op_type) for i in proto.input]
-            while inputs and inputs[-1] is None:
-                inputs.pop()
-            node = Node(
-                proto.op_type,
-                inputs,
-                values,
-                domain=check.normal_domain(proto.domain),
-                name=name,
-                overload=proto.overload,
-            )
-            node.doc = proto.doc_string
-            node.metadata = _metadata(proto)
-            node.graph = graph  # nested graphs look for the names of the graphs around them
-            for attribute in proto.attribute:
-                where = f"{name}.{attribute.name} ({proto.op_type})"
-                node.attributes[attribute.name] = self._attribute(attribute, visible, where, node)
-            node.graph = None
-            graph.append(node)
+            try:
+                graph.append(self._node(proto, name, values, visible, graph))
+            except (Fail, InvalidGraph) as error:
+                line = line_of(proto.doc_string, _metadata(proto))
+                add_details(error, source=line)
+                raise
         for name in outputs:
             if not name or name not in visible:
                 raise Fail(f"Graph output ({name}) does not exist in the graph.")
@@ -228,6 +215,35 @@ class ModelReader:
             raise Fail(
                 f"This is an invalid model. Error: the graph is not acyclic. The {error}."
             ) from None
+
+    def _node(
+        self,
+        proto: onnx.NodeProto,
+        name: str,
+        outputs: list[Value],
+        visible: dict[str, Value],
+        graph: Graph,
+    ) -> Node:
+        check_nodes.check_node(proto, name, self._scope)
+        inputs = [self._input(i, visible, name, proto.op_type) for i in proto.input]
+        while inputs and inputs[-1] is None:
+            inputs.pop()
+        node = Node(
+            proto.op_type,
+            inputs,
+            outputs,
+            domain=check.normal_domain(proto.domain),
+            name=name,
+            overload=proto.overload,
+        )
+        node.doc = proto.doc_string
+        node.metadata = _metadata(proto)
+        node.graph = graph  # nested graphs look for the names of the graphs around them
+        for attribute in proto.attribute:
+            where = f"{name}.{attribute.name} ({proto.op_type})"
+            node.attributes[attribute.name] = self._attribute(attribute, visible, where, node)
+        node.graph = None
+        return node
 
     def _input(self, name: str, visible: dict[str, Value], node: str, op_type: str) -> Value | None:
         if not name:

@@ -9,7 +9,7 @@ import mmap
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bascule.errors import Fail, InvalidGraph
 
@@ -22,7 +22,8 @@ class ExternalFiles:
 
     `folder` is where the model lies, under the name that the caller used; when that name is a link,
     data may also lie beside the file that it leads to, as in a cache whose entries are links.
-    `in_memory` holds contents that stand in for files, by location.
+    `in_memory` holds contents that stand in for files, by location. With `on_problem`, data that
+    cannot be had is zeros, and the function is told of the tensor and why.
     """
 
     def __init__(
@@ -30,7 +31,9 @@ class ExternalFiles:
         folder: str,
         model_path: str | None = None,
         in_memory: Mapping[str, memoryview] | None = None,
+        on_problem: Callable[[str, Exception], None] | None = None,
     ) -> None:
+        self._on_problem = on_problem
         self._folder = folder
         self._roots = [os.path.realpath(folder)]
         if model_path is not None:
@@ -41,6 +44,16 @@ class ExternalFiles:
 
     def read(self, tensor: str, entries: dict[str, str], nbytes: int) -> memoryview:
         """The `nbytes` bytes that `entries` of `tensor` point to."""
+        try:
+            return self._read(tensor, entries, nbytes)
+        except (Fail, InvalidGraph) as error:
+            if self._on_problem is None:
+                raise
+            self._on_problem(tensor, error)
+            # Untouched pages of such a mapping take no memory.
+            return memoryview(mmap.mmap(-1, nbytes)).toreadonly() if nbytes else memoryview(b"")
+
+    def _read(self, tensor: str, entries: dict[str, str], nbytes: int) -> memoryview:
         location = entries.get("location", "")
         if location in self._in_memory:
             data = self._in_memory[location]

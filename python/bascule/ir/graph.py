@@ -13,6 +13,7 @@ from typing import Any
 
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
+from bascule.ir.replaced import Replaced
 from bascule.ir.types import Shape, SparseTensorType, TensorType, Type
 
 ONNX_DOMAIN = ""
@@ -167,6 +168,7 @@ class Node:
         "opset",
         "outputs",
         "overload",
+        "replaced",
     )
 
     def __init__(
@@ -189,6 +191,8 @@ class Node:
         """The opset that the node is written for, when it is not the model's."""
         self.attributes: dict[str, Attribute] = dict(attributes or {})
         self.metadata: dict[str, str] = {}
+        self.replaced: tuple[Replaced, ...] = ()
+        """The nodes of the model that this one stands for, where it is none of them itself."""
         self.graph: Graph | None = None
         self._next: Node | None = None
         self._previous: Node | None = None

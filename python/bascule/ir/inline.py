@@ -10,6 +10,7 @@ from bascule.errors import InvalidGraph
 from bascule.ir import check
 from bascule.ir.copy import GraphCopier, resolver
 from bascule.ir.graph import FUSED_DOMAIN, Function, Graph, Model, Node, Value
+from bascule.ir.replaced import replaced_by
 
 if TYPE_CHECKING:
     import onnx
@@ -88,7 +89,10 @@ def inline_call(
     added = []
     for old in body:
         new = copier.copy_node(old, prefix + old.name, output_name)
+        if node.replaced or not (new.metadata or new.doc):  # it has no origin of its own
+            new.replaced = replaced_by(node)
         new.metadata = {**node.metadata, **new.metadata}
+        new.doc = new.doc or node.doc
         graph.insert_before(node, new)
         added.append(new)
         if opset_imports is not None:

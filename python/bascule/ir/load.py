@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Union
 
 from bascule.errors import InvalidArgument, InvalidProtobuf, NoSuchFile
@@ -31,12 +31,15 @@ def load_model(
     *,
     external_folder: str | None = None,
     external_files: Mapping[str, memoryview] | None = None,
+    on_external_problem: Callable[[str, Exception], None] | None = None,
 ) -> Model:
     """Read a model and check it against the standard.
 
     `external_folder` is where external data lies, by default the model's folder, or the current one
     for a model that has no path. `external_files` are contents that stand in for external files, by
-    the location that the model gives. Bytes are viewed, not copied: they must not change.
+    the location that the model gives. With `on_external_problem`, external data that cannot be had
+    is zeros, and the function is told the tensor's name and why. Bytes are viewed, not copied: they
+    must not change.
     """
     if isinstance(source, (str, os.PathLike)):
         path = os.fspath(source)
@@ -45,11 +48,11 @@ def load_model(
         data = _map(path)
         folder = os.path.dirname(path) if external_folder is None else external_folder
         model_path = path if external_folder is None else None
-        files = ExternalFiles(folder or os.curdir, model_path, external_files)
+        files = ExternalFiles(folder or os.curdir, model_path, external_files, on_external_problem)
         model = _read(data, files, f"Load model from {path} failed:Protobuf parsing failed.", True)
         model.path = path
         return model
-    files = ExternalFiles(external_folder or os.curdir, None, external_files)
+    files = ExternalFiles(external_folder or os.curdir, None, external_files, on_external_problem)
     if hasattr(source, "read"):
         source = source.read()
     if isinstance(source, (bytes, bytearray, memoryview)):

@@ -36,6 +36,14 @@ class Check(Protocol):
         ...
 
 
+class Note(Protocol):
+    """Is told what the optimizer did, with times of time.monotonic_ns()."""
+
+    def __call__(
+        self, category: str, name: str, start_ns: int, end_ns: int, node: str = ""
+    ) -> None: ...
+
+
 @dataclass(frozen=True)
 class Context:
     """The caller's answers to passes."""
@@ -46,3 +54,5 @@ class Context:
     """The functions behind fused nodes, from which their types follow."""
     check: Check | None = None
     """Judges each rewrite, if they are to be verified."""
+    note: Note | None = None
+    """Is told when what was done, if somebody wants to know."""

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.replaced import inherit
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.pattern import attribute_of
@@ -103,6 +104,7 @@ def _fuse(graph: Graph, attention: Node) -> int:
     _put(graph, made, updates)
     for turn in turns if attributes else ():
         if turn is not None:
+            inherit([made], [turn])
             graph.remove(turn)
     return 1
 
@@ -123,6 +125,7 @@ def _makers(graph: Graph, attention: Node, op_type: str, domain: str) -> list[No
 def _put(graph: Graph, made: Node, updates: Sequence[Node]) -> None:
     """Let a CacheRows take the place of the updates of keys and of values."""
     made.name = updates[0].name
+    inherit([made], updates)
     for new, update in zip(made.outputs[1:], updates):
         new.type = update.output.type
         update.output.replace_uses(new)

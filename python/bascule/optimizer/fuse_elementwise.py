@@ -38,6 +38,7 @@ from __future__ import annotations
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.replaced import inherit
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Context
 from bascule.optimizer.dims import same_shape
@@ -201,6 +202,7 @@ def _replace(region: list[Node]) -> None:
     made = build.node(
         "Elementwise", inputs, {"body": body}, outputs=len(results), domain=FUSED_DOMAIN
     )
+    inherit([made], region)
     for value, new in zip(results, made.outputs):
         new.type = value.type
     for value, new in zip(results, made.outputs):

@@ -38,6 +38,7 @@ import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.replaced import inherit
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
@@ -117,6 +118,7 @@ def _join_gates(graph: Graph) -> int:
             attributes = {**products[0].attributes, "N": columns, "gated": 1}
             made = _made(Builder(node), node, [*inputs, None, None], attributes)
             node.output.replace_uses(made.output)
+            inherit([made], [*products, swish, node])
             for old in (node, swish, *products):
                 graph.remove(old)
             count += 1
@@ -153,6 +155,7 @@ def _join(graph: Graph) -> int:
             type=TensorType(first.type.dtype, (*first.shape[:-1], sum(widths))),
         )
         whole.name = nodes[0].name
+        inherit([whole], nodes)
         sizes = np.array(widths, np.int64)
         split = build.node("Split", [whole.output, sizes], {"axis": -1}, outputs=len(nodes))
         for new, node in zip(split.outputs, nodes):
@@ -208,6 +211,7 @@ def _take_in_sums(graph: Graph) -> int:
             node.outputs[0].replace_uses(normal.output)
             if len(node.outputs) > 1:
                 node.outputs[1].replace_uses(made.output)
+            inherit([made], [old])
             graph.remove(node)
             graph.remove(old)
             count += 1
@@ -228,6 +232,7 @@ def _take_in_normalizations(graph: Graph) -> int:
             attributes["epsilon"] = float(attribute_of(node, "epsilon"))
             made = _made(Builder(reader), reader, [x, *inputs[1:5], scale, inputs[6]], attributes)
             reader.output.replace_uses(made.output)
+            inherit([made], [node, reader])
             graph.remove(reader)
         graph.remove(node)
         count += 1

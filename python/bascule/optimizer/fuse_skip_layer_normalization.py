@@ -15,6 +15,7 @@ After:
 from __future__ import annotations
 
 from bascule.ir.graph import FUSED_DOMAIN, Value
+from bascule.ir.replaced import inherit
 from bascule.optimizer.pattern import attribute_of, op, shared, values
 from bascule.optimizer.rewrite import Builder, Match, Reject, rule
 
@@ -46,6 +47,7 @@ def fuse_skip_layer_normalization(match: Match) -> Value | Reject | None:
         type=total.type,
     )
     made.name = node.name
+    inherit([made], [node])
     made.outputs[1].type = total.type
     total.replace_uses(made.outputs[1])
     assert add.graph is not None

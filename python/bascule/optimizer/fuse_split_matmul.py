@@ -41,6 +41,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.replaced import inherit
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.pattern import constant_of
@@ -135,6 +136,7 @@ def _replace(
         "SplitMatMul", [place.inputs[0], b, bias], outputs=len(outputs), domain=FUSED_DOMAIN
     )
     made.name = place.name
+    inherit([made], nodes)
     for new, old in zip(made.outputs, outputs):
         new.type = old.type
         old.replace_uses(new)

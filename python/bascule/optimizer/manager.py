@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -37,13 +38,17 @@ def run_stages(
     runner = _Runner(model.graph, context, verify)
     for stage in stages:
         passes = [each for each in stage.passes if each.name not in disabled]
-        changed = runner.run(passes)
-        rounds = 1
-        while changed and rounds < _ROUNDS:
-            with _named(f"type inference after stage '{stage.name}'"):
-                infer_types(model, context.definitions, check=False)
+        with _timed(context, "stage", stage.name):
             changed = runner.run(passes)
-            rounds += 1
+            rounds = 1
+            while changed and rounds < _ROUNDS:
+                with (
+                    _named(f"type inference after stage '{stage.name}'"),
+                    _timed(context, "inference", "types"),
+                ):
+                    infer_types(model, context.definitions, check=False)
+                changed = runner.run(passes)
+                rounds += 1
     for graph in model.graph.walk_graphs():
         graph.remove_unused_initializers()
     return runner.report
@@ -69,7 +74,7 @@ class _Runner:
             check = self._context.check
             if check is not None and check.is_dropped(each.name):
                 continue
-            with _named(f"pass '{each.name}'"):
+            with _named(f"pass '{each.name}'"), _timed(self._context, "pass", each.name):
                 count = int(each.function(self._graph, self._context))
                 self._changed(each, count)
             if count and check is not None and not check.graph(each.name, self._graph):
@@ -78,21 +83,28 @@ class _Runner:
         return self._apply_rules(rules) or changed
 
     def _apply_rules(self, rules: Sequence[Rule]) -> bool:
+        if not rules:
+            return False
         by_root = _by_root(rules)
         changed = False
-        for graph in list(self._graph.walk_graphs()) if rules else ():
-            for node in graph:
-                for each in by_root.get((node.domain, node.op_type), ()):
-                    changed |= self._apply_rule(each, node)
-                    if node.graph is None:
-                        break
+        with _timed(self._context, "rules", f"{len(rules)} rules"):
+            for graph in list(self._graph.walk_graphs()):
+                for node in graph:
+                    for each in by_root.get((node.domain, node.op_type), ()):
+                        changed |= self._apply_rule(each, node)
+                        if node.graph is None:
+                            break
         return changed
 
     def _apply_rule(self, rule: Rule, node: Node) -> bool:
+        note = self._context.note
+        begin = 0 if note is None else time.monotonic_ns()
         try:  # not by _named(), which takes longer than most rules
             if not rule.apply(node, self._context, self.report):
                 return False
             self._changed(rule, 1)
+            if note is not None:
+                note("rewrite", rule.name, begin, time.monotonic_ns(), node.name)
             return True
         except Spoiled:
             raise
@@ -116,6 +128,16 @@ def _by_root(rules: Sequence[Rule]) -> dict[tuple[str, str], list[Rule]]:
                 if each not in bucket:
                     bucket.append(each)
     return found
+
+
+@contextmanager
+def _timed(context: Context, category: str, name: str) -> Iterator[None]:
+    if context.note is None:
+        yield
+        return
+    begin = time.monotonic_ns()
+    yield
+    context.note(category, name, begin, time.monotonic_ns())
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any, Union
 import numpy as np
 
 from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Graph, Node, Value
+from bascule.ir.replaced import inherit, replaced_by
 from bascule.ir.types import Type
 from bascule.optimizer.context import Context, Spoiled
 from bascule.optimizer.pattern import (
@@ -72,6 +73,7 @@ class Builder:
         node = Node(op_type, read, outputs, kept, domain=domain, name=self._name(op_type))
         node.doc = self._anchor.doc
         node.metadata = dict(self._anchor.metadata)
+        node.replaced = replaced_by(self._anchor)
         for output, known in zip(node.outputs, [type] if type else result_types(node)):
             output.type = known
         self._graph.insert_before(self._anchor, node)
@@ -240,12 +242,16 @@ def replace(node: Node, values: Sequence[Value], build: Builder) -> None:
         if not may_stand_for(new, old):
             new = build.node("Identity", [new], type=old.type).output
         old.replace_uses(new)
-    remove_if_unused(node)
+    inherit(build.made, reversed(_remove_unused(node)))
 
 
 def remove_if_unused(node: Node) -> int:
     """Remove `node` if nothing reads it, then the same for what it read; returns how many."""
-    removed = 0
+    return len(_remove_unused(node))
+
+
+def _remove_unused(node: Node) -> list[Node]:
+    removed: list[Node] = []
     pending = [node]
     while pending:
         node = pending.pop()
@@ -255,7 +261,7 @@ def remove_if_unused(node: Node) -> int:
         for graph in node.subgraphs:
             read.extend(graph.captures())
         node.graph.remove(node)
-        removed += 1
+        removed.append(node)
         pending.extend(value.producer for value in read if value.producer is not None)
     return removed
 

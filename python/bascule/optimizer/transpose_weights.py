@@ -37,6 +37,7 @@ import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node
+from bascule.ir.replaced import inherit
 from bascule.ir.types import TensorType
 from bascule.optimizer.context import Context
 from bascule.optimizer.passes import graph_pass
@@ -130,7 +131,7 @@ def _take_in(graph: Graph) -> int:
         for reader in readers:
             inputs = [x, *[reader.input(index) for index in (1, 2, 3)], scale, bias]
             more = {"normalization": node.op_type, "epsilon": float(attribute_of(node, "epsilon"))}
-            _replace(reader, inputs, more, "Project")
+            inherit([_replace(reader, inputs, more, "Project")], [node, reader])
         graph.remove(node)
         count += 1
     return count
@@ -165,7 +166,7 @@ def _readers(node: Node) -> list[Node] | None:
     return readers
 
 
-def _replace(node: Node, inputs: Sequence[Any], more: dict[str, Any], op: str = "MatMul") -> None:
+def _replace(node: Node, inputs: Sequence[Any], more: dict[str, Any], op: str = "MatMul") -> Node:
     graph = node.graph
     assert graph is not None
     made = Builder(node).node(
@@ -174,3 +175,4 @@ def _replace(node: Node, inputs: Sequence[Any], more: dict[str, Any], op: str = 
     made.name = node.name
     node.output.replace_uses(made.output)
     graph.remove(node)
+    return made

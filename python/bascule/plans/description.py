@@ -54,6 +54,7 @@ def restore(text: bytes, program: Any, defaults: list[Any]) -> CompiledModel:
     for row in rows:
         row.outputs = [(name, type_, shape) for name, type_, shape in row.outputs]
         row.reasons = [(provider, why) for provider, why in row.reasons]
+        row.inputs = [(name, type_, shape) for name, type_, shape in row.inputs]
     compiled = CompiledModel(program(inputs, outputs), inputs, outputs, rows, data["passes"])
     compiled.metadata = ModelMetadata(**data["metadata"])
     compiled.verification = str(data["verification"])

@@ -17,6 +17,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.inline import schema_function
+from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType
 from bascule.providers.base import Provider
 from bascule.providers.partition import assign
@@ -197,7 +198,7 @@ def _insert_casts(node: Node, signature: _Signature, types: Types) -> None:
 def _cast(node: Node, source: Value, result: Value, dtype: DataType) -> Node:
     name = f"{node.name}/Cast" if node.name else ""
     cast = Node("Cast", [source], [result], {"to": int(dtype)}, name=name)
-    cast.metadata = dict(node.metadata)
+    cast.metadata, cast.replaced = dict(node.metadata), replaced_by(node)
     result.type = source.type
     _set_dtype(result, dtype)
     return cast

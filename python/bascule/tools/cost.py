@@ -6,29 +6,12 @@ from __future__ import annotations
 import math
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Use, Value
-
-_PRODUCTS = frozenset(
-    [
-        "MatMul",
-        "Gemm",
-        "MatMulInteger",
-        "QLinearMatMul",
-        "MatMulNBits",
-        "Conv",
-        "ConvInteger",
-        "QLinearConv",
-        "ConvTranspose",
-        "Attention",
-        "LSTM",
-        "GRU",
-        "RNN",
-    ]
-)
+from bascule.ir.replaced import PRODUCTS
 
 
 def is_product(node: Node) -> bool:
     """Whether a node's time goes into multiply-adds: products, convolutions, attention, RNNs."""
-    return node.domain in ("", FUSED_DOMAIN) and node.op_type in _PRODUCTS
+    return node.domain in ("", FUSED_DOMAIN) and node.op_type in PRODUCTS
 
 
 def flops(node: Node) -> int | None:
@@ -44,9 +27,17 @@ def flops(node: Node) -> int | None:
         return elements
     if node.op_type == "MatMulNBits":
         return 2 * elements * int(node.attribute("K", 0))
-    if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul"):
+    if node.op_type in ("MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "Project"):
         depth = _shared_size(node)
         return None if depth is None else 2 * elements * depth
+    if node.op_type == "SplitMatMul":  # the parts are equal
+        depth = _shared_size(node)
+        return None if depth is None else 2 * elements * depth * len(node.outputs)
+    if node.op_type == "ProjectNBits":
+        rows = elements // max(output[-1], 1) if output else 0
+        return 2 * rows * int(node.attribute("K", 0)) * int(node.attribute("N", 0))
+    if node.op_type == "PointwiseDepthwiseConv":
+        return _pointwise_depthwise(node, elements)
     if node.op_type in ("Conv", "ConvInteger", "QLinearConv"):
         weight = _shape(node, 3 if node.op_type == "QLinearConv" else 1)
         return None if weight is None else 2 * elements * math.prod(weight[1:])
@@ -67,6 +58,15 @@ def flops(node: Node) -> int | None:
             return None
         return 2 * x[0] * x[1] * (math.prod(w) + math.prod(r))
     return elements
+
+
+def _pointwise_depthwise(node: Node, elements: int) -> int | None:
+    """A 1x1 convolution, then one of its channels with a filter each."""
+    x, weight, taps = _shape(node, 0), _shape(node, 1), _shape(node, 3)
+    if x is None or weight is None or taps is None:
+        return None
+    pixels = math.prod(x[:-1])
+    return 2 * pixels * math.prod(weight[:2]) + 2 * elements * math.prod(taps[1:])
 
 
 def _shape(node: Node, index: int) -> tuple[int, ...] | None:

@@ -9,6 +9,7 @@ from typing import Any
 from bascule.compiled import NodeRow
 
 _COLUMNS = ("node", "operator", "shape", "dtype", "provider", "kernel", "reason")
+_LONGEST_SOURCE = 90
 
 
 class Explanation:
@@ -35,12 +36,33 @@ class Explanation:
         self.verification = verification
 
     def records(self) -> list[dict[str, Any]]:
-        """The table as dicts, with its column titles as keys."""
-        return [dict(zip(_COLUMNS, _cells(row))) for row in self.rows]
+        """The table as dicts, with its column titles as keys.
+
+        Where the model carries the source lines of its exporter, ``source`` has that of the node in
+        short, ``sources`` those of all nodes that it replaced, ``module`` its module and
+        ``replaced`` the names of these nodes.
+        """
+        records: list[dict[str, Any]] = [dict(zip(_COLUMNS, _cells(row))) for row in self.rows]
+        if self._has_sources:
+            for record, row in zip(records, self.rows):
+                record["source"] = row.source
+                record["sources"] = list(row.sources)
+                record["module"] = row.module
+                record["replaced"] = list(row.replaced)
+        return records
+
+    @property
+    def _has_sources(self) -> bool:
+        return any(row.source for row in self.rows)
 
     def __str__(self) -> str:
-        table = [_COLUMNS, *(tuple(_cells(row)) for row in self.rows)]
+        columns, cells = [*_COLUMNS], [_cells(row) for row in self.rows]
+        if self._has_sources:
+            columns.append("source")
+            cells = [[*line, row.source] for line, row in zip(cells, self.rows)]
+        table = [columns, *cells]
         widths = [min(max(len(line[i]) for line in table), 40) for i in range(len(_COLUMNS))]
+        widths += [_LONGEST_SOURCE] * (len(columns) - len(_COLUMNS))
         lines = [
             "  ".join(_clip(cell, width) for cell, width in zip(line, widths)).rstrip()
             for line in table

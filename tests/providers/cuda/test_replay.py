@@ -465,6 +465,12 @@ def test_profile_has_parts_and_nodes(tmp_path: Path) -> None:
     assert exp["args"]["output_type_shape"] == [{"float": [4]}] and exp["dur"] >= 0
     begin = segments[0]["ts"]
     assert begin <= exp["ts"] <= begin + segments[0]["dur"]
+    copies = [event for event in events if event["cat"] == "Copy"]
+    assert {(event["name"], event["args"]["bytes"]) for event in copies} == {
+        ("host to device", 16),
+        ("device to host", 16),
+    }
+    assert all(event["dur"] >= 0 for event in copies)
 
 
 def test_recordings_that_go_are_told() -> None:

@@ -73,7 +73,6 @@ class ContribBuilder(Builder):
         attributes: dict[str, Attribute],
     ) -> Node:
         node = super()._new(op_type, inputs, outputs, attributes)
-        node.metadata = dict(self.node.metadata)
         self.added.add(node)
         return node
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,10 +87,15 @@ class Entry:
         return self._device
 
 
-def bring_to_host(entries: Iterable[Entry], device: Device) -> None:
+def bring_to_host(entries: Iterable[Entry], device: Device, profiler: Any = None) -> None:
     """Fetch what is only on the device, and wait for it once."""
     pending = [e for e in entries if not e.is_on_host and e.is_tensor]
-    if pending:
+    if pending and profiler is not None:
+        begin = time.monotonic_ns()
+        bring_to_host(pending, device)
+        nbytes = sum(entry.tensor.nbytes for entry in pending)
+        profiler.add_copy("device to host", nbytes, begin, time.monotonic_ns() - begin)
+    elif pending:
         for entry, array in zip(pending, device.arrays([entry.tensor for entry in pending])):
             entry._host = array
 

@@ -298,7 +298,7 @@ class CudaProgram:
                 device.after_others()
             entries = self._execute(feeds, {}, terminate, profiler).entries
             chosen = [entries[i] for i in wanted] if wanted else entries
-            bring_to_host(chosen, device)
+            bring_to_host(chosen, device, profiler)
             results = [entry.on_host(device) for entry in chosen]
             return [_owned(result, feeds) for result in results]
 

@@ -93,7 +93,7 @@ class Segment:
                 self._device.synchronize()
                 self._plans.popitem(last=False)[1].give_up()
             try:
-                self._settle(values)
+                self._settle(values, profiler)
                 self._first(plan, values, profiler)
             except BaseException:
                 del self._plans[key]  # half a plan, of which the next run could make nothing
@@ -107,7 +107,7 @@ class Segment:
             recording = self._recording(plan, bound, values, places)
         if recording is None:
             allocate = self._device.allocate
-            self._settle(values)
+            self._settle(values, profiler)
             self._by_hand(values, Run(self._device, allocate, plan.kept, None, profiler))
             return None
         self._fill(recording, values)
@@ -141,16 +141,20 @@ class Segment:
 
     # --- by hand
 
-    def _settle(self, values: Values) -> None:
+    def _settle(self, values: Values, profiler: Any = None) -> None:
         """Bring inputs to the device, into memory that is aligned as a graph would have it."""
         for number in self._inputs:
             entry = values[number]
             if entry.is_tensor:
+                begin = 0 if profiler is None or entry.is_on_device else time.monotonic_ns()
                 try:
                     tensor = entry.on_device(self._device, self._device.allocate)
                 except MemoryError as error:
                     what = f"an input of shape {list(entry.shape)} takes more device memory than"
                     raise errors.Fail(f"{what} there is: {error}") from error
+                if begin:
+                    took = time.monotonic_ns() - begin
+                    profiler.add_copy("host to device", tensor.nbytes, begin, took)
                 if tensor.address % _ALIGNMENT:
                     values[number] = Entry(device=self._copied(tensor))
 

@@ -13,7 +13,7 @@ from bascule import errors
 from bascule.ir.graph import Node
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.device import Device
-from bascule.providers.cuda.entry import Entry, upload
+from bascule.providers.cuda.entry import Entry, bring_to_host, upload
 from bascule.providers.cuda.memory import Allocation
 from bascule.providers.cuda.registry import Kernel
 from bascule.providers.cuda.tensor import Tensor
@@ -104,6 +104,8 @@ class NativeStep:
     dies: list[int] = field(default_factory=list)
 
     def execute(self, values: Values, run: Run) -> None:
+        if run.profiler is not None:
+            bring_to_host([values[n] for n in self.inputs], run.device, run.profiler)
         feeds = [values[number].on_host(run.device) for number in self.inputs]
         results = self.program.run_values(feeds, [], None, run.profiler)
         for number, result in zip(self.outputs, results):

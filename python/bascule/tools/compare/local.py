@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.graph import Node, Value
-from bascule.refusal import source_of
+from bascule.ir.source_trace import source_of
 from bascule.tools.compare.sides import Side
 from bascule.tools.rounding import Judged, judge
 from bascule.tools.stepping.part import reads_of

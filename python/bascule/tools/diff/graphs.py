@@ -10,7 +10,7 @@ from typing import Any
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Attribute, Graph, Node, Value
 from bascule.ir.printer import format_attribute
-from bascule.refusal import source_of
+from bascule.ir.source_trace import source_of
 from bascule.tools.diff.items import Given, Item, Items, Made, Source, Tensor, equal_attributes
 from bascule.tools.diff.match import Matcher
 from bascule.tools.diff.result import Change, ModelDiff, NodeChange, WeightChange

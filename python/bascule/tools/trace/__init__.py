@@ -172,7 +172,7 @@ class _Tracer:
     def _traced(
         self, step: Step, value: Value, array: Any, found: Statistics | None, alarm: str
     ) -> TracedValue:
-        from bascule.refusal import source_of
+        from bascule.ir.source_trace import source_of
         from bascule.tools.stepping.prepared import shown_names
 
         node = step.node

@@ -66,7 +66,7 @@ def optimize_verified(
         return optimize(
             model, level, disabled=disabled, context=context, few_launches=few_launches
         ), found
-    watched = Context(context.fold, context.definitions, check)
+    watched = Context(context.fold, context.definitions, check, context.note)
     report = _until_it_holds(
         lambda: optimize(
             model, level, disabled=disabled, context=watched, few_launches=few_launches
