@@ -26,6 +26,7 @@ struct Decode {
   static constexpr int lanes = SIZE / elements < 32 ? SIZE / elements : 32;  // of a key
   static constexpr int vectors = SIZE / elements / lanes;                    // of a lane
   static constexpr int own = vectors * elements;
+  static constexpr int most = ROWS;
   static constexpr int groups = 32 / lanes;                     // keys that are read at once
   static constexpr int ahead = ROWS < 8 && lanes >= 8 ? 8 : 4;  // reads under way
 
@@ -108,22 +109,30 @@ struct Decode {
     return x[0];
   }
 
+  using Loaded = uint4[ahead][vectors];
+
+  // What this lane has of the keys or values of so many reads from number `i` of a chunk on.
+  __device__ void load(Loaded& to, const T* from, int64_t stride, int size, int begin, int end,
+                       int i) const {
+#pragma unroll
+    for (int j = 0; j < ahead; ++j) {
+      const int key = begin + (i + j) * groups + lane / lanes;
+#pragma unroll
+      for (int n = 0; n < vectors; ++n) {
+        to[j][n] = key < end && column(n) < size
+                       ? *reinterpret_cast<const uint4*>(from + key * stride + column(n))
+                       : make_uint4(0, 0, 0, 0);
+      }
+    }
+  }
+
   __device__ void multiply_keys(const T* k, int begin, int end) {
     constexpr int sharers = lanes / ROWS;  // lanes that hold the same sum
     const int group = lane / lanes;
 #pragma unroll 1
     for (int i = 0; i < lanes; i += ahead) {
-      uint4 loaded[ahead][vectors];
-#pragma unroll
-      for (int j = 0; j < ahead; ++j) {
-        const int key = begin + (i + j) * groups + group;
-#pragma unroll
-        for (int n = 0; n < vectors; ++n) {
-          loaded[j][n] = key < end && column(n) < a.size
-                             ? *reinterpret_cast<const uint4*>(k + key * a.k_row + column(n))
-                             : make_uint4(0, 0, 0, 0);
-        }
-      }
+      Loaded loaded;
+      load(loaded, k, a.k_row, a.size, begin, end, i);
 #pragma unroll
       for (int j = 0; j < ahead; ++j) {
         float sums[ROWS] = {};
@@ -175,21 +184,12 @@ struct Decode {
     __syncwarp();
   }
 
-  __device__ void multiply_values(const T* v, int begin, int end) {
+  // `loaded` holds the first of them.
+  __device__ void multiply_values(Loaded& loaded, const T* v, int begin, int end) {
     const int group = lane / lanes;
 #pragma unroll 1
     for (int i = 0; i < lanes; i += ahead) {
-      uint4 loaded[ahead][vectors];
-#pragma unroll
-      for (int j = 0; j < ahead; ++j) {
-        const int key = begin + (i + j) * groups + group;
-#pragma unroll
-        for (int n = 0; n < vectors; ++n) {
-          loaded[j][n] = key < end && column(n) < a.v_size
-                             ? *reinterpret_cast<const uint4*>(v + key * a.v_row + column(n))
-                             : make_uint4(0, 0, 0, 0);
-        }
-      }
+      if (i > 0) load(loaded, v, a.v_row, a.v_size, begin, end, i);
 #pragma unroll
       for (int j = 0; j < ahead; ++j) {
         float weights[ROWS];
@@ -278,9 +278,11 @@ struct Decode {
     v += part.item * a.v_batch + part.kv_head * a.v_head;
     start(q, sinks);
     for (int begin = part.begin + warp * chunk; begin < part.end; begin += warps * chunk) {
+      Loaded values;  // on their way while keys are multiplied
+      load(values, v, a.v_row, a.v_size, begin, part.end, 0);
       multiply_keys(k, begin, part.end);
       weigh(mask, begin);
-      multiply_values(v, begin, part.end);
+      multiply_values(values, v, begin, part.end);
     }
     share();
     store(y, parts, states, splits);
@@ -288,7 +290,8 @@ struct Decode {
 };
 
 // What another block has written.
-__device__ inline float made(const float* from) {
+template <typename T>
+__device__ inline T made(const T* from) {
 #ifdef BASCULE_EMULATED
   return *from;
 #else
@@ -296,29 +299,53 @@ __device__ inline float made(const float* from) {
 #endif
 }
 
-// Row `row` of the result from the parts of all splits.
-template <typename T>
-__device__ void join_splits(const float* parts, const float* states, T* y, const Attention& a,
-                            int splits, int64_t row) {
-  const int query = static_cast<int>(row % a.queries);
-  const int head = static_cast<int>(row / a.queries % a.q_heads);
-  const int item = static_cast<int>(row / a.queries / a.q_heads);
-  parts += row * splits * a.v_size;
-  states += row * splits * 2;
-  RunningSoftmax<false> joined = {negative_infinity(), 0};
-  for (int s = 0; s < splits; ++s) joined.top = fmaxf(joined.top, made(states + 2 * s));
-  for (int s = 0; s < splits; ++s) {
-    joined.sum += made(states + 2 * s + 1) * joined.weight(made(states + 2 * s), 1);
-  }
-  const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
-  y += item * a.y_batch + head * a.y_head + query * a.y_row;
-  for (int c = threadIdx.x; c < a.v_size; c += blockDim.x) {
-    float value = 0;
-    for (int s = 0; s < splits; ++s) {
-      const float part = made(parts + static_cast<int64_t>(s) * a.v_size + c);
-      value += part * joined.weight(made(states + 2 * s), 1);
+constexpr int most_splits = 64;
+
+// The rows of a block from the parts of all splits: first a warp takes a row, and weighs the
+// splits.
+template <typename Block, typename T>
+__device__ void join_splits(const Block& block, const float* parts, const float* states, T* y,
+                            int splits) {
+  __shared__ float weights[Block::most][most_splits];
+  const Attention& a = block.a;
+  const auto row_of = [&](int r) {
+    const int64_t head = static_cast<int64_t>(block.part.item) * a.q_heads + block.row_head(r);
+    return head * a.queries + block.row_query(r);
+  };
+  for (int r = block.warp; r < block.part.rows; r += warps) {
+    const float* of_row = states + row_of(r) * splits * 2;
+    RunningSoftmax<false> own[most_splits / 32], joined = {negative_infinity(), 0};
+#pragma unroll
+    for (int i = 0; i < most_splits / 32; ++i) {
+      const int split = block.lane + 32 * i;
+      own[i] = {negative_infinity(), 0};
+      if (split < splits) own[i] = {made(of_row + 2 * split), made(of_row + 2 * split + 1)};
     }
-    y[c] = narrow<T>(value * factor);
+#pragma unroll
+    for (int i = 0; i < most_splits / 32; ++i) joined.top = fmaxf(joined.top, own[i].top);
+    joined.top = warp_reduce(joined.top, [](float x, float y) { return fmaxf(x, y); });
+#pragma unroll
+    for (int i = 0; i < most_splits / 32; ++i) {
+      joined.sum += own[i].sum * joined.weight(own[i].top, 1);
+    }
+    joined.sum = warp_reduce(joined.sum, Sum());
+    const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
+#pragma unroll
+    for (int i = 0; i < most_splits / 32; ++i) {
+      weights[r][block.lane + 32 * i] = joined.weight(own[i].top, 1) * factor;
+    }
+  }
+  __syncthreads();
+  for (int i = threadIdx.x; i < block.part.rows * a.v_size; i += threads) {
+    const int r = i / a.v_size, c = i % a.v_size;
+    const float* from = parts + row_of(r) * splits * a.v_size + c;
+    float value = 0;
+#pragma unroll 8
+    for (int s = 0; s < splits; ++s) {
+      value += made(from + static_cast<int64_t>(s) * a.v_size) * weights[r][s];
+    }
+    y[block.part.item * a.y_batch + block.row_head(r) * a.y_head + block.row_query(r) * a.y_row +
+      c] = narrow<T>(value);
   }
 }
 
@@ -370,10 +397,7 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  for (int r = 0; r < block.part.rows; ++r) {
-    const int64_t head = static_cast<int64_t>(block.part.item) * a.q_heads + block.row_head(r);
-    join_splits(parts, states, y, a, splits, head * a.queries + block.row_query(r));
-  }
+  join_splits(block, parts, states, y, splits);
 }
 
 #define ENTRY(name, T, SIZE, ROWS)                                                           \

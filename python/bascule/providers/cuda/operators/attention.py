@@ -46,6 +46,8 @@ _DECODE_ROWS = 8
 """So many rows of queries share the keys and values that a block of decoding reads."""
 _DECODE_KEYS = 128
 """A block of decoding takes 32 keys with each of its 4 warps at once."""
+_MOST_SPLITS = 64
+"""Of the keys between blocks."""
 _SHORT = 256
 """Up to so many keys, an attention that leaves the GPU idle takes less time here than in cuDNN."""
 _GRID_LIMIT = 65535
@@ -254,7 +256,7 @@ def _attend_decode(call: Call, case: Case) -> None:
     blocks = s.batch * s.kv_heads * -(-s.group * s.queries // rows)
     # Two blocks each processor, unless there are too few keys for them.
     splits = min(-(-2 * call.device.processors // blocks), -(-s.keys // _DECODE_KEYS))
-    splits = max(splits, 1)
+    splits = max(min(splits, _MOST_SPLITS), 1)
     parts = states = None
     if splits > 1:
         parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
