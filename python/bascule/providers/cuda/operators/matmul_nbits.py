@@ -22,10 +22,10 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument
+from bascule.providers.cuda.operators import stream
 from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.operators.library_matmul import activate
 from bascule.providers.cuda.operators.matmul import multiply
-from bascule.providers.cuda.operators import stream
 from bascule.providers.cuda.operators.product import Epilogue
 from bascule.providers.cuda.registry import kernel
 from bascule.providers.cuda.tensor import Tensor
