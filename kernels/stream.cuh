@@ -58,13 +58,25 @@ __device__ inline void read_eight(const T* row, int k, int end, bool vectors, T 
   for (int i = 0; i < 8; ++i) to[i] = k + i < end ? row[k + i] : narrow<T>(0.0f);
 }
 
+// `each(u, piece)` for this thread's pieces; u counts the first `kept` of them.
+template <int kept, typename Each>
+__device__ inline void each_piece(int pieces, const Each& each) {
+#pragma unroll
+  for (int u = 0; u < kept; ++u) {
+    const int piece = threadIdx.x + u * blockDim.x;
+    if (piece < pieces) each(u, piece);
+  }
+  for (int piece = threadIdx.x + kept * blockDim.x; piece < pieces; piece += blockDim.x) {
+    each(kept, piece);
+  }
+}
+
 // Rows of x to shared memory after their normalization, each eight elements as `order` has them.
 template <typename T, typename Order>
 __device__ void stage(const Product<T>& p, int pieces, uint4* staged, const Order& order) {
   constexpr int most_kept = 2;  // pieces of a row that a thread keeps in registers
   const auto is_aligned = [](const T* x) { return reinterpret_cast<uintptr_t>(x) % 16 == 0; };
   const bool vectors = p.k % 8 == 0 && is_aligned(p.x) && is_aligned(p.norm) && is_aligned(p.shift);
-  const int step = blockDim.x;
   for (int r = 0; r < p.m; ++r) {
     const T* row = p.x + static_cast<int64_t>(r) * p.k;
     alignas(16) T kept[most_kept][8];
@@ -73,24 +85,15 @@ __device__ void stage(const Product<T>& p, int pieces, uint4* staged, const Orde
 #pragma unroll
       for (int i = 0; i < 8; ++i) to[i] = u == 0 ? kept[0][i] : kept[1][i];
     };
-    const auto each_piece = [&](auto&& function) {
-#pragma unroll
-      for (int u = 0; u < most_kept; ++u) {
-        const int piece = threadIdx.x + u * step;
-        if (piece < pieces) function(u, piece);
-      }
-      int u = most_kept;
-      for (int piece = threadIdx.x + u * step; piece < pieces; piece += step) function(u, piece);
-    };
 #pragma unroll
     for (int u = 0; u < most_kept; ++u) {
-      const int piece = threadIdx.x + u * step;
+      const int piece = threadIdx.x + u * blockDim.x;
       read_eight(row, piece < pieces ? piece * 8 : p.k, p.k, vectors, kept[u]);
     }
     float mean = 0, factor = 1;
     if (p.norm != nullptr) {
       if (p.centers) {
-        each_piece([&](int u, int piece) {
+        each_piece<most_kept>(pieces, [&](int u, int piece) {
           alignas(16) T values[8];
           values_of(u, piece, values);
 #pragma unroll
@@ -99,7 +102,7 @@ __device__ void stage(const Product<T>& p, int pieces, uint4* staged, const Orde
         mean = block_reduce(mean, 0.0f, Sum()) / p.k;
       }
       float squares = 0;
-      each_piece([&](int u, int piece) {
+      each_piece<most_kept>(pieces, [&](int u, int piece) {
         alignas(16) T values[8];
         values_of(u, piece, values);
 #pragma unroll
@@ -110,7 +113,7 @@ __device__ void stage(const Product<T>& p, int pieces, uint4* staged, const Orde
       });
       factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / p.k + p.epsilon);
     }
-    each_piece([&](int u, int piece) {
+    each_piece<most_kept>(pieces, [&](int u, int piece) {
       alignas(16) T values[8], ordered[8];
       values_of(u, piece, values);
       if (p.norm != nullptr) {
