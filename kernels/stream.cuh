@@ -3,12 +3,15 @@
 // weights can be read. Before it a normalization of the rows, after it what Epilogue does, or a
 // gate.
 //
-// Tensor cores do the arithmetic. A warp takes 16 columns; a lane reads 16 bytes each of two of
-// them, and four lanes 64 bytes of a column. Which k these are does not matter to a product, as
-// long as x is put in the same order. What a lane reads it also multiplies: so its share of shared
-// memory is a queue of its own, which needs no barrier, and which is filled with weights before the
-// kernels in front are done. The next kernel does the same while this one computes, so that memory
-// is never idle; for that two blocks have to fit on a multiprocessor.
+// Tensor cores do the arithmetic. A warp takes a tile of 16 columns, of which it reads 64 bytes
+// each at once; `slices` warps take neighbouring parts of the same columns. Which k a lane has does
+// not matter to a product, as long as x is put in the same order. Weights pass through stages in
+// shared memory, which are filled before the kernels in front are done, and long runs of memory are
+// read at once. The next kernel does the same while this one computes, so that memory is never
+// idle; for that two blocks have to fit on a multiprocessor.
+//
+// A kernel runs for a few microseconds, in which most of its instructions are read for the first
+// time. So loops are not unrolled where it is not worth it.
 #pragma once
 
 #include "asynchronous_copy.cuh"
@@ -17,7 +20,9 @@
 
 constexpr int tile_columns = 16;  // of a warp
 constexpr int stream_warps = 16;  // of a block
+constexpr int stream_threads = 32 * stream_warps;
 constexpr int most_rows = 8;
+constexpr int stage_bytes = stream_warps * tile_columns * 64;  // of weights
 
 // What a product has beside its weights.
 template <typename T>
@@ -29,8 +34,7 @@ struct Product {
   float epsilon;
   int centers;  // whether the normalization takes off the mean
   int m, n, k;
-  int slices;    // warps of a block that share the k of their columns
-  int depth;     // entries of a lane's queue: Weights::depth or, where memory is short, 2
+  int slices;    // log2 of the warps that share columns
   int gated;     // y is swish(first half of the columns) * second half, + residual
   int constant;  // nobody writes the weights, so that they can be read at any time
 };
@@ -47,90 +51,74 @@ __device__ inline void copy_4_bytes(void* to, const void* from, int exist) {
 #endif
 }
 
-// Eight elements of a row from k on, zeros behind its end.
-template <typename T>
-__device__ inline void read_eight(const T* row, int k, int end, bool vectors, T (&to)[8]) {
-  if (vectors && k < end) {
-    *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(row + k);
-    return;
+// A row of x to shared memory element by element, after its normalization.
+template <typename T, typename Weights>
+__device__ void stage_elements(const Product<T>& p, const T* row, int end, T* staged) {
+  float mean = 0, factor = 1;
+  if (p.norm != nullptr) {
+    if (p.centers) {
+      for (int k = threadIdx.x; k < p.k; k += stream_threads) mean += widen(row[k]);
+      mean = block_reduce(mean, 0.0f, Sum()) / p.k;
+    }
+    float squares = 0;
+    for (int k = threadIdx.x; k < p.k; k += stream_threads) {
+      const float value = widen(row[k]) - mean;
+      squares += value * value;
+    }
+    factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / p.k + p.epsilon);
   }
-#pragma unroll
-  for (int i = 0; i < 8; ++i) to[i] = k + i < end ? row[k + i] : narrow<T>(0.0f);
+  for (int k = threadIdx.x; k < end; k += stream_threads) {
+    T value = k < p.k ? row[k] : narrow<T>(0.0f);
+    if (p.norm != nullptr && k < p.k) {
+      float normal = (widen(value) - mean) * factor * widen(p.norm[k]);
+      if (p.shift != nullptr) normal += widen(p.shift[k]);
+      value = narrow<T>(normal);
+    }
+    staged[(k & ~7) + Weights::place(k & 7)] = value;
+  }
 }
 
-// `each(u, piece)` for this thread's pieces; u counts the first `kept` of them.
-template <int kept, typename Each>
-__device__ inline void each_piece(int pieces, const Each& each) {
+// The same with eight elements of a row at once, all of whose parts are aligned.
+template <typename T, typename Weights>
+__device__ void stage_vectors(const Product<T>& p, const T* row, int end, T* staged) {
+  const uint4* from = reinterpret_cast<const uint4*>(row);
+  float mean = 0, factor = 1;
+  if (p.norm != nullptr) {
+    float values[8];
+    if (p.centers) {
+#pragma unroll 1
+      for (int piece = threadIdx.x; piece < p.k / 8; piece += stream_threads) {
+        unpack<T>(from[piece], values);
 #pragma unroll
-  for (int u = 0; u < kept; ++u) {
-    const int piece = threadIdx.x + u * blockDim.x;
-    if (piece < pieces) each(u, piece);
-  }
-  for (int piece = threadIdx.x + kept * blockDim.x; piece < pieces; piece += blockDim.x) {
-    each(kept, piece);
-  }
-}
-
-// Rows of x to shared memory after their normalization, each eight elements as `order` has them.
-template <typename T, typename Order>
-__device__ void stage(const Product<T>& p, int pieces, uint4* staged, const Order& order) {
-  constexpr int most_kept = 2;  // pieces of a row that a thread keeps in registers
-  const auto is_aligned = [](const T* x) { return reinterpret_cast<uintptr_t>(x) % 16 == 0; };
-  const bool vectors = p.k % 8 == 0 && is_aligned(p.x) && is_aligned(p.norm) && is_aligned(p.shift);
-  for (int r = 0; r < p.m; ++r) {
-    const T* row = p.x + static_cast<int64_t>(r) * p.k;
-    alignas(16) T kept[most_kept][8];
-    const auto values_of = [&](int u, int piece, T(&to)[8]) {
-      if (u >= most_kept) return read_eight(row, piece * 8, p.k, vectors, to);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) to[i] = u == 0 ? kept[0][i] : kept[1][i];
-    };
-#pragma unroll
-    for (int u = 0; u < most_kept; ++u) {
-      const int piece = threadIdx.x + u * blockDim.x;
-      read_eight(row, piece < pieces ? piece * 8 : p.k, p.k, vectors, kept[u]);
-    }
-    float mean = 0, factor = 1;
-    if (p.norm != nullptr) {
-      if (p.centers) {
-        each_piece<most_kept>(pieces, [&](int u, int piece) {
-          alignas(16) T values[8];
-          values_of(u, piece, values);
-#pragma unroll
-          for (int i = 0; i < 8; ++i) mean += widen(values[i]);  // zeros behind the end
-        });
-        mean = block_reduce(mean, 0.0f, Sum()) / p.k;
+        for (int i = 0; i < 8; ++i) mean += values[i];
       }
-      float squares = 0;
-      each_piece<most_kept>(pieces, [&](int u, int piece) {
-        alignas(16) T values[8];
-        values_of(u, piece, values);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          const float value = piece * 8 + i < p.k ? widen(values[i]) - mean : 0;
-          squares += value * value;
-        }
-      });
-      factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / p.k + p.epsilon);
+      mean = block_reduce(mean, 0.0f, Sum()) / p.k;
     }
-    each_piece<most_kept>(pieces, [&](int u, int piece) {
-      alignas(16) T values[8], ordered[8];
-      values_of(u, piece, values);
-      if (p.norm != nullptr) {
-        alignas(16) T scales[8], shifts[8];
-        read_eight(p.norm, piece * 8, p.k, vectors, scales);
-        if (p.shift != nullptr) read_eight(p.shift, piece * 8, p.k, vectors, shifts);
+    float squares = 0;
+#pragma unroll 1
+    for (int piece = threadIdx.x; piece < p.k / 8; piece += stream_threads) {
+      unpack<T>(from[piece], values);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-          float value = (widen(values[i]) - mean) * factor * widen(scales[i]);
-          if (p.shift != nullptr) value += widen(shifts[i]);
-          values[i] = narrow<T>(value);
-        }
+      for (int i = 0; i < 8; ++i) squares += (values[i] - mean) * (values[i] - mean);
+    }
+    factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / p.k + p.epsilon);
+  }
+#pragma unroll 1
+  for (int piece = threadIdx.x; piece < end / 8; piece += stream_threads) {
+    alignas(16) T values[8] = {}, ordered[8];
+    if (piece < p.k / 8) *reinterpret_cast<uint4*>(values) = from[piece];
+    if (p.norm != nullptr && piece < p.k / 8) {
+      float scales[8], shifts[8] = {};
+      unpack<T>(reinterpret_cast<const uint4*>(p.norm)[piece], scales);
+      if (p.shift != nullptr) unpack<T>(reinterpret_cast<const uint4*>(p.shift)[piece], shifts);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        values[i] = narrow<T>((widen(values[i]) - mean) * factor * scales[i] + shifts[i]);
       }
+    }
 #pragma unroll
-      for (int i = 0; i < 8; ++i) ordered[i] = values[order(i)];
-      staged[r * pieces + piece] = *reinterpret_cast<const uint4*>(ordered);
-    });
+    for (int i = 0; i < 8; ++i) ordered[Weights::place(i)] = values[i];
+    reinterpret_cast<uint4*>(staged)[piece] = *reinterpret_cast<const uint4*>(ordered);
   }
 }
 
@@ -140,7 +128,7 @@ struct Tiles {
   int at_once, count, half;
 
   __device__ explicit Tiles(const Product<T>& p)
-      : at_once(stream_warps / p.slices), half(p.gated ? p.n / 2 : 0) {
+      : at_once(stream_warps >> p.slices), half(p.gated ? p.n / 2 : 0) {
     count = p.gated ? (half + tile_columns - 1) / tile_columns * 2
                     : (p.n + tile_columns - 1) / tile_columns;
   }
@@ -149,149 +137,172 @@ struct Tiles {
   }
 };
 
-// A number that the compiler keeps in a register rather than to compute it over and over.
-__device__ inline int keep(int x) {
-#ifndef BASCULE_EMULATED
-  asm volatile("" : "+r"(x));
-#endif
-  return x;
-}
+// The sums of a tile: `sum_of(slices)` of what its warps have left.
+struct Sums {
+  float of_warps[stream_warps][most_rows][tile_columns];
+
+  __device__ float total(int warp, int slices, int row, int column) const {
+    float sum = 0;
+#pragma unroll 4
+    for (int slice = 0; slice < slices; ++slice) sum += of_warps[warp + slice][row][column];
+    return sum;
+  }
+};
 
 // The product by the warps of a block. `Weights` says how weights lie and are expanded:
 //
-//   depth              entries of a lane's queue, at most
-//   entry_bytes        of such an entry, for a warp
-//   together           k that a warp reads at once, 64 bytes of a column
+//   depth              stages
+//   more_bytes         of a stage, beside weights
+//   together           k that a warp reads at once
 //   segments           such k have so many scales
-//   order(i)           where element i of each eight of x comes from
-//   select(column, second)     columns that the lane reads from now on
-//   fetch(group, entry)        starts to read
-//   multiply(column, group, entry, x, c)   adds the products of a column (and of that which is 8
-//                                          further on) with x to the sums c
+//   place(i)           where element i of each eight of x goes to
+//   row_bytes, row(column)     of weights
+//   select(column, second)     whose scales this thread reads from now on
+//   fetch(group, to)           starts to read them
+//   multiply(column, group, low, high, more, x, sums)
+//                              adds the products of a column (low) and of that which is 8 further
+//                              on (high) with x to the sums
 template <typename T, typename Weights>
 __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
                                   const Epilogue<T>& epilogue) {
   constexpr int depth = Weights::depth, together = Weights::together;
   constexpr int segments = Weights::segments, pieces_together = together / 8;
+  constexpr int entry_bytes = stage_bytes + Weights::more_bytes;
   DYNAMIC_SHARED(memory);
-  __shared__ float of_warps[stream_warps][most_rows][tile_columns];
+  __shared__ Sums shared;
   const Tiles<T> tiles(p);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  const int groups = (p.k + together - 1) / together, step = gridDim.x * tiles.at_once;
-  const int share = (groups + p.slices - 1) / p.slices;
-  const int begin = min(warp % p.slices * share, groups), end = min(begin + share, groups);
-  const int first_tile = blockIdx.x * tiles.at_once + warp / p.slices;
-  uint4* staged = reinterpret_cast<uint4*>(memory);
-  const int of_x = p.m * groups * pieces_together;  // and 4 of zeros behind
-  unsigned char* queue = memory + (of_x + 4) * 16 + warp * (p.depth * Weights::entry_bytes);
+  const int slices = 1 << p.slices, slice = warp & (slices - 1);
+  const int groups = (p.k + together - 1) / together, steps = (groups + slices - 1) >> p.slices;
+  const int of_x = p.m * groups * together;  // elements, and 32 zeros behind
+  T* staged = reinterpret_cast<T*>(memory);
+  unsigned char* stages = memory + (of_x + 32) * sizeof(T);
 
-  // What is read: one after the other the groups of each tile.
-  int read_tile = first_tile, read_group = begin, read_entry = 0;
-  const auto select = [&](int tile) {
-    const int column = tiles.column(tile) + g;
-    weights.select(min(column, p.n - 1), min(column + 8, p.n - 1));
+  // A stage has 64 * slices bytes of each column: this thread copies 16 of `row` and 16 of the row
+  // that is half a stage further on. They are swapped so that a warp reads from all banks.
+  const int chunks_shift = p.slices + 2, chunk = threadIdx.x & ((1 << chunks_shift) - 1);
+  const int row = threadIdx.x >> chunks_shift, rows = stream_threads >> chunks_shift;
+  const int to = threadIdx.x ^ (chunks_shift > 2 ? (row & 1) << 2 : 0);
+  const int more_row = warp / slices * tile_columns + g;  // see Weights::select
+  const unsigned char* from[2];
+  int read_first = blockIdx.x * tiles.at_once, read_step = 0, read_stage = 0;
+  const auto column_of = [&](int stage_row) {
+    const int tile = min(read_first + stage_row / tile_columns, tiles.count - 1);
+    return min(tiles.column(tile) + stage_row % tile_columns, p.n - 1);
+  };
+  const auto select = [&] {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      from[i] = weights.row(column_of(row + i * rows)) + chunk * 16;
+    }
+    weights.select(column_of(more_row), column_of(more_row + 8));
   };
   const auto fetch = [&] {
-    if (read_group < end && read_tile < tiles.count) {
-      weights.fetch(read_group, queue + read_entry * Weights::entry_bytes);
-      if (++read_group == end) {
-        read_group = begin;
-        read_tile += step;
-        if (read_tile < tiles.count) select(read_tile);
+    if (read_first < tiles.count) {
+      unsigned char* stage = stages + read_stage * entry_bytes;
+      const int at = read_step * slices * 64;
+      const bool exists = at + chunk * 16 < weights.row_bytes;
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        copy_16_bytes(stage + (to + i * stream_threads) * 16, from[i] + at, exists);
+      }
+      weights.fetch(read_step * slices + slice, stage + stage_bytes);
+      if (++read_step == steps) {
+        read_step = 0;
+        read_first += gridDim.x * tiles.at_once;
+        if (read_first < tiles.count) select();
       }
     }
     end_batch_of_copies();
-    read_entry = read_entry + 1 == p.depth ? 0 : read_entry + 1;
+    read_stage = read_stage + 1 == depth ? 0 : read_stage + 1;
   };
-  if (first_tile < tiles.count) select(first_tile);
+  select();
   if (!p.constant) wait_for_previous_kernels();
 #pragma unroll 1
-  for (int i = 0; i < p.depth; ++i) fetch();
+  for (int i = 0; i < depth - 1; ++i) fetch();
   if (p.constant) wait_for_previous_kernels();
 
-  if (threadIdx.x < 4) staged[of_x + threadIdx.x] = make_uint4(0, 0, 0, 0);
-  stage(p, groups * pieces_together, staged, Weights::order);
-  __syncthreads();
+  if (threadIdx.x < 32) staged[of_x + threadIdx.x] = narrow<T>(0.0f);
+  const auto is_aligned = [](const T* x) { return reinterpret_cast<uintptr_t>(x) % 16 == 0; };
+  const bool vectors = p.k % 8 == 0 && is_aligned(p.x) && is_aligned(p.norm) && is_aligned(p.shift);
+#pragma unroll 1
+  for (int r = 0; r < p.m; ++r) {
+    const T* x = p.x + static_cast<int64_t>(r) * p.k;
+    T* to_row = staged + r * groups * together;
+    if (vectors) {
+      stage_vectors<T, Weights>(p, x, groups * together, to_row);
+    } else {
+      stage_elements<T, Weights>(p, x, groups * together, to_row);
+    }
+  }
   // What this lane has to give of x. Sums over different blocks of weights go to different columns,
   // so that they can be scaled afterwards.
-  const int row = g / segments, segment = g % segments;
-  const bool gives = segment == t / (4 / segments) && row < p.m;
-  constexpr int own_pieces = pieces_together / 4;
-  const int given = keep(gives ? row * groups * pieces_together + t * own_pieces : of_x);
-  const int given_step = keep(gives ? pieces_together : 0);
+  const int own_row = g / segments;
+  const bool gives = g % segments == t / (4 / segments) && own_row < p.m;
+  const int given =
+      gives ? (own_row * groups + slice) * pieces_together + t * pieces_together / 4 : of_x / 8;
+  const int given_step = gives ? pieces_together * slices : 0;
+  // Where this lane finds what it multiplies, in 16 bytes; the second column is 8 rows further on.
+  const int own = (((warp >> p.slices) * tile_columns + g) << chunks_shift) +
+                  ((slice * 4 + t) ^ (chunks_shift > 2 ? (g & 1) << 2 : 0));
 
-  int entry = 0;
-  for (int first = blockIdx.x * tiles.at_once; first < tiles.count; first += step) {
+  int stage = 0;
+#pragma unroll 1
+  for (int first = blockIdx.x * tiles.at_once; first < tiles.count;
+       first += gridDim.x * tiles.at_once) {
     float sums[4] = {};
-    const int tile = first + warp / p.slices;
-    if (tile < tiles.count) {
-      const int column = tiles.column(tile) + g;
-      for (int group = begin; group < end; ++group) {
-        if (p.depth == depth) {
-          wait_for_batches<depth - 1>();
-        } else {
-          wait_for_batches<1>();
-        }
-        weights.multiply(column, group, queue + entry * Weights::entry_bytes,
-                         staged + given + group * given_step, sums);
-        fetch();
-        entry = entry + 1 == p.depth ? 0 : entry + 1;
+    const int column = tiles.column(first + (warp >> p.slices)) + g;
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+      wait_for_batches<depth - 2>();
+      __syncthreads();  // everybody's copies are there, and the stage before has been read
+      const unsigned char* now = stages + stage * entry_bytes;
+      const int group = step * slices + slice;
+      fetch();
+      if (group < groups) {
+        const uint4* data = reinterpret_cast<const uint4*>(now) + own;
+        weights.multiply(column, group, data[0], data[8 << chunks_shift], now + stage_bytes,
+                         reinterpret_cast<const uint4*>(staged) + given + step * given_step, sums);
       }
+      stage = stage + 1 == depth ? 0 : stage + 1;
     }
     // Segments to their rows.
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int column = g + 8 * i;
+      float (&of_warp)[most_rows][tile_columns] = shared.of_warps[warp];
       if constexpr (segments == 1) {
-        of_warps[warp][2 * t][column] = sums[2 * i];
-        of_warps[warp][2 * t + 1][column] = sums[2 * i + 1];
+        of_warp[2 * t][g + 8 * i] = sums[2 * i];
+        of_warp[2 * t + 1][g + 8 * i] = sums[2 * i + 1];
       } else {
         float sum = sums[2 * i] + sums[2 * i + 1];
         if constexpr (segments == 4) sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-        of_warps[warp][segments == 4 ? t / 2 : t][column] = sum;
+        of_warp[segments == 4 ? t / 2 : t][g + 8 * i] = sum;
       }
-    }
-    const auto sum_of = [&](int local, int r, int c) {
-      float sum = of_warps[local * p.slices][r][c];
-      for (int slice = 1; slice < p.slices; ++slice) {
-        sum += of_warps[local * p.slices + slice][r][c];
-      }
-      return sum;
-    };
-    const auto finish = [&](int local, int i) {
-      const int c = i % tile_columns, r = i / tile_columns;
-      const int column = tiles.column(first + local) + c;
-      if (column >= (p.gated ? p.n / 2 : p.n)) return;
-      float sum = sum_of(local, r, c);
-      const int64_t at = static_cast<int64_t>(r) * (p.gated ? p.n / 2 : p.n) + column;
-      if (!p.gated) {
-        p.y[at] = epilogue(sum, at, column);
-        return;
-      }
-      float gate = sum_of(local + 1, r, c);
-      if (epilogue.bias != nullptr) {
-        sum += widen(epilogue.bias[column]);
-        gate += widen(epilogue.bias[column + p.n / 2]);
-      }
-      sum = widen(narrow<T>(sum));
-      sum = sum / (1 + expf(-sum)) * widen(narrow<T>(gate));
-      if (epilogue.residual != nullptr) sum += widen(epilogue.residual[at]);
-      p.y[at] = narrow<T>(sum);
-    };
-    if (p.slices == 1 && !p.gated) {  // warps need not wait for each other
-      __syncwarp();
-      if (first + warp < tiles.count) {
-        for (int i = lane; i < p.m * tile_columns; i += 32) finish(warp, i);
-      }
-      __syncwarp();
-      continue;
     }
     __syncthreads();
     const int pair = p.gated ? 2 : 1, made = min(tiles.at_once, tiles.count - first) / pair;
-    const int of_tile = p.m * tile_columns;
-    for (int i = threadIdx.x; i < made * of_tile; i += blockDim.x) {
-      finish(i / of_tile * pair, i % of_tile);
+    const int columns = p.gated ? p.n / 2 : p.n, of_tile = p.m * tile_columns;
+#pragma unroll 1
+    for (int i = threadIdx.x; i < made * of_tile; i += stream_threads) {
+      const int local = i / of_tile * pair, r = i % of_tile / tile_columns, c = i % tile_columns;
+      const int to_column = tiles.column(first + local) + c;
+      if (to_column >= columns) continue;
+      const int64_t at = static_cast<int64_t>(r) * columns + to_column;
+      float sum = shared.total(local << p.slices, slices, r, c);
+      if (p.gated) {
+        float gate = shared.total((local + 1) << p.slices, slices, r, c);
+        if (epilogue.bias != nullptr) {
+          sum += widen(epilogue.bias[to_column]);
+          gate += widen(epilogue.bias[to_column + columns]);
+        }
+        sum = widen(narrow<T>(sum));
+        sum = sum / (1 + expf(-sum)) * widen(narrow<T>(gate));
+        if (epilogue.residual != nullptr) sum += widen(epilogue.residual[at]);
+        p.y[at] = narrow<T>(sum);
+      } else {
+        p.y[at] = epilogue(sum, at, to_column);
+      }
     }
-    __syncthreads();
+    // The next sums are written after another barrier.
   }
 }

@@ -62,12 +62,13 @@ __device__ inline void expand<bfloat16>(uint32_t word, int zero, uint32_t (&pair
 }
 #endif
 
-// Weights in blocks of which `segments` or the part of one are read at once.
+// Weights in blocks of which `segments` or the part of one are read at once. Of scales and zero
+// points a thread reads what it will need, into words of its own.
 template <typename T, int block_segments, bool has_zeros>
 struct Weights {
   static constexpr int together = 128, segments = block_segments;
-  static constexpr int words = has_zeros ? 2 : 1;  // of each column in an entry, beside its weights
-  static constexpr int depth = 4, entry_bytes = 2 * 32 * (16 + 4 * words);
+  static constexpr int words = has_zeros ? 4 : 2;
+  static constexpr int depth = 5, more_bytes = stream_threads * 4 * words;
 
   const uint8_t* data;
   const T* scales;
@@ -75,13 +76,13 @@ struct Weights {
   int n, blocks, row_bytes;
   int block_shift;  // log2 of the size of a block
   // Where the two columns of a lane begin.
-  const uint8_t* of_data[2];
   int64_t of_scales[2], of_zeros[2];
-  int left;  // bytes of data
 
   // Of each eight weights of a word `expand` makes such pairs.
-  __device__ static int order(int i) { return i / 2 + i % 2 * 4; }
-
+  __device__ static int place(int i) { return i % 4 * 2 + i / 4; }
+  __device__ const unsigned char* row(int column) const {
+    return data + static_cast<int64_t>(column) * row_bytes;
+  }
   __device__ int zero_bytes() const { return (blocks + 1) / 2; }
 
   // The block of weights `segment` of a group.
@@ -95,29 +96,22 @@ struct Weights {
 
   __device__ void select(int column, int second) {
     const int64_t both[2] = {column, second};
-    const int t = threadIdx.x % 4;
-    left = row_bytes - t * 16;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      of_data[i] = data + both[i] * row_bytes + t * 16;
       of_scales[i] = both[i] * blocks;
       of_zeros[i] = both[i] * zero_bytes();
     }
   }
 
-  __device__ void fetch(int group, unsigned char* entry) const {
-    const int lane = threadIdx.x % 32, at = group * (together / 2);
-    uint4* to = reinterpret_cast<uint4*>(entry) + lane;
-    uint32_t* more = reinterpret_cast<uint32_t*>(entry + 2 * 32 * 16) + lane;
-#pragma unroll
-    for (int i = 0; i < 2; ++i) copy_16_bytes(to + 32 * i, of_data[i] + at, at < left);
+  __device__ void fetch(int group, unsigned char* to) const {
+    uint32_t* own = reinterpret_cast<uint32_t*>(to) + threadIdx.x;
     // The scales of the sums that the lane will have: two, or of one the word that it is in.
-    const int block = block_of(group, 2 * (lane % 4) % segments);
+    const int block = block_of(group, 2 * (threadIdx.x % 4) % segments);
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int64_t scale = (of_scales[i] + block) & ~1, count = static_cast<int64_t>(n) * blocks;
       const int exist = block >= blocks ? 0 : scale + 1 < count ? 4 : 2;
-      copy_4_bytes(more + 32 * i, scales + (exist ? scale : 0), exist);
+      copy_4_bytes(own + stream_threads * i, scales + (exist ? scale : 0), exist);
     }
     if constexpr (has_zeros) {
       const int place = min(own_block(group), blocks - 1) / 2;
@@ -125,24 +119,22 @@ struct Weights {
       for (int i = 0; i < 2; ++i) {
         const int64_t word = (of_zeros[i] + place) & ~3;
         const int64_t exist = static_cast<int64_t>(n) * zero_bytes() - word;
-        copy_4_bytes(more + 32 * (2 + i), zeros + word, exist < 4 ? exist : 4);
+        copy_4_bytes(own + stream_threads * (2 + i), zeros + word, exist < 4 ? exist : 4);
       }
     }
   }
 
-  __device__ void multiply(int column, int group, const unsigned char* entry, const uint4* x,
-                           float (&sums)[4]) const {
-    const int lane = threadIdx.x % 32;
-    const uint4* own = reinterpret_cast<const uint4*>(entry) + lane;
-    const uint32_t* more = reinterpret_cast<const uint32_t*>(entry + 2 * 32 * 16) + lane;
-    const uint4 packed[2] = {own[0], own[32]};
+  __device__ void multiply(int column, int group, const uint4& low, const uint4& high,
+                           const unsigned char* more, const uint4* x, float (&sums)[4]) const {
+    const uint32_t* own = reinterpret_cast<const uint32_t*>(more) + threadIdx.x;
+    const uint4 packed[2] = {low, high};
     int zero[2] = {8, 8};
     if constexpr (has_zeros) {
       const int block = own_block(group);
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int byte = (column + 8 * i) * zero_bytes() + block / 2;
-        zero[i] = more[32 * (2 + i)] >> (byte % 4 * 8 + block % 2 * 4) & 15;
+        zero[i] = own[stream_threads * (2 + i)] >> (byte % 4 * 8 + block % 2 * 4) & 15;
       }
     }
     float c[4] = {};
@@ -168,7 +160,7 @@ struct Weights {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float scale[2];
-      unpack_word<T>(more[32 * i], scale);
+      unpack_word<T>(own[stream_threads * i], scale);
       if constexpr (segments == 1) {
         const bool is_second = ((column + 8 * i) * blocks + block_of(group, 0)) % 2 != 0;
         scale[0] = scale[1] = is_second ? scale[1] : scale[0];
@@ -181,19 +173,17 @@ struct Weights {
 
 }  // namespace
 
-#define STREAMED(name, T, segments, kind, has_zeros)                                           \
-  extern "C" __global__ void __launch_bounds__(32 * stream_warps, 2)                           \
-      stream_nbits_##kind##segments##_##name(                                                  \
-          const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, T* y,        \
-          const T* norm, float epsilon, int m, int n, int k, int blocks, int row_bytes,        \
-          int block_shift, int slices, int depth, int gated, int constant,                     \
-          EPILOGUE_PARAMETERS(T)) {                                                            \
-    wait_for_previous_kernels(true);                                                           \
-    const Product<T> product{x, norm, nullptr, y,     epsilon, 0,       m,                     \
-                             n, k,    slices,  depth, gated,   constant};                      \
-    Weights<T, segments, has_zeros> weights{data,        scales, zeros, n,  blocks, row_bytes, \
-                                            block_shift, {},     {},    {}, 0};                \
-    multiply_streamed(product, weights, EPILOGUE(T));                                          \
+#define STREAMED(name, T, segments, kind, has_zeros)                                             \
+  extern "C" __global__ void __launch_bounds__(stream_threads, 2)                                \
+      stream_nbits_##kind##segments##_##name(                                                    \
+          const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, T* y,          \
+          const T* norm, float epsilon, int m, int n, int k, int blocks, int row_bytes,          \
+          int block_shift, int slices, int gated, int constant, EPILOGUE_PARAMETERS(T)) {        \
+    wait_for_previous_kernels(true);                                                             \
+    const Product<T> product{x, norm, nullptr, y, epsilon, 0, m, n, k, slices, gated, constant}; \
+    Weights<T, segments, has_zeros> weights{data,      scales,      zeros, n, blocks,            \
+                                            row_bytes, block_shift, {},    {}};                  \
+    multiply_streamed(product, weights, EPILOGUE(T));                                            \
   }
 #define FOR_ZEROS(name, T, segments)   \
   STREAMED(name, T, segments, , false) \

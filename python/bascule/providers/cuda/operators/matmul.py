@@ -47,7 +47,7 @@ _VANISHING = frozenset(("HardSigmoid", "HardSwish"))
 """Activations that cross zero away from zero: of a small result a rounded argument is much."""
 
 MOST_STREAMED_ROWS = 8
-_WEIGHTS = stream.Weights(together=32, depth=5, entry_bytes=2 * 32 * 16)
+_WEIGHTS = stream.Weights(together=32, depth=5)
 """Of stream_matmul.cu."""
 _WORTH_PADDING = 1 << 16
 _PADDED_BYTES = 24 << 20
@@ -249,7 +249,7 @@ def _stream_tiles(call: Call, p: Product, y: Tensor, normalization: Normalizatio
         stream.THREADS,
         *(p.a, p.b, y, *normalization.arguments),
         *(np.int32(size) for size in (p.m, p.n, p.k)),
-        *(*work.arguments, np.int32(p.constant), *p.epilogue.arguments),
+        *(np.int32(work.slices), np.int32(p.constant), *p.epilogue.arguments),
         shared=work.shared,
     )
     return True

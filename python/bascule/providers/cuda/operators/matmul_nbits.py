@@ -37,8 +37,6 @@ _WARPS = 8
 _STAGE_BYTES = 40 * 1024
 """Bytes of A that a block keeps in shared memory."""
 _TOGETHER = 128
-_LANE_BYTES = 16 + 4
-"""Of a column: weights, and scales; zero points take 4 more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +211,8 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
         or max(w.n, w.k) >= 2**30
     ):
         return False
-    lane_bytes = _LANE_BYTES + (0 if w.zeros is None else 4)
-    weights = stream.Weights(_TOGETHER, depth=4, entry_bytes=2 * 32 * lane_bytes)
+    words = 2 if w.zeros is None else 4
+    weights = stream.Weights(_TOGETHER, depth=5, more_bytes=4 * words * stream.THREADS)
     work = stream.work_of(call, weights, rows, w.n, w.k, x.itemsize, around.gated)
     if work is None:
         return False
@@ -226,7 +224,7 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
         stream.THREADS,
         *(x, w.data, w.scales, w.zeros, y, around.norm, np.float32(around.epsilon)),
         *(np.int32(size) for size in (rows, w.n, w.k, w.blocks, w.row_bytes)),
-        *(np.int32(w.block_size.bit_length() - 1), *work.arguments),
+        *(np.int32(w.block_size.bit_length() - 1), np.int32(work.slices)),
         *(np.int32(around.gated), np.int32(constant)),
         *Epilogue(bias=around.bias, residual=around.residual).arguments,
         shared=work.shared,
