@@ -46,7 +46,9 @@ def test_hot_modules_wait() -> None:
         "softmax.float16",
         "stream_nbits",
         "cache_rows",
-        "decode_attention.float16_64",
+        "decode_attention.float32_64",
+        "decode_tiles.float16_64",
+        "stream_matmul.float16",
     ):
         assert waits(sources.source(module)), module
 

@@ -42,6 +42,8 @@ _FEW_ROWS_SIZES = {
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
+_DECODE_TILE_SIZES = (64, 128)
+_DECODE_TILE_ROWS = 16
 _DECODE_ROWS = 8
 """So many rows of queries share the keys and values that a block of decoding reads."""
 _DECODE_KEYS = 128
@@ -252,7 +254,19 @@ def _attend_tiles(call: Call, case: Case) -> None:
 
 def _attend_decode(call: Call, case: Case) -> None:
     s, name = case.sizes, type_name(case.dtype)
-    rows = next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
+    size, by_tiles = _fitting(_DECODE_SIZES, case), False
+    if case.dtype in _NARROW and call.device.capability >= 80:
+        by_tiles = size <= _DECODE_TILE_SIZES[-1]
+    if by_tiles:
+        rows = _DECODE_TILE_ROWS
+        module, kernel_name = f"decode_tiles.{name}_{size}", f"decode_tiles_{name}_{size}"
+        # Values of 4 warps, or their results.
+        shared = 4 * max(32 * (size + 8) * 2, (rows * (size + 2)) * 4)
+    else:
+        rows = next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
+        module, kernel_name = "decode_attention", f"decode_{name}_{size}_{rows}"
+        # Eight reads, each of 512 bytes or a key that is longer, of keys and of values for 4 warps.
+        shared = 4 * 2 * 8 * max(size * case.q.itemsize, 512)
     blocks = s.batch * s.kv_heads * -(-s.group * s.queries // rows)
     # Two blocks each processor, unless there are too few keys for them.
     splits = min(-(-2 * call.device.processors // blocks), -(-s.keys // _DECODE_KEYS))
@@ -261,13 +275,12 @@ def _attend_decode(call: Call, case: Case) -> None:
     if splits > 1:
         parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
         states = call.empty((s.rows, splits, 2), DataType.FLOAT)
-    kernel_name = f"decode_{name}_{_fitting(_DECODE_SIZES, case)}_{rows}"
     count = np.int32(splits)
     # How many splits are done: zeros, to which the last one always returns.
     zeros = functools.partial(Call.zeros, shape=(blocks,), dtype=DataType.INT32)
     done = call.prepared(f"{blocks} counts", zeros) if splits > 1 else None
     arguments = (*_arguments(case), parts, states, done, count)
-    call.launch("decode_attention", kernel_name, (blocks, splits), 128, *arguments)
+    call.launch(module, kernel_name, (blocks, splits), 128, *arguments, shared=shared)
 
 
 def _attend_rows(call: Call, case: Case, scores: Tensor | None = None, mode: int = 0) -> None:
