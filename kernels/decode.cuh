@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the kernels share that attend few queries to many keys, as in decoding.
 //
-// The keys are split over blocks so that all processors read; the block that is done last joins the
-// parts, in their order. A block takes the query rows that share a key head, up to ROWS at once;
-// its warps go through its keys 32 at a time, each with a running softmax of its own.
+// The keys are split over blocks so that all processors read. Blocks of a cluster join their parts
+// by way of shared memory, others by the one that is done last; always in the same order. A block
+// takes the query rows that share a key head, up to ROWS at once; its warps go through its keys 32
+// at a time, each with a running softmax of its own.
 //
 // A block runs for a microsecond or two, in which it reads most of its instructions for the first
 // time: so loops are unrolled only where registers are numbered by them.
 #pragma once
 
 #include "attention.cuh"
+#include "cluster.cuh"
 
-constexpr int warps = 4, threads = 32 * warps, chunk = 32, most_splits = 64;
+constexpr int chunk = 32, most_splits = 64;
+constexpr int cluster_blocks = 8;
 
 // Which rows and keys a block has: rows are numbered by (head of the group, query).
 struct Part {
@@ -77,7 +80,7 @@ __device__ inline T made(const T* from) {
 }
 
 // What the warps of a block have for its rows.
-template <int ROWS, int SIZE>
+template <int warps, int ROWS, int SIZE>
 struct OfWarps {
   float result[warps][ROWS][SIZE];
   float top[warps][ROWS];  // the largest score
@@ -91,7 +94,7 @@ __device__ inline T* row_of(T* y, const Attention& a, const Part& part, int r) {
 }
 
 // The rows of a block from the parts of all splits. A warp takes a row, and weighs its splits.
-template <typename T>
+template <int warps, typename T>
 __device__ void join_splits(const Attention& a, const Part& part, const Results<T>& to) {
   __shared__ float weights[warps][most_splits];
   constexpr int own_splits = most_splits / 32;
@@ -135,11 +138,54 @@ __device__ void join_splits(const Attention& a, const Part& part, const Results<
   }
 }
 
+// The same from what the blocks of a cluster have as their first warps: each makes a part of it.
+template <typename T, int warps, int ROWS, int SIZE>
+__device__ void join_cluster(const Attention& a, const Part& part,
+                             const OfWarps<warps, ROWS, SIZE>& own, const Results<T>& to) {
+  meet<cluster_blocks>();
+  const int pairs = a.v_size / 2, count = part.rows * pairs;
+  const int share = (count + cluster_blocks - 1) / cluster_blocks;
+  const int begin = part.split * share, end = begin + share < count ? begin + share : count;
+#pragma unroll 1
+  for (int i = begin + threadIdx.x; i < end; i += 32 * warps) {
+    const int r = i / pairs, c = i % pairs * 2;
+    float top[cluster_blocks], sum[cluster_blocks];
+    float2 value[cluster_blocks];
+    RunningSoftmax<false> joined = {negative_infinity(), 0};
+#pragma unroll
+    for (int b = 0; b < cluster_blocks; ++b) {
+      top[b] = there<float>(b, &own.top[0][r]);
+      sum[b] = there<float>(b, &own.sum[0][r]);
+      value[b] = there<float2>(b, &own.result[0][r][c]);
+    }
+#pragma unroll
+    for (int b = 0; b < cluster_blocks; ++b) joined.top = fmaxf(joined.top, top[b]);
+    float first = 0, second = 0;
+#pragma unroll
+    for (int b = 0; b < cluster_blocks; ++b) {
+      const float weight = joined.weight(top[b], 1);
+      joined.sum += sum[b] * weight;
+      first += value[b].x * weight;
+      second += value[b].y * weight;
+    }
+    const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
+    T* y = row_of(to.y, a, part, r) + c;
+    y[0] = narrow<T>(first * factor);
+    y[1] = narrow<T>(second * factor);
+  }
+  leave<cluster_blocks>();
+}
+
 // Joins what the warps have, and then what the splits have. All threads call it; rows have an even
 // number of elements.
-template <typename T, int ROWS, int SIZE>
-__device__ void finish(const Attention& a, const Part& part, const OfWarps<ROWS, SIZE>& of_warps,
+template <bool in_clusters, typename T, int warps, int ROWS, int SIZE>
+__device__ void finish(const Attention& a, const Part& part, OfWarps<warps, ROWS, SIZE>& of_warps,
                        const Results<T>& to) {
+#if defined(BASCULE_EMULATED) || __CUDA_ARCH__ < 900
+  constexpr bool by_cluster = false;
+#else
+  constexpr bool by_cluster = in_clusters;
+#endif
   const int lane = threadIdx.x % 32;
   __syncthreads();
 #pragma unroll 1
@@ -153,29 +199,39 @@ __device__ void finish(const Attention& a, const Part& part, const OfWarps<ROWS,
       weights[w] = joined.weight(of_warps.top[w][r], 1);
       joined.sum += of_warps.sum[w][r] * weights[w];
     }
+    __syncwarp();
     const int64_t at = part.row(a, r) * to.splits + part.split;
-    const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
-    if (to.splits > 1 && lane == 0) {
+    if (lane == 0 && by_cluster) {
+      of_warps.top[0][r] = joined.top;
+      of_warps.sum[0][r] = joined.sum;
+    } else if (lane == 0 && to.splits > 1) {
       to.states[at * 2] = joined.top;
       to.states[at * 2 + 1] = joined.sum;
     }
+    const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
     T* y = row_of(to.y, a, part, r);
 #pragma unroll 1
     for (int c = 2 * lane; c < a.v_size; c += 64) {
-      float first = 0, second = 0;
+      float2 value = make_float2(0, 0);
 #pragma unroll
       for (int w = 0; w < warps; ++w) {
         const float2 pair = *reinterpret_cast<const float2*>(&of_warps.result[w][r][c]);
-        first += pair.x * weights[w];
-        second += pair.y * weights[w];
+        value.x += pair.x * weights[w];
+        value.y += pair.y * weights[w];
       }
-      if (to.splits == 1) {
-        y[c] = narrow<T>(first * factor);
-        y[c + 1] = narrow<T>(second * factor);
+      if (by_cluster) {
+        *reinterpret_cast<float2*>(&of_warps.result[0][r][c]) = value;
+      } else if (to.splits > 1) {
+        *reinterpret_cast<float2*>(to.parts + at * a.v_size + c) = value;
       } else {
-        *reinterpret_cast<float2*>(to.parts + at * a.v_size + c) = make_float2(first, second);
+        y[c] = narrow<T>(value.x * factor);
+        y[c + 1] = narrow<T>(value.y * factor);
       }
     }
+  }
+  if constexpr (by_cluster) {
+    join_cluster(a, part, of_warps, to);
+    return;
   }
   if (to.splits == 1) return;
   __shared__ bool is_last;
@@ -188,5 +244,5 @@ __device__ void finish(const Attention& a, const Part& part, const OfWarps<ROWS,
   __syncthreads();
   if (!is_last) return;
   __threadfence();
-  join_splits(a, part, to);
+  join_splits<warps>(a, part, to);
 }

@@ -9,6 +9,8 @@
 // multiplies it has copied to shared memory itself, so that this needs no barrier.
 #include "decode.cuh"
 
+constexpr int warps = 4, threads = 32 * warps;
+
 template <typename T, int SIZE, int ROWS>
 struct Decode {
   static constexpr int elements = 16 / sizeof(T);                            // of 16 bytes
@@ -21,7 +23,7 @@ struct Decode {
 
   struct Shared {
     float weights[warps][ROWS][chunk];
-    OfWarps<ROWS, SIZE> of_warps;
+    OfWarps<warps, ROWS, SIZE> of_warps;
   };
 
   const Attention& a;
@@ -250,7 +252,7 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
   __shared__ typename Decode<T, SIZE, ROWS>::Shared shared;
   const Part part = part_of<ROWS>(a, lengths, to.splits);
   Decode<T, SIZE, ROWS>{a, shared, part}.run(q, k, v, mask, sinks);
-  finish(a, part, shared.of_warps, to);
+  finish<false>(a, part, shared.of_warps, to);
 }
 
 #define ENTRY(name, T, SIZE, ROWS)                                                       \

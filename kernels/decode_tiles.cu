@@ -10,6 +10,7 @@
 #include "decode.cuh"
 #include "tensor_core.cuh"
 
+constexpr int warps = 8, threads = 32 * warps;
 constexpr int row_count = 16;  // of a block
 constexpr int key_tiles = chunk / 8;
 
@@ -29,7 +30,7 @@ struct Decode {
 
   union Shared {
     T values[warps][chunk][stride];
-    OfWarps<row_count, SIZE> of_warps;
+    OfWarps<warps, row_count, SIZE> of_warps;
   };
 
   const Attention& a;
@@ -163,7 +164,7 @@ struct Decode {
   // What the warp has, to shared memory, where other warps may have values.
   __device__ void share() {
     __syncthreads();
-    OfWarps<row_count, SIZE>& to = shared.of_warps;
+    OfWarps<warps, row_count, SIZE>& to = shared.of_warps;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float sum = softmax[half].sum;
@@ -202,26 +203,30 @@ struct Decode {
   }
 };
 
-template <typename T, int SIZE>
+template <typename T, int SIZE, bool in_clusters>
 __device__ void decode(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
                        const T* sinks, const Attention& a, const Results<T>& to) {
   DYNAMIC_SHARED(memory);
   auto& shared = *reinterpret_cast<typename Decode<T, SIZE>::Shared*>(memory);
   const Part part = part_of<row_count>(a, lengths, to.splits);
   Decode<T, SIZE>{a, shared, part}.run(q, k, v, mask, sinks);
-  finish(a, part, shared.of_warps, to);
+  finish<in_clusters>(a, part, shared.of_warps, to);
 }
 
-#define ENTRY(name, T, SIZE)                                                           \
-  extern "C" __global__ void __launch_bounds__(threads) decode_tiles_##name##_##SIZE(  \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,    \
-      const T* sinks, T* y, const Attention a, float* parts, float* states, int* done, \
-      int32_t splits) {                                                                \
-    wait_for_previous_kernels();                                                       \
-    const Results<T> to{y, parts, states, done, splits};                               \
-    decode<T, SIZE>(q, k, v, mask, lengths, sinks, a, to);                             \
+// Two blocks of them, or one and the next kernel, fit on a multiprocessor.
+#define KERNEL(form, attributes, in_clusters, name, T, SIZE)                                     \
+  extern "C" __global__ void attributes __launch_bounds__(threads, 2)                            \
+      decode_##form##_##name##_##SIZE(const T* q, const T* k, const T* v, const void* mask,      \
+                                      const int64_t* lengths, const T* sinks, T* y,              \
+                                      const Attention a, float* parts, float* states, int* done, \
+                                      int32_t splits) {                                          \
+    wait_for_previous_kernels();                                                                 \
+    const Results<T> to{y, parts, states, done, splits};                                         \
+    decode<T, SIZE, in_clusters>(q, k, v, mask, lengths, sinks, a, to);                          \
   }
-IN_PART(float16_64, ENTRY(float16, float16, 64))
-IN_PART(float16_128, ENTRY(float16, float16, 128))
-IN_PART(bfloat16_64, ENTRY(bfloat16, bfloat16, 64))
-IN_PART(bfloat16_128, ENTRY(bfloat16, bfloat16, 128))
+#define KERNELS(name, T, SIZE)                                 \
+  IN_PART(name##_##SIZE, KERNEL(tiles, , false, name, T, SIZE) \
+                             KERNEL(clusters, CLUSTER(1, cluster_blocks, 1), true, name, T, SIZE))
+#define SIZES(name, T) KERNELS(name, T, 64) KERNELS(name, T, 128)
+SIZES(float16, float16)
+SIZES(bfloat16, bfloat16)

@@ -34,7 +34,7 @@ struct Product {
   float epsilon;
   int centers;  // whether the normalization takes off the mean
   int m, n, k;
-  int slices;    // log2 of the warps that share columns
+  int slices;    // log2 of the warps that share columns: at least 2
   int gated;     // y is swish(first half of the columns) * second half, + residual
   int constant;  // nobody writes the weights, so that they can be read at any time
 };
@@ -51,76 +51,107 @@ __device__ inline void copy_4_bytes(void* to, const void* from, int exist) {
 #endif
 }
 
-// A row of x to shared memory element by element, after its normalization.
-template <typename T, typename Weights>
-__device__ void stage_elements(const Product<T>& p, const T* row, int end, T* staged) {
-  float mean = 0, factor = 1;
-  if (p.norm != nullptr) {
-    if (p.centers) {
-      for (int k = threadIdx.x; k < p.k; k += stream_threads) mean += widen(row[k]);
-      mean = block_reduce(mean, 0.0f, Sum()) / p.k;
-    }
-    float squares = 0;
-    for (int k = threadIdx.x; k < p.k; k += stream_threads) {
-      const float value = widen(row[k]) - mean;
-      squares += value * value;
-    }
-    factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / p.k + p.epsilon);
-  }
-  for (int k = threadIdx.x; k < end; k += stream_threads) {
-    T value = k < p.k ? row[k] : narrow<T>(0.0f);
-    if (p.norm != nullptr && k < p.k) {
-      float normal = (widen(value) - mean) * factor * widen(p.norm[k]);
-      if (p.shift != nullptr) normal += widen(p.shift[k]);
-      value = narrow<T>(normal);
-    }
-    staged[(k & ~7) + Weights::place(k & 7)] = value;
-  }
+// Eight elements of a row from k on, zeros behind its end.
+template <typename T>
+__device__ inline uint4 read_eight(const T* row, int k, int end, bool vectors) {
+  if (vectors && k < end) return *reinterpret_cast<const uint4*>(row + k);
+  alignas(16) T values[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) values[i] = k + i < end ? row[k + i] : narrow<T>(0.0f);
+  return *reinterpret_cast<const uint4*>(values);
 }
 
-// The same with eight elements of a row at once, all of whose parts are aligned.
-template <typename T, typename Weights>
-__device__ void stage_vectors(const Product<T>& p, const T* row, int end, T* staged) {
-  const uint4* from = reinterpret_cast<const uint4*>(row);
-  float mean = 0, factor = 1;
-  if (p.norm != nullptr) {
-    float values[8];
-    if (p.centers) {
-#pragma unroll 1
-      for (int piece = threadIdx.x; piece < p.k / 8; piece += stream_threads) {
-        unpack<T>(from[piece], values);
+// The sum over a block by way of `of_warps`, which may be used again after another barrier.
+__device__ inline float sum_over_threads(float value, float (&of_warps)[stream_warps]) {
+  value = warp_reduce(value, Sum());
+  if (threadIdx.x % 32 == 0) of_warps[threadIdx.x / 32] = value;
+  __syncthreads();
+  float sum = 0;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) mean += values[i];
-      }
-      mean = block_reduce(mean, 0.0f, Sum()) / p.k;
-    }
-    float squares = 0;
-#pragma unroll 1
-    for (int piece = threadIdx.x; piece < p.k / 8; piece += stream_threads) {
-      unpack<T>(from[piece], values);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) squares += (values[i] - mean) * (values[i] - mean);
-    }
-    factor = 1 / sqrtf(block_reduce(squares, 0.0f, Sum()) / p.k + p.epsilon);
-  }
-#pragma unroll 1
-  for (int piece = threadIdx.x; piece < end / 8; piece += stream_threads) {
-    alignas(16) T values[8] = {}, ordered[8];
-    if (piece < p.k / 8) *reinterpret_cast<uint4*>(values) = from[piece];
-    if (p.norm != nullptr && piece < p.k / 8) {
-      float scales[8], shifts[8] = {};
-      unpack<T>(reinterpret_cast<const uint4*>(p.norm)[piece], scales);
-      if (p.shift != nullptr) unpack<T>(reinterpret_cast<const uint4*>(p.shift)[piece], shifts);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        values[i] = narrow<T>((widen(values[i]) - mean) * factor * scales[i] + shifts[i]);
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) ordered[Weights::place(i)] = values[i];
-    reinterpret_cast<uint4*>(staged)[piece] = *reinterpret_cast<const uint4*>(ordered);
-  }
+  for (int i = 0; i < stream_warps; ++i) sum += of_warps[i];
+  return sum;
 }
+
+// Takes rows of x to shared memory after their normalization.
+template <typename T, typename Weights>
+struct Stage {
+  const Product<T>& p;
+  const bool vectors;  // rows, and what belongs to them, can be read 16 bytes at once
+  const int end;       // of a row there, with zeros behind what it has
+  uint4 scale, shift;  // for this thread's first eight elements
+
+  __device__ Stage(const Product<T>& product, int end)
+      : p(product), vectors(are_aligned(product)), end(end) {}
+
+  __device__ static bool are_aligned(const Product<T>& p) {
+    const auto bits = reinterpret_cast<uintptr_t>(p.x) | reinterpret_cast<uintptr_t>(p.norm) |
+                      reinterpret_cast<uintptr_t>(p.shift);
+    return p.k % 8 == 0 && bits % 16 == 0;
+  }
+
+  __device__ void read_normalization(int k) {
+    if (p.norm != nullptr) scale = read_eight(p.norm, k, p.k, vectors);
+    shift = make_uint4(0, 0, 0, 0);
+    if (p.shift != nullptr) shift = read_eight(p.shift, k, p.k, vectors);
+  }
+
+  // All threads call it, after read_normalization for their first elements.
+  __device__ void run(int r, T* staged, const Weights& weights) {
+    __shared__ float of_warps[4][stream_warps];
+    const T* row = p.x + static_cast<int64_t>(r) * p.k;
+    const int first = threadIdx.x * 8, step = stream_threads * 8;
+    float values[8], mean = 0, factor = 1;
+    if (p.norm != nullptr) {
+      if (p.centers) {
+        float sum = 0;
+#pragma unroll 1
+        for (int k = first; k < p.k; k += step) {
+          unpack<T>(read_eight(row, k, p.k, vectors), values);
+#pragma unroll
+          for (int i = 0; i < 8; ++i) sum += values[i];  // zeros behind the end
+        }
+        mean = sum_over_threads(sum, of_warps[r % 2 * 2]) / p.k;
+      }
+      float squares = 0;
+#pragma unroll 1
+      for (int k = first; k < p.k; k += step) {
+        unpack<T>(read_eight(row, k, p.k, vectors), values);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const float value = k + i < p.k ? values[i] - mean : 0;
+          squares += value * value;
+        }
+      }
+      squares = sum_over_threads(squares, of_warps[r % 2 * 2 + 1]);
+      factor = 1 / sqrtf(squares / p.k + p.epsilon);
+    }
+    // Whole warps go on together.
+#pragma unroll 1
+    for (int k = first; k - static_cast<int>(threadIdx.x) % 32 * 8 < end; k += step) {
+      uint4 raw = read_eight(row, k, p.k, vectors);
+      if (p.norm != nullptr) {
+        if (k != first || (r > 0 && p.k > step)) read_normalization(k);
+        float scales[8], shifts[8];
+        unpack<T>(raw, values);
+        unpack<T>(scale, scales);
+        unpack<T>(shift, shifts);
+        alignas(16) T normal[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          normal[i] = narrow<T>((values[i] - mean) * factor * scales[i] + shifts[i]);
+        }
+        raw = *reinterpret_cast<const uint4*>(normal);
+        if (k >= p.k) raw = make_uint4(0, 0, 0, 0);
+      }
+      weights.note(r, k, end, raw);
+      alignas(16) T from[8], to[8];
+      *reinterpret_cast<uint4*>(from) = raw;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) to[Weights::place(i)] = from[i];
+      if (k < end) *reinterpret_cast<uint4*>(staged + k) = *reinterpret_cast<const uint4*>(to);
+    }
+  }
+};
 
 // How tiles are numbered: a tile and its gate follow each other.
 template <typename T>
@@ -137,7 +168,7 @@ struct Tiles {
   }
 };
 
-// The sums of a tile: `sum_of(slices)` of what its warps have left.
+// What the warps of a block have for their tiles.
 struct Sums {
   float of_warps[stream_warps][most_rows][tile_columns];
 
@@ -149,17 +180,58 @@ struct Sums {
   }
 };
 
+// The element of the result that a thread makes of the sums, and what is added to it, which is read
+// ahead.
+template <typename T>
+struct Output {
+  bool exists;
+  int local, row, column;  // its tile's number in the block, and where it is
+  int64_t at;
+  float bias, of_gate, residual;
+
+  __device__ Output(const Product<T>& p, const Tiles<T>& tiles, const Epilogue<T>& epilogue,
+                    int first) {
+    const int columns = p.gated ? p.n / 2 : p.n, pair = p.gated ? 2 : 1;
+    const int number = threadIdx.x / tile_columns;
+    row = p.m == 1 ? 0 : number % p.m;
+    local = (p.m == 1 ? number : number / p.m) * pair;
+    column = tiles.column(first + local) + threadIdx.x % tile_columns;
+    at = static_cast<int64_t>(row) * columns + column;
+    exists = local < min(tiles.at_once, tiles.count - first) && column < columns;
+    bias = of_gate = residual = 0;
+    if (!exists) return;
+    if (epilogue.bias != nullptr) {
+      bias = widen(epilogue.bias[column]);
+      if (p.gated) of_gate = widen(epilogue.bias[column + columns]);
+    }
+    if (epilogue.residual != nullptr) residual = widen(epilogue.residual[at]);
+  }
+
+  __device__ void store(const Product<T>& p, const Epilogue<T>& epilogue, const Sums& sums) const {
+    if (!exists) return;
+    const int slices = 1 << p.slices, row_of = row, c = threadIdx.x % tile_columns;
+    float value = sums.total(local << p.slices, slices, row_of, c) * epilogue.alpha + bias;
+    if (p.gated) {
+      const float gate = sums.total((local + 1) << p.slices, slices, row_of, c) + of_gate;
+      value = widen(narrow<T>(value));
+      value = value / (1 + expf(-value)) * widen(narrow<T>(gate));
+    }
+    value = activate<float>(epilogue.activation, value + residual, epilogue.activation_alpha,
+                            epilogue.activation_beta);
+    p.y[at] = narrow<T>(value);
+  }
+};
+
 // The product by the warps of a block. `Weights` says how weights lie and are expanded:
 //
 //   depth              stages
 //   more_bytes         of a stage, beside weights
-//   together           k that a warp reads at once
-//   segments           such k have so many scales
-//   place(i)           where element i of each eight of x goes to
-//   row_bytes, row(column)     of weights
-//   select(column, second)     whose scales this thread reads from now on
-//   fetch(group, to)           starts to read them
-//   multiply(column, group, low, high, more, x, sums)
+//   noted_of_group     numbers that it keeps of x in `noted`, for each row and such k; whole 16
+//   bytes together           k that a warp reads at once segments           such k have so many
+//   scales place(i)           where element i of each eight of x goes to row_bytes, row(column) of
+//   weights select(column, second)     whose scales this thread reads from now on fetch(group, to)
+//   starts to read them note(row, k, values)       is told of eight elements of x multiply(column,
+//   group, low, high, more, x, sums)
 //                              adds the products of a column (low) and of that which is 8 further
 //                              on (high) with x to the sums
 template <typename T, typename Weights>
@@ -176,7 +248,9 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
   const int groups = (p.k + together - 1) / together, steps = (groups + slices - 1) >> p.slices;
   const int of_x = p.m * groups * together;  // elements, and 32 zeros behind
   T* staged = reinterpret_cast<T*>(memory);
-  unsigned char* stages = memory + (of_x + 32) * sizeof(T);
+  weights.noted = reinterpret_cast<float*>(memory + (of_x + 32) * sizeof(T));
+  unsigned char* stages =
+      memory + (of_x + 32) * sizeof(T) + p.m * groups * Weights::noted_of_group * sizeof(float);
 
   // A stage has 64 * slices bytes of each column: this thread copies 16 of `row` and 16 of the row
   // that is half a stage further on. They are swapped so that a warp reads from all banks.
@@ -199,14 +273,14 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
   };
   const auto fetch = [&] {
     if (read_first < tiles.count) {
-      unsigned char* stage = stages + read_stage * entry_bytes;
-      const int at = read_step * slices * 64;
-      const bool exists = at + chunk * 16 < weights.row_bytes;
+      unsigned char* now = stages + read_stage * entry_bytes;
+      const bool exists = (read_step * slices * 4 + chunk) * 16 < weights.row_bytes;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        copy_16_bytes(stage + (to + i * stream_threads) * 16, from[i] + at, exists);
+        copy_16_bytes(now + (to + i * stream_threads) * 16, from[i], exists);
+        from[i] += slices * 64;
       }
-      weights.fetch(read_step * slices + slice, stage + stage_bytes);
+      weights.fetch(read_step * slices + slice, now + stage_bytes);
       if (++read_step == steps) {
         read_step = 0;
         read_first += gridDim.x * tiles.at_once;
@@ -217,24 +291,17 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
     read_stage = read_stage + 1 == depth ? 0 : read_stage + 1;
   };
   select();
+  Stage<T, Weights> stage(p, groups * together);
   if (!p.constant) wait_for_previous_kernels();
 #pragma unroll 1
   for (int i = 0; i < depth - 1; ++i) fetch();
+  stage.read_normalization(threadIdx.x * 8);
   if (p.constant) wait_for_previous_kernels();
 
   if (threadIdx.x < 32) staged[of_x + threadIdx.x] = narrow<T>(0.0f);
-  const auto is_aligned = [](const T* x) { return reinterpret_cast<uintptr_t>(x) % 16 == 0; };
-  const bool vectors = p.k % 8 == 0 && is_aligned(p.x) && is_aligned(p.norm) && is_aligned(p.shift);
 #pragma unroll 1
-  for (int r = 0; r < p.m; ++r) {
-    const T* x = p.x + static_cast<int64_t>(r) * p.k;
-    T* to_row = staged + r * groups * together;
-    if (vectors) {
-      stage_vectors<T, Weights>(p, x, groups * together, to_row);
-    } else {
-      stage_elements<T, Weights>(p, x, groups * together, to_row);
-    }
-  }
+  for (int r = 0; r < p.m; ++r) stage.run(r, staged + r * groups * together, weights);
+  weights.begin(groups);
   // What this lane has to give of x. Sums over different blocks of weights go to different columns,
   // so that they can be scaled afterwards.
   const int own_row = g / segments;
@@ -246,17 +313,18 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
   const int own = (((warp >> p.slices) * tile_columns + g) << chunks_shift) +
                   ((slice * 4 + t) ^ (chunks_shift > 2 ? (g & 1) << 2 : 0));
 
-  int stage = 0;
+  int stage_number = 0;
 #pragma unroll 1
   for (int first = blockIdx.x * tiles.at_once; first < tiles.count;
        first += gridDim.x * tiles.at_once) {
     float sums[4] = {};
     const int column = tiles.column(first + (warp >> p.slices)) + g;
+    const Output<T> output(p, tiles, epilogue, first);
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       wait_for_batches<depth - 2>();
       __syncthreads();  // everybody's copies are there, and the stage before has been read
-      const unsigned char* now = stages + stage * entry_bytes;
+      const unsigned char* now = stages + stage_number * entry_bytes;
       const int group = step * slices + slice;
       fetch();
       if (group < groups) {
@@ -264,7 +332,7 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
         weights.multiply(column, group, data[0], data[8 << chunks_shift], now + stage_bytes,
                          reinterpret_cast<const uint4*>(staged) + given + step * given_step, sums);
       }
-      stage = stage + 1 == depth ? 0 : stage + 1;
+      stage_number = stage_number + 1 == depth ? 0 : stage_number + 1;
     }
     // Segments to their rows.
 #pragma unroll
@@ -280,29 +348,7 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
       }
     }
     __syncthreads();
-    const int pair = p.gated ? 2 : 1, made = min(tiles.at_once, tiles.count - first) / pair;
-    const int columns = p.gated ? p.n / 2 : p.n, of_tile = p.m * tile_columns;
-#pragma unroll 1
-    for (int i = threadIdx.x; i < made * of_tile; i += stream_threads) {
-      const int local = i / of_tile * pair, r = i % of_tile / tile_columns, c = i % tile_columns;
-      const int to_column = tiles.column(first + local) + c;
-      if (to_column >= columns) continue;
-      const int64_t at = static_cast<int64_t>(r) * columns + to_column;
-      float sum = shared.total(local << p.slices, slices, r, c);
-      if (p.gated) {
-        float gate = shared.total((local + 1) << p.slices, slices, r, c);
-        if (epilogue.bias != nullptr) {
-          sum += widen(epilogue.bias[to_column]);
-          gate += widen(epilogue.bias[to_column + columns]);
-        }
-        sum = widen(narrow<T>(sum));
-        sum = sum / (1 + expf(-sum)) * widen(narrow<T>(gate));
-        if (epilogue.residual != nullptr) sum += widen(epilogue.residual[at]);
-        p.y[at] = narrow<T>(sum);
-      } else {
-        p.y[at] = epilogue(sum, at, to_column);
-      }
-    }
+    output.store(p, epilogue, shared);
     // The next sums are written after another barrier.
   }
 }

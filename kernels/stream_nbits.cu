@@ -7,17 +7,28 @@
 
 namespace {
 
-// Eight weights of a word, less a zero point: (0, 4), (1, 5), (2, 6) and (3, 7). The patterns
-// become the low bits of numbers from 1024 (bfloat16: 128) on, so that all of this is exact.
+// Eight weights of a word as numbers: (0, 4), (1, 5), (2, 6) and (3, 7). Their patterns become the
+// low bits of numbers from a power of two on, so that this takes an instruction for a pair; what is
+// thus added to even and to odd ones is taken off the sums.
 template <typename T>
-__device__ inline void expand(uint32_t word, int zero, uint32_t (&pairs)[4]);
+struct Added {
+  static constexpr float even = 1024, odd = 64;
+};
+template <>
+struct Added<bfloat16> {
+  static constexpr float even = 128, odd = 128;
+};
+
+template <typename T>
+__device__ inline void expand(uint32_t word, uint32_t (&pairs)[4]);
 
 #ifdef BASCULE_EMULATED
 template <typename T>
-__device__ inline void expand(uint32_t word, int zero, uint32_t (&pairs)[4]) {
+__device__ inline void expand(uint32_t word, uint32_t (&pairs)[4]) {
   for (int i = 0; i < 4; ++i) {
+    const float added = i % 2 == 0 ? Added<T>::even : Added<T>::odd;
     const int low = word >> (4 * i) & 15, high = word >> (4 * i + 16) & 15;
-    pairs[i] = pack_pair<T>(static_cast<float>(low - zero), static_cast<float>(high - zero));
+    pairs[i] = pack_pair<T>(low + added, high + added);
   }
 }
 #else
@@ -27,146 +38,158 @@ __device__ inline uint32_t and_or(uint32_t a, uint32_t b, uint32_t c) {
   asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(y) : "r"(a), "r"(b), "r"(c));
   return y;
 }
-template <typename Pair>
-__device__ inline Pair as_pair(uint32_t bits) {
-  return *reinterpret_cast<Pair*>(&bits);
-}
-template <typename Pair>
-__device__ inline uint32_t as_bits(Pair pair) {
-  return *reinterpret_cast<uint32_t*>(&pair);
+template <>
+__device__ inline void expand<float16>(uint32_t word, uint32_t (&pairs)[4]) {
+  const uint32_t further = word >> 8;
+  pairs[0] = and_or(word, 0x000f000fu, 0x64006400u);
+  pairs[1] = and_or(word, 0x00f000f0u, 0x54005400u);
+  pairs[2] = and_or(further, 0x000f000fu, 0x64006400u);
+  pairs[3] = and_or(further, 0x00f000f0u, 0x54005400u);
 }
 template <>
-__device__ inline void expand<float16>(uint32_t word, int zero, uint32_t (&pairs)[4]) {
-  const uint32_t low = 0x64006400u + static_cast<uint32_t>(zero) * 0x00010001u;   // 1024 + zero
-  const uint32_t high = 0xd400d400u + static_cast<uint32_t>(zero) * 0x00100010u;  // -64 - zero
-  const __half2 offset = as_pair<__half2>(low), moved = as_pair<__half2>(high);
-  const __half2 sixteenth = as_pair<__half2>(0x2c002c00u);
+__device__ inline void expand<bfloat16>(uint32_t word, uint32_t (&pairs)[4]) {
 #pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const uint32_t part = i == 0 ? word : word >> 8;
-    const __half2 even = as_pair<__half2>(and_or(part, 0x000f000fu, 0x64006400u));
-    const __half2 odd = as_pair<__half2>(and_or(part, 0x00f000f0u, 0x64006400u));
-    pairs[2 * i] = as_bits(__hsub2(even, offset));
-    pairs[2 * i + 1] = as_bits(__hfma2(odd, sixteenth, moved));
-  }
-}
-template <>
-__device__ inline void expand<bfloat16>(uint32_t word, int zero, uint32_t (&pairs)[4]) {
-  const uint32_t low = 0x43004300u + static_cast<uint32_t>(zero) * 0x00010001u;  // 128 + zero
-  const __nv_bfloat162 offset = as_pair<__nv_bfloat162>(low);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t bits = and_or(word >> (4 * i), 0x000f000fu, 0x43004300u);
-    pairs[i] = as_bits(__hsub2(as_pair<__nv_bfloat162>(bits), offset));
-  }
+  for (int i = 0; i < 4; ++i) pairs[i] = and_or(word >> (4 * i), 0x000f000fu, 0x43004300u);
 }
 #endif
 
-// Weights in blocks of which `segments` or the part of one are read at once. Of scales and zero
-// points a thread reads what it will need, into words of its own.
+// Weights in blocks of which `segments` or the part of one are read at once. Four lanes read what
+// belongs to their two columns: scales by twos, and the bytes with the zero points of such two.
 template <typename T, int block_segments, bool has_zeros>
 struct Weights {
   static constexpr int together = 128, segments = block_segments;
-  static constexpr int words = has_zeros ? 4 : 2;
+  static constexpr int twos = segments == 4 ? 2 : 1;  // of scales, of a column
+  static constexpr int words = has_zeros ? 2 : 1;
   static constexpr int depth = 5, more_bytes = stream_threads * 4 * words;
+  static constexpr int noted_of_group = 8;  // for each segment, what is to be taken off, and a sum
 
   const uint8_t* data;
   const T* scales;
   const uint8_t* zeros;  // packed like the weights, rows of whole bytes
   int n, blocks, row_bytes;
   int block_shift;  // log2 of the size of a block
-  // Where the two columns of a lane begin.
-  int64_t of_scales[2], of_zeros[2];
+  int rows;         // of x
+  float* noted;
+  const float* own_noted[2];  // of the sums 2t and 2t + 1
+  // Where the column begins whose scales this lane reads.
+  int64_t of_scales, of_zeros;
 
   // Of each eight weights of a word `expand` makes such pairs.
   __device__ static int place(int i) { return i % 4 * 2 + i / 4; }
   __device__ const unsigned char* row(int column) const {
     return data + static_cast<int64_t>(column) * row_bytes;
   }
+
   __device__ int zero_bytes() const { return (blocks + 1) / 2; }
 
   // The block of weights `segment` of a group.
   __device__ int block_of(int group, int segment) const {
     return segments == 1 ? group * together >> block_shift : group * segments + segment;
   }
-  // That of the weights that a lane reads.
-  __device__ int own_block(int group) const {
-    return block_of(group, threadIdx.x % 4 / (4 / segments));
-  }
 
   __device__ void select(int column, int second) {
-    const int64_t both[2] = {column, second};
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      of_scales[i] = both[i] * blocks;
-      of_zeros[i] = both[i] * zero_bytes();
-    }
+    const int64_t own = threadIdx.x % 4 / twos % 2 == 0 ? column : second;
+    of_scales = own * blocks;
+    of_zeros = own * zero_bytes();
   }
 
   __device__ void fetch(int group, unsigned char* to) const {
     uint32_t* own = reinterpret_cast<uint32_t*>(to) + threadIdx.x;
-    // The scales of the sums that the lane will have: two, or of one the word that it is in.
-    const int block = block_of(group, 2 * (threadIdx.x % 4) % segments);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int64_t scale = (of_scales[i] + block) & ~1, count = static_cast<int64_t>(n) * blocks;
+    const int block = block_of(group, threadIdx.x % twos * 2);
+    if constexpr (segments == 1) {  // the word that it is in
+      const int64_t scale = (of_scales + block) & ~1, count = static_cast<int64_t>(n) * blocks;
       const int exist = block >= blocks ? 0 : scale + 1 < count ? 4 : 2;
-      copy_4_bytes(own + stream_threads * i, scales + (exist ? scale : 0), exist);
+      copy_4_bytes(own, scales + (exist ? scale : 0), exist);
+    } else {  // there is an even number of blocks
+      copy_4_bytes(own, scales + (of_scales + block), block < blocks ? 4 : 0);
     }
     if constexpr (has_zeros) {
-      const int place = min(own_block(group), blocks - 1) / 2;
+      const int64_t word = (of_zeros + min(block, blocks - 1) / 2) & ~3;
+      const int64_t exist = static_cast<int64_t>(n) * zero_bytes() - word;
+      copy_4_bytes(own + stream_threads, zeros + word, exist < 4 ? exist : 4);
+    }
+  }
+
+  // Sums of x over a segment, as they are and weighed by what `expand` adds.
+  __device__ void note(int row, int k, int end, const uint4& raw) const {
+    constexpr int lanes = together / segments / 8;  // that have a segment
+    float values[8];
+    unpack<T>(raw, values);
+    float even = values[0] + values[2] + (values[4] + values[6]);
+    float odd = values[1] + values[3] + (values[5] + values[7]);
 #pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int64_t word = (of_zeros[i] + place) & ~3;
-        const int64_t exist = static_cast<int64_t>(n) * zero_bytes() - word;
-        copy_4_bytes(own + stream_threads * (2 + i), zeros + word, exist < 4 ? exist : 4);
-      }
+    for (int step = 1; step < lanes; step *= 2) {
+      even += __shfl_xor_sync(0xffffffffu, even, step);
+      odd += __shfl_xor_sync(0xffffffffu, odd, step);
+    }
+    if (threadIdx.x % lanes == 0 && k < end) {
+      const int group = row * (end / together) + k / together;
+      float* to = noted + group * noted_of_group + k % together / 8 / lanes * 2;
+      const float zero = has_zeros ? 0 : 8;
+      to[0] = even * (Added<T>::even + zero) + odd * (Added<T>::odd + zero);
+      to[1] = even + odd;
+    }
+  }
+
+  // Sums 2t and 2t + 1 are those of a segment of a row each.
+  __device__ void begin(int groups) {
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      const int sum = threadIdx.x % 4 * 2 + j, row = min(sum / segments, rows - 1);
+      own_noted[j] = noted + row * groups * noted_of_group + sum % segments * 2;
     }
   }
 
   __device__ void multiply(int column, int group, const uint4& low, const uint4& high,
                            const unsigned char* more, const uint4* x, float (&sums)[4]) const {
-    const uint32_t* own = reinterpret_cast<const uint32_t*>(more) + threadIdx.x;
-    const uint4 packed[2] = {low, high};
-    int zero[2] = {8, 8};
-    if constexpr (has_zeros) {
-      const int block = own_block(group);
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const int byte = (column + 8 * i) * zero_bytes() + block / 2;
-        zero[i] = own[stream_threads * (2 + i)] >> (byte % 4 * 8 + block % 2 * 4) & 15;
-      }
-    }
-    float c[4] = {};
+    const int t = threadIdx.x % 4;
+    // The lanes that have read for the two columns of this one.
+    const uint32_t* own = reinterpret_cast<const uint32_t*>(more) + (threadIdx.x - t);
+    const int of_lane[2] = {t % twos, twos + t % twos};
+    float c[2][4] = {};
 #pragma unroll
     for (int word = 0; word < 4; ++word) {
+      const auto bits_of = [&](const uint4& packed) {
+        return word == 0 ? packed.x : word == 1 ? packed.y : word == 2 ? packed.z : packed.w;
+      };
       uint32_t pairs[2][4];
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        const uint32_t bits = word == 0   ? packed[i].x
-                              : word == 1 ? packed[i].y
-                              : word == 2 ? packed[i].z
-                                          : packed[i].w;
-        expand<T>(bits, zero[i], pairs[i]);
-      }
+      expand<T>(bits_of(low), pairs[0]);
+      expand<T>(bits_of(high), pairs[1]);
       const uint4 values = x[word];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const uint32_t a[4] = {pairs[0][2 * half], pairs[1][2 * half], pairs[0][2 * half + 1],
                                pairs[1][2 * half + 1]};
-        multiply_tiles<T>(c, a, half == 0 ? values.x : values.z, half == 0 ? values.y : values.w);
+        multiply_tiles<T>(c[half], a, half == 0 ? values.x : values.z,
+                          half == 0 ? values.y : values.w);
       }
+    }
+    float2 of_x[2];  // what is to be taken off, and a sum
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+      of_x[j] = *reinterpret_cast<const float2*>(own_noted[j] + group * noted_of_group);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      float scale[2];
-      unpack_word<T>(own[stream_threads * i], scale);
+      float scale[2], zero[2] = {0, 0};
+      unpack_word<T>(own[of_lane[i]], scale);
+      const int block = block_of(group, 2 * t % segments);
       if constexpr (segments == 1) {
-        const bool is_second = ((column + 8 * i) * blocks + block_of(group, 0)) % 2 != 0;
+        const bool is_second = ((column + 8 * i) * blocks + block) % 2 != 0;
         scale[0] = scale[1] = is_second ? scale[1] : scale[0];
       }
-      sums[2 * i] += c[2 * i] * scale[0];
-      sums[2 * i + 1] += c[2 * i + 1] * scale[1];
+      if constexpr (has_zeros) {
+        const int byte = (column + 8 * i) * zero_bytes() + block / 2;
+        const uint32_t pair = own[stream_threads + of_lane[i]] >> (byte % 4 * 8);
+        zero[0] = static_cast<float>((segments == 1 ? pair >> block % 2 * 4 : pair) & 15);
+        zero[1] = segments == 1 ? zero[0] : static_cast<float>(pair >> 4 & 15);
+      }
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float sum = c[0][2 * i + j] + c[1][2 * i + j] - of_x[j].x;
+        if constexpr (has_zeros) sum -= zero[j] * of_x[j].y;
+        sums[2 * i + j] += sum * scale[j];
+      }
     }
   }
 };
@@ -181,8 +204,8 @@ struct Weights {
           int block_shift, int slices, int gated, int constant, EPILOGUE_PARAMETERS(T)) {        \
     wait_for_previous_kernels(true);                                                             \
     const Product<T> product{x, norm, nullptr, y, epsilon, 0, m, n, k, slices, gated, constant}; \
-    Weights<T, segments, has_zeros> weights{data,      scales,      zeros, n, blocks,            \
-                                            row_bytes, block_shift, {},    {}};                  \
+    Weights<T, segments, has_zeros> weights{data,        scales, zeros,   n, blocks, row_bytes,  \
+                                            block_shift, m,      nullptr, 0, 0};                 \
     multiply_streamed(product, weights, EPILOGUE(T));                                            \
   }
 #define FOR_ZEROS(name, T, segments)   \

@@ -7,6 +7,7 @@ import functools
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,13 +44,12 @@ _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
 _DECODE_TILE_SIZES = (64, 128)
-_DECODE_TILE_ROWS = 16
 _DECODE_ROWS = 8
 """So many rows of queries share the keys and values that a block of decoding reads."""
-_DECODE_KEYS = 128
-"""A block of decoding takes 32 keys with each of its 4 warps at once."""
 _MOST_SPLITS = 64
 """Of the keys between blocks."""
+_CLUSTER = 8
+"""Blocks that join their results in shared memory."""
 _SHORT = 256
 """Up to so many keys, an attention that leaves the GPU idle takes less time here than in cuDNN."""
 _GRID_LIMIT = 65535
@@ -252,35 +252,53 @@ def _attend_tiles(call: Call, case: Case) -> None:
     call.launch(module, f"tiles_{part}", grid, 128, *_arguments(case), shared=shared)
 
 
-def _attend_decode(call: Call, case: Case) -> None:
+@dataclass(frozen=True, slots=True)
+class _Decode:
+    """A kernel for few queries, and how many warps, rows and keys a block of it has."""
+
+    module: str
+    name: str
+    warps: int
+    rows: int
+    shared: int
+
+    @property
+    def keys(self) -> int:
+        return 32 * self.warps
+
+
+def _decode_kernel(call: Call, case: Case) -> _Decode:
     s, name = case.sizes, type_name(case.dtype)
-    size, by_tiles = _fitting(_DECODE_SIZES, case), False
-    if case.dtype in _NARROW and call.device.capability >= 80:
-        by_tiles = size <= _DECODE_TILE_SIZES[-1]
-    if by_tiles:
-        rows = _DECODE_TILE_ROWS
-        module, kernel_name = f"decode_tiles.{name}_{size}", f"decode_tiles_{name}_{size}"
-        # Values of 4 warps, or their results.
-        shared = 4 * max(32 * (size + 8) * 2, (rows * (size + 2)) * 4)
-    else:
-        rows = next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
-        module, kernel_name = "decode_attention", f"decode_{name}_{size}_{rows}"
-        # Eight reads, each of 512 bytes or a key that is longer, of keys and of values for 4 warps.
-        shared = 4 * 2 * 8 * max(size * case.q.itemsize, 512)
-    blocks = s.batch * s.kv_heads * -(-s.group * s.queries // rows)
+    size = _fitting(_DECODE_SIZES, case)
+    if case.dtype in _NARROW and call.device.capability >= 80 and size <= _DECODE_TILE_SIZES[-1]:
+        warps, rows = 8, 16
+        shared = warps * max(32 * (size + 8) * 2, rows * (size + 2) * 4)  # values, or results
+        return _Decode(f"decode_tiles.{name}_{size}", f"tiles_{name}_{size}", warps, rows, shared)
+    warps, rows = 4, next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
+    # Eight reads, each of 512 bytes or a key that is longer, of keys and of values.
+    shared = warps * 2 * 8 * max(size * case.q.itemsize, 512)
+    return _Decode("decode_attention", f"{name}_{size}_{rows}", warps, rows, shared)
+
+
+def _attend_decode(call: Call, case: Case) -> None:
+    s, form = case.sizes, _decode_kernel(call, case)
+    blocks = s.batch * s.kv_heads * -(-s.group * s.queries // form.rows)
+    name, wanted = form.name, -(-s.keys // form.keys)
     # Two blocks each processor, unless there are too few keys for them.
-    splits = min(-(-2 * call.device.processors // blocks), -(-s.keys // _DECODE_KEYS))
-    splits = max(min(splits, _MOST_SPLITS), 1)
+    splits = max(min(-(-2 * call.device.processors // blocks), wanted, _MOST_SPLITS), 1)
+    if form.name.startswith("tiles") and call.device.capability >= 90 and splits > 1:
+        if wanted <= 2 * _CLUSTER or blocks * _CLUSTER >= call.device.processors:
+            name, splits = form.name.replace("tiles", "clusters"), _CLUSTER
     parts = states = None
     if splits > 1:
         parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
         states = call.empty((s.rows, splits, 2), DataType.FLOAT)
-    count = np.int32(splits)
     # How many splits are done: zeros, to which the last one always returns.
     zeros = functools.partial(Call.zeros, shape=(blocks,), dtype=DataType.INT32)
     done = call.prepared(f"{blocks} counts", zeros) if splits > 1 else None
-    arguments = (*_arguments(case), parts, states, done, count)
-    call.launch(module, kernel_name, (blocks, splits), 128, *arguments, shared=shared)
+    arguments = (*_arguments(case), parts, states, done, np.int32(splits))
+    grid, threads = (blocks, splits), 32 * form.warps
+    call.launch(form.module, f"decode_{name}", grid, threads, *arguments, shared=form.shared)
 
 
 def _attend_rows(call: Call, case: Case, scores: Tensor | None = None, mode: int = 0) -> None:

@@ -405,7 +405,8 @@ def project(
             raise call.error(f"a normalization by {parameter.shape} of rows of {a.shape}")
     transpose_b = bool(call.attribute("transB", 0))
     product = _product(call, a, b, False, transpose_b, _epilogue(call, bias, residual))
-    product = replace(product, constant=call.is_constant(1))
+    constants = [i for i, given in ((1, b), (4, scale), (5, shift)) if given is not None]
+    product = replace(product, constant=all(map(call.is_constant, constants)))
     y = call.empty(product.shape, a.dtype)
     norm = Normalization(scale, shift, epsilon, centers)
     if y.size == 0 or (transpose_b and _stream(call, product, y, norm)):

@@ -211,12 +211,15 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
         or max(w.n, w.k) >= 2**30
     ):
         return False
-    words = 2 if w.zeros is None else 4
-    weights = stream.Weights(_TOGETHER, depth=5, more_bytes=4 * words * stream.THREADS)
+    words = 1 if w.zeros is None else 2
+    weights = stream.Weights(
+        _TOGETHER, depth=5, more_bytes=4 * words * stream.THREADS, noted_of_group=8
+    )
     work = stream.work_of(call, weights, rows, w.n, w.k, x.itemsize, around.gated)
     if work is None:
         return False
-    constant = all(call.is_constant(i) for i in range(1, 3 if w.zeros is None else 4))
+    inputs = (1, 2, *(() if w.zeros is None else (3,)), *(() if around.norm is None else (5,)))
+    constant = all(map(call.is_constant, inputs))
     call.launch(
         "stream_nbits",
         f"stream_nbits_{'' if w.zeros is None else 'zeros_'}{segments}_{type_name(x.dtype)}",

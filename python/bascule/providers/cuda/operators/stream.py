@@ -29,6 +29,8 @@ class Weights:
     """The part of K that a warp reads at once."""
     depth: int
     more_bytes: int = 0
+    noted_of_group: int = 0
+    """Numbers that it keeps of each such part of a row of A."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def work_of(
     """The work of a product, or None where it does not fit into shared memory."""
     groups = -(-k // weights.together)
     staged = (rows * groups * weights.together + 32) * itemsize
+    staged += rows * groups * weights.noted_of_group * 4
     shared = staged + weights.depth * (_STAGE_BYTES + weights.more_bytes)
     if not 0 < rows <= MOST_ROWS or staged > _MOST_STAGED:
         return None
