@@ -147,9 +147,10 @@ __device__ inline bfloat16 narrow<bfloat16, double>(double x) {
 // and does so. From compute capability 9.0 on; else nothing.
 __device__ inline void wait_for_previous_kernels(bool later = false) {
 #if !defined(BASCULE_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  // The next kernel may take its place as soon as all blocks of this one have theirs.
+  if (later) return;
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  // Not before: the next kernel would take memory's time from this one.
   asm volatile("griddepcontrol.launch_dependents;");
-  if (!later) asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 

@@ -142,6 +142,7 @@ __device__ void join_splits(const Attention& a, const Part& part, const Results<
 template <typename T, int warps, int ROWS, int SIZE>
 __device__ void join_cluster(const Attention& a, const Part& part,
                              const OfWarps<warps, ROWS, SIZE>& own, const Results<T>& to) {
+  __syncwarp();
   meet<cluster_blocks>();
   const int pairs = a.v_size / 2, count = part.rows * pairs;
   const int share = (count + cluster_blocks - 1) / cluster_blocks;
@@ -173,6 +174,7 @@ __device__ void join_cluster(const Attention& a, const Part& part,
     y[0] = narrow<T>(first * factor);
     y[1] = narrow<T>(second * factor);
   }
+  __syncwarp();
   leave<cluster_blocks>();
 }
 

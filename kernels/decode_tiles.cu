@@ -213,9 +213,8 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
   finish<in_clusters>(a, part, shared.of_warps, to);
 }
 
-// Two blocks of them, or one and the next kernel, fit on a multiprocessor.
 #define KERNEL(form, attributes, in_clusters, name, T, SIZE)                                     \
-  extern "C" __global__ void attributes __launch_bounds__(threads, 2)                            \
+  extern "C" __global__ void attributes __launch_bounds__(threads)                               \
       decode_##form##_##name##_##SIZE(const T* q, const T* k, const T* v, const void* mask,      \
                                       const int64_t* lengths, const T* sinks, T* y,              \
                                       const Attention a, float* parts, float* states, int* done, \

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// parts: 1_float16 2_float16 4_float16 1_bfloat16 2_bfloat16 4_bfloat16
+//
 // Products of a few rows with weights of 4 bits, [n, k], for 16-bit elements.
 //
 // Tensor cores multiply whole numbers, and scales are applied to sums over a block, so that a
@@ -60,7 +62,7 @@ struct Weights {
   static constexpr int together = 128, segments = block_segments;
   static constexpr int twos = segments == 4 ? 2 : 1;  // of scales, of a column
   static constexpr int words = has_zeros ? 2 : 1;
-  static constexpr int depth = 5, more_bytes = stream_threads * 4 * words;
+  static constexpr int depth = 6, more_bytes = stream_threads * 4 * words;
   static constexpr int noted_of_group = 8;  // for each segment, what is to be taken off, and a sum
 
   const uint8_t* data;
@@ -208,23 +210,9 @@ struct Weights {
                                             block_shift, m,      nullptr, 0, 0};                 \
     multiply_streamed(product, weights, EPILOGUE(T));                                            \
   }
-#define FOR_ZEROS(name, T, segments)   \
-  STREAMED(name, T, segments, , false) \
-  STREAMED(name, T, segments, zeros_, true)
+#define FOR_ZEROS(name, T, segments) \
+  IN_PART(segments##_##name,         \
+          STREAMED(name, T, segments, , false) STREAMED(name, T, segments, zeros_, true))
 #define FOR_SEGMENTS(name, T) FOR_ZEROS(name, T, 1) FOR_ZEROS(name, T, 2) FOR_ZEROS(name, T, 4)
 FOR_SEGMENTS(float16, float16)
 FOR_SEGMENTS(bfloat16, bfloat16)
-
-// y[i] = swish(x) * gate, of the halves of each row of x.
-#define GATE(name, T)                                                                    \
-  extern "C" __global__ void gate_##name(const T* x, T* y, int64_t size, int64_t half) { \
-    wait_for_previous_kernels();                                                         \
-    for (int64_t i = thread_number(); i < size; i += thread_count()) {                   \
-      const T* from = x + i / half * 2 * half + i % half;                                \
-      const float value = widen(from[0]);                                                \
-      y[i] = narrow<T>(value / (1 + expf(-value)) * widen(from[half]));                  \
-    }                                                                                    \
-  }
-GATE(float32, float)
-GATE(float16, float16)
-GATE(bfloat16, bfloat16)

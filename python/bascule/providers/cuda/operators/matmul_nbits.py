@@ -213,7 +213,7 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
         return False
     words = 1 if w.zeros is None else 2
     weights = stream.Weights(
-        _TOGETHER, depth=5, more_bytes=4 * words * stream.THREADS, noted_of_group=8
+        _TOGETHER, depth=6, more_bytes=4 * words * stream.THREADS, noted_of_group=8
     )
     work = stream.work_of(call, weights, rows, w.n, w.k, x.itemsize, around.gated)
     if work is None:
@@ -241,7 +241,7 @@ def _gated(call: Call, x: Tensor) -> Tensor:
     y = call.empty((*x.shape[:-1], half), x.dtype)
     grid = min(-(-y.size // 256), 1 << 20)
     sizes = np.int64(y.size), np.int64(half)
-    call.launch("stream_nbits", f"gate_{type_name(x.dtype)}", grid, 256, x, y, *sizes)
+    call.launch("gate", f"gate_{type_name(x.dtype)}", grid, 256, x, y, *sizes)
     return y
 
 
