@@ -286,9 +286,10 @@ def _attend_decode(call: Call, case: Case) -> None:
     name, wanted = form.name, -(-s.keys // form.keys)
     # Two blocks each processor, unless there are too few keys for them.
     splits = max(min(-(-2 * call.device.processors // blocks), wanted, _MOST_SPLITS), 1)
-    if form.name.startswith("tiles") and call.device.capability >= 90 and splits > 1:
-        if wanted <= 2 * _CLUSTER or blocks * _CLUSTER >= call.device.processors:
-            name, splits = form.name.replace("tiles", "clusters"), _CLUSTER
+    clusters = form.name.startswith("tiles") and call.device.capability >= 90
+    are_enough = wanted <= 2 * _CLUSTER or blocks * _CLUSTER >= call.device.processors
+    if clusters and splits > 1 and are_enough:
+        name, splits = form.name.replace("tiles", "clusters"), _CLUSTER
     parts = states = None
     if splits > 1:
         parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
