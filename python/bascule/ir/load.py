@@ -45,7 +45,7 @@ def load_model(
         path = os.fspath(source)
         if not isinstance(path, str) or not path:
             raise TypeError(f"Unable to load from type '{type(source)}' with value {source!r}")
-        data = _map(path)
+        data = map_file(path)
         folder = os.path.dirname(path) if external_folder is None else external_folder
         model_path = path if external_folder is None else None
         files = ExternalFiles(folder or os.curdir, model_path, external_files, on_external_problem)
@@ -67,7 +67,12 @@ def load_model(
     raise TypeError(f"Unable to load from type '{type(source)}'")
 
 
-def _map(path: str) -> memoryview:
+def map_file(path: str) -> memoryview:
+    """The content of a model's file, mapped.
+
+    Raises:
+        NoSuchFile, InvalidProtobuf, InvalidArgument: there is none, it is no file, it is empty.
+    """
     failure = f"Load model from {path} failed:"
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -93,6 +98,22 @@ def _map(path: str) -> memoryview:
 
 
 def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) -> Model:
+    proto, skeleton = parse_skeleton(data, failure)
+    try:
+        return _convert(proto, skeleton.payloads, skeleton.nonce, files, mapped)
+    except (UnicodeDecodeError, wire.WireError) as error:
+        raise InvalidProtobuf(f"{failure} {error}") from None
+
+
+def parse_skeleton(
+    data: memoryview, failure: str, lists: bool = True
+) -> tuple[onnx.ModelProto, wire.Skeleton]:
+    """The message without its payloads, see `wire.cut_payloads`; errors begin with `failure`.
+
+    Raises:
+        InvalidArgument: there are no bytes.
+        InvalidProtobuf: they are no message.
+    """
     if not len(data):
         raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
     if data[4:8].tobytes() == b"ORTM":
@@ -101,7 +122,7 @@ def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) ->
             "machine: load the .onnx model that it was made from."
         )
     try:
-        skeleton = wire.cut_payloads(data)
+        skeleton = wire.cut_payloads(data, lists)
     except wire.WireError as error:
         raise InvalidProtobuf(f"{failure} {str(error).capitalize()}.") from None
 
@@ -109,12 +130,8 @@ def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) ->
     from google.protobuf.message import DecodeError
 
     try:
-        proto = onnx.ModelProto.FromString(skeleton.data)
+        return onnx.ModelProto.FromString(skeleton.data), skeleton
     except DecodeError as error:
-        raise InvalidProtobuf(f"{failure} {error}") from None
-    try:
-        return _convert(proto, skeleton.payloads, skeleton.nonce, files, mapped)
-    except (UnicodeDecodeError, wire.WireError) as error:
         raise InvalidProtobuf(f"{failure} {error}") from None
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from bascule.errors import InvalidArgument
 from bascule.ir import wire
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
+from bascule.ir.pages import give_back
 
 if TYPE_CHECKING:
     import onnx
@@ -24,7 +25,6 @@ MAX_PROTOBUF_BYTES = (1 << 31) - 1
 
 _PAGE = 4096
 _SMALL_ALIGNMENT = 64
-_RAW_DATA = 9
 _CHUNK_BYTES = 1 << 24
 
 
@@ -47,7 +47,7 @@ def to_bytes(model: Model, *, definitions: Definitions | None = None) -> bytes:
     """The model serialized, all data inside."""
     payloads = _Payloads()
     proto = payloads.proto(model, definitions)
-    _check_size(proto, payloads.nbytes)
+    check_size(proto, payloads.nbytes)
     return b"".join(payloads.splice(proto.SerializeToString()))
 
 
@@ -72,55 +72,84 @@ def save_model(
     if external_data is None:
         external_data = payloads.nbytes + proto.ByteSize() > MAX_PROTOBUF_BYTES
     if external_data is False:
-        _check_size(proto, payloads.nbytes)
-        with _replacing(path) as file:
+        check_size(proto, payloads.nbytes)
+        with replacing(path) as file:
             for part in payloads.splice(proto.SerializeToString()):
-                _write(file, part)
+                write_pieces(file, part)
         return
 
     from bascule.ir.serialize import ModelWriter, write_inline
 
-    location = external_data if isinstance(external_data, str) else os.path.basename(path) + ".data"
-    if os.path.basename(location) != location or location in (
-        "",
-        ".",
-        "..",
-        os.path.basename(path),
-    ):
+    location = external_location(path, external_data)
+    data_path = os.path.join(os.path.dirname(path), location)
+    with replacing(path) as file, replacing(data_path) as data_file:  # the data is put first
+        external = ExternalWriter(data_file, location)
+
+        def write_external(constant: Constant, proto: onnx.TensorProto) -> None:
+            if constant.raw is None or constant.nbytes < max(size_threshold, 1):
+                write_inline(constant, proto)
+            else:
+                external.put(constant.raw, proto)
+
+        proto = ModelWriter(model, write_external, definitions).write()
+        check_size(proto, 0)
+        file.write(proto.SerializeToString())
+
+
+def external_location(path: str, external_data: bool | str) -> str:
+    """The name of the file beside the model at `path` that takes external data.
+
+    Raises:
+        InvalidArgument: the name given is no plain one, or the model's own.
+    """
+    name = os.path.basename(path)
+    location = external_data if isinstance(external_data, str) else f"{name}.data"
+    if os.path.basename(location) != location or location in ("", ".", "..", name):
         raise InvalidArgument(
             f"External data goes to a file beside the model: '{location}' must be the plain name "
             "of another file."
         )
-    data_path = os.path.join(os.path.dirname(path), location)
-    with _replacing(path) as file, _replacing(data_path) as data_file:  # the data is put first
-        position = 0
+    return location
 
-        def write_external(constant: Constant, proto: onnx.TensorProto) -> None:
-            nonlocal position
-            if constant.raw is None or constant.nbytes < max(size_threshold, 1):
-                write_inline(constant, proto)
-                return
-            alignment = _PAGE if constant.nbytes >= _PAGE else _SMALL_ALIGNMENT
-            padding = -position % alignment
-            data_file.write(b"\0" * padding)
-            position += padding
-            _write(data_file, constant.raw)
-            entries = (("location", location), ("offset", position), ("length", constant.nbytes))
-            for key, value in entries:
-                proto.external_data.add(key=key, value=str(value))
-            proto.data_location = 1
-            position += constant.nbytes
 
-        proto = ModelWriter(model, write_external, definitions).write()
-        _check_size(proto, 0)
-        file.write(proto.SerializeToString())
+class ExternalWriter:
+    """Appends payloads to a file of external data, and says in the tensors where they are.
+
+    `progress` is called with the number of bytes of each piece.
+    """
+
+    def __init__(
+        self, file: IO[bytes], location: str, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self._file = file
+        self._location = location
+        self._progress = progress
+        self._position = 0
+
+    def put(self, data: memoryview, proto: onnx.TensorProto) -> None:
+        """Write `data`, and let `proto` refer to it; other entries of its external data stay."""
+        size = data.nbytes
+        padding = -self._position % (_PAGE if size >= _PAGE else _SMALL_ALIGNMENT)
+        self._file.write(b"\0" * padding)
+        self._position += padding
+        write_pieces(self._file, data, self._progress)
+        known = {entry.key: entry for entry in proto.external_data}
+        for key, value in (
+            ("location", self._location),
+            ("offset", self._position),
+            ("length", size),
+        ):
+            entry = known.get(key) or proto.external_data.add(key=key)
+            entry.value = str(value)
+        proto.data_location = 1
+        self._position += size
 
 
 class _Payloads:
     """Big payloads that stay out of the protobuf, and are spliced into its serialized form."""
 
     def __init__(self) -> None:
-        self._constants: list[memoryview] = []
+        self._constants: list[wire.Payload] = []
         self._token = secrets.token_bytes(16)
         self.nbytes = 0
 
@@ -132,7 +161,7 @@ class _Payloads:
                 write_inline(constant, proto)
             else:
                 proto.raw_data = self._token + len(self._constants).to_bytes(8, "little")
-                self._constants.append(constant.raw)
+                self._constants.append(wire.Payload(wire.RAW_DATA, constant.raw))
                 self.nbytes += constant.nbytes
 
         return ModelWriter(model, defer, definitions).write()
@@ -142,7 +171,8 @@ class _Payloads:
         yield from wire.restore_payloads(skeleton, self._token, self._constants)
 
 
-def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
+def check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
+    """Refuse a message that with its payloads is larger than protobuf's limit."""
     size = proto.ByteSize() + payload_bytes
     if size > MAX_PROTOBUF_BYTES:
         raise InvalidArgument(
@@ -151,15 +181,21 @@ def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
         )
 
 
-def _write(file: IO[bytes], data: bytes | memoryview) -> None:
-    """In pieces, so that a mapped source is not read ahead of the writing."""
-    view = memoryview(data)
+def write_pieces(
+    file: IO[bytes], data: bytes | memoryview, progress: Callable[[int], None] | None = None
+) -> None:
+    """In pieces, so that a mapped source is not read ahead of the writing, and none of it stays."""
+    view = memoryview(data).cast("B")
     for start in range(0, len(view), _CHUNK_BYTES):
-        file.write(view[start : start + _CHUNK_BYTES])
+        piece = view[start : start + _CHUNK_BYTES]
+        file.write(piece)
+        give_back(piece)
+        if progress is not None:
+            progress(len(piece))
 
 
 @contextlib.contextmanager
-def _replacing(path: str) -> Iterator[IO[bytes]]:
+def replacing(path: str) -> Iterator[IO[bytes]]:
     """A file that takes the name `path` when the block ends well."""
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
