@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Editing models: parts cut out, nodes and weights changed, sizes freed, models joined."""
+
+from __future__ import annotations
+
+from bascule.tools.edit.editor import Editor, edit
+
+__all__ = ["Editor", "edit"]

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Constants in which a size is baked in that has become dynamic.
+
+A Reshape to ``[1, 12, 64]`` of what was ``[1, 768]`` and is now ``[batch, 768]`` fails for any
+other batch, or mixes up samples where a -1 hides it. Its target is mended only where input and
+output, cut into the smallest groups of axes with equal products, leave one reading: the dynamic
+axis is a group of its own and meets one axis, which is then copied; it is merged with the axes that
+it can only be merged with; or it leads a merged axis that is split again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from bascule.ir.constant import Constant
+from bascule.ir.types import Dim, Shape, TensorType, Type
+from bascule.tools.edit.change import Change
+from bascule.tools.edit.document import Document
+from bascule.tools.edit.names import all_names, fresh, label, producers, reads, walk_graphs
+from bascule.tools.edit.types import downstream, infer, show
+
+Types = Mapping[str, Type]
+_MAX_ROUNDS = 500
+_TIMES = "*"
+"""Between name and factor in the name of a merged size."""
+
+
+def mend_reshapes(
+    before: Document,
+    after: Document,
+    change: Change,
+    roots: set[str],
+    mend: bool,
+) -> None:
+    """Mend what can be, and note the rest.
+
+    `roots` are the inputs whose sizes were numbers before, and have names now.
+    """
+    old = infer(before)
+    facts: dict[str, Type] = {}
+    for _ in range(_MAX_ROUNDS):
+        stale = downstream(after.proto.graph, roots)
+        new = infer(after, stale, facts=facts)
+        unclear: list[str] = []
+        mended = 0
+        for graph, node, target in _reshapes(after):
+            try:
+                found = _better(node, target, old, new)
+            except _Unclear as reason:
+                unclear.append(_told(node, target, reason, old, new))
+                continue
+            if found is None:
+                continue
+            if not mend:
+                unclear.append(_told(node, target, f"{found[0]} would do", old, new))
+                continue
+            _set_target(after, graph, node, found[0])
+            if found[1] is not None and graph is after.proto.graph:
+                facts[node.output[0]] = found[1]
+            change.note(f"{label(node)}: the target {target} is now {found[0]}")
+            mended += 1
+        if not mended:
+            break
+    for text in unclear:
+        change.note(text)
+
+
+def _reshapes(
+    document: Document,
+) -> Iterator[tuple[onnx.GraphProto, onnx.NodeProto, list[int]]]:
+    """The nodes that have a constant target, with it."""
+    for graph in walk_graphs(document.proto.graph):
+        for node in graph.node:
+            if node.op_type in ("Reshape", "Expand") and not node.domain and len(node.input) > 1:
+                target = _constant(document, graph, node.input[1])
+                if target is not None:
+                    yield graph, node, target
+
+
+class _Unclear(Exception):
+    """A target that holds a size, and cannot be mended with certainty."""
+
+
+def _told(
+    node: onnx.NodeProto, target: Sequence[int], reason: object, old: Types, new: Types
+) -> str:
+    types = f"{show(old.get(node.input[0]))} before, {show(new.get(node.input[0]))} now"
+    return f"{label(node)} has the constant target {list(target)}, and reads {types}: {reason}"
+
+
+def _better(
+    node: onnx.NodeProto, target: Sequence[int], old: Types, new: Types
+) -> tuple[list[int], Type | None] | None:
+    """A target without sizes that are dynamic now, and the type then; None if it holds none."""
+    was, now, out = old.get(node.input[0]), new.get(node.input[0]), old.get(node.output[0])
+    if not isinstance(was, TensorType) or not isinstance(now, TensorType):
+        return None
+    if was.shape is None or now.shape is None or len(was.shape) != len(now.shape):
+        return None
+    pairs = zip(was.shape, now.shape)
+    moving = {i for i, (a, b) in enumerate(pairs) if isinstance(a, int) and not isinstance(b, int)}
+    if not moving:
+        return None
+    if node.op_type == "Expand":
+        better = _expanded(was.shape, moving, target)
+        return None if better is None else (better, None)
+    sizes = _static(was.shape)
+    made = _static(out.shape) if isinstance(out, TensorType) else None
+    if sizes is None or made is None or len(made) != len(target):
+        raise _Unclear("its sizes are not all known")
+    if 0 in sizes or 0 in made:
+        raise _Unclear("it has no elements")
+    zero_is_size = any(a.name == "allowzero" and a.i for a in node.attribute)
+    plan = _Reshape(sizes, made, now.shape, moving, list(target), zero_is_size)
+    found = plan.target()
+    return None if found is None else (found, TensorType(now.dtype, tuple(plan.shape)))
+
+
+def _static(shape: Shape | None) -> list[int] | None:
+    found = [dim for dim in shape or () if isinstance(dim, int)]
+    return found if shape is not None and len(found) == len(shape) else None
+
+
+def _expanded(shape: Shape, moving: set[int], target: Sequence[int]) -> list[int] | None:
+    """Of Expand: an axis that had the size already keeps what it has if 1 is asked for."""
+    better = list(target)
+    for axis in moving:
+        place = axis + len(target) - len(shape)
+        if place >= 0 and shape[axis] == better[place]:
+            better[place] = 1
+    return better if better != list(target) else None
+
+
+@dataclass
+class _Reshape:
+    """A Reshape from `sizes` to `made`, whose input is now of shape `now`."""
+
+    sizes: list[int]
+    made: list[int]
+    now: Shape
+    moving: set[int]
+    """The input's axes that are dynamic now."""
+    asked: list[int]
+    """The target."""
+    zero_is_size: bool
+
+    def __post_init__(self) -> None:
+        self.shape: list[Dim] = list(self.made)
+        """The output's shape by the new target."""
+
+    def target(self) -> list[int] | None:
+        """A target that holds no size of `moving`; None if this is one."""
+        better = list(self.asked)
+        groups = list(_groups(self.sizes, self.made))
+        for index, (ins, outs) in enumerate(groups):
+            if not self.moving.intersection(ins):
+                continue
+            if len(ins) == len(outs) == 1:
+                place, value = self._copied(ins[0], outs[0])
+            elif len(outs) == 1:
+                place, value = self._merged(ins, outs[0], index == 0)
+            elif len(ins) == 1 and outs:
+                place, value = self._split(ins[0], outs)
+            else:
+                raise _Unclear("the dynamic axis is mixed with others")
+            if self.asked[place] != -1 and (self.asked[place] != 0 or self.zero_is_size):
+                better[place] = value
+        if better.count(-1) > 1:
+            for ins, outs in groups:  # what does not move need not be computed
+                for place in outs:
+                    if self.asked[place] == -1 and not self.moving.intersection(ins):
+                        better[place] = self.made[place]
+        if better.count(-1) > 1:
+            raise _Unclear("more than one of its sizes would have to be computed")
+        return better if better != self.asked else None
+
+    def _copied(self, axis: int, place: int) -> tuple[int, int]:
+        """An axis that stays one."""
+        if self.sizes[axis] == 1 and _ones(self.made, place) > _ones(self.sizes, axis):
+            raise _Unclear("more than one of its axes may be the dynamic one")
+        self.shape[place] = self.now[axis]
+        return place, 0 if axis == place and not self.zero_is_size else -1
+
+    def _merged(self, ins: list[int], place: int, is_first: bool) -> tuple[int, int]:
+        """Several axes that become one."""
+        first = min(self.moving.intersection(ins))
+        if self.sizes[first] == 1 and not (is_first and math.prod(self.sizes[:first]) == 1):
+            raise _Unclear("the dynamic axis may be merged with that before or behind it")
+        leading, rest = self.now[ins[0]], [self.now[axis] for axis in ins[1:]]
+        self.shape[place] = None
+        if isinstance(leading, str) and all(isinstance(dim, int) for dim in rest):
+            factor = math.prod(self.sizes[axis] for axis in ins[1:])
+            self.shape[place] = f"{leading}{_TIMES}{factor}" if factor != 1 else leading
+        return place, -1
+
+    def _split(self, axis: int, outs: list[int]) -> tuple[int, int]:
+        """An axis that was merged before, and is split again."""
+        dim = self.now[axis]
+        name, times, factor = dim.rpartition(_TIMES) if isinstance(dim, str) else ("", "", "")
+        inner = math.prod(self.made[place] for place in outs[1:])
+        if not times or int(factor) != inner:
+            raise _Unclear("the dynamic axis is split")
+        if self.made[outs[0]] == 1 and _ones(self.made, outs[0]):
+            raise _Unclear("more than one of its axes may be the dynamic one")
+        self.shape[outs[0]] = name
+        return outs[0], -1
+
+
+def _groups(sizes: list[int], made: list[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Input and output axes in the smallest groups with equal products, in order."""
+    i = j = 0
+    while i < len(sizes) and j < len(made):
+        ins, outs = [i], [j]
+        a, b = sizes[i], made[j]
+        while a != b:
+            if a < b and ins[-1] + 1 < len(sizes):
+                ins.append(ins[-1] + 1)
+                a *= sizes[ins[-1]]
+            elif a > b and outs[-1] + 1 < len(made):
+                outs.append(outs[-1] + 1)
+                b *= made[outs[-1]]
+            else:
+                raise _Unclear("it does not fit what it reads")
+        yield ins, outs
+        i, j = ins[-1] + 1, outs[-1] + 1
+    for axis in range(i, len(sizes)):  # of size 1
+        yield [axis], []
+    for place in range(j, len(made)):
+        yield [], [place]
+
+
+def _ones(sizes: Sequence[int], axis: int) -> int:
+    """How many axes of size 1 stand in a row with this one."""
+    count = 0
+    for step in (-1, 1):
+        place = axis + step
+        while 0 <= place < len(sizes) and sizes[place] == 1:
+            count += 1
+            place += step
+    return count
+
+
+def _constant(document: Document, graph: onnx.GraphProto, name: str) -> list[int] | None:
+    """The elements of a constant with integers, or None."""
+    tensor = _tensor(graph, name)
+    if tensor is None or tensor.data_type != onnx.TensorProto.INT64 or len(tensor.dims) != 1:
+        return None
+    return [int(item) for item in document.constant(tensor).numpy()]
+
+
+def _tensor(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
+    if any(info.name == name for info in graph.input):
+        return None
+    for tensor in graph.initializer:
+        if tensor.name == name:
+            return tensor
+    index = producers(graph).get(name)
+    if index is None:
+        return None
+    node = graph.node[index]
+    if node.op_type != "Constant" or node.domain or node.attribute[0].name != "value":
+        return None
+    return node.attribute[0].t
+
+
+def _set_target(
+    document: Document, graph: onnx.GraphProto, node: onnx.NodeProto, target: list[int]
+) -> None:
+    """Let a node have this target, and no other node that shares the constant."""
+    name = node.input[1]
+    constant = Constant.from_numpy(np.array(target, np.int64))
+    readers = sum(name in reads(each) for each in graph.node)
+    readers += sum(info.name == name for info in graph.output)
+    tensor = _tensor(graph, name)
+    if readers == 1 and tensor is not None:
+        document.set_tensor(tensor, constant)
+        return
+    own = fresh(f"{name}_{node.output[0]}", all_names(document.proto))
+    document.set_tensor(graph.initializer.add(name=own), constant)
+    if document.proto.ir_version <= 3:
+        info = graph.input.add(name=own)
+        info.CopyFrom(onnx.helper.make_tensor_value_info(own, 7, [len(target)]))
+    node.input[1] = own
+
+
+# --- what else may hold a size
+
+
+_SHAPE_INPUTS = {
+    "ConstantOfShape": 0,
+    "Expand": 1,
+    "Tile": 1,
+    "Resize": 3,
+    "Upsample": 1,
+}
+
+
+def baked_in(after: Document, freed: Mapping[str, int]) -> Iterator[str]:
+    """Notes on constants that hold a size larger than 1 which is dynamic now, and may mean it."""
+    sizes = {size for size in freed.values() if size > 1}
+    for graph in walk_graphs(after.proto.graph):
+        for node in graph.node:
+            index = _SHAPE_INPUTS.get(node.op_type) if not node.domain else None
+            if index is None or index >= len(node.input) or not node.input[index]:
+                continue
+            target = _constant(after, graph, node.input[index])
+            found = sizes & set(target or ())
+            if found:
+                yield f"{label(node)} has a constant {target} that may hold the size {min(found)}"
