@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
-from bascule.tools.edit.editor import Editor, edit
+from bascule.tools.edit.editor import Editor
+from bascule.tools.edit.models import chain_models, edit, merge_models
 
-__all__ = ["Editor", "edit"]
+__all__ = ["Editor", "chain_models", "edit", "merge_models"]

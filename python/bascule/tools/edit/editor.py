@@ -4,21 +4,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx
 
 from bascule.errors import InvalidArgument
-from bascule.tools.edit import dims, extract, nodes, renaming, weights
-from bascule.tools.edit.change import Change
+from bascule.tools.edit import dims, extract, joining, nodes, renaming, weights
 from bascule.tools.edit.document import Document, Source
-from bascule.tools.edit.history import Entry, History, pack, unpack
-from bascule.tools.edit.types import infer, iter_types, refresh
+from bascule.tools.edit.steps import Steps
+from bascule.tools.edit.types import infer, iter_types
 
 
-class Editor:
+class Editor(Steps):
     """A model to edit. Its big tensors stay in their files until they are written.
 
     An edit changes what it says and nothing else: names, order, metadata, documentation, training
@@ -39,102 +37,8 @@ class Editor:
     """
 
     def __init__(self, source: Source | Editor, *, check: bool = True, history: int = 100) -> None:
-        if isinstance(source, Editor):
-            source = source._document
-        self._document: Document = Document.read(source)
-        self._check = check
-        self._history = History(history)
-        self._depth: Change | None = None
-        self._valid: bool | None = None
-        self.notes: tuple[str, ...] = ()
-        """What the last edit did besides what was asked for, and what needs a look."""
-
-    # --- steps
-
-    @contextmanager
-    def step(self, title: str) -> Iterator[Editor]:
-        """Make one step of all edits in the block: checked at the end, and undone together.
-
-        If an error leaves the block, the model is as it was. In between it need not be valid.
-
-        Example:
-            >>> with editor.step("to float16 and back"):
-            ...     editor.insert("x", "Cast", attributes={"to": 10})
-            ...     editor.insert("y", "Cast", attributes={"to": 1})
-        """
-        with self._edit(title):
-            yield self
-
-    @contextmanager
-    def _edit(self, title: str) -> Iterator[Change]:
-        if self._depth is not None:
-            yield from self._within(self._depth)
-            return
-        before = self._document.copy()
-        change = self._depth = Change(title)
-        try:
-            if self._check and self._valid is None:
-                self._valid = _is_valid(before)
-            yield change
-            if change.changed:
-                refresh(before, self._document, change.changed, change.unsure)
-            if self._check and self._valid:
-                infer(self._document, check=True)
-            elif self._check:
-                self._valid = _is_valid(self._document)
-        except BaseException:
-            self._document.proto = before.proto
-            raise
-        finally:
-            self._depth = None
-        self.notes = tuple(change.notes)
-        states = pack(before.proto), pack(self._document.proto)
-        if states[0] != states[1]:
-            self._history.add(Entry(title, self.notes, *states))
-
-    def _within(self, change: Change) -> Iterator[Change]:
-        """An edit that is a part of a step: if it fails and the step goes on, it left nothing."""
-        proto, changed = self._document.copy().proto, set(change.changed)
-        try:
-            yield change
-        except BaseException:
-            self._document.proto, change.changed = proto, changed
-            raise
-
-    @property
-    def history(self) -> tuple[str, ...]:
-        """The edits that can be undone, the oldest first."""
-        return tuple(entry.title for entry in self._history.done)
-
-    def undo(self, steps: int = 1) -> Editor:
-        """Take back the last edits.
-
-        Raises:
-            InvalidArgument: there are not so many.
-        """
-        return self._travel(steps, self._history.back, "undo")
-
-    def redo(self, steps: int = 1) -> Editor:
-        """Do edits again that were taken back.
-
-        Raises:
-            InvalidArgument: there are not so many.
-        """
-        return self._travel(steps, self._history.forward, "redo")
-
-    def _travel(self, steps: int, move: Callable[[], Entry | None], what: str) -> Editor:
-        if self._depth is not None:
-            raise InvalidArgument(f"{what} cannot be a part of a step")
-        known = self._history.done if what == "undo" else self._history.undone
-        if steps > len(known):
-            raise InvalidArgument(f"There are {len(known)} edits to {what}, not {steps}")
-        for _ in range(steps):
-            entry = move()
-            assert entry is not None
-            self._document.proto = unpack(entry.before if what == "undo" else entry.after)
-        self.notes = ()
-        self._valid = None
-        return self
+        document = Document.read(source._document if isinstance(source, Editor) else source)
+        super().__init__(document, check, history)
 
     # --- parts
 
@@ -381,6 +285,75 @@ class Editor:
             dims.set_dims(self._document, change, sizes, mend)
         return self
 
+    # --- several models
+
+    def merge(self, *others: Source | Editor, prefixes: Sequence[str] | None = None) -> Editor:
+        """Put other models beside this one: the inputs and outputs of all, in order.
+
+        All come to the newest of their opsets and IR versions. Names of values, nodes, sizes,
+        functions and metadata that are taken get a prefix; `notes` tells those of inputs, outputs
+        and sizes.
+
+        Args:
+            others: the models.
+            prefixes: for each, what comes before all of its names; by default the name of its file
+                before those that are taken.
+
+        Raises:
+            InvalidArgument: a node cannot be converted to the newer opset, or an operator of one
+                model is a function of another.
+        """
+        return self._join(others, prefixes, None, (), chained=False)
+
+    def chain(
+        self,
+        *others: Source | Editor,
+        connect: Sequence[tuple[str, str]] | Mapping[str, str] | None = None,
+        keep: Iterable[str] = (),
+        prefixes: Sequence[str] | None = None,
+    ) -> Editor:
+        """Put other models behind this one: its outputs go to the inputs of the next, and so on.
+
+        Inputs that nothing goes to stay inputs; outputs that go nowhere stay outputs, behind those
+        of the last model. Otherwise as `merge`.
+
+        Args:
+            others: the models, in the order in which data passes.
+            connect: (output, input) pairs, for one other model. By default outputs go to inputs of
+                the same name, and the others in order if there are as many.
+            keep: outputs that stay outputs although they go to an input.
+            prefixes: as in `merge`.
+
+        Raises:
+            InvalidArgument: an output does not fit its input, it does not follow which goes to
+                which, or as in `merge`.
+        """
+        pairs = list(connect.items() if isinstance(connect, Mapping) else connect or ()) or None
+        if pairs is not None and len(others) != 1:
+            raise InvalidArgument("`connect` is for one model more: chain one by one")
+        return self._join(others, prefixes, pairs, keep, chained=True)
+
+    def _join(
+        self,
+        others: Sequence[Source | Editor],
+        prefixes: Sequence[str] | None,
+        pairs: joining.Pairs | None,
+        keep: Iterable[str],
+        chained: bool,
+    ) -> Editor:
+        if prefixes is not None and len(prefixes) != len(others):
+            raise InvalidArgument(f"There are {len(others)} models and {len(prefixes)} prefixes")
+        what, kept = "chain" if chained else "merge", frozenset(keep)
+        with self._edit(f"{what} {len(others)} models") as change:
+            for index, source in enumerate(others):
+                other = Document.read(source._document if isinstance(source, Editor) else source)
+                prefix = joining.default_prefix(other, index + 2)
+                if prefixes is not None:
+                    prefix = prefixes[index]
+                joint = joining.Joint(chained, pairs, prefix, prefixes is not None, kept)
+                joining.join(self._document, change, other, joint)
+        return self
+
     # --- results
 
     def check(self) -> Editor:
@@ -457,27 +430,6 @@ class Editor:
             f"{len(graph.input)} inputs, {len(graph.output)} outputs, "
             f"{len(self._history.done)} edits>"
         )
-
-
-def edit(source: Source | Editor, **options: Any) -> Editor:
-    """An Editor of a model: ``bascule.edit("m.onnx").delete("dropout").save("out.onnx")``.
-
-    Args:
-        source: the path of an .onnx file, the bytes of one, an onnx.ModelProto, or an Editor.
-        **options: those of Editor.
-
-    Raises:
-        NoSuchFile, InvalidProtobuf, InvalidArgument, InvalidGraph: the model cannot be read.
-    """
-    return Editor(source, **options)
-
-
-def _is_valid(document: Document) -> bool:
-    try:
-        infer(document, check=True)
-    except Exception:  # whatever is wrong was so before the edit
-        return False
-    return True
 
 
 def _list(names: Sequence[str] | None) -> str:

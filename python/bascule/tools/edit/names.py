@@ -189,8 +189,14 @@ def rename_value(model: onnx.ModelProto, graph: onnx.GraphProto, old: str, new: 
         rename_in_training(model, {old: new})
 
 
-def rename_values(graph: onnx.GraphProto, mapping: dict[str, str]) -> None:
-    """Rename values wherever a graph and those nested in it define or read them."""
+def rename_values(
+    graph: onnx.GraphProto, mapping: dict[str, str], everywhere: bool = False
+) -> None:
+    """Rename values wherever a graph and those nested in it read them.
+
+    A nested graph that defines a value of the same name is left out, unless this is to happen
+    `everywhere`.
+    """
     for info in (*graph.input, *graph.output, *graph.value_info):
         info.name = mapping.get(info.name, info.name)
     for tensor in graph.initializer:
@@ -208,10 +214,10 @@ def rename_values(graph: onnx.GraphProto, mapping: dict[str, str]) -> None:
             for spec in configuration.sharding_spec:
                 spec.tensor_name = mapping.get(spec.tensor_name, spec.tensor_name)
         for inner in nested(node):
-            hidden = defined(inner) & mapping.keys()
+            hidden = set() if everywhere else defined(inner) & mapping.keys()
             visible = {k: v for k, v in mapping.items() if k not in hidden} if hidden else mapping
             if visible:
-                rename_values(inner, visible)
+                rename_values(inner, visible, everywhere)
 
 
 def replace_names(names: Any, mapping: dict[str, str]) -> None:

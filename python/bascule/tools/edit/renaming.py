@@ -114,7 +114,7 @@ def dim_names(model: onnx.ModelProto) -> set[str]:
 
 
 def rename_dims(model: onnx.ModelProto, mapping: Mapping[str, str | int]) -> None:
-    """Give named sizes another name or a number wherever they stand."""
+    """Give named sizes another name, a number, or nothing ("") wherever they stand."""
     if not mapping:
         return
     for graph in walk_graphs(model.graph):
@@ -123,7 +123,9 @@ def rename_dims(model: onnx.ModelProto, mapping: Mapping[str, str | int]) -> Non
                 for dim in shape.dim:
                     if dim.dim_param in mapping:
                         new = mapping[dim.dim_param]
-                        if isinstance(new, int):
+                        if new == "":
+                            dim.ClearField("dim_param")
+                        elif isinstance(new, int):
                             dim.dim_value = new
                         else:
                             dim.dim_param = new

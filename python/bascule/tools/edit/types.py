@@ -46,7 +46,8 @@ def infer(
 ) -> dict[str, Type]:
     """The type of each value, by inference and what is declared of those that are not `stale`.
 
-    `facts` are declared in place of what is. With `check`, types that contradict each other are refused.
+    `facts` are declared in place of what is. With `check`, types that contradict each other are
+    refused.
 
     Raises:
         Fail, InvalidGraph, InvalidArgument, NotImplemented: the model is not valid.
