@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from bascule.operators import Operator, TensorSpec, operator
     from bascule.tools.check import ModelCheck, check
     from bascule.tools.diff import ModelDiff, diff
+    from bascule.tools.edit import Editor, chain_models, edit, merge_models
     from bascule.tools.profile import Profile, profile
     from bascule.tools.view import View
 
@@ -112,6 +113,10 @@ _LATER = {
     "operator": "bascule.operators",
     "ModelDiff": "bascule.tools.diff",
     "diff": "bascule.tools.diff",
+    "Editor": "bascule.tools.edit",
+    "chain_models": "bascule.tools.edit",
+    "edit": "bascule.tools.edit",
+    "merge_models": "bascule.tools.edit",
     "View": "bascule.tools.view",
     "AdapterFormat": "bascule.adapters",
     "LoraAdapter": "bascule.adapters",

@@ -21,6 +21,7 @@ VERBS = (
     "trace",
     "compare",
     "diff",
+    "edit",
     "digest",
     "lock",
     "sbom",

@@ -100,6 +100,17 @@ def infer_types(
         compute_shapes = not compute_shapes or gaps == before
 
 
+def strict_errors(model: Model, definitions: Definitions | None = None) -> str:
+    """What onnx's strict inference finds wrong, nodes by name; "" if nothing."""
+    skeleton, _, errors = _infer(model, definitions, types_known=False)
+
+    def named(match: re.Match[str]) -> str:
+        node = skeleton.nodes[int(match[1])] if match[1] else None
+        return "" if node is None else f"Node ({node.name}) Op ({node.op_type}) "
+
+    return "\n".join(_ERROR_STEP.sub(named, line) for line in errors.splitlines())
+
+
 def _infer_uncovered(model: Model) -> tuple[list[Exception], bool]:
     """Add what onnx has no inference for; errors in what is declared, and whether there was any."""
     wrong: list[Exception] = []

@@ -12,6 +12,8 @@ import numpy as np
 def give_back(piece: memoryview) -> None:
     """Take the pages of a mapped file out of this process's memory; the system may keep them."""
     base: Any = piece.obj
+    while isinstance(base, np.ndarray):  # a mapped .npy file
+        base = base.base
     if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not len(piece):
         return
     start = _address(piece) - _address(base)

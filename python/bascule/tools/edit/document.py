@@ -209,6 +209,17 @@ class Document:
         """
         return ModelReader(self.proto, self.store.reader(strict=False)).read()
 
+    def check_data(self) -> None:
+        """Read where all tensors are.
+
+        Raises:
+            Fail, InvalidGraph: the data of one cannot be had.
+        """
+        reader = self.store.reader()
+        for tensor in tensors(self.proto):
+            if tensor.data_location == _EXTERNAL:
+                reader.read(tensor, tensor.name)
+
     # --- writing
 
     def to_bytes(self) -> bytes:

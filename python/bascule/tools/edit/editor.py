@@ -10,10 +10,12 @@ from typing import Any
 import onnx
 
 from bascule.errors import InvalidArgument
+from bascule.ir.deserialize import read_type
 from bascule.tools.edit import dims, extract, joining, nodes, renaming, weights
 from bascule.tools.edit.document import Document, Source
-from bascule.tools.edit.steps import Steps
-from bascule.tools.edit.types import infer, iter_types
+from bascule.tools.edit.names import initializer_names
+from bascule.tools.edit.steps import Steps, require
+from bascule.tools.edit.types import iter_types, show
 
 
 class Editor(Steps):
@@ -362,7 +364,8 @@ class Editor(Steps):
         Raises:
             Fail, InvalidGraph, InvalidArgument, NotImplemented: why not.
         """
-        infer(self._document, check=True)
+        require(self._document, 1)
+        self._document.check_data()
         return self
 
     @property
@@ -374,6 +377,26 @@ class Editor(Steps):
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs."""
         return tuple(info.name for info in self._document.proto.graph.output)
+
+    def describe(self) -> dict[str, Any]:
+        """What there is, for people: the number of nodes and initializers, inputs and outputs.
+
+        Returns:
+            ``nodes`` and ``initializers``, numbers; ``inputs`` and ``outputs``, lists of texts such
+            as ``image float[batch, 3, 224, 224]``.
+        """
+        graph = self._document.proto.graph
+        constants = set(initializer_names(graph))
+        return {
+            "nodes": len(graph.node),
+            "initializers": len(constants),
+            "inputs": [
+                f"{info.name} {show(read_type(info.type))}"
+                + (" (has a default)" if info.name in constants else "")
+                for info in graph.input
+            ],
+            "outputs": [f"{info.name} {show(read_type(info.type))}" for info in graph.output],
+        }
 
     def to_bytes(self) -> bytes:
         """The model serialized, all data inside.

@@ -162,7 +162,7 @@ def cut(
     known = declared_types(graph)
     ends = [*given, *wanted]
     inferred: dict[str, Type] = {}
-    if any(name not in known and name not in types for name in ends):
+    if any(not _has_shape(known.get(name)) and name not in types for name in ends):
         inferred = infer(document)
     infos = [_info(graph, name, types, known, inferred) for name in ends]
     nodes = [graph.node[index] for index in indices]
@@ -212,6 +212,13 @@ def _between(
     return sorted(needed), reached
 
 
+def _has_shape(type: onnx.TypeProto | None) -> bool:
+    """Whether nothing is left to find out that onnx's checker asks for."""
+    return type is not None and (
+        not type.HasField("tensor_type") or type.tensor_type.HasField("shape")
+    )
+
+
 def _info(
     graph: onnx.GraphProto,
     name: str,
@@ -229,7 +236,8 @@ def _info(
         info.ClearField("type")
         write_type(types[name], info.type)
         return info
-    if name in known:
+    found = inferred.get(name)
+    if name in known and (_has_shape(known[name]) or found is None):
         info.type.CopyFrom(known[name])
         return info
     tensor = next((each for each in graph.initializer if each.name == name), None)
@@ -239,7 +247,6 @@ def _info(
         for size in tensor.dims:
             info.type.tensor_type.shape.dim.add(dim_value=size)
         return info
-    found = inferred.get(name)
     if found is None:
         raise InvalidArgument(
             f"The type of value '{name}' is not declared and cannot be inferred: give it, as in "

@@ -194,14 +194,15 @@ def _join_functions(
                 "operator that the other takes from elsewhere"
             )
     names = {key[1] for key in (*known, *own)}
-    for key, function in own.items():
-        if key not in known:
-            first.functions.append(function)
-        elif known[key].SerializeToString() != function.SerializeToString():
-            new = fresh(f"{prefix}{key[1]}", names)
-            change.note(f"function '{key[1]}' of the second model is called '{new}'")
-            _rename_function(second, key, new)
-            first.functions.append(function)
+    shared = known.keys() & own.keys()
+    differing = {k for k in shared if known[k].SerializeToString() != own[k].SerializeToString()}
+    while more := {k for k in shared - differing if _calls_of(own[k]) & differing}:
+        differing |= more  # what it calls is another function
+    for key in [key for key in own if key in differing]:
+        new = fresh(f"{prefix}{key[1]}", names)
+        change.note(f"function '{key[1]}' of the second model is called '{new}'")
+        _rename_function(second, key, new)
+    first.functions.extend(f for f in second.functions if _key(f) not in known)
 
 
 def _key(function: onnx.FunctionProto) -> tuple[str, str, str]:
@@ -209,23 +210,34 @@ def _key(function: onnx.FunctionProto) -> tuple[str, str, str]:
 
 
 def _every_node(model: onnx.ModelProto) -> Iterable[onnx.NodeProto]:
-    roots = [model.graph, *training_graphs(model)]
-    for root in roots:
+    for root in (model.graph, *training_graphs(model)):
         yield from walk_nodes(root)
     for function in model.functions:
-        for node in function.node:
-            yield node
-            for inner in nested(node):
-                yield from walk_nodes(inner)
+        yield from _nodes_of(function)
+
+
+def _nodes_of(function: onnx.FunctionProto) -> Iterable[onnx.NodeProto]:
+    for node in function.node:
+        yield node
+        for inner in nested(node):
+            yield from walk_nodes(inner)
+
+
+def _called(node: onnx.NodeProto) -> tuple[str, str, str]:
+    return normal_domain(node.domain), node.op_type, node.overload
 
 
 def _calls(model: onnx.ModelProto) -> set[tuple[str, str, str]]:
-    return {(normal_domain(n.domain), n.op_type, n.overload) for n in _every_node(model)}
+    return {_called(node) for node in _every_node(model)}
+
+
+def _calls_of(function: onnx.FunctionProto) -> set[tuple[str, str, str]]:
+    return {_called(node) for node in _nodes_of(function)}
 
 
 def _rename_function(model: onnx.ModelProto, key: tuple[str, str, str], new: str) -> None:
     for node in _every_node(model):
-        if (normal_domain(node.domain), node.op_type, node.overload) == key:
+        if _called(node) == key:
             node.op_type = new
     for function in model.functions:
         if _key(function) == key:

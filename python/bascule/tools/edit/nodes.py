@@ -37,6 +37,7 @@ from bascule.tools.edit.names import (
     sort_nodes,
     suggestion,
 )
+from bascule.tools.edit.types import parse_type
 from bascule.tools.edit.weights import add_initializer
 
 Attributes = Mapping[str, Any]
@@ -276,6 +277,10 @@ def _attribute(document: Document, name: str, value: Any, kind: int) -> onnx.Att
             value = float(value)
             if math.isinf(value):  # not what is too large for a float
                 return onnx.AttributeProto(name=name, type=kind, f=value)
+        elif kind == onnx.AttributeProto.INT and isinstance(value, str):
+            value = int(parse_type(value).dtype)  # as in Cast's `to`
+        elif kind == onnx.AttributeProto.STRING and not isinstance(value, (str, bytes)):
+            value = str(value)
         elif kind == onnx.AttributeProto.FLOATS:
             value = [float(item) for item in value]
         elif kind == onnx.AttributeProto.INTS:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from bascule.errors import InvalidArgument
+from bascule.errors import Fail, InvalidArgument
+from bascule.ir.infer import strict_errors
 from bascule.tools.edit.change import Change
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.history import Entry, History, pack, unpack
@@ -27,7 +28,8 @@ class Steps:
         self._check = check
         self._history = History(history)
         self._under_way: Change | None = None
-        self._valid: bool | None = None
+        self._level: int | None = None
+        """How valid the model is, where that is known: see `require`."""
         self.notes = ()
 
     @contextmanager
@@ -52,15 +54,14 @@ class Steps:
         before = self._document.copy()
         change = self._under_way = Change(title)
         try:
-            if self._check and self._valid is None:
-                self._valid = _is_valid(before)
+            if self._check and self._level is None:
+                self._level = _level(before)
             yield change
             if change.changed:
                 refresh(before, self._document, change.changed, change.unsure)
-            if self._check and self._valid:
-                infer(self._document, check=True)
-            elif self._check:
-                self._valid = _is_valid(self._document)
+            if self._check:
+                require(self._document, self._level or 0)
+                self._level = self._level or _level(self._document)
         except BaseException:
             self._document.proto = before.proto
             raise
@@ -114,12 +115,32 @@ class Steps:
             assert entry is not None
             self._document.proto = unpack(entry.before if what == "undo" else entry.after)
         self.notes = ()
-        self._valid = None
+        self._level = None
 
 
-def _is_valid(document: Document) -> bool:
-    try:
+_VALID, _STRICT = 1, 2
+
+
+def require(document: Document, level: int = _STRICT) -> None:
+    """Refuse a model that is not valid: from level 1 by what bascule needs to run it, from level 2
+    by all that onnx's inference says as well.
+
+    Raises:
+        Fail, InvalidGraph, InvalidArgument, NotImplemented: why not.
+    """
+    if level >= _VALID:
         infer(document, check=True)
-    except Exception:  # whatever is wrong was so before the edit
-        return False
-    return True
+    if level >= _STRICT:
+        errors = strict_errors(document.model())
+        if errors:
+            raise Fail(f"Types do not fit: {errors}")
+
+
+def _level(document: Document) -> int:
+    for level in (_STRICT, _VALID):
+        try:
+            require(document, level)
+        except Exception:  # whatever is wrong was so before the edit
+            continue
+        return level
+    return 0

@@ -114,6 +114,7 @@ def refresh(
     fixed = {info.name for info in after.proto.graph.input}
     graphs = list(walk_graphs(after.proto.graph))
     infos = [i for g in graphs for i in (*g.value_info, *g.output) if i.name in stale - fixed]
+    ends = {info.name for graph in graphs for info in graph.output}
     if not infos:
         return
     new = infer(after, stale)
@@ -125,12 +126,21 @@ def refresh(
     for info in infos:
         declared = read_type(info.type) if info.HasField("type") else None
         type = _merged(declared, old.get(info.name), new.get(info.name), unsure)
+        if _rank(type) is None and _rank(declared) is not None:
+            if info.name not in ends:
+                type = None
+            elif isinstance(type, TensorType):  # an output has to have a rank
+                type = TensorType(type.dtype, (None,) * (_rank(declared) or 0))
         if type is not None and type != declared:
             set_type(info, type)
         elif type is None:
             lost.add(info.name)
     for graph in graphs:
         _keep(graph.value_info, [info.name not in lost for info in graph.value_info])
+
+
+def _rank(type: Type | None) -> int | None:
+    return len(type.shape) if isinstance(type, TensorType) and type.shape is not None else None
 
 
 def _merged(declared: Type | None, old: Type | None, new: Type | None, unsure: bool) -> Type | None:
