@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -18,6 +18,9 @@ from bascule.tools.edit import Editor, chain_models, edit, merge_models
 from tests.properties.graphs import Writer
 from tests.properties.strategies import TAME
 from tests.support.edited import halves, results
+
+PLAIN = (Phase.explicit, Phase.generate)
+"""These examples take long to shrink."""
 
 Array = np.ndarray[Any, Any]
 
@@ -45,7 +48,7 @@ def assert_equal(found: Array, expected: Array) -> None:
 
 
 @given(st.data())
-@settings(max_examples=25)
+@settings(max_examples=25, phases=PLAIN)
 def test_cut_anywhere_and_chained_again(data: st.DataObject) -> None:
     model, feeds = drawn(data)
     expected = results(model, feeds)
@@ -66,7 +69,7 @@ def test_cut_anywhere_and_chained_again(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.integers(0, 1000))
-@settings(max_examples=25)
+@settings(max_examples=25, phases=PLAIN)
 def test_edits_that_change_nothing_and_their_undoing(data: st.DataObject, seed: int) -> None:
     model, feeds = drawn(data)
     expected = results(model, feeds)
@@ -108,9 +111,7 @@ def _edit_once(
     elif kind == "rename":
         old = rng.choice(values)
         editor.rename(old, f"renamed_{index}", kind="value")
-        if any(info.name == old for info in graph.input) or any(
-            tensor.name == old for tensor in graph.initializer
-        ):
+        if any(each.name == old for each in (*graph.input, *graph.initializer)):
             names[f"renamed_{index}"] = names.pop(old, old)
     elif kind == "to input" and graph.initializer:
         editor.initializer_to_input(rng.choice(graph.initializer).name)
@@ -126,7 +127,7 @@ def _is_dead(graph: onnx.GraphProto, name: str) -> bool:
 
 
 @given(st.data())
-@settings(max_examples=10)
+@settings(max_examples=10, phases=PLAIN)
 def test_two_random_graphs_side_by_side(data: st.DataObject) -> None:
     (one, fed), (other, more) = drawn(data), drawn(data)
     editor = merge_models(one, other, prefixes=["b_"])
@@ -138,7 +139,7 @@ def test_two_random_graphs_side_by_side(data: st.DataObject) -> None:
 
 
 @given(st.data(), st.integers(0, 1000))
-@settings(max_examples=25)
+@settings(max_examples=25, phases=PLAIN)
 def test_a_failed_edit_leaves_the_model_as_it_was(data: st.DataObject, seed: int) -> None:
     model, _ = drawn(data)
     editor = edit(model)

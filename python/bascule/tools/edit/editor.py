@@ -322,7 +322,7 @@ class Editor(Steps):
         Args:
             others: the models, in the order in which data passes.
             connect: (output, input) pairs, for one other model. By default outputs go to inputs of
-                the same name, and the others in order if there are as many.
+                the same name; if there are none, in order, if there are as many of both.
             keep: outputs that stay outputs although they go to an input.
             prefixes: as in `merge`.
 

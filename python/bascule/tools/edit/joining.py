@@ -103,10 +103,9 @@ def _pairs(first: onnx.ModelProto, second: onnx.ModelProto, joint: Joint) -> Pai
         pairs = list(joint.pairs)
     else:
         pairs = [(name, name) for name in inputs if name in outputs]
-        free_outputs = [name for name in outputs if (name, name) not in pairs]
-        free_inputs = [n for n in inputs if (n, n) not in pairs and n not in constants]
-        if len(free_outputs) == len(free_inputs) and (not pairs or len(free_inputs) == 1):
-            pairs += zip(free_outputs, free_inputs)
+        required = [name for name in inputs if name not in constants]
+        if not pairs and len(outputs) == len(required):
+            pairs = list(zip(outputs, required))
     if not pairs:
         raise InvalidArgument(
             f"Which outputs ({', '.join(outputs)}) go to which inputs ({', '.join(inputs)}) does "

@@ -354,7 +354,8 @@ def _joined(graph: onnx.GraphProto, node: onnx.NodeProto, joined: int | str | No
     for each in graph.node:
         if each.op_type == "Constant" and not each.domain:
             constants.update(each.output)
-    candidates = list(dict.fromkeys(name for name in names if name and name not in constants))
+    given = list(dict.fromkeys(name for name in names if name))
+    candidates = [name for name in given if name not in constants] or given
     if len(candidates) == 1:
         return candidates[0]
     what = "no input that could be joined to" if not candidates else "several inputs"
