@@ -40,8 +40,9 @@ def assert_near(found: Any, expected: Any) -> None:
     assert found.dtype == expected.dtype and found.shape == expected.shape
     if found.dtype.kind in "fV":
         scale = max(float(np.abs(expected.astype(np.float64)).max(initial=0)), 1.0)
+        rtol = 1e-2 if found.dtype.itemsize == 2 else 1e-4
         np.testing.assert_allclose(
-            found.astype(np.float64), expected.astype(np.float64), rtol=1e-4, atol=1e-5 * scale
+            found.astype(np.float64), expected.astype(np.float64), rtol, rtol / 10 * scale
         )
     else:
         np.testing.assert_array_equal(found, expected)

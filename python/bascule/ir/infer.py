@@ -164,7 +164,7 @@ def _merge_shapes(inferred: Shape | None, declared: Shape | None, keep_names: bo
 def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
     if isinstance(inferred, int) or declared is None:
         return inferred
-    if inferred is None or isinstance(declared, int) or keep_names:
+    if inferred is None or isinstance(declared, int) or (keep_names and not is_invented(declared)):
         return declared
     return inferred
 

@@ -10,6 +10,7 @@ import onnx
 
 from bascule.errors import InvalidArgument
 from bascule.ir import check
+from bascule.ir.types import Type
 from bascule.tools.edit.names import (
     all_names,
     captured,
@@ -35,6 +36,8 @@ class Change:
     """Values whose type may be another than before."""
     unsure: bool = False
     """Whether declared sizes hold only where they are proven."""
+    facts: dict[str, Type] = field(default_factory=dict)
+    """Types that are known beside what inference finds."""
 
     def note(self, text: str) -> None:
         if text not in self.notes:

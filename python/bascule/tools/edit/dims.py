@@ -57,11 +57,23 @@ def set_dims(document: Document, change: Change, sizes: Mapping[str, Any], mend:
     change.changed |= roots
     if plan.freed:
         change.unsure = True
-        mend_reshapes(before, document, change, roots, mend)
+        facts = mend_reshapes(before, document, change, roots, mend)
+        names = dim_names(model)
+        change.facts.update(
+            (name, _settled(fact, names, plan.final)) for name, fact in facts.items()
+        )
         for note in baked_in(document, plan.freed):
             change.note(note)
         _try_other_sizes(document, change, roots, plan.freed)
     rename_dims(model, plan.final)
+
+
+def _settled(type: Type, known: set[str], final: Mapping[str, int | str]) -> Type:
+    """A type with the sizes that the model has in the end, and no other names."""
+    assert isinstance(type, TensorType)
+    dims = [final.get(dim, dim) if isinstance(dim, str) else dim for dim in type.shape or ()]
+    kept = (None if d == "" or (isinstance(d, str) and d not in known) else d for d in dims)
+    return TensorType(type.dtype, tuple(kept))
 
 
 def _plan(model: onnx.ModelProto, sizes: Mapping[str, Any]) -> _Plan:

@@ -36,10 +36,11 @@ def mend_reshapes(
     change: Change,
     roots: set[str],
     mend: bool,
-) -> None:
+) -> dict[str, Type]:
     """Mend what can be, and note the rest.
 
-    `roots` are the inputs whose sizes were numbers before, and have names now.
+    `roots` are the inputs whose sizes were numbers before, and have names now. Returns the types of
+    values that inference does not find; a size may be a name and a factor, as ``batch*12``.
     """
     old = infer(before)
     facts: dict[str, Type] = {}
@@ -68,6 +69,7 @@ def mend_reshapes(
             break
     for text in unclear:
         change.note(text)
+    return facts
 
 
 def _reshapes(

@@ -58,7 +58,7 @@ class Steps:
                 self._level = _level(before)
             yield change
             if change.changed:
-                refresh(before, self._document, change.changed, change.unsure)
+                refresh(before, self._document, change.changed, change.unsure, change.facts)
             if self._check:
                 require(self._document, self._level or 0)
                 self._level = self._level or _level(self._document)

@@ -102,13 +102,17 @@ def downstream(graph: onnx.GraphProto, changed: Iterable[str]) -> set[str]:
 
 
 def refresh(
-    before: Document, after: Document, changed: Iterable[str], unsure: bool = False
+    before: Document,
+    after: Document,
+    changed: Iterable[str],
+    unsure: bool = False,
+    facts: Mapping[str, Type] | None = None,
 ) -> None:
     """Mend what `after` declares of values that depend on `changed` ones.
 
     What inference says differently of the two models takes the place of what is declared; where it
     says the same, or nothing, the declaration stays, as an exporter may have known more. If that is
-    `unsure`, only what is inferred stays.
+    `unsure`, only what is inferred stays. `facts` are known of `after` besides.
     """
     stale = downstream(after.proto.graph, changed)
     fixed = {info.name for info in after.proto.graph.input}
@@ -117,7 +121,7 @@ def refresh(
     ends = {info.name for graph in graphs for info in graph.output}
     if not infos:
         return
-    new = infer(after, stale)
+    new = infer(after, stale, facts=facts)
     try:
         old = infer(before, stale)
     except Exception:  # it was not valid: nothing is known of it
