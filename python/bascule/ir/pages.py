@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages of mapped files, which may leave this process's memory once they are read."""
+"""Pages of mapped files: asked for before they are read, and let go afterwards."""
 
 from __future__ import annotations
 
@@ -11,14 +11,23 @@ import numpy as np
 
 def give_back(piece: memoryview) -> None:
     """Take the pages of a mapped file out of this process's memory; the system may keep them."""
+    _advise(piece, "MADV_DONTNEED")
+
+
+def read_ahead(piece: memoryview) -> None:
+    """Let the system begin to read the pages of a mapped file."""
+    _advise(piece, "MADV_WILLNEED")
+
+
+def _advise(piece: memoryview, advice: str) -> None:
     base: Any = piece.obj
     while isinstance(base, np.ndarray):  # a mapped .npy file
         base = base.base
-    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not len(piece):
+    if not isinstance(base, mmap.mmap) or not hasattr(mmap, advice) or not len(piece):
         return
     start = _address(piece) - _address(base)
     first = start - start % mmap.PAGESIZE
-    base.madvise(mmap.MADV_DONTNEED, first, start + len(piece) - first)
+    base.madvise(getattr(mmap, advice), first, start + len(piece) - first)
 
 
 def _address(buffer: Any) -> int:

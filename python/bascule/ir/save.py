@@ -13,7 +13,7 @@ from bascule.errors import InvalidArgument
 from bascule.ir import wire
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
-from bascule.ir.pages import give_back
+from bascule.ir.pages import give_back, read_ahead
 
 if TYPE_CHECKING:
     import onnx
@@ -188,6 +188,9 @@ def write_pieces(
     view = memoryview(data).cast("B")
     for start in range(0, len(view), _CHUNK_BYTES):
         piece = view[start : start + _CHUNK_BYTES]
+        if start == 0:
+            read_ahead(piece)
+        read_ahead(view[start + _CHUNK_BYTES : start + 2 * _CHUNK_BYTES])
         file.write(piece)
         give_back(piece)
         if progress is not None:
