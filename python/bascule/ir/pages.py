@@ -19,6 +19,12 @@ def read_ahead(piece: memoryview) -> None:
     _advise(piece, "MADV_WILLNEED")
 
 
+def place(piece: memoryview) -> tuple[int, int] | None:
+    """Address and length of what views a mapped file, which nothing else can take; else None."""
+    base: Any = piece.obj
+    return (_address(piece), piece.nbytes) if isinstance(base, mmap.mmap) and piece.nbytes else None
+
+
 def _advise(piece: memoryview, advice: str) -> None:
     base: Any = piece.obj
     while isinstance(base, np.ndarray):  # a mapped .npy file

@@ -13,7 +13,7 @@ from bascule.errors import InvalidArgument
 from bascule.ir import wire
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
-from bascule.ir.pages import give_back, read_ahead
+from bascule.ir.pages import give_back, place, read_ahead
 
 if TYPE_CHECKING:
     import onnx
@@ -125,24 +125,37 @@ class ExternalWriter:
         self._location = location
         self._progress = progress
         self._position = 0
+        self._known: dict[tuple[int, int], int] = {}
 
     def put(self, data: memoryview, proto: onnx.TensorProto) -> None:
-        """Write `data`, and let `proto` refer to it; other entries of its external data stay."""
-        size = data.nbytes
-        padding = -self._position % (_PAGE if size >= _PAGE else _SMALL_ALIGNMENT)
-        self._file.write(b"\0" * padding)
-        self._position += padding
-        write_pieces(self._file, data, self._progress)
+        """Write `data`, and let `proto` refer to it; other entries of its external data stay.
+
+        Tensors that share their bytes in a mapped file do so here.
+        """
+        source = place(data)
+        start = self._known.get(source) if source is not None else None
+        if start is None:
+            start = self._append(data)
+        if source is not None:
+            self._known[source] = start
         known = {entry.key: entry for entry in proto.external_data}
         for key, value in (
             ("location", self._location),
-            ("offset", self._position),
-            ("length", size),
+            ("offset", start),
+            ("length", data.nbytes),
         ):
             entry = known.get(key) or proto.external_data.add(key=key)
             entry.value = str(value)
         proto.data_location = 1
-        self._position += size
+
+    def _append(self, data: memoryview) -> int:
+        size = data.nbytes
+        padding = -self._position % (_PAGE if size >= _PAGE else _SMALL_ALIGNMENT)
+        start = self._position + padding
+        self._file.write(b"\0" * padding)
+        write_pieces(self._file, data, self._progress)
+        self._position = start + size
+        return start
 
 
 class _Payloads:

@@ -58,7 +58,7 @@ class Steps:
                 self._level = _level(before)
             yield change
             if change.changed:
-                refresh(before, self._document, change.changed, change.unsure, change.facts)
+                self._refresh(before, change)
             if self._check:
                 require(self._document, self._level or 0)
                 self._level = self._level or _level(self._document)
@@ -71,6 +71,14 @@ class Steps:
         states = pack(before.proto), pack(self._document.proto)
         if states[0] != states[1]:
             self._history.add(Entry(title, self.notes, *states))
+
+    def _refresh(self, before: Document, change: Change) -> None:
+        """Mend declared types; those of a model that need not be valid stay as they are."""
+        try:
+            refresh(before, self._document, change.changed, change.unsure, change.facts)
+        except Exception:
+            if self._check and self._level:
+                raise
 
     def _within(self, change: Change) -> Iterator[Change]:
         """An edit that is a part of a step: if it fails and the step goes on, it left nothing."""
