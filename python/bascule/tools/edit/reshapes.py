@@ -48,7 +48,7 @@ def mend_reshapes(
         stale = downstream(after.proto.graph, roots)
         new = infer(after, stale, facts=facts)
         unclear: list[str] = []
-        mended = 0
+        progress = 0
         for graph, node, target in _reshapes(after):
             try:
                 found = _better(node, target, old, new)
@@ -57,15 +57,19 @@ def mend_reshapes(
                 continue
             if found is None:
                 continue
-            if not mend:
-                unclear.append(_told(node, target, f"{found[0]} would do", old, new))
+            better, type = found
+            if better != target and not mend:
+                unclear.append(_told(node, target, f"{better} would do", old, new))
                 continue
-            _set_target(after, graph, node, found[0])
-            if found[1] is not None and graph is after.proto.graph:
-                facts[node.output[0]] = found[1]
-            change.note(f"{label(node)}: the target {target} is now {found[0]}")
-            mended += 1
-        if not mended:
+            if better != target:
+                _set_target(after, graph, node, better)
+                change.note(f"{label(node)}: the target {target} is now {better}")
+                progress += 1
+            name = node.output[0]
+            if type is not None and type != new.get(name) and graph is after.proto.graph:
+                progress += facts.get(name) != type
+                facts[name] = type
+        if not progress:
             break
     for text in unclear:
         change.note(text)
@@ -98,7 +102,10 @@ def _told(
 def _better(
     node: onnx.NodeProto, target: Sequence[int], old: Types, new: Types
 ) -> tuple[list[int], Type | None] | None:
-    """A target without sizes that are dynamic now, and the type then; None if it holds none."""
+    """A target without sizes that are dynamic now, and the type that it gives, if that is known.
+
+    None where no size that the node reads is dynamic now.
+    """
     was, now, out = old.get(node.input[0]), new.get(node.input[0]), old.get(node.output[0])
     if not isinstance(was, TensorType) or not isinstance(now, TensorType):
         return None
@@ -110,7 +117,7 @@ def _better(
         return None
     if node.op_type == "Expand":
         better = _expanded(was.shape, moving, target)
-        return None if better is None else (better, None)
+        return better, None
     sizes = _static(was.shape)
     made = _static(out.shape) if isinstance(out, TensorType) else None
     if sizes is None or made is None or len(made) != len(target):
@@ -119,8 +126,7 @@ def _better(
         raise _Unclear("it has no elements")
     zero_is_size = any(a.name == "allowzero" and a.i for a in node.attribute)
     plan = _Reshape(sizes, made, now.shape, moving, list(target), zero_is_size)
-    found = plan.target()
-    return None if found is None else (found, TensorType(now.dtype, tuple(plan.shape)))
+    return plan.target(), TensorType(now.dtype, tuple(plan.shape))
 
 
 def _static(shape: Shape | None) -> list[int] | None:
@@ -128,14 +134,14 @@ def _static(shape: Shape | None) -> list[int] | None:
     return found if shape is not None and len(found) == len(shape) else None
 
 
-def _expanded(shape: Shape, moving: set[int], target: Sequence[int]) -> list[int] | None:
+def _expanded(shape: Shape, moving: set[int], target: Sequence[int]) -> list[int]:
     """Of Expand: an axis that had the size already keeps what it has if 1 is asked for."""
     better = list(target)
     for axis in moving:
         place = axis + len(target) - len(shape)
         if place >= 0 and shape[axis] == better[place]:
             better[place] = 1
-    return better if better != list(target) else None
+    return better
 
 
 @dataclass
@@ -155,12 +161,14 @@ class _Reshape:
         self.shape: list[Dim] = list(self.made)
         """The output's shape by the new target."""
 
-    def target(self) -> list[int] | None:
-        """A target that holds no size of `moving`; None if this is one."""
+    def target(self) -> list[int]:
+        """A target that holds no size of `moving`, the same if it did not."""
         better = list(self.asked)
         groups = list(_groups(self.sizes, self.made))
         for index, (ins, outs) in enumerate(groups):
             if not self.moving.intersection(ins):
+                continue
+            if self._is_computed(ins, outs):
                 continue
             if len(ins) == len(outs) == 1:
                 place, value = self._copied(ins[0], outs[0])
@@ -170,8 +178,7 @@ class _Reshape:
                 place, value = self._split(ins[0], outs)
             else:
                 raise _Unclear("the dynamic axis is mixed with others")
-            if self.asked[place] != -1 and (self.asked[place] != 0 or self.zero_is_size):
-                better[place] = value
+            better[place] = value
         if better.count(-1) > 1:
             for ins, outs in groups:  # what does not move need not be computed
                 for place in outs:
@@ -179,7 +186,38 @@ class _Reshape:
                         better[place] = self.made[place]
         if better.count(-1) > 1:
             raise _Unclear("more than one of its sizes would have to be computed")
-        return better if better != self.asked else None
+        return better
+
+    def _is_computed(self, ins: list[int], outs: list[int]) -> bool:
+        """Whether the target leaves the size open already, and nothing has to be mended."""
+        if not self.zero_is_size and len(outs) == 1 and self.asked[outs[0]] == 0:
+            self.shape[outs[0]] = self.now[outs[0]]
+            return True
+        place = next((place for place in outs if self.asked[place] == -1), None)
+        if place is None:
+            return False
+        self.shape[place] = None
+        if len(outs) == 1:
+            self.shape[place] = self._product(ins)
+        elif len(ins) == 1 and place == outs[0]:
+            name, factor = self._factors(ins[0])
+            inner = math.prod(self.made[other] for other in outs[1:])
+            self.shape[place] = name if factor == inner else None
+        return True
+
+    def _product(self, axes: list[int]) -> Dim:
+        """The size of axes that are merged: a name, if the first has one, and a factor."""
+        leading, rest = self.now[axes[0]], [self.now[axis] for axis in axes[1:]]
+        if not isinstance(leading, str) or not all(isinstance(dim, int) for dim in rest):
+            return None
+        factor = math.prod(self.sizes[axis] for axis in axes[1:])
+        return f"{leading}{_TIMES}{factor}" if factor != 1 else leading
+
+    def _factors(self, axis: int) -> tuple[str, int]:
+        """Name and factor of the size of an axis that was merged before."""
+        dim = self.now[axis]
+        name, times, factor = dim.rpartition(_TIMES) if isinstance(dim, str) else ("", "", "")
+        return (name, int(factor)) if times and factor.isdecimal() else ("", 0)
 
     def _copied(self, axis: int, place: int) -> tuple[int, int]:
         """An axis that stays one."""
@@ -193,19 +231,13 @@ class _Reshape:
         first = min(self.moving.intersection(ins))
         if self.sizes[first] == 1 and not (is_first and math.prod(self.sizes[:first]) == 1):
             raise _Unclear("the dynamic axis may be merged with that before or behind it")
-        leading, rest = self.now[ins[0]], [self.now[axis] for axis in ins[1:]]
-        self.shape[place] = None
-        if isinstance(leading, str) and all(isinstance(dim, int) for dim in rest):
-            factor = math.prod(self.sizes[axis] for axis in ins[1:])
-            self.shape[place] = f"{leading}{_TIMES}{factor}" if factor != 1 else leading
+        self.shape[place] = self._product(ins)
         return place, -1
 
     def _split(self, axis: int, outs: list[int]) -> tuple[int, int]:
         """An axis that was merged before, and is split again."""
-        dim = self.now[axis]
-        name, times, factor = dim.rpartition(_TIMES) if isinstance(dim, str) else ("", "", "")
-        inner = math.prod(self.made[place] for place in outs[1:])
-        if not times or int(factor) != inner:
+        name, factor = self._factors(axis)
+        if factor != math.prod(self.made[place] for place in outs[1:]):
             raise _Unclear("the dynamic axis is split")
         if self.made[outs[0]] == 1 and _ones(self.made, outs[0]):
             raise _Unclear("more than one of its axes may be the dynamic one")
