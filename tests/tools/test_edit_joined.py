@@ -221,7 +221,7 @@ def test_opsets_are_brought_to_the_newest(old_first: bool) -> None:
     expected = results(old_squeeze(), {"x": x})["y"]
     models = (old_squeeze(), network()) if old_first else (network(), old_squeeze())
     editor = merge_models(*models)
-    assert "5 nodes were converted from opset 9 to 21" in editor.notes
+    assert "nodes converted from opset 9 to 21: 5" in editor.notes
     feeds = feeds_for(editor.to_proto())
     name = "x" if old_first else "old_x"
     feeds[name] = x

@@ -7,6 +7,8 @@ know how to convert is an error, not a guess.
 
 from __future__ import annotations
 
+import functools
+
 import onnx
 
 from bascule.errors import InvalidArgument
@@ -46,7 +48,7 @@ def raise_opsets(document: Document, change: Change, wanted: dict[str, int]) -> 
                 )
             types = infer(document)
             count = _convert(document, model.graph, old, version, types, {})
-            change.note(f"{count} nodes were converted from opset {old} to {version}")
+            change.note(f"nodes converted from opset {old} to {version}: {count}")
         for function in model.functions:
             _raise_function(function, domain, version, old)
         for each in model.opset_import:
@@ -73,11 +75,34 @@ def _differs(node: onnx.NodeProto, domain: str, old: int, new: int) -> bool:
     since = _SAME_SINCE.get(node.op_type) if not domain else None
     if since is not None and old >= since:
         return False
-    before = check.schema(node.op_type, old, domain)
-    after = check.schema(node.op_type, new, domain)
+    return _is_another(node.op_type, domain, old, new)
+
+
+@functools.cache
+def _is_another(op_type: str, domain: str, old: int, new: int) -> bool:
+    """Whether an operator has become another one, not only one that takes more element types."""
+    before, after = check.schema(op_type, old, domain), check.schema(op_type, new, domain)
     if before is None:
         return False
-    return after is None or before.since_version != after.since_version
+    if after is None or before.since_version == after.since_version:
+        return after is None
+    sides = [onnx.defs.get_schema(op_type, version, domain) for version in (old, new)]
+    if sides[1].deprecated or (op_type, old < 7) == (
+        "PRelu",
+        True,
+    ):  # that one broadcasts otherwise
+        return True
+    one, other = (
+        (
+            sorted(
+                (a.name, a.type, a.required, str(a.default_value)) for a in s.attributes.values()
+            ),
+            [(p.name, p.option) for p in (*s.inputs, *s.outputs)],
+            len(s.inputs),
+        )
+        for s in sides
+    )
+    return one != other
 
 
 def _needs_conversion(graph: onnx.GraphProto, domain: str, old: int, new: int) -> bool:
@@ -139,10 +164,10 @@ def _converted(
     """What onnx makes of a node."""
     from onnx import version_converter
 
-    if nested(node):
+    if nested(node) or (node.op_type == "PRelu" and old < 7):
         raise InvalidArgument(
-            f"{label(node)} means something else in opset {new} than in {old}, and nodes with "
-            "nested graphs cannot be converted"
+            f"{label(node)} means something else in opset {new} than in {old}, and there is "
+            "no converter for it"
         )
     model = onnx.ModelProto(ir_version=max(document.proto.ir_version, 4))
     model.opset_import.add(version=old)
