@@ -340,31 +340,23 @@ class _Restorer:
 
     def walk(self, kind: int, start: int, end: int) -> tuple[list[bytes | memoryview], int]:
         """The message's pieces, and their length together."""
+        if kind == _TENSOR:
+            return self._tensor(start, end)
         data = self.data
-        children = _CHILDREN.get(kind, {})
+        children = _CHILDREN[kind]
         pieces: list[bytes | memoryview] = []
         total = 0
         position = kept = start
         while position < end:
             field_start = position
             tag, position = _varint(data, position, end)
-            number = tag >> 3
             if tag & 7 != 2:
                 position = _skip(data, tag & 7, position, end)
                 continue
             length, position = _varint(data, position, end)
             following = position + length
-            inner: list[bytes | memoryview] | None = None
-            if length >= len(self.token) + 8:
-                if number in children:
-                    inner, size = self.walk(children[number], position, following)
-                elif kind == _TENSOR and number == _RAW_DATA:
-                    content = bytes(data[position:following])
-                    if content.startswith(self.token):
-                        payload = self.payloads[int.from_bytes(content[16:], "little")]
-                        tag = payload.field << 3 | 2
-                        inner, size = [payload.data], len(payload.data)
-            if inner is not None:
+            if length >= len(self.token) + 8 and tag >> 3 in children:
+                inner, size = self.walk(children[tag >> 3], position, following)
                 head = varint(tag) + varint(size)
                 pieces += (data[kept:field_start], head, *inner)
                 total += field_start - kept + len(head) + size
@@ -372,3 +364,35 @@ class _Restorer:
             position = following
         pieces.append(data[kept:end])
         return pieces, total + end - kept
+
+    def _tensor(self, start: int, end: int) -> tuple[list[bytes | memoryview], int]:
+        """A tensor, its payload where fields in ascending order have it."""
+        data = self.data
+        starts: list[tuple[int, int]] = []
+        position = start
+        payload: Payload | None = None
+        while position < end:
+            field_start = position
+            tag, position = _varint(data, position, end)
+            following = position
+            if tag & 7 == 2:
+                length, position = _varint(data, position, end)
+                following = position + length
+                if tag >> 3 == _RAW_DATA and length == len(self.token) + 8:
+                    content = bytes(data[position:following])
+                    if content.startswith(self.token):
+                        index = int.from_bytes(content[len(self.token) :], "little")
+                        payload, mark, behind = self.payloads[index], field_start, following
+            else:
+                following = _skip(data, tag & 7, position, end)
+            starts.append((tag >> 3, field_start))
+            position = following
+        if payload is None:
+            return [data[start:end]], end - start
+        # At its own place the mark gives way; elsewhere it goes before the next larger field.
+        place = next((at for n, at in starts if n > payload.field and at != mark), end)
+        place = mark if payload.field == _RAW_DATA else min(place, mark)
+        head = varint(payload.field << 3 | 2) + varint(payload.data.nbytes)
+        pieces: list[bytes | memoryview] = [data[start:place], head, payload.data]
+        pieces += (data[place:mark], data[behind:end])
+        return pieces, end - start - (behind - mark) + len(head) + payload.data.nbytes

@@ -21,7 +21,6 @@ import onnx
 
 from bascule.errors import Fail, InvalidArgument, InvalidGraph
 from bascule.ir import wire
-from bascule.ir.check import submessages
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import ModelReader
 from bascule.ir.dtype import DataType
@@ -41,6 +40,18 @@ from bascule.ir.tensors import TensorReader
 Source = Union[str, "os.PathLike[str]", bytes, onnx.ModelProto, "Document"]
 
 _EXTERNAL = 1
+_HOLDERS = frozenset(
+    (
+        "AttributeProto",
+        "FunctionProto",
+        "GraphProto",
+        "NodeProto",
+        "SparseTensorProto",
+        "TensorProto",
+        "TrainingInfoProto",
+    )
+)
+"""The messages that tensors may be in."""
 _MARK = "bascule"
 """Key of the external_data entry that says which of the store's files a tensor is in."""
 
@@ -364,10 +375,16 @@ class _Message:
 
 
 def tensors(message: Any) -> Iterator[onnx.TensorProto]:
-    """Every tensor in a message."""
-    for each in submessages(message):
+    """Every tensor in a message, in the order in which it has them."""
+    pending = [message]
+    while pending:
+        each = pending.pop()
         if isinstance(each, onnx.TensorProto):
             yield each
+            continue
+        for descriptor, value in reversed(each.ListFields()):
+            if descriptor.message_type is not None and descriptor.message_type.name in _HOLDERS:
+                pending.extend([value] if hasattr(value, "DESCRIPTOR") else reversed(value))
 
 
 def as_constant(array: Any) -> Constant:
