@@ -36,6 +36,8 @@ class Change:
     """Values whose type may be another than before."""
     unsure: bool = False
     """Whether declared sizes hold only where they are proven."""
+    same_nodes: bool = False
+    """Whether all nodes are as before, so that onnx's inference only knows more about them."""
     facts: dict[str, Type] = field(default_factory=dict)
     """Types that are known beside what inference finds."""
 

@@ -67,6 +67,7 @@ class Editor(Steps):
         title = f"cut {_list(inputs)} to {_list(outputs)}"
         with self._edit(title) as change:
             given = dict(iter_types(types))
+            change.same_nodes = True
             proto, notes = extract.cut(self._document, inputs, outputs, given)
             self._document.proto = proto
             change.notes += notes

@@ -60,8 +60,10 @@ class Steps:
             if change.changed:
                 self._refresh(before, change)
             if self._check:
-                require(self._document, self._level or 0)
-                self._level = self._level or _level(self._document)
+                level = self._level or 0
+                # What is known now may be what onnx's own inference goes wrong with.
+                require(self._document, min(level, _VALID) if change.same_nodes else level)
+                self._level = level if level and not change.same_nodes else None
         except BaseException:
             self._document.proto = before.proto
             raise
