@@ -478,6 +478,15 @@ def test_unknown_fields_training_and_details_survive() -> None:
     assert "training_info was left out" in editor.notes[0]
 
 
+def test_of_a_loaded_model(tmp_path: Path) -> None:
+    data = small().SerializeToString()
+    assert edit(bascule.load(data)).to_bytes() == data
+    assert edit(bascule.InferenceSession(data)).to_bytes() == data
+    onnx.save(small(), tmp_path / "m.onnx")
+    assert edit(bascule.load(tmp_path / "m.onnx")).delete("relu").history == ("delete 'relu'",)
+    assert repr(edit(data)) == "<Editor of 'g': 5 nodes, 1 inputs, 2 outputs, 0 edits>"
+
+
 def test_a_cut_of_a_network_computes_the_same() -> None:
     model = onnx.load(_DATA / "resnet.onnx")
     graph = model.graph

@@ -147,6 +147,30 @@ def test_side_by_side_with_the_same_names() -> None:
     assert [(e.key, e.value) for e in metadata] == [("author", "me"), ("net_author", "you")]
 
 
+def test_training_annotations_and_unknown_fields_are_joined() -> None:
+    def trained() -> onnx.ModelProto:
+        model = network()
+        training = model.training_info.add()
+        training.algorithm.name = "a"
+        training.algorithm.node.append(helper.make_node("Neg", ["scale"], ["scale_new"]))
+        training.algorithm.output.append(helper.make_tensor_value_info("scale_new", 1, []))
+        training.update_binding.add(key="scale", value="scale_new")
+        model.graph.quantization_annotation.add(tensor_name="scaled")
+        model.doc_string = "a model"
+        model.graph.MergeFromString(b"\xa2\x06\x05later")
+        return model
+
+    joined = merge_models(trained(), trained()).to_proto()
+    assert [info.update_binding[0].key for info in joined.training_info] == ["scale", "net_scale"]
+    second = joined.training_info[1]
+    assert second.algorithm.node[0].input[0] == "net_scale"
+    assert second.update_binding[0].value == second.algorithm.node[0].output[0]
+    names = [each.tensor_name for each in joined.graph.quantization_annotation]
+    assert names == ["scaled", "net_scaled"]
+    assert joined.doc_string == "a model"
+    assert joined.graph.SerializeToString().count(b"later") == 2
+
+
 def test_merging_is_one_step() -> None:
     editor = edit(network())
     data = editor.to_bytes()

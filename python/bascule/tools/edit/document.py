@@ -14,7 +14,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import onnx
@@ -37,7 +37,13 @@ from bascule.ir.save import (
 )
 from bascule.ir.tensors import TensorReader
 
-Source = Union[str, "os.PathLike[str]", bytes, onnx.ModelProto, "Document"]
+Source = Union[
+    str, "os.PathLike[str]", bytes, onnx.ModelProto, "Document", "CallableModel", "InferenceSession"
+]
+
+if TYPE_CHECKING:
+    from bascule.model import Model as CallableModel
+    from bascule.session import InferenceSession
 
 _EXTERNAL = 1
 _HOLDERS = frozenset(
@@ -145,7 +151,9 @@ class Document:
         """
         if isinstance(source, Document):
             return source.copy()
-        path = None
+        loaded: Any = getattr(source, "session", source)
+        source = getattr(loaded, "_source", loaded)
+        path: str | None = None
         if isinstance(source, onnx.ModelProto):
             source = source.SerializeToString()
         if isinstance(source, (bytes, bytearray, memoryview)):

@@ -27,7 +27,8 @@ class Editor(Steps):
     undone. Edits return the editor, so that they can be chained.
 
     Args:
-        source: the path of an .onnx file, the bytes of one, an onnx.ModelProto, or an Editor.
+        source: the path of an .onnx file, the bytes of one, an onnx.ModelProto, a loaded model, or
+            an Editor.
         check: whether each edit is checked, types included, if the model was valid before.
         history: how many edits can be undone.
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx
 
@@ -315,6 +316,7 @@ def _join_graphs(
     graph.value_info.extend(more.value_info)
     graph.quantization_annotation.extend(more.quantization_annotation)
     _join_metadata(graph, more, joint.prefix)
+    _join_unknown(graph, more)
     graph.doc_string = _joined_text(graph.doc_string, more.doc_string)
 
 
@@ -325,9 +327,19 @@ def _join_rest(
         change.note(f"metadata '{key}' of the second model is called '{prefix}{key}'")
     first.doc_string = _joined_text(first.doc_string, second.doc_string)
     first.training_info.extend(second.training_info)
+    _join_unknown(first, second)
     if "configuration" in first.DESCRIPTOR.fields_by_name:
         names = {each.name for each in first.configuration}
         first.configuration.extend(e for e in second.configuration if e.name not in names)
+
+
+def _join_unknown(first: Any, second: Any) -> None:
+    """Take over fields of later versions of ONNX."""
+    rest = type(second)()
+    rest.CopyFrom(second)
+    for known in second.DESCRIPTOR.fields:
+        rest.ClearField(known.name)
+    first.MergeFrom(rest)
 
 
 def _join_metadata(

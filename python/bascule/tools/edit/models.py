@@ -14,7 +14,8 @@ def edit(source: Source | Editor, **options: Any) -> Editor:
     """An Editor of a model: ``bascule.edit("m.onnx").delete("dropout").save("out.onnx")``.
 
     Args:
-        source: the path of an .onnx file, the bytes of one, an onnx.ModelProto, or an Editor.
+        source: the path of an .onnx file, the bytes of one, an onnx.ModelProto, a loaded model, or
+            an Editor.
         **options: those of Editor.
 
     Raises:
@@ -27,7 +28,7 @@ def merge_models(*models: Source | Editor, prefixes: Sequence[str] | None = None
     """Models side by side, as one; see Editor.merge.
 
     Args:
-        models: paths of .onnx files, bytes, onnx.ModelProtos or Editors.
+        models: paths of .onnx files, bytes, onnx.ModelProtos, loaded models or Editors.
         prefixes: for each but the first, what comes before all of its names.
 
     Raises:
@@ -46,7 +47,7 @@ def chain_models(
     """Models one behind the other, as one: ``chain_models(before, model, after)``.
 
     Args:
-        models: paths of .onnx files, bytes, onnx.ModelProtos or Editors.
+        models: paths of .onnx files, bytes, onnx.ModelProtos, loaded models or Editors.
         connect, keep, prefixes: see Editor.chain.
 
     Raises:

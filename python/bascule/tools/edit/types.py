@@ -154,7 +154,7 @@ def _merged(declared: Type | None, old: Type | None, new: Type | None, unsure: b
         return new
     known = old if isinstance(old, TensorType) else None
     if new.shape is None:
-        keeps = known is not None and known.shape is None and not unsure
+        keeps = (known is None or known.shape is None) and not unsure
         return TensorType(new.dtype, declared.shape if keeps else None)
     if len(new.shape) != len(declared.shape):
         return new
