@@ -48,6 +48,8 @@ class Change:
 
 def imports_of(model: onnx.ModelProto) -> dict[str, int]:
     """The opset of each domain."""
+    if not model.opset_import:  # as in the first versions of the IR
+        return {"": 1}
     return {check.normal_domain(each.domain): each.version for each in model.opset_import}
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -38,6 +38,9 @@ class History:
         self.undone: list[Entry] = []
 
     def add(self, entry: Entry) -> None:
+        """Add an edit that was done; what was undone cannot be done again from now on."""
+        if self.done and self.done[-1].after == entry.before:
+            entry = replace(entry, before=self.done[-1].after)  # kept once
         self.done.append(entry)
         self.undone.clear()
         del self.done[: max(len(self.done) - self._limit, 0)]

@@ -221,8 +221,8 @@ class _Reshape:
 
     def _copied(self, axis: int, place: int) -> tuple[int, int]:
         """An axis that stays one."""
-        if self.sizes[axis] == 1 and _ones(self.made, place) > _ones(self.sizes, axis):
-            raise _Unclear("more than one of its axes may be the dynamic one")
+        if self.sizes[axis] == 1 and len(_ones(self.made, place)) > len(_ones(self.sizes, axis)):
+            raise _Unclear(_either(self.made, place))
         self.shape[place] = self.now[axis]
         return place, 0 if axis == place and not self.zero_is_size else -1
 
@@ -239,8 +239,8 @@ class _Reshape:
         name, factor = self._factors(axis)
         if factor != math.prod(self.made[place] for place in outs[1:]):
             raise _Unclear("the dynamic axis is split")
-        if self.made[outs[0]] == 1 and _ones(self.made, outs[0]):
-            raise _Unclear("more than one of its axes may be the dynamic one")
+        if self.made[outs[0]] == 1 and len(_ones(self.made, outs[0])) > 1:
+            raise _Unclear(_either(self.made, outs[0]))
         self.shape[outs[0]] = name
         return outs[0], -1
 
@@ -268,15 +268,19 @@ def _groups(sizes: list[int], made: list[int]) -> Iterator[tuple[list[int], list
         yield [], [place]
 
 
-def _ones(sizes: Sequence[int], axis: int) -> int:
-    """How many axes of size 1 stand in a row with this one."""
-    count = 0
-    for step in (-1, 1):
-        place = axis + step
-        while 0 <= place < len(sizes) and sizes[place] == 1:
-            count += 1
-            place += step
-    return count
+def _ones(sizes: Sequence[int], axis: int) -> list[int]:
+    """The axes of size 1 that stand in a row with this one."""
+    first, last = axis, axis
+    while first > 0 and sizes[first - 1] == 1:
+        first -= 1
+    while last + 1 < len(sizes) and sizes[last + 1] == 1:
+        last += 1
+    return list(range(first, last + 1))
+
+
+def _either(made: Sequence[int], place: int) -> str:
+    axes = " or ".join(map(str, _ones(made, place)))
+    return f"its axis {axes} may be the dynamic one"
 
 
 def _constant(document: Document, graph: onnx.GraphProto, name: str) -> list[int] | None:
