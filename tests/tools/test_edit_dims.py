@@ -116,6 +116,25 @@ def test_flattening_and_minus_one() -> None:
     assert dims(editor.to_proto().graph.output[0]) == ["n", 6]
 
 
+def test_targets_in_constants_and_around_nested_graphs() -> None:
+    model = parsed(
+        """g (float[1, 6] x, bool c) => (float[1, 2, 3] y) {
+            one = Constant<value = int64[3] {1, 2, 3}>()
+            a = Reshape(x, one)
+            two = Constant<value_ints = [1, 6]>()
+            b = Reshape(a, two)
+            y = If(c) <then_branch = t () => (float[d, 2, 3] p) { p = Reshape(b, one) },
+                       else_branch = e () => (float[d, 2, 3] q) { q = Reshape(x, one) }>
+        }"""
+    )
+    editor = edit(model).set_dims({"x": ["batch", 6]})
+    assert sum("the target" in note for note in editor.notes) == 4
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    for flag in (True, False):
+        found = results(editor, {"x": x, "c": np.array(flag)})["y"]
+        assert_near(found, x.reshape(2, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("sizes", "made", "moving", "target", "expected"),
     [

@@ -19,9 +19,9 @@ import onnx
 
 from bascule.ir.constant import Constant
 from bascule.ir.types import Dim, Shape, TensorType, Type
-from bascule.tools.edit.change import Change
+from bascule.tools.edit.change import Change, prune
 from bascule.tools.edit.document import Document
-from bascule.tools.edit.names import all_names, fresh, label, producers, reads, walk_graphs
+from bascule.tools.edit.names import all_names, fresh, label, nested, reads
 from bascule.tools.edit.types import downstream, infer, show
 
 Types = Mapping[str, Type]
@@ -49,7 +49,7 @@ def mend_reshapes(
         new = infer(after, stale, facts=facts)
         unclear: list[str] = []
         progress = 0
-        for graph, node, target in _reshapes(after):
+        for graph, node, target in list(_reshapes(after)):
             try:
                 found = _better(node, target, old, new)
             except _Unclear as reason:
@@ -62,7 +62,7 @@ def mend_reshapes(
                 unclear.append(_told(node, target, f"{better} would do", old, new))
                 continue
             if better != target:
-                _set_target(after, graph, node, better)
+                _set_target(after, graph, node, better, change)
                 change.note(f"{label(node)}: the target {target} is now {better}")
                 progress += 1
             name = node.output[0]
@@ -80,10 +80,10 @@ def _reshapes(
     document: Document,
 ) -> Iterator[tuple[onnx.GraphProto, onnx.NodeProto, list[int]]]:
     """The nodes that have a constant target, with it."""
-    for graph in walk_graphs(document.proto.graph):
+    for graph, constants in _scopes(document.proto.graph):
         for node in graph.node:
             if node.op_type in ("Reshape", "Expand") and not node.domain and len(node.input) > 1:
-                target = _constant(document, graph, node.input[1])
+                target = _integers(document, constants, node.input[1])
                 if target is not None:
                     yield graph, node, target
 
@@ -106,7 +106,7 @@ def _better(
 
     None where no size that the node reads is dynamic now.
     """
-    was, now, out = old.get(node.input[0]), new.get(node.input[0]), old.get(node.output[0])
+    was, now = old.get(node.input[0]), new.get(node.input[0])
     if not isinstance(was, TensorType) or not isinstance(now, TensorType):
         return None
     if was.shape is None or now.shape is None or len(was.shape) != len(now.shape):
@@ -119,12 +119,12 @@ def _better(
         better = _expanded(was.shape, moving, target)
         return better, None
     sizes = _static(was.shape)
-    made = _static(out.shape) if isinstance(out, TensorType) else None
-    if sizes is None or made is None or len(made) != len(target):
+    if sizes is None:
         raise _Unclear("its sizes are not all known")
-    if 0 in sizes or 0 in made:
+    if 0 in sizes:
         raise _Unclear("it has no elements")
     zero_is_size = any(a.name == "allowzero" and a.i for a in node.attribute)
+    made = _made(sizes, target, zero_is_size)
     plan = _Reshape(sizes, made, now.shape, moving, list(target), zero_is_size)
     return plan.target(), TensorType(now.dtype, tuple(plan.shape))
 
@@ -132,6 +132,16 @@ def _better(
 def _static(shape: Shape | None) -> list[int] | None:
     found = [dim for dim in shape or () if isinstance(dim, int)]
     return found if shape is not None and len(found) == len(shape) else None
+
+
+def _made(sizes: list[int], target: Sequence[int], zero_is_size: bool) -> list[int]:
+    """The shape that a target gives."""
+    made = [sizes[i] if t == 0 and not zero_is_size and i < len(sizes) else t
+            for i, t in enumerate(target)]  # fmt: skip
+    total, rest = math.prod(sizes), math.prod(size for size in made if size != -1)
+    if rest == 0 or total % rest or (-1 not in made and total != rest):
+        raise _Unclear("it does not fit what it reads")
+    return [total // rest if size == -1 else size for size in made]
 
 
 def _expanded(shape: Shape, moving: set[int], target: Sequence[int]) -> list[int]:
@@ -283,47 +293,75 @@ def _either(made: Sequence[int], place: int) -> str:
     return f"its axis {axes} may be the dynamic one"
 
 
-def _constant(document: Document, graph: onnx.GraphProto, name: str) -> list[int] | None:
-    """The elements of a constant with integers, or None."""
-    tensor = _tensor(graph, name)
-    if tensor is None or tensor.data_type != onnx.TensorProto.INT64 or len(tensor.dims) != 1:
-        return None
-    return [int(item) for item in document.constant(tensor).numpy()]
+_Constants = dict[str, "onnx.TensorProto | onnx.AttributeProto"]
+"""Constants that a graph sees, by name."""
 
 
-def _tensor(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
-    if any(info.name == name for info in graph.input):
+def _scopes(
+    graph: onnx.GraphProto, outer: _Constants | None = None
+) -> Iterator[tuple[onnx.GraphProto, _Constants]]:
+    """A graph and those nested in it, with the constants that each sees."""
+    own: _Constants = {**(outer or {}), **{tensor.name: tensor for tensor in graph.initializer}}
+    for node in graph.node:
+        if node.op_type == "Constant" and not node.domain and len(node.attribute) == 1:
+            attribute = node.attribute[0]
+            own[node.output[0]] = attribute.t if attribute.name == "value" else attribute
+        else:
+            for name in node.output:
+                own.pop(name, None)
+    for info in graph.input:
+        own.pop(info.name, None)
+    yield graph, own
+    for node in graph.node:
+        for inner in nested(node):
+            yield from _scopes(inner, own)
+
+
+def _integers(document: Document, constants: _Constants, name: str) -> list[int] | None:
+    """The elements of a constant with one axis of integers, or None."""
+    found = constants.get(name)
+    if isinstance(found, onnx.AttributeProto):
+        return [int(item) for item in found.ints] if found.name == "value_ints" else None
+    if found is None or found.data_type != onnx.TensorProto.INT64 or len(found.dims) != 1:
         return None
+    return [int(item) for item in document.constant(found).numpy()]
+
+
+def _own_tensor(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
+    """The tensor behind a constant that this graph itself has."""
     for tensor in graph.initializer:
         if tensor.name == name:
             return tensor
-    index = producers(graph).get(name)
-    if index is None:
-        return None
-    node = graph.node[index]
-    if node.op_type != "Constant" or node.domain or node.attribute[0].name != "value":
-        return None
-    return node.attribute[0].t
+    for node in graph.node:
+        if name in node.output:
+            is_tensor = node.op_type == "Constant" and node.attribute[0].name == "value"
+            return node.attribute[0].t if is_tensor else None
+    return None
 
 
 def _set_target(
-    document: Document, graph: onnx.GraphProto, node: onnx.NodeProto, target: list[int]
+    document: Document,
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    target: list[int],
+    change: Change,
 ) -> None:
     """Let a node have this target, and no other node that shares the constant."""
     name = node.input[1]
     constant = Constant.from_numpy(np.array(target, np.int64))
+    tensor = _own_tensor(graph, name)
     readers = sum(name in reads(each) for each in graph.node)
     readers += sum(info.name == name for info in graph.output)
-    tensor = _tensor(graph, name)
     if readers == 1 and tensor is not None:
         document.set_tensor(tensor, constant)
         return
     own = fresh(f"{name}_{node.output[0]}", all_names(document.proto))
     document.set_tensor(graph.initializer.add(name=own), constant)
-    if document.proto.ir_version <= 3:
+    if document.proto.ir_version <= 3 and graph is document.proto.graph:
         info = graph.input.add(name=own)
         info.CopyFrom(onnx.helper.make_tensor_value_info(own, 7, [len(target)]))
     node.input[1] = own
+    prune(document.proto, change, [name])
 
 
 # --- what else may hold a size
@@ -341,12 +379,12 @@ _SHAPE_INPUTS = {
 def baked_in(after: Document, freed: Mapping[str, int]) -> Iterator[str]:
     """Notes on constants that hold a size larger than 1 which is dynamic now, and may mean it."""
     sizes = {size for size in freed.values() if size > 1}
-    for graph in walk_graphs(after.proto.graph):
+    for graph, constants in _scopes(after.proto.graph):
         for node in graph.node:
             index = _SHAPE_INPUTS.get(node.op_type) if not node.domain else None
             if index is None or index >= len(node.input) or not node.input[index]:
                 continue
-            target = _constant(after, graph, node.input[index])
+            target = _integers(after, constants, node.input[index])
             found = sizes & set(target or ())
             if found:
                 yield f"{label(node)} has a constant {target} that may hold the size {min(found)}"
