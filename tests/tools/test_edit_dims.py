@@ -195,9 +195,35 @@ def test_a_size_that_another_constant_holds_is_told() -> None:
         }"""
     )
     editor = edit(model).set_dims({"x": ["rows", 1]})
-    assert "is now [1, 8]" in editor.notes[0]
+    assert "is now [1, 8], which was [6, 8]" in editor.notes[0]
     x = np.ones((4, 1), np.float32)
     assert_near(results(editor, {"x": x})["y"], np.ones((4, 8), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("node", "note"),
+    [
+        ("y = Gather<axis = 0>(x, zero)", "takes place 0 of axis 0 of 'x'"),
+        ("y = Gather<axis = 1>(x, zero)", ""),
+        ("y = Gather<axis = 1>(x, all)", "takes places 0 to 3 of axis 1"),
+        ("y = GatherND(x, pairs)", "takes place 0 of axis 0"),
+        ("y = GatherND<batch_dims = 1>(x, last)", ""),
+        ("y = Slice(x, start, end, zero)", "takes place 0 of axis 0 of 'x'"),
+        ("y = Slice(x, start, open, zero)", ""),
+        ("y = Slice(x, start, end, one)", ""),
+    ],
+)
+def test_constant_indices_of_a_dynamic_axis_are_told(node: str, note: str) -> None:
+    model = parsed(
+        f"""g (float[1, 4] x) => (float[a, b] y)
+        <int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[4] all = {{0, 1, 2, 3}},
+         int64[2, 2] pairs = {{0, 1, 0, 2}}, int64[1, 1, 1] last = {{3}}, int64[1] start = {{0}},
+         int64[1] end = {{1}}, int64[1] open = {{9223372036854775807}}> {{ {node} }}"""
+    )
+    if "pairs" in node:
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, ["a"]))
+    editor = edit(model, check=False).set_dims({"x": ["batch", "length"]})
+    assert bool(editor.notes) == bool(note) and note in "".join(editor.notes), editor.notes
 
 
 def test_fixing_and_renaming_sizes() -> None:

@@ -12,11 +12,12 @@ import onnx
 from bascule.errors import InvalidArgument
 from bascule.ir.deserialize import read_type
 from bascule.ir.types import Dim, TensorType, Type
+from bascule.tools.edit.baked import baked_in
 from bascule.tools.edit.change import Change
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.names import initializer_names, suggestion
 from bascule.tools.edit.renaming import dim_names, rename_dims
-from bascule.tools.edit.reshapes import baked_in, mend_reshapes
+from bascule.tools.edit.reshapes import MENDED, mend_reshapes
 from bascule.tools.edit.types import downstream, infer, set_type, show
 
 _TRIAL_SIZES = (1009, 2003, 3001, 4001, 5003, 6007, 7001, 8009)
@@ -57,14 +58,15 @@ def set_dims(document: Document, change: Change, sizes: Mapping[str, Any], mend:
     change.changed |= roots
     if plan.freed:
         change.unsure = True
-        facts = mend_reshapes(before, document, change, roots, mend)
+        types = mend_reshapes(before, document, change, roots, mend)
         names = dim_names(model)
         change.facts.update(
-            (name, _settled(fact, names, plan.final)) for name, fact in facts.items()
+            (name, _settled(fact, names, plan.final)) for name, fact in types.facts.items()
         )
-        for note in baked_in(document, plan.freed):
+        for note in baked_in(document, types.old, types.new, plan.freed):
             change.note(note)
         _try_other_sizes(document, change, roots, plan.freed)
+        change.notes.sort(key=lambda note: MENDED in note)  # what needs a look comes first
     rename_dims(model, plan.final)
 
 

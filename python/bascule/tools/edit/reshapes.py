@@ -19,15 +19,32 @@ import onnx
 
 from bascule.ir.constant import Constant
 from bascule.ir.types import Dim, Shape, TensorType, Type
+from bascule.tools.edit.baked import integers, scopes
 from bascule.tools.edit.change import Change, prune
 from bascule.tools.edit.document import Document
-from bascule.tools.edit.names import all_names, fresh, label, nested, reads
+from bascule.tools.edit.names import all_names, fresh, label, reads
 from bascule.tools.edit.types import downstream, infer, show
 
 Types = Mapping[str, Type]
+MENDED = "the target is now"
+"""Stands in notes on what was mended."""
+
 _MAX_ROUNDS = 500
 _TIMES = "*"
 """Between name and factor in the name of a merged size."""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """The types of values before sizes were freed, and afterwards.
+
+    `facts` are those afterwards that inference does not find; a size may be a name and a factor, as
+    ``batch*12``.
+    """
+
+    old: Types
+    new: Types
+    facts: Types
 
 
 def mend_reshapes(
@@ -36,11 +53,10 @@ def mend_reshapes(
     change: Change,
     roots: set[str],
     mend: bool,
-) -> dict[str, Type]:
+) -> Mended:
     """Mend what can be, and note the rest.
 
-    `roots` are the inputs whose sizes were numbers before, and have names now. Returns the types of
-    values that inference does not find; a size may be a name and a factor, as ``batch*12``.
+    `roots` are the inputs whose sizes were numbers before, and have names now.
     """
     old = infer(before)
     facts: dict[str, Type] = {}
@@ -63,7 +79,7 @@ def mend_reshapes(
                 continue
             if better != target:
                 _set_target(after, graph, node, better, change)
-                change.note(f"{label(node)}: the target {target} is now {better}")
+                change.note(f"{label(node)}: {MENDED} {better}, which was {target}")
                 progress += 1
             name = node.output[0]
             if type is not None and type != new.get(name) and graph is after.proto.graph:
@@ -73,17 +89,17 @@ def mend_reshapes(
             break
     for text in unclear:
         change.note(text)
-    return facts
+    return Mended(old, new, facts)
 
 
 def _reshapes(
     document: Document,
 ) -> Iterator[tuple[onnx.GraphProto, onnx.NodeProto, list[int]]]:
     """The nodes that have a constant target, with it."""
-    for graph, constants in _scopes(document.proto.graph):
+    for graph, constants in scopes(document.proto.graph):
         for node in graph.node:
             if node.op_type in ("Reshape", "Expand") and not node.domain and len(node.input) > 1:
-                target = _integers(document, constants, node.input[1])
+                target = integers(document, constants, node.input[1])
                 if target is not None:
                     yield graph, node, target
 
@@ -293,40 +309,6 @@ def _either(made: Sequence[int], place: int) -> str:
     return f"its axis {axes} may be the dynamic one"
 
 
-_Constants = dict[str, "onnx.TensorProto | onnx.AttributeProto"]
-"""Constants that a graph sees, by name."""
-
-
-def _scopes(
-    graph: onnx.GraphProto, outer: _Constants | None = None
-) -> Iterator[tuple[onnx.GraphProto, _Constants]]:
-    """A graph and those nested in it, with the constants that each sees."""
-    own: _Constants = {**(outer or {}), **{tensor.name: tensor for tensor in graph.initializer}}
-    for node in graph.node:
-        if node.op_type == "Constant" and not node.domain and len(node.attribute) == 1:
-            attribute = node.attribute[0]
-            own[node.output[0]] = attribute.t if attribute.name == "value" else attribute
-        else:
-            for name in node.output:
-                own.pop(name, None)
-    for info in graph.input:
-        own.pop(info.name, None)
-    yield graph, own
-    for node in graph.node:
-        for inner in nested(node):
-            yield from _scopes(inner, own)
-
-
-def _integers(document: Document, constants: _Constants, name: str) -> list[int] | None:
-    """The elements of a constant with one axis of integers, or None."""
-    found = constants.get(name)
-    if isinstance(found, onnx.AttributeProto):
-        return [int(item) for item in found.ints] if found.name == "value_ints" else None
-    if found is None or found.data_type != onnx.TensorProto.INT64 or len(found.dims) != 1:
-        return None
-    return [int(item) for item in document.constant(found).numpy()]
-
-
 def _own_tensor(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
     """The tensor behind a constant that this graph itself has."""
     for tensor in graph.initializer:
@@ -362,29 +344,3 @@ def _set_target(
         info.CopyFrom(onnx.helper.make_tensor_value_info(own, 7, [len(target)]))
     node.input[1] = own
     prune(document.proto, change, [name])
-
-
-# --- what else may hold a size
-
-
-_SHAPE_INPUTS = {
-    "ConstantOfShape": 0,
-    "Expand": 1,
-    "Tile": 1,
-    "Resize": 3,
-    "Upsample": 1,
-}
-
-
-def baked_in(after: Document, freed: Mapping[str, int]) -> Iterator[str]:
-    """Notes on constants that hold a size larger than 1 which is dynamic now, and may mean it."""
-    sizes = {size for size in freed.values() if size > 1}
-    for graph, constants in _scopes(after.proto.graph):
-        for node in graph.node:
-            index = _SHAPE_INPUTS.get(node.op_type) if not node.domain else None
-            if index is None or index >= len(node.input) or not node.input[index]:
-                continue
-            target = _integers(after, constants, node.input[index])
-            found = sizes & set(target or ())
-            if found:
-                yield f"{label(node)} has a constant {target} that may hold the size {min(found)}"
