@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bascule
-from bascule.errors import Fail, InvalidArgument, InvalidGraph
+from bascule.errors import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 from bascule.tools.edit import Editor, edit
 from tests.support.edited import assert_near, by_name, feeds_for, results
 
@@ -476,6 +476,28 @@ def test_unknown_fields_training_and_details_survive() -> None:
     assert len(edit(data).cut(["x"], ["scaled"]).to_proto().training_info) == 1
     editor = edit(data).cut(["positive"], ["y"])
     assert "training_info was left out" in editor.notes[0]
+
+
+def test_damaged_models_are_refused_and_not_worse() -> None:
+    """Whatever is in a file, an edit works or says why not."""
+    rng = np.random.default_rng(0)
+    data = small().SerializeToString()
+    kinds = set()
+    for _ in range(150):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), rng.integers(1, 4)):
+            damaged[place] = rng.integers(0, 256)
+        try:
+            editor = edit(bytes(damaged))
+            editor.rename("scaled", "s", kind="value").insert("positive", "Neg").to_bytes()
+        except Exception as error:
+            kinds.add(type(error).__module__)
+    assert kinds == {"bascule.errors"}
+    broken = small()
+    broken.graph.node[1].name = "name"
+    text = broken.SerializeToString().replace(b"name", b"\xff\xfe\xfd\xfc")
+    with pytest.raises(InvalidProtobuf, match="not UTF-8"):
+        edit(text)
 
 
 def test_of_a_loaded_model(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from bascule.ir.save import (
     write_pieces,
 )
 from bascule.ir.tensors import TensorReader
+from bascule.tools.edit.names import require_texts
 
 Source = Union[
     str, "os.PathLike[str]", bytes, onnx.ModelProto, "Document", "CallableModel", "InferenceSession"
@@ -166,6 +167,7 @@ class Document:
         proto, skeleton = parse_skeleton(data, failure, lists=False)
         if not proto.HasField("graph"):
             raise InvalidArgument("No graph was found in the protobuf.")
+        require_texts(proto)
         store = Store()
         store.adopt(proto, skeleton.payloads, skeleton.nonce)
         store.mark_files(proto, ExternalFiles(folder, path), folder)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import onnx
 
-from bascule.errors import InvalidArgument
-from bascule.ir.check import normal_domain
+from bascule.errors import InvalidArgument, InvalidProtobuf
+from bascule.ir.check import normal_domain, require_text
 
 
 def nested(node: onnx.NodeProto) -> list[onnx.GraphProto]:
@@ -25,6 +25,13 @@ def nested(node: onnx.NodeProto) -> list[onnx.GraphProto]:
             found.append(attribute.g)
         found.extend(attribute.graphs)
     return found
+
+
+def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor of a Constant node, if it is one that has a tensor."""
+    if node.op_type == "Constant" and not node.domain and len(node.attribute) == 1:
+        return node.attribute[0].t if node.attribute[0].name == "value" else None
+    return None
 
 
 def walk_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -110,6 +117,33 @@ def fresh(hint: str, taken: set[str]) -> str:
 def producers(graph: onnx.GraphProto) -> dict[str, int]:
     """The number of the node that makes each value."""
     return {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+
+
+def require_texts(model: onnx.ModelProto) -> None:
+    """Refuse names that are no text.
+
+    Raises:
+        InvalidProtobuf: there is one.
+    """
+    roots = [model.graph, *training_graphs(model)]
+    try:
+        for graph in (graph for root in roots for graph in walk_graphs(root)):
+            infos = (*graph.input, *graph.output, *graph.value_info)
+            require_text(*(info.name for info in infos), *initializer_names(graph))
+            for node in graph.node:
+                _require_node_text(node)
+        for function in model.functions:
+            require_text(function.name, function.domain, function.overload)
+            for node in function.node:
+                _require_node_text(node)
+        require_text(*(each.domain for each in model.opset_import))
+    except UnicodeDecodeError:
+        raise InvalidProtobuf("Protobuf parsing failed. A text is not UTF-8.") from None
+
+
+def _require_node_text(node: onnx.NodeProto) -> None:
+    require_text(node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+    require_text(*(attribute.name for attribute in node.attribute))
 
 
 # --- finding

@@ -18,7 +18,15 @@ from bascule.ir.serialize import write_type
 from bascule.ir.types import Type
 from bascule.tools.edit.change import Change, imports_of
 from bascule.tools.edit.document import Document
-from bascule.tools.edit.names import all_names, fresh, label, nested, node_names, producers
+from bascule.tools.edit.names import (
+    all_names,
+    constant_tensor,
+    fresh,
+    label,
+    nested,
+    node_names,
+    producers,
+)
 from bascule.tools.edit.types import infer
 
 _SMALL = 1 << 16
@@ -136,8 +144,9 @@ def _convert(
     constants = dict(outer)
     constants.update((tensor.name, tensor) for tensor in graph.initializer)
     for node in graph.node:
-        if node.op_type == "Constant" and not node.domain and node.attribute[0].name == "value":
-            constants[node.output[0]] = node.attribute[0].t
+        tensor = constant_tensor(node)
+        if tensor is not None:
+            constants[node.output[0]] = tensor
     count = index = 0
     while index < len(graph.node):
         node = graph.node[index]

@@ -22,7 +22,7 @@ from bascule.ir.types import Dim, Shape, TensorType, Type
 from bascule.tools.edit.baked import integers, scopes
 from bascule.tools.edit.change import Change, prune
 from bascule.tools.edit.document import Document
-from bascule.tools.edit.names import all_names, fresh, label, reads
+from bascule.tools.edit.names import all_names, constant_tensor, fresh, label, reads
 from bascule.tools.edit.types import downstream, infer, show
 
 Types = Mapping[str, Type]
@@ -316,8 +316,7 @@ def _own_tensor(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
             return tensor
     for node in graph.node:
         if name in node.output:
-            is_tensor = node.op_type == "Constant" and node.attribute[0].name == "value"
-            return node.attribute[0].t if is_tensor else None
+            return constant_tensor(node)
     return None
 
 

@@ -15,6 +15,7 @@ from bascule.ir.types import TensorType
 from bascule.tools.edit.change import Change, remove_initializer, require_free
 from bascule.tools.edit.document import Document, as_constant
 from bascule.tools.edit.names import (
+    constant_tensor,
     initializer_names,
     producers,
     suggestion,
@@ -89,11 +90,9 @@ def _constant_node(model: onnx.ModelProto, name: str) -> onnx.AttributeProto | N
             continue
         node = graph.node[index]
         if node.op_type == "Constant" and not node.domain:
-            if node.attribute[0].name != "value":  # a number or a list: now a tensor
-                node.attribute[0].Clear()
-                node.attribute[0].name = "value"
-                node.attribute[0].type = onnx.AttributeProto.TENSOR
-                node.attribute[0].t.SetInParent()
+            if constant_tensor(node) is None:  # a number or a list: now a tensor
+                del node.attribute[:]
+                node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR).t.SetInParent()
             return node.attribute[0]
         raise InvalidArgument(f"'{name}' is made by a {node.op_type} and is no constant")
     if any(info.name == name for info in model.graph.input):
