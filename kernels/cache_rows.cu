@@ -16,14 +16,16 @@ struct CacheRows {
 // A thread has N pairs or elements of a row of x, [batch, count, heads, size]: it turns pairs where
 // there are angles. Its result goes to `y`, which is like x, or a cache [batch, heads, length,
 // size] when there are `starts`.
-template <typename T, int N>
+// `Index` holds the number of all parts: dividing 64 bits takes as long as everything else.
+template <typename T, int N, typename Index>
 __device__ void place(const T* x, const T* cosine, const T* sine, const int64_t* ids,
-                      const int64_t* starts, T* y, const CacheRows& r, int heads, int64_t i) {
+                      const int64_t* starts, T* y, const CacheRows& r, int heads, Index i) {
   using Part = Vector<T, N>;
   const int half = cosine != nullptr ? r.half : 0;
   const int turns = half / N, units = turns + (r.size - 2 * half) / N;
   const int unit = static_cast<int>(i % units), head = static_cast<int>(i / units % heads);
-  const int64_t row = i / units / heads, sample = row / r.count, number = row % r.count;
+  const Index of = i / units / heads, count = static_cast<Index>(r.count);
+  const int64_t row = of, sample = of / count, number = of % count;
   const T* from = x + (row * heads + head) * r.size;
   T* to = y + (row * heads + head) * r.size;
   if (starts != nullptr) {
@@ -41,7 +43,7 @@ __device__ void place(const T* x, const T* cosine, const T* sine, const int64_t*
   turn_part<T, N>(from, cosine, sine, angles, to, half, r.interleaved, unit);
 }
 
-template <typename T, int N>
+template <typename T, int N, typename Index>
 __device__ void cache_rows(const T* q, const T* k, const T* v, const T* cosine, const T* sine,
                            const int64_t* ids, const int64_t* starts, T* y, T* keys, T* values,
                            const CacheRows& r) {
@@ -52,13 +54,28 @@ __device__ void cache_rows(const T* q, const T* k, const T* v, const T* cosine, 
   const int64_t of_keys = rows * r.heads * turned, of_values = rows * r.heads * (r.size / N);
   const T* none = nullptr;
   for (int64_t i = thread_number(); i < of_queries + of_keys + of_values; i += thread_count()) {
-    if (i < of_queries) {
-      place<T, N>(q, cosine, sine, ids, nullptr, y, r, r.q_heads, i);
-    } else if (i < of_queries + of_keys) {
-      place<T, N>(k, cosine, sine, ids, starts, keys, r, r.heads, i - of_queries);
-    } else {
-      place<T, N>(v, none, none, ids, starts, values, r, r.heads, i - of_queries - of_keys);
-    }
+    // One call for all three, so that a warp with rows of several goes through it once.
+    const bool is_query = i < of_queries, is_key = !is_query && i < of_queries + of_keys;
+    const int64_t before = is_query ? 0 : is_key ? of_queries : of_queries + of_keys;
+    place<T, N, Index>(is_query ? q
+                       : is_key ? k
+                                : v,
+                       is_query || is_key ? cosine : none, sine, ids, is_query ? nullptr : starts,
+                       is_query ? y
+                       : is_key ? keys
+                                : values,
+                       r, is_query ? r.q_heads : r.heads, static_cast<Index>(i - before));
+  }
+}
+
+template <typename T, int N>
+__device__ void cache_rows_of(const T* q, const T* k, const T* v, const T* cosine, const T* sine,
+                              const int64_t* ids, const int64_t* starts, T* y, T* keys, T* values,
+                              const CacheRows& r) {
+  if (r.batch * r.count * (r.q_heads + 2 * r.heads) * r.size < int64_t{1} << 31) {
+    cache_rows<T, N, uint32_t>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);
+  } else {
+    cache_rows<T, N, int64_t>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);
   }
 }
 
@@ -67,12 +84,12 @@ __device__ void cache_rows(const T* q, const T* k, const T* v, const T* cosine, 
       const T* q, const T* k, const T* v, const T* cosine, const T* sine, const int64_t* ids, \
       const int64_t* starts, T* y, T* keys, T* values, CacheRows r) {                         \
     wait_for_previous_kernels();                                                              \
-    cache_rows<T, 1>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);                 \
+    cache_rows_of<T, 1>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);              \
   }                                                                                           \
   extern "C" __global__ void cache_rows_vectors_##name(                                       \
       const T* q, const T* k, const T* v, const T* cosine, const T* sine, const int64_t* ids, \
       const int64_t* starts, T* y, T* keys, T* values, CacheRows r) {                         \
     wait_for_previous_kernels();                                                              \
-    cache_rows<T, 16 / sizeof(T)>(q, k, v, cosine, sine, ids, starts, y, keys, values, r);    \
+    cache_rows_of<T, 16 / sizeof(T)>(q, k, v, cosine, sine, ids, starts, y, keys, values, r); \
   }
 FOR_FLOATS(ENTRY)

@@ -9,6 +9,7 @@
 // of a cluster, which read the sums of each other from shared memory and add them in order.
 #include "activation.cuh"
 #include "asynchronous_copy.cuh"
+#include "cluster.cuh"
 #include "tensor_core.cuh"
 
 namespace {
@@ -255,44 +256,8 @@ __device__ void store_sums(float* to, const Quarter& sums) {
 // Four sums of block number `block` of a cluster, which lie there where this block has `own`.
 template <int blocks>
 __device__ float4 sums_of(int block, const float* own) {
-#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 900
-  if constexpr (blocks > 1) {
-    const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(own));
-    uint32_t there;
-    float4 found;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(block));
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(found.x), "=f"(found.y), "=f"(found.z), "=f"(found.w)
-                 : "r"(there)
-                 : "memory");
-    return found;
-  }
-#endif
+  if constexpr (blocks > 1) return there<float4>(block, own);
   return *reinterpret_cast<const float4*>(own);
-}
-
-// Until all blocks of the cluster are here, and what they wrote to shared memory is visible.
-template <int blocks>
-__device__ void meet() {
-#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 900
-  if constexpr (blocks > 1) {
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-    return;
-  }
-#endif
-  __syncthreads();
-}
-
-// Until the others have read this block's shared memory; its results need not be visible to them.
-template <int blocks>
-__device__ void leave() {
-#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 900
-  if constexpr (blocks > 1) {
-    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
-    asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
-  }
-#endif
 }
 
 template <int kind, int count>
@@ -400,14 +365,8 @@ __device__ void multiply(const Matrices<T>& x, bool has_constant_b, const T* bia
 
 }  // namespace
 
-#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 900
-#define CLUSTER(blocks) __cluster_dims__(1, 1, blocks)
-#else
-#define CLUSTER(blocks)
-#endif
-
 #define KERNEL(blocks, layout, transposed, name, T)                                             \
-  extern "C" __global__ void CLUSTER(blocks) __launch_bounds__(threads)                         \
+  extern "C" __global__ void CLUSTER(1, 1, blocks) __launch_bounds__(threads)                   \
       cluster_matmul_##layout##_##blocks##_##name(const T* a, const T* b, T* y, int32_t m,      \
                                                   int32_t n, int32_t k, int32_t part,           \
                                                   int32_t constant_b, EPILOGUE_PARAMETERS(T)) { \

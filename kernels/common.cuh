@@ -149,6 +149,7 @@ __device__ inline void wait_for_previous_kernels(bool later = false) {
 #if !defined(BASCULE_EMULATED) && defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   if (later) return;
   asm volatile("griddepcontrol.wait;" ::: "memory");
+  // Not before: the next kernel would take memory's time from this one.
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }

@@ -1,24 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// parts: float32_64 float32_128 float32_256 float16_64 float16_128 float16_256
-// parts: bfloat16_64 bfloat16_128 bfloat16_256
+// parts: float32_64 float32_128 float32_256 float16_256 bfloat16_256
 //
 // Attention of a few queries over many keys, as in decoding: bound by reading keys and values once.
+// This one multiplies by ordinary instructions, in full precision.
 //
-// The keys are split over blocks so that all processors read; the block that is done last joins the
-// parts, in their order. A block takes the query rows that share a key head, up to ROWS at once.
-// Its warps go through its keys 32 at a time, each with a running softmax of its own: first a few
-// lanes take a key, 16 bytes a lane, and the scores go to shared memory; then a lane takes a key,
-// for the softmax; then the lanes weigh the values as they did the keys.
-#include "attention.cuh"
+// First a few lanes take a key, 16 bytes a lane, and the scores go to shared memory; then a lane
+// takes a key, for the softmax; then the lanes weigh the values as they did the keys. What a lane
+// multiplies it has copied to shared memory itself, so that this needs no barrier.
+#include "decode.cuh"
 
-constexpr int warps = 4, threads = 32 * warps, chunk = 32;
-
-// Which rows and keys a block has: rows are numbered by (head of the group, query).
-struct Part {
-  int item, kv_head, split;
-  int first_row, rows;
-  int begin, end;
-};
+constexpr int warps = 4, threads = 32 * warps;
 
 template <typename T, int SIZE, int ROWS>
 struct Decode {
@@ -26,31 +17,25 @@ struct Decode {
   static constexpr int lanes = SIZE / elements < 32 ? SIZE / elements : 32;  // of a key
   static constexpr int vectors = SIZE / elements / lanes;                    // of a lane
   static constexpr int own = vectors * elements;
-  static constexpr int groups = 32 / lanes;                     // keys that are read at once
-  static constexpr int ahead = ROWS < 8 && lanes >= 8 ? 8 : 4;  // reads under way
+  static constexpr int groups = 32 / lanes;            // keys that are read at once
+  static constexpr int ahead = lanes < 8 ? lanes : 8;  // reads under way, each of keys and values
+  static constexpr int batch_words = ahead * vectors * 32;  // of 16 bytes, of a warp
 
   struct Shared {
     float weights[warps][ROWS][chunk];
-    float top[warps][ROWS];
-    float sum[warps][ROWS];
-    float result[warps][ROWS][SIZE];
+    OfWarps<warps, ROWS, SIZE> of_warps;
   };
 
   const Attention& a;
   Shared& shared;
   const Part part;
-  int length, lane, warp;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float query[ROWS][own];
   float result[ROWS][own];
   RunningSoftmax<false> softmax[ROWS];
 
-  __device__ int row_head(int r) const {
-    return part.kv_head * a.group() + (part.first_row + r) / a.queries;
-  }
-  __device__ int row_query(int r) const { return (part.first_row + r) % a.queries; }
-
-  __device__ static void read(float (&to)[elements], const T* from) {
-    const uint4 bits = *reinterpret_cast<const uint4*>(from);
+  __device__ static void read(float (&to)[elements], const void* from) {
+    const uint4 bits = *static_cast<const uint4*>(from);
     T values[elements];
     memcpy(values, &bits, 16);
 #pragma unroll
@@ -68,8 +53,8 @@ struct Decode {
       for (int n = 0; n < vectors; ++n) {
         float values[elements] = {};
         if (exists && column(n) < a.size) {
-          read(values, q + part.item * a.q_batch + row_head(r) * a.q_head + row_query(r) * a.q_row +
-                           column(n));
+          read(values, q + part.item * a.q_batch + part.head(a, r) * a.q_head +
+                           part.query(a, r) * a.q_row + column(n));
         }
 #pragma unroll
         for (int i = 0; i < elements; ++i) {
@@ -79,7 +64,7 @@ struct Decode {
       }
       softmax[r] = {negative_infinity(), 0};
       if (exists && sinks != nullptr && part.split == 0 && warp == 0) {  // counted once
-        softmax[r].top = widen(sinks[row_head(r)]);
+        softmax[r].top = widen(sinks[part.head(a, r)]);
         if (lane == 0 && softmax[r].top != negative_infinity()) softmax[r].sum = 1;
       }
     }
@@ -108,45 +93,52 @@ struct Decode {
     return x[0];
   }
 
-  __device__ void multiply_keys(const T* k, int begin, int end) {
-    constexpr int sharers = lanes / ROWS;  // lanes that hold the same sum
-    const int group = lane / lanes;
+  // Where this lane keeps what it has read, vector `n` of read `j`.
+  __device__ uint4* kept(bool of_values, int j, int n) const {
+    DYNAMIC_SHARED(memory);
+    const int batch = warp * 2 + (of_values ? 1 : 0);
+    return reinterpret_cast<uint4*>(memory) + batch * batch_words + (j * vectors + n) * 32 + lane;
+  }
+
+  // Starts `ahead` reads of keys or values, from number `i` of a chunk on.
+  __device__ void fetch(bool of_values, const T* from, int64_t stride, int size, int begin, int end,
+                        int i) const {
 #pragma unroll 1
-    for (int i = 0; i < lanes; i += ahead) {
-      uint4 loaded[ahead][vectors];
+    for (int j = 0; j < ahead; ++j) {
+      const int key = begin + (i + j) * groups + lane / lanes;
 #pragma unroll
-      for (int j = 0; j < ahead; ++j) {
-        const int key = begin + (i + j) * groups + group;
-#pragma unroll
-        for (int n = 0; n < vectors; ++n) {
-          loaded[j][n] = key < end && column(n) < a.size
-                             ? *reinterpret_cast<const uint4*>(k + key * a.k_row + column(n))
-                             : make_uint4(0, 0, 0, 0);
-        }
-      }
-#pragma unroll
-      for (int j = 0; j < ahead; ++j) {
-        float sums[ROWS] = {};
-#pragma unroll
-        for (int n = 0; n < vectors; ++n) {
-          T values[elements];
-          memcpy(values, &loaded[j][n], 16);
-#pragma unroll
-          for (int e = 0; e < elements; ++e) {
-            const float key_element = widen(values[e]);
-#pragma unroll
-            for (int r = 0; r < ROWS; ++r) {
-              sums[r] = fmaf(query[r][n * elements + e], key_element, sums[r]);
-            }
-          }
-        }
-        const float sum = sum_lanes(sums);
-        if (lane % sharers == 0) {
-          shared.weights[warp][lane % lanes / sharers][(i + j) * groups + group] = sum;
-        }
+      for (int n = 0; n < vectors; ++n) {
+        const bool exists = key < end && column(n) < size;
+        copy_16_bytes(kept(of_values, j, n), exists ? from + key * stride + column(n) : from,
+                      exists);
       }
     }
-    __syncwarp();
+    end_batch_of_copies();
+  }
+
+  __device__ void multiply_keys(int i) {
+    constexpr int sharers = lanes / ROWS;  // lanes that hold the same sum
+#pragma unroll 1
+    for (int j = 0; j < ahead; ++j) {
+      float sums[ROWS] = {};
+#pragma unroll
+      for (int n = 0; n < vectors; ++n) {
+        float values[elements];
+        read(values, kept(false, j, n));
+#pragma unroll
+        for (int e = 0; e < elements; ++e) {
+#pragma unroll
+          for (int r = 0; r < ROWS; ++r) {
+            sums[r] = fmaf(query[r][n * elements + e], values[e], sums[r]);
+          }
+        }
+      }
+      const float sum = sum_lanes(sums);
+      if (lane % sharers == 0) {
+        const int row = lane % lanes / sharers;
+        shared.weights[warp][row][(i + j) * groups + lane / lanes] = sum;
+      }
+    }
   }
 
   __device__ void weigh(const void* mask, int begin) {
@@ -154,14 +146,17 @@ struct Decode {
     const int key = begin + lane;
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
-      if (r >= part.rows) break;
+      if (r >= part.rows) {
+        shared.weights[warp][r][lane] = 0;
+        continue;
+      }
       float score = shared.weights[warp][r][lane] * scale;
       if (a.cap != 0) score = cap * tanhf(score / cap);
-      const Range seen = visible_keys(a, length, row_query(r));
+      const Range seen = visible_keys(a, part.length, part.query(a, r));
       if (key < seen.begin || key >= seen.end) {
         score = negative_infinity();
       } else if (mask != nullptr) {
-        const int64_t at = mask_start(a, part.item, row_head(r), row_query(r)) + key;
+        const int64_t at = mask_start(a, part.item, part.head(a, r), part.query(a, r)) + key;
         score += mask_value<T>(a, mask, at);
       }
       const float largest = warp_reduce(score, [](float x, float y) { return fmaxf(x, y); });
@@ -175,45 +170,28 @@ struct Decode {
     __syncwarp();
   }
 
-  __device__ void multiply_values(const T* v, int begin, int end) {
-    const int group = lane / lanes;
+  __device__ void multiply_values(int i) {
 #pragma unroll 1
-    for (int i = 0; i < lanes; i += ahead) {
-      uint4 loaded[ahead][vectors];
+    for (int j = 0; j < ahead; ++j) {
+      float weights[ROWS];
 #pragma unroll
-      for (int j = 0; j < ahead; ++j) {
-        const int key = begin + (i + j) * groups + group;
-#pragma unroll
-        for (int n = 0; n < vectors; ++n) {
-          loaded[j][n] = key < end && column(n) < a.v_size
-                             ? *reinterpret_cast<const uint4*>(v + key * a.v_row + column(n))
-                             : make_uint4(0, 0, 0, 0);
-        }
+      for (int r = 0; r < ROWS; ++r) {
+        weights[r] = shared.weights[warp][r][(i + j) * groups + lane / lanes];
       }
 #pragma unroll
-      for (int j = 0; j < ahead; ++j) {
-        float weights[ROWS];
+      for (int n = 0; n < vectors; ++n) {
+        float values[elements];
+        read(values, kept(true, j, n));
 #pragma unroll
-        for (int r = 0; r < ROWS; ++r) {
-          weights[r] = r < part.rows ? shared.weights[warp][r][(i + j) * groups + group] : 0;
-        }
+        for (int e = 0; e < elements; ++e) {
 #pragma unroll
-        for (int n = 0; n < vectors; ++n) {
-          T values[elements];
-          memcpy(values, &loaded[j][n], 16);
-#pragma unroll
-          for (int e = 0; e < elements; ++e) {
-            const float value = widen(values[e]);
-#pragma unroll
-            for (int r = 0; r < ROWS; ++r) {
-              float& sum = result[r][n * elements + e];
-              sum = fmaf(weights[r], value, sum);
-            }
+          for (int r = 0; r < ROWS; ++r) {
+            float& sum = result[r][n * elements + e];
+            sum = fmaf(weights[r], values[e], sum);
           }
         }
       }
     }
-    __syncwarp();  // the weights have been read
   }
 
   // What the lanes and groups of the warp have, to shared memory.
@@ -223,8 +201,8 @@ struct Decode {
       if (r >= part.rows) break;
       const float sum = warp_reduce(softmax[r].sum, Sum());
       if (lane == 0) {
-        shared.top[warp][r] = softmax[r].top;
-        shared.sum[warp][r] = sum;
+        shared.of_warps.top[warp][r] = softmax[r].top;
+        shared.of_warps.sum[warp][r] = sum;
       }
 #pragma unroll
       for (int i = 0; i < own; ++i) {
@@ -234,159 +212,62 @@ struct Decode {
           value += __shfl_xor_sync(0xffffffffu, value, step);
         }
         if (lane < lanes) {
-          shared.result[warp][r][column(i / elements) + i % elements] = value;
+          shared.of_warps.result[warp][r][column(i / elements) + i % elements] = value;
         }
       }
     }
-    __syncthreads();
   }
 
-  // The warps' results joined: to y, or with more than one split to `parts`, [row][split][v_size],
-  // and the scores that they are beside and the sums of weights to `states`, [row][split][2].
-  __device__ void store(T* y, float* parts, float* states, int splits) {
-    for (int i = threadIdx.x; i < part.rows * a.v_size; i += threads) {
-      const int r = i / a.v_size, c = i % a.v_size;
-      RunningSoftmax<false> joined = {shared.top[0][r], shared.sum[0][r]};
-      float value = shared.result[0][r][c];
-#pragma unroll
-      for (int w = 1; w < warps; ++w) {
-        value *= joined.raise(shared.top[w][r], 1);
-        const float factor = joined.weight(shared.top[w][r], 1);
-        joined.sum += shared.sum[w][r] * factor;
-        value += shared.result[w][r][c] * factor;
-      }
-      const int head = row_head(r), query = row_query(r);
-      if (splits == 1) {
-        const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
-        y[part.item * a.y_batch + head * a.y_head + query * a.y_row + c] =
-            narrow<T>(value * factor);
-        continue;
-      }
-      const int64_t row = (static_cast<int64_t>(part.item) * a.q_heads + head) * a.queries + query;
-      const int64_t at = row * splits + part.split;
-      parts[at * a.v_size + c] = value;
-      if (c == 0) {
-        states[at * 2] = joined.top;
-        states[at * 2 + 1] = joined.sum;
-      }
-    }
-  }
-
-  __device__ void run(const T* q, const T* k, const T* v, const void* mask, const T* sinks, T* y,
-                      float* parts, float* states, int splits) {
+  __device__ void run(const T* q, const T* k, const T* v, const void* mask, const T* sinks) {
     k += part.item * a.k_batch + part.kv_head * a.k_head;
     v += part.item * a.v_batch + part.kv_head * a.v_head;
     start(q, sinks);
+#pragma unroll 1
     for (int begin = part.begin + warp * chunk; begin < part.end; begin += warps * chunk) {
-      multiply_keys(k, begin, part.end);
+      fetch(false, k, a.k_row, a.size, begin, part.end, 0);
+      fetch(true, v, a.v_row, a.v_size, begin, part.end, 0);
+#pragma unroll 1
+      for (int i = 0; i < lanes; i += ahead) {
+        if (i > 0) fetch(false, k, a.k_row, a.size, begin, part.end, i);
+        i > 0 ? wait_for_batches<0>() : wait_for_batches<1>();  // values are there later
+        multiply_keys(i);
+      }
+      __syncwarp();
       weigh(mask, begin);
-      multiply_values(v, begin, part.end);
+#pragma unroll 1
+      for (int i = 0; i < lanes; i += ahead) {
+        if (i > 0) fetch(true, v, a.v_row, a.v_size, begin, part.end, i);
+        wait_for_batches<0>();
+        multiply_values(i);
+      }
+      __syncwarp();  // the weights have been read
     }
     share();
-    store(y, parts, states, splits);
   }
 };
 
-// What another block has written.
-__device__ inline float made(const float* from) {
-#ifdef BASCULE_EMULATED
-  return *from;
-#else
-  return __ldcg(from);
-#endif
-}
-
-// Row `row` of the result from the parts of all splits.
-template <typename T>
-__device__ void join_splits(const float* parts, const float* states, T* y, const Attention& a,
-                            int splits, int64_t row) {
-  const int query = static_cast<int>(row % a.queries);
-  const int head = static_cast<int>(row / a.queries % a.q_heads);
-  const int item = static_cast<int>(row / a.queries / a.q_heads);
-  parts += row * splits * a.v_size;
-  states += row * splits * 2;
-  RunningSoftmax<false> joined = {negative_infinity(), 0};
-  for (int s = 0; s < splits; ++s) joined.top = fmaxf(joined.top, made(states + 2 * s));
-  for (int s = 0; s < splits; ++s) {
-    joined.sum += made(states + 2 * s + 1) * joined.weight(made(states + 2 * s), 1);
-  }
-  const float factor = joined.sum == 0 ? 0.0f : 1 / joined.sum;
-  y += item * a.y_batch + head * a.y_head + query * a.y_row;
-  for (int c = threadIdx.x; c < a.v_size; c += blockDim.x) {
-    float value = 0;
-    for (int s = 0; s < splits; ++s) {
-      const float part = made(parts + static_cast<int64_t>(s) * a.v_size + c);
-      value += part * joined.weight(made(states + 2 * s), 1);
-    }
-    y[c] = narrow<T>(value * factor);
-  }
-}
-
-// The block of number `blockIdx.x` = ((item, head), rows); `blockIdx.y` is the split.
-template <int ROWS>
-__device__ Part part_of(const Attention& a, int length, int splits) {
-  const int rows = a.group() * a.queries, row_blocks = (rows + ROWS - 1) / ROWS;
-  Part part;
-  part.split = blockIdx.y;
-  part.first_row = blockIdx.x % row_blocks * ROWS;
-  part.rows = rows - part.first_row < ROWS ? rows - part.first_row : ROWS;
-  const int number = blockIdx.x / row_blocks;
-  part.item = number / a.kv_heads;
-  part.kv_head = number % a.kv_heads;
-  const int begin = visible_keys(a, length, 0).begin;
-  const int end = visible_keys(a, length, a.queries - 1).end;
-  const int chunks = (end - begin + chunk - 1) / chunk;
-  const int keys = (chunks + splits - 1) / splits * chunk;
-  part.begin = begin + part.split * keys < end ? begin + part.split * keys : end;
-  part.end = part.begin + keys < end ? part.begin + keys : end;
-  return part;
-}
-
 template <typename T, int SIZE, int ROWS>
 __device__ void decode(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
-                       const T* sinks, T* y, const Attention& a, float* parts, float* states,
-                       int* done, int splits) {
-  using Block = Decode<T, SIZE, ROWS>;
-  __shared__ typename Block::Shared shared;
-  const int rows = a.group() * a.queries, row_blocks = (rows + ROWS - 1) / ROWS;
-  const int item = static_cast<int>(blockIdx.x) / row_blocks / a.kv_heads;
-  const int length = valid_keys(a, lengths, item);
-  Block block{a,
-              shared,
-              part_of<ROWS>(a, length, splits),
-              length,
-              static_cast<int>(threadIdx.x % 32),
-              static_cast<int>(threadIdx.x / 32)};
-  block.run(q, k, v, mask, sinks, y, parts, states, splits);
-  if (splits == 1) return;
-  // How many blocks of these rows are done is 0 again afterwards.
-  __shared__ bool is_last;
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    is_last = atomicAdd(done + blockIdx.x, 1) == splits - 1;
-    if (is_last) done[blockIdx.x] = 0;
-  }
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
-  for (int r = 0; r < block.part.rows; ++r) {
-    const int64_t head = static_cast<int64_t>(block.part.item) * a.q_heads + block.row_head(r);
-    join_splits(parts, states, y, a, splits, head * a.queries + block.row_query(r));
-  }
+                       const T* sinks, const Attention& a, const Results<T>& to) {
+  __shared__ typename Decode<T, SIZE, ROWS>::Shared shared;
+  const Part part = part_of<ROWS>(a, lengths, to.splits);
+  Decode<T, SIZE, ROWS>{a, shared, part}.run(q, k, v, mask, sinks);
+  finish<false>(a, part, shared.of_warps, to);
 }
 
-#define ENTRY(name, T, SIZE, ROWS)                                                           \
-  extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS(     \
-      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,          \
-      const T* sinks, T* y, const Attention a, float* parts, float* states, int* done,       \
-      int32_t splits) {                                                                      \
-    wait_for_previous_kernels();                                                             \
-    decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, y, a, parts, states, done, splits); \
+#define ENTRY(name, T, SIZE, ROWS)                                                       \
+  extern "C" __global__ void __launch_bounds__(threads) decode_##name##_##SIZE##_##ROWS( \
+      const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,      \
+      const T* sinks, T* y, const Attention a, float* parts, float* states, int* done,   \
+      int32_t splits) {                                                                  \
+    wait_for_previous_kernels();                                                         \
+    const Results<T> to{y, parts, states, done, splits};                                 \
+    decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, a, to);                         \
   }
-#define ROW_COUNTS(name, T, SIZE) \
+#define SIZES(name, T, SIZE) \
   IN_PART(name##_##SIZE, ENTRY(name, T, SIZE, 1) ENTRY(name, T, SIZE, 4) ENTRY(name, T, SIZE, 8))
-#define SIZES(name, T) ROW_COUNTS(name, T, 64) ROW_COUNTS(name, T, 128) ROW_COUNTS(name, T, 256)
-SIZES(float32, float)
-SIZES(float16, float16)
-SIZES(bfloat16, bfloat16)
+SIZES(float32, float, 64)
+SIZES(float32, float, 128)
+SIZES(float32, float, 256)
+SIZES(float16, float16, 256)
+SIZES(bfloat16, bfloat16, 256)

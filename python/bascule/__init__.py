@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from bascule.tools.check import ModelCheck, check
     from bascule.tools.convert import Conversion, convert
     from bascule.tools.diff import ModelDiff, diff
+    from bascule.tools.edit import Editor, chain_models, edit, merge_models
     from bascule.tools.profile import Profile, profile
     from bascule.tools.view import View
 
@@ -113,6 +114,10 @@ _LATER = {
     "operator": "bascule.operators",
     "ModelDiff": "bascule.tools.diff",
     "diff": "bascule.tools.diff",
+    "Editor": "bascule.tools.edit",
+    "chain_models": "bascule.tools.edit",
+    "edit": "bascule.tools.edit",
+    "merge_models": "bascule.tools.edit",
     "View": "bascule.tools.view",
     "AdapterFormat": "bascule.adapters",
     "LoraAdapter": "bascule.adapters",

@@ -22,6 +22,7 @@ VERBS = (
     "compare",
     "diff",
     "convert",
+    "edit",
     "digest",
     "lock",
     "sbom",

@@ -10,6 +10,13 @@ from collections.abc import Callable, Iterator
 @contextlib.contextmanager
 def reading(path: str, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A function to be called with the number of bytes of each piece that was read."""
+    with moving(f"reading {path}", quiet) as progress:
+        yield progress
+
+
+@contextlib.contextmanager
+def moving(what: str, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A function to be called with the number of bytes of each piece that was read or written."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -17,7 +24,7 @@ def reading(path: str, quiet: bool) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     is_hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=is_hidden) as progress:
-        task = progress.add_task(f"reading {path}", total=None)
+        task = progress.add_task(what, total=None)
         yield lambda nbytes: progress.advance(task, nbytes)
 
 

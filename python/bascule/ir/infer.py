@@ -97,6 +97,17 @@ def type_problems(model: Model, definitions: Definitions | None = None) -> list[
     return list(found.values())
 
 
+def strict_errors(model: Model, definitions: Definitions | None = None) -> str:
+    """What onnx's strict inference finds wrong, nodes by name; "" if nothing."""
+    skeleton, _, errors = _infer(model, definitions, types_known=False)
+
+    def named(match: re.Match[str]) -> str:
+        node = skeleton.nodes[int(match[1])] if match[1] else None
+        return "" if node is None else f"Node ({node.name}) Op ({node.op_type}) "
+
+    return "\n".join(_ERROR_STEP.sub(named, line) for line in errors.splitlines())
+
+
 def _inferred_values(model: Model) -> list[Value]:
     """All values but the inputs of the model, whose types are given."""
     fixed = {id(value) for value in model.graph.inputs}
@@ -180,7 +191,7 @@ def _merge_shapes(inferred: Shape | None, declared: Shape | None, keep_names: bo
 def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
     if isinstance(inferred, int) or declared is None:
         return inferred
-    if inferred is None or isinstance(declared, int) or keep_names:
+    if inferred is None or isinstance(declared, int) or (keep_names and not is_invented(declared)):
         return declared
     return inferred
 

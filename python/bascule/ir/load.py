@@ -47,20 +47,17 @@ def load_model(
         path = os.fspath(source)
         if not isinstance(path, str) or not path:
             raise TypeError(f"Unable to load from type '{type(source)}' with value {source!r}")
-        data = _map(path)
         folder = os.path.dirname(path) if external_folder is None else external_folder
         model_path = path if external_folder is None else None
         files = ExternalFiles(folder or os.curdir, model_path, external_files, on_external_problem)
-        model = _read(data, files, f"Load model from {path} failed:Protobuf parsing failed.", True)
+        model = _read(path, files)
         model.path = path
         return model
     files = ExternalFiles(external_folder or os.curdir, None, external_files, on_external_problem)
     if hasattr(source, "read"):
         source = source.read()
     if isinstance(source, (bytes, bytearray, memoryview)):
-        data = memoryview(source).cast("B") if not isinstance(source, bytes) else memoryview(source)
-        failure = "Failed to load model because protobuf parsing failed."
-        return _read(data.toreadonly(), files, failure, False)
+        return _read(source, files)
 
     import onnx
 
@@ -71,7 +68,67 @@ def load_model(
     raise TypeError(f"Unable to load from type '{type(source)}'")
 
 
+def read_proto(
+    source: str | bytes | bytearray | memoryview,
+    files: ExternalFiles | None = None,
+    *,
+    lists: bool = True,
+) -> tuple[onnx.ModelProto, TensorReader]:
+    """The protobuf of a model without its big payloads, and the reader of all its tensors.
+
+    Nothing but the encoding is checked; load_model checks the rest. `files` has the external data,
+    by default the model's own. For `lists`, see `wire.cut_payloads`. Bytes must not change.
+
+    Raises:
+        NoSuchFile: there is no such file.
+        InvalidArgument: there are no bytes.
+        InvalidProtobuf: they are no message.
+    """
+    failure = _failure(source)
+    if isinstance(source, str):
+        data = _map(source)
+        files = files or ExternalFiles(os.path.dirname(source) or os.curdir, source)
+    else:
+        data = memoryview(source).cast("B").toreadonly()
+        files = files or ExternalFiles(os.curdir)
+    if not len(data):
+        raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
+    if data[4:8].tobytes() == b"ORTM":
+        raise InvalidProtobuf(
+            f"{failure} It is in onnxruntime's own format (.ort), made for one version and kind of "
+            "machine: load the .onnx model that it was made from."
+        )
+    try:
+        skeleton = wire.cut_payloads(data, lists)
+    except wire.WireError as error:
+        raise InvalidProtobuf(f"{failure} {str(error).capitalize()}.") from None
+
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    from bascule.ir.tensors import TensorReader
+
+    try:
+        proto = onnx.ModelProto.FromString(skeleton.data)
+    except DecodeError as error:
+        raise InvalidProtobuf(f"{failure} {error}") from None
+    is_mapped = isinstance(source, str)
+    return proto, TensorReader(skeleton.payloads, skeleton.nonce, files.read, is_mapped)
+
+
+def _failure(source: str | bytes | bytearray | memoryview) -> str:
+    """How errors begin."""
+    if isinstance(source, str):
+        return f"Load model from {source} failed:Protobuf parsing failed."
+    return "Failed to load model because protobuf parsing failed."
+
+
 def _map(path: str) -> memoryview:
+    """The content of a model's file, mapped.
+
+    Raises:
+        NoSuchFile, InvalidProtobuf, InvalidArgument: there is none, it is no file, it is empty.
+    """
     failure = f"Load model from {path} failed:"
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -96,52 +153,12 @@ def _map(path: str) -> memoryview:
         os.close(descriptor)
 
 
-def read_proto(source: str | bytes) -> tuple[onnx.ModelProto, TensorReader]:
-    """The protobuf of a model without its big payloads, and the reader of all its tensors.
-
-    Nothing but the encoding is checked; load_model checks the rest.
-    """
-    if isinstance(source, bytes):
-        failure = "Failed to load model because protobuf parsing failed."
-        return _parse(memoryview(source), ExternalFiles(os.curdir), failure, False)
-    files = ExternalFiles(os.path.dirname(source) or os.curdir, source)
-    failure = f"Load model from {source} failed:Protobuf parsing failed."
-    return _parse(_map(source), files, failure, True)
-
-
-def _read(data: memoryview, files: ExternalFiles, failure: str, mapped: bool) -> Model:
-    proto, tensors = _parse(data, files, failure, mapped)
+def _read(source: str | bytes | bytearray | memoryview, files: ExternalFiles) -> Model:
+    proto, tensors = read_proto(source, files)
     try:
         return _convert(proto, tensors, files)
     except (UnicodeDecodeError, wire.WireError) as error:
-        raise InvalidProtobuf(f"{failure} {error}") from None
-
-
-def _parse(
-    data: memoryview, files: ExternalFiles, failure: str, mapped: bool
-) -> tuple[onnx.ModelProto, TensorReader]:
-    if not len(data):
-        raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
-    if data[4:8].tobytes() == b"ORTM":
-        raise InvalidProtobuf(
-            f"{failure} It is in onnxruntime's own format (.ort), made for one version and kind of "
-            "machine: load the .onnx model that it was made from."
-        )
-    try:
-        skeleton = wire.cut_payloads(data)
-    except wire.WireError as error:
-        raise InvalidProtobuf(f"{failure} {str(error).capitalize()}.") from None
-
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    from bascule.ir.tensors import TensorReader
-
-    try:
-        proto = onnx.ModelProto.FromString(skeleton.data)
-    except DecodeError as error:
-        raise InvalidProtobuf(f"{failure} {error}") from None
-    return proto, TensorReader(skeleton.payloads, skeleton.nonce, files.read, mapped)
+        raise InvalidProtobuf(f"{_failure(source)} {error}") from None
 
 
 def _convert(proto: onnx.ModelProto, tensors: TensorReader, files: ExternalFiles) -> Model:

@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING
 
 from bascule.errors import InvalidArgument
 from bascule.ir import wire
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
+from bascule.ir.pages import give_back, place, read_ahead
 
 if TYPE_CHECKING:
     import onnx
@@ -24,7 +25,6 @@ MAX_PROTOBUF_BYTES = (1 << 31) - 1
 
 _PAGE = 4096
 _SMALL_ALIGNMENT = 64
-_RAW_DATA = 9
 _CHUNK_BYTES = 1 << 24
 
 
@@ -45,10 +45,8 @@ def to_proto(
 
 def to_bytes(model: Model, *, definitions: Definitions | None = None) -> bytes:
     """The model serialized, all data inside."""
-    payloads = _Payloads()
-    proto = payloads.proto(model, definitions)
-    _check_size(proto, payloads.nbytes)
-    return b"".join(payloads.splice(proto.SerializeToString()))
+    payloads = Payloads()
+    return b"".join(payloads.pieces(_deferred(model, definitions, payloads)))
 
 
 def save_model(
@@ -67,53 +65,54 @@ def save_model(
     be overwritten.
     """
     path = os.fspath(path)
-    payloads = _Payloads()
-    proto = payloads.proto(model, definitions)
+    payloads = Payloads()
+    proto = _deferred(model, definitions, payloads)
     if external_data is None:
         external_data = payloads.nbytes + proto.ByteSize() > MAX_PROTOBUF_BYTES
     if external_data is False:
-        _check_size(proto, payloads.nbytes)
-        with replacing(path) as file:
-            for part in payloads.splice(proto.SerializeToString()):
-                _write(file, part)
+        payloads.write(path, proto)
         return
 
     from bascule.ir.serialize import ModelWriter, write_inline
 
-    location = location_beside(path, external_data)
+    location = external_location(path, external_data)
     data_path = os.path.join(os.path.dirname(path), location)
     with replacing(path) as file, replacing(data_path) as data_file:  # the data is put first
-        position = 0
+        external = ExternalWriter(data_file, location)
 
         def write_external(constant: Constant, proto: onnx.TensorProto) -> None:
-            nonlocal position
             if constant.raw is None or constant.nbytes < max(size_threshold, 1):
                 write_inline(constant, proto)
-                return
-            padding = padding_before(position, constant.nbytes)
-            data_file.write(b"\0" * padding)
-            position += padding
-            _write(data_file, constant.raw)
-            entries = (("location", location), ("offset", position), ("length", constant.nbytes))
-            for key, value in entries:
-                proto.external_data.add(key=key, value=str(value))
-            proto.data_location = 1
-            position += constant.nbytes
+            else:
+                external.put(constant.raw, proto)
 
         proto = ModelWriter(model, write_external, definitions).write()
-        _check_size(proto, 0)
+        check_size(proto, 0)
         file.write(proto.SerializeToString())
 
 
-def location_beside(path: str, external_data: bool | str) -> str:
-    """The name of the file for external data of the model at `path`: that given, or the usual one.
+def _deferred(model: Model, definitions: Definitions | None, payloads: Payloads) -> onnx.ModelProto:
+    """The model as protobuf, its big tensors in `payloads`."""
+    from bascule.ir.serialize import ModelWriter, write_inline
+
+    def defer(constant: Constant, proto: onnx.TensorProto) -> None:
+        if constant.raw is None or constant.nbytes <= wire.CUT_BYTES:
+            write_inline(constant, proto)
+        else:
+            payloads.put(proto, wire.Payload(wire.RAW_DATA, constant.raw))
+
+    return ModelWriter(model, defer, definitions).write()
+
+
+def external_location(path: str, external_data: bool | str) -> str:
+    """The name of the file beside the model at `path` that takes external data.
 
     Raises:
-        InvalidArgument: it is no plain name, or that of the model.
+        InvalidArgument: the name given is no plain one, or the model's own.
     """
-    own = os.path.basename(path)
-    location = external_data if isinstance(external_data, str) else own + ".data"
-    if os.path.basename(location) != location or location in ("", ".", "..", own):
+    name = os.path.basename(path)
+    location = external_data if isinstance(external_data, str) else f"{name}.data"
+    if os.path.basename(location) != location or location in ("", ".", "..", name):
         raise InvalidArgument(
             f"External data goes to a file beside the model: '{location}' must be the plain name "
             "of another file."
@@ -121,38 +120,90 @@ def location_beside(path: str, external_data: bool | str) -> str:
     return location
 
 
-def padding_before(position: int, nbytes: int) -> int:
-    """Bytes to leave free at `position` of a file of external data before a tensor of `nbytes`."""
-    return -position % (_PAGE if nbytes >= _PAGE else _SMALL_ALIGNMENT)
+class ExternalWriter:
+    """Appends payloads to a file of external data, and says in the tensors where they are.
+
+    `progress` is called with the number of bytes of each piece.
+    """
+
+    def __init__(
+        self, file: IO[bytes], location: str, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self._file = file
+        self._location = location
+        self._progress = progress
+        self._position = 0
+        # With the bytes, so that nothing else comes to be where they are.
+        self._known: dict[tuple[int, int], tuple[int, memoryview]] = {}
+
+    def put(self, data: memoryview, proto: onnx.TensorProto) -> None:
+        """Write `data`, and let `proto` refer to it; other entries of its external data stay.
+
+        Tensors that share their bytes in memory do so here.
+        """
+        source = place(data)
+        if source not in self._known:
+            self._known[source] = self._append(data), data
+        start, _ = self._known[source]
+        refer(proto, self._location, start, data.nbytes)
+
+    def _append(self, data: memoryview) -> int:
+        size = data.nbytes
+        padding = -self._position % (_PAGE if size >= _PAGE else _SMALL_ALIGNMENT)
+        start = self._position + padding
+        self._file.write(b"\0" * padding)
+        write_pieces(self._file, data, self._progress)
+        self._position = start + size
+        return start
 
 
-class _Payloads:
+def refer(proto: onnx.TensorProto, location: str, offset: int, nbytes: int) -> None:
+    """Let a tensor be external data; other entries that it has stay."""
+    known = {entry.key: entry for entry in proto.external_data}
+    for key, value in (("location", location), ("offset", offset), ("length", nbytes)):
+        entry = known.get(key) or proto.external_data.add(key=key)
+        entry.value = str(value)
+    proto.data_location = 1
+
+
+class Payloads:
     """Big payloads that stay out of the protobuf, and are spliced into its serialized form."""
 
     def __init__(self) -> None:
-        self._constants: list[memoryview] = []
+        self._payloads: list[wire.Payload] = []
         self._token = secrets.token_bytes(16)
         self.nbytes = 0
+        """What they add to the message."""
 
-    def proto(self, model: Model, definitions: Definitions | None) -> onnx.ModelProto:
-        from bascule.ir.serialize import ModelWriter, write_inline
+    def put(self, proto: onnx.TensorProto, payload: wire.Payload) -> None:
+        """Let a tensor have a payload, for which a mark stands in `proto`."""
+        proto.raw_data = self._token + len(self._payloads).to_bytes(8, "little")
+        self._payloads.append(payload)
+        self.nbytes += payload.data.nbytes - len(proto.raw_data)
 
-        def defer(constant: Constant, proto: onnx.TensorProto) -> None:
-            if constant.raw is None or constant.nbytes <= wire.CUT_BYTES:
-                write_inline(constant, proto)
-            else:
-                proto.raw_data = self._token + len(self._constants).to_bytes(8, "little")
-                self._constants.append(constant.raw)
-                self.nbytes += constant.nbytes
+    def pieces(self, proto: onnx.ModelProto) -> Iterator[bytes | memoryview]:
+        """The bytes of the whole message.
 
-        return ModelWriter(model, defer, definitions).write()
+        Raises:
+            InvalidArgument: it is too large for one.
+        """
+        check_size(proto, self.nbytes)
+        return wire.restore_payloads(proto.SerializeToString(), self._token, self._payloads)
 
-    def splice(self, skeleton: bytes) -> Iterator[bytes | memoryview]:
-        """The pieces of the whole message."""
-        yield from wire.restore_payloads(skeleton, self._token, self._constants)
+    def write(self, path: str, proto: onnx.ModelProto) -> None:
+        """Write the whole message to a file.
+
+        Raises:
+            InvalidArgument: it is too large for one, or the file cannot be written.
+        """
+        pieces = self.pieces(proto)
+        with replacing(path) as file:
+            for piece in pieces:
+                write_pieces(file, piece)
 
 
-def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
+def check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
+    """Refuse a message that with its payloads is larger than protobuf's limit."""
     size = proto.ByteSize() + payload_bytes
     if size > MAX_PROTOBUF_BYTES:
         raise InvalidArgument(
@@ -161,11 +212,20 @@ def _check_size(proto: onnx.ModelProto, payload_bytes: int) -> None:
         )
 
 
-def _write(file: IO[bytes], data: bytes | memoryview) -> None:
-    """In pieces, so that a mapped source is not read ahead of the writing."""
-    view = memoryview(data)
+def write_pieces(
+    file: IO[bytes], data: bytes | memoryview, progress: Callable[[int], None] | None = None
+) -> None:
+    """In pieces, so that a mapped source is not read ahead of the writing, and none of it stays."""
+    view = memoryview(data).cast("B")
     for start in range(0, len(view), _CHUNK_BYTES):
-        file.write(view[start : start + _CHUNK_BYTES])
+        piece = view[start : start + _CHUNK_BYTES]
+        if start == 0:
+            read_ahead(piece)
+        read_ahead(view[start + _CHUNK_BYTES : start + 2 * _CHUNK_BYTES])
+        file.write(piece)
+        give_back(piece)
+        if progress is not None:
+            progress(len(piece))
 
 
 @contextlib.contextmanager

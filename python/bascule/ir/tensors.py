@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 import mmap
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bascule.errors import Fail, InvalidGraph
-from bascule.ir.check import require_text, submessages
+from bascule.ir.check import require_text
 from bascule.ir.constant import Constant, pack
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import SparseConstant
@@ -49,6 +49,19 @@ _FIELD_OF: dict[DataType, int] = {dtype: 5 for dtype in DataType} | {
 External = Callable[[str, dict[str, str], int], memoryview]
 """(tensor name, external_data entries, bytes expected) -> the bytes."""
 
+_HOLDERS = frozenset(
+    (
+        "AttributeProto",
+        "FunctionProto",
+        "GraphProto",
+        "NodeProto",
+        "SparseTensorProto",
+        "TensorProto",
+        "TrainingInfoProto",
+    )
+)
+"""The messages that tensors may be in."""
+
 
 class TensorReader:
     """Makes Constants of TensorProtos whose big payloads were cut out by `wire.cut_payloads`."""
@@ -56,8 +69,8 @@ class TensorReader:
     def __init__(
         self, payloads: list[Payload], nonce: int, external: External, mapped: bool
     ) -> None:
-        self._payloads = payloads
-        self._nonce = nonce
+        self.payloads = payloads
+        self.nonce = nonce
         self._external = external
         self._mapped = mapped
 
@@ -111,36 +124,28 @@ class TensorReader:
 
     def check_unread(self, message: Any) -> None:
         """Refuse `message`, which nothing reads, for a tensor in it that has two payloads."""
-        for each in submessages(message):
-            if each.DESCRIPTOR.name == "TensorProto":
-                self._payload(each, each.name)
+        for tensor in tensors_in(message):
+            self._payload(tensor, tensor.name)
 
     def read_numbers(self, proto: onnx.AttributeProto) -> list[Any] | array[Any]:
         """The list of an attribute of type FLOATS or INTS."""
         is_float = proto.type == 6 or (proto.type == 0 and len(proto.floats) > 0)
         numbers: Any = proto.floats if is_float else proto.ints
         code = "f" if is_float else "q"
-        mark = list_mark(self._nonce, "")
-        if self._payloads and proto.doc_string.startswith(mark):
+        mark = list_mark(self.nonce, "")
+        if self.payloads and proto.doc_string.startswith(mark):
             found = array(code)
-            found.frombytes(self._payloads[int(proto.doc_string[len(mark) :])].data)
+            found.frombytes(self.payloads[int(proto.doc_string[len(mark) :])].data)
             return found
         return array(code, numbers) if len(numbers) * 4 > LIST_BYTES else list(numbers)
-
-    def restore_numbers(self, proto: onnx.AttributeProto) -> None:
-        """Put a list of numbers that was cut out of an attribute back into it."""
-        if self._payloads and proto.doc_string.startswith(list_mark(self._nonce, "")):
-            numbers = self.read_numbers(proto)
-            proto.ClearField("doc_string")
-            (proto.floats if proto.type == 6 else proto.ints).extend(numbers)
 
     def _cut_payload(self, proto: onnx.TensorProto, where: str) -> Payload | None:
         if not proto.HasField("segment"):
             return None
         segment = proto.segment
-        if segment.end != self._nonce or not 0 <= segment.begin < len(self._payloads):
+        if segment.end != self.nonce or not 0 <= segment.begin < len(self.payloads):
             raise InvalidGraph(f"Tensor '{where}' is a segment of a tensor, which has no meaning.")
-        return self._payloads[int(segment.begin)]
+        return self.payloads[int(segment.begin)]
 
     def read_sparse(self, proto: onnx.SparseTensorProto, where: str) -> SparseConstant:
         values = self.read(proto.values, where)
@@ -257,3 +262,16 @@ def _strings(proto: onnx.TensorProto, shape: tuple[int, ...], where: str) -> np.
     for index, item in enumerate(items):
         strings[index] = item.decode("utf-8", "surrogateescape")
     return strings.reshape(shape)
+
+
+def tensors_in(message: Any) -> Iterator[onnx.TensorProto]:
+    """Every tensor in a message, in the order in which it has them."""
+    pending = [message]
+    while pending:
+        each = pending.pop()
+        if each.DESCRIPTOR.name == "TensorProto":
+            yield each
+            continue
+        for descriptor, value in reversed(each.ListFields()):
+            if descriptor.message_type is not None and descriptor.message_type.name in _HOLDERS:
+                pending.extend([value] if hasattr(value, "DESCRIPTOR") else reversed(value))

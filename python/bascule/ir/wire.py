@@ -57,7 +57,8 @@ _CHILDREN: dict[int, dict[int, int]] = {
     _SPARSE: {1: _TENSOR, 2: _TENSOR},
 }
 _PAYLOAD_FIELDS = frozenset((4, 5, 6, 7, 9, 10, 11))
-_STRING_DATA, _RAW_DATA, _SEGMENT, _NAME = 6, 9, 3, 8
+RAW_DATA = 9
+_STRING_DATA, _RAW_DATA, _SEGMENT, _NAME = 6, RAW_DATA, 3, 8
 _FLOATS, _INTS, _DOC_STRING = 7, 8, 13
 
 # How an AttributeProto mostly ends, with its type. Lists hold no tensors, and to walk through them
@@ -72,16 +73,20 @@ _LIST_ITEMS = re.compile(
 )
 
 
-def cut_payloads(data: memoryview) -> Skeleton:
-    """Take the tensor payloads out of a serialized ModelProto; WireError if it is not one."""
-    walker = _Walker(data)
+def cut_payloads(data: memoryview, lists: bool = True) -> Skeleton:
+    """Take the tensor payloads out of a serialized ModelProto; WireError if it is not one.
+
+    Without `lists`, numbers in attributes stay, and the skeleton can be restored to the byte.
+    """
+    walker = _Walker(data, lists)
     skeleton = walker.walk(_MODEL, 0, len(data), 0)
     return Skeleton(bytes(data) if skeleton is None else skeleton, walker.payloads, walker.nonce)
 
 
 class _Walker:
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: memoryview, lists: bool) -> None:
         self.data = data
+        self.lists = lists
         self.payloads: list[Payload] = []
         self.nonce = secrets.randbits(62)
 
@@ -93,7 +98,8 @@ class _Walker:
         if kind == _ATTRIBUTE:
             list_field = _LIST_TYPES.get(bytes(data[end - _TYPE_BYTES : end]))
             if list_field is not None:
-                return self._cut_numbers(list_field, start, end) if list_field else None
+                is_cut = self.lists and list_field
+                return self._cut_numbers(list_field, start, end) if is_cut else None
         children = _CHILDREN[kind]
         parts: list[bytes | memoryview] = []
         position = kept = start
@@ -314,11 +320,12 @@ def _decode_chunk(
 
 
 def restore_payloads(
-    skeleton: bytes, token: bytes, payloads: Sequence[memoryview]
+    skeleton: bytes, token: bytes, payloads: Sequence[Payload]
 ) -> Iterator[bytes | memoryview]:
     """The inverse of cutting: pieces of the message in which payloads replace their marks.
 
-    A mark is a tensor's raw_data that consists of `token` and the index in eight bytes.
+    A mark is a tensor's raw_data that consists of `token` and the index in eight bytes; a payload
+    comes back as the field that it was.
     """
     writer = _Restorer(memoryview(skeleton), token, payloads)
     pieces, _ = writer.walk(_MODEL, 0, len(skeleton))
@@ -326,37 +333,30 @@ def restore_payloads(
 
 
 class _Restorer:
-    def __init__(self, data: memoryview, token: bytes, payloads: Sequence[memoryview]) -> None:
+    def __init__(self, data: memoryview, token: bytes, payloads: Sequence[Payload]) -> None:
         self.data = data
         self.token = token
         self.payloads = payloads
 
     def walk(self, kind: int, start: int, end: int) -> tuple[list[bytes | memoryview], int]:
         """The message's pieces, and their length together."""
+        if kind == _TENSOR:
+            return self._tensor(start, end)
         data = self.data
-        children = _CHILDREN.get(kind, {})
+        children = _CHILDREN[kind]
         pieces: list[bytes | memoryview] = []
         total = 0
         position = kept = start
         while position < end:
             field_start = position
             tag, position = _varint(data, position, end)
-            number = tag >> 3
             if tag & 7 != 2:
                 position = _skip(data, tag & 7, position, end)
                 continue
             length, position = _varint(data, position, end)
             following = position + length
-            inner: list[bytes | memoryview] | None = None
-            if length >= len(self.token) + 8:
-                if number in children:
-                    inner, size = self.walk(children[number], position, following)
-                elif kind == _TENSOR and number == _RAW_DATA:
-                    content = bytes(data[position:following])
-                    if content.startswith(self.token):
-                        payload = self.payloads[int.from_bytes(content[16:], "little")]
-                        inner, size = [payload], len(payload)
-            if inner is not None:
+            if length >= len(self.token) + 8 and tag >> 3 in children:
+                inner, size = self.walk(children[tag >> 3], position, following)
                 head = varint(tag) + varint(size)
                 pieces += (data[kept:field_start], head, *inner)
                 total += field_start - kept + len(head) + size
@@ -364,3 +364,35 @@ class _Restorer:
             position = following
         pieces.append(data[kept:end])
         return pieces, total + end - kept
+
+    def _tensor(self, start: int, end: int) -> tuple[list[bytes | memoryview], int]:
+        """A tensor, its payload where fields in ascending order have it."""
+        data = self.data
+        starts: list[tuple[int, int]] = []
+        position = start
+        payload: Payload | None = None
+        while position < end:
+            field_start = position
+            tag, position = _varint(data, position, end)
+            following = position
+            if tag & 7 == 2:
+                length, position = _varint(data, position, end)
+                following = position + length
+                if tag >> 3 == _RAW_DATA and length == len(self.token) + 8:
+                    content = bytes(data[position:following])
+                    if content.startswith(self.token):
+                        index = int.from_bytes(content[len(self.token) :], "little")
+                        payload, mark, behind = self.payloads[index], field_start, following
+            else:
+                following = _skip(data, tag & 7, position, end)
+            starts.append((tag >> 3, field_start))
+            position = following
+        if payload is None:
+            return [data[start:end]], end - start
+        # At its own place the mark gives way; elsewhere it goes before the next larger field.
+        place = next((at for n, at in starts if n > payload.field and at != mark), end)
+        place = mark if payload.field == _RAW_DATA else min(place, mark)
+        head = varint(payload.field << 3 | 2) + varint(payload.data.nbytes)
+        pieces: list[bytes | memoryview] = [data[start:place], head, payload.data]
+        pieces += (data[place:mark], data[behind:end])
+        return pieces, end - start - (behind - mark) + len(head) + payload.data.nbytes

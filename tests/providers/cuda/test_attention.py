@@ -96,9 +96,9 @@ def test_forms() -> None:
     assert form(single) == "tiles_float32_64"
     assert form([x.astype(np.float64) for x in half]) == "rows_float64"
     assert form([x[..., :63] for x in half]) == "rows_float16"
-    assert form([half[0][:, :, :1], *half[1:]]) == "decode_float16_64_1"
+    assert form([half[0][:, :, :1], *half[1:]]) == "decode_tiles_float16_64"
     long = inputs_of(np.float16, 1, (8, 2), (1, 1000), (64, 64))
-    assert check(long) == ["decode_float16_64_4"]
+    assert check(long) == ["decode_clusters_float16_64"]
     many = inputs_of(np.float16, 2, (20, 20), (150, 70), (40, 40))
     device = EmulatedDevice()
     device.processors = 40

@@ -44,9 +44,11 @@ def test_hot_modules_wait() -> None:
     for module in (
         *modules,
         "softmax.float16",
-        "stream_nbits",
+        "stream_nbits.4_float16",
         "cache_rows",
-        "decode_attention.float16_64",
+        "decode_attention.float32_64",
+        "decode_tiles.float16_64",
+        "stream_matmul.float16",
     ):
         assert waits(sources.source(module)), module
 

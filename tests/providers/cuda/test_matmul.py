@@ -13,7 +13,7 @@ import pytest
 
 from bascule import errors
 from tests.support import cuda_emulation
-from tests.support.cuda_emulation import run_node, unused_device
+from tests.support.cuda_emulation import EmulatedDevice, run_node, unused_device
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -91,9 +91,34 @@ def test_few_rows_are_streamed(dtype: str, rows: int, transposed: int, k: int, n
         domain="bascule",
         device=device,
     )
-    assert all(name.startswith("gemv") for name in device.launches)
+    by_tiles = transposed and dtype != "float32"
+    way = "stream_matmul" if by_tiles else "gemv"
+    assert all(name.startswith(way) for name in device.launches)
     product = wide(a) @ (wide(b).T if transposed else wide(b))
     check(y, np.maximum(0.5 * product + wide(bias) + wide(residual), 0), dtype, k)
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("rows", [1, 3])
+def test_few_rows_are_streamed_without_tensor_cores(rows: int) -> None:
+    device = EmulatedDevice()
+    device.capability, device.shared_memory = 75, 65536
+    a, b = normal(4, "float16", rows, 264), normal(5, "float16", 72, 264)
+    (y,) = run_node("MatMul", [a, b], {"transB": 1}, domain="bascule", device=device)
+    assert [name.startswith("gemv_rows") for name in device.launches] == [True]
+    check(y, wide(a) @ wide(b).T, "float16", 264)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize("m,k,n", [(1, 2048, 2304), (1, 8200, 40), (2, 96, 4400), (5, 4104, 20)])
+def test_weights_are_streamed_in_any_share(m: int, k: int, n: int, constant: bool) -> None:
+    a, b = normal(8, "float16", m, k), normal(9, "float16", n, k)
+    device = unused_device()
+    constants = (1,) if constant else ()
+    options = {"device": device, "domain": "bascule", "constants": constants}
+    (y,) = run_node("MatMul", [a, b], {"transB": 1}, **options)
+    assert device.launches == ["stream_matmul_float16"]
+    check(y, wide(a) @ wide(b).T, "float16", k)
 
 
 def sigmoid(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -171,7 +196,7 @@ def test_constant_weights_with_odd_rows_are_transposed(rows: int) -> None:
     device = unused_device()
     (y,) = run_node("MatMul", [a, b], device=device, constants=(1,))
     check(y, wide(a) @ wide(b), "float16", 64)
-    ways = ["gemv_rows_1_1_float16"] if rows == 1 else ["drop_columns_2"]
+    ways = ["stream_matmul_float16"] if rows == 1 else ["drop_columns_2"]
     if rows > 1 and device.cublas is None:
         ways = ["matmul_tiled_float16"]
     assert device.launches == ["matmul_addend_float16", *ways]

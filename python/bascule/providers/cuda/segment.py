@@ -388,21 +388,25 @@ def _lengths(
         for number in set(step.inputs):
             readers.setdefault(number, []).append(step)
 
-    def caches(number: int) -> set[int] | None:
-        found: set[int] = set()
-        for step in readers.get(number, ()):
-            more: set[int] | None = None
-            if isinstance(step, NativeStep):
-                if step.node.is_op(*_KEEPS_NUMBER) and len(step.inputs) == 1:
-                    more = caches(step.outputs[0])
-            elif isinstance(step, KernelStep):
-                places = [index for index, each in enumerate(step.inputs) if each == number]
-                if all(place in step.kernel.lengths for place in places):
-                    more = {step.inputs[step.kernel.lengths[place]] for place in places}
-            if not more or not more <= set(inputs):
-                return None
-            found |= more
-        return None if number in outputs else found
-
-    each = {number: caches(number) for number in on_host}
+    each = {number: _caches(number, readers, inputs, outputs) for number in on_host}
     return {number: found for number, found in each.items() if found}
+
+
+def _caches(
+    number: int, readers: Mapping[int, list[Any]], inputs: Sequence[int], outputs: Sequence[int]
+) -> set[int] | None:
+    """The inputs whose axis 2 an integer may exceed; None if it is of other use."""
+    found: set[int] = set()
+    for step in readers.get(number, ()):
+        more: set[int] | None = None
+        if isinstance(step, NativeStep):
+            if step.node.is_op(*_KEEPS_NUMBER) and len(step.inputs) == 1:
+                more = _caches(step.outputs[0], readers, inputs, outputs)
+        elif isinstance(step, KernelStep):
+            places = [index for index, each in enumerate(step.inputs) if each == number]
+            if all(place in step.kernel.lengths for place in places):
+                more = {step.inputs[step.kernel.lengths[place]] for place in places}
+        if not more or not more <= set(inputs):
+            return None
+        found |= more
+    return None if number in outputs else found

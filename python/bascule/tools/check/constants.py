@@ -16,10 +16,10 @@ import numpy as np
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import AttributeReference, Graph, Model, Node, Use, Value
+from bascule.ir.pages import give_back
 from bascule.ir.replaced import PRODUCTS
 from bascule.native import usable_cpus
 from bascule.tools.check.result import NOTE, WARNING, Finding
-from bascule.tools.digest.tensors import give_back
 
 PIECE = 1 << 20
 """Bytes that a thread looks at at a time."""

@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from bascule.errors import InvalidArgument
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Model, Node, Value
-from bascule.ir.types import TensorType
+from bascule.ir.serialize import write_type
+from bascule.ir.types import TensorType, Type
 from bascule.tools.compare.sides import Side
-from bascule.tools.stepping.part import extract, reads_of
+from bascule.tools.edit.document import Document
+from bascule.tools.edit.extract import extract
+from bascule.tools.edit.names import walk_graphs
+from bascule.tools.stepping.part import reads_of
 from bascule.tools.stepping.steps import Environment
 
 _IR_VERSION = 10
@@ -54,7 +59,8 @@ def reproduce(
     """
     source = side.source
     nodes = source.nodes_of(culprit) or _before(culprit, side)
-    found = _cut_out(side, nodes)
+    cutter = _Cutter(side)
+    found = cutter.cut(nodes)
     if fails is None:
         return found
     while not fails(found):
@@ -62,12 +68,12 @@ def reproduce(
         if len(more) == len(nodes):
             break
         nodes = source.in_order(more)
-        found = _cut_out(side, nodes)
-    return _shrunk(side, nodes, found, fails)
+        found = cutter.cut(nodes)
+    return _shrunk(cutter, nodes, found, fails)
 
 
 def _shrunk(
-    side: Side,
+    cutter: _Cutter,
     nodes: list[Node],
     found: Reproduction,
     fails: Callable[[Reproduction], bool],
@@ -79,7 +85,7 @@ def _shrunk(
         fewer = [each for each in nodes if each is not node]
         if not fewer:
             break
-        smaller = _cut_out(side, fewer)
+        smaller = cutter.cut(fewer)
         if fails(smaller):
             nodes, found = fewer, smaller
     return found
@@ -110,32 +116,57 @@ def _with_producers(nodes: Sequence[Node]) -> list[Node]:
     return list(found.values())
 
 
-def _cut_out(side: Side, nodes: Sequence[Node]) -> Reproduction:
-    """A model of `nodes` whose inputs are what they have when the model of `side` runs."""
-    from bascule.ir.save import to_bytes
+class _Cutter:
+    """Cuts nodes out of the model of a side, as it says it."""
 
-    inside = {id(node) for node in nodes}
-    outputs = [
-        value
-        for node in nodes
-        for value in node.outputs
-        if value.is_graph_output or any(id(use.node) not in inside for use in value.uses)
-    ]
-    part = extract(nodes, outputs)
-    arrays = _arrays(side, part.inputs)
-    feeds: dict[str, Any] = {}
-    for value, own in zip(part.inputs, part.graph.inputs):
-        array = arrays[id(value)]
-        if not isinstance(array, np.ndarray):
-            raise InvalidArgument(f"Value '{value.name}' is no tensor: it cannot be stored")
-        own.type = TensorType(DataType.from_numpy(array.dtype), array.shape)
-        feeds[own.name] = array
-    imports = dict(side.source_imports)
-    for node in nodes:
-        if node.opset is not None:
-            imports[node.domain] = node.opset
-    model = Model(part.graph, imports, ir_version=_IR_VERSION)
-    return Reproduction(to_bytes(model), feeds, tuple(node.name for node in nodes))
+    def __init__(self, side: Side) -> None:
+        self._side = side
+        model = Model(side.source.graph, dict(side.source_imports), ir_version=_IR_VERSION)
+        self._document, self._name = Document.of_model(model)
+        self._graphs = list(walk_graphs(self._document.proto.graph))
+        self._nodes = {name: n for g in self._graphs for n in g.node for name in n.output if name}
+
+    def cut(self, nodes: Sequence[Node]) -> Reproduction:
+        """A model of `nodes` whose inputs are what they have when the model of the side runs."""
+        inside = {id(node) for node in nodes}
+        outputs = [
+            value
+            for node in nodes
+            for value in node.outputs
+            if value.is_graph_output or any(id(use.node) not in inside for use in value.uses)
+        ]
+        read = {id(value): value for node in nodes for value in reads_of(node)}
+        inputs = [
+            value
+            for value in read.values()
+            if value.constant is None
+            and (value.producer is None or id(value.producer) not in inside)
+        ]
+        arrays = _arrays(self._side, inputs)
+        feeds: dict[str, Any] = {}
+        infos = []
+        for value in inputs:
+            array = arrays[id(value)]
+            if not isinstance(array, np.ndarray):
+                raise InvalidArgument(f"Value '{value.name}' is no tensor: it cannot be stored")
+            feeds[self._name(value)] = array
+            type = TensorType(DataType.from_numpy(array.dtype), array.shape)
+            infos.append(self._info(value, type))
+        protos = [self._nodes[self._name(node.output)] for node in nodes]
+        ends = [self._info(value, value.type) for value in outputs]
+        proto = extract(self._document.proto, protos, infos, ends, self._graphs)
+        for node in nodes:
+            for each in proto.opset_import:
+                if node.opset is not None and each.domain == node.domain:
+                    each.version = node.opset
+        data = Document(proto, self._document.store).to_bytes()
+        return Reproduction(data, feeds, tuple(node.name for node in nodes))
+
+    def _info(self, value: Value, type: Type | None) -> onnx.ValueInfoProto:
+        info = onnx.ValueInfoProto(name=self._name(value))
+        if type is not None:
+            write_type(type, info.type)
+        return info
 
 
 def _arrays(side: Side, wanted: Sequence[Value]) -> dict[int, Any]:

@@ -10,27 +10,30 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Union
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Union
 
 import onnx
 from onnx import TensorProto
 
 from bascule.errors import InvalidArgument
 from bascule.ir import wire
-from bascule.ir.check import submessages
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
 from bascule.ir.load import load_model, read_proto
 from bascule.ir.save import (
     MAX_PROTOBUF_BYTES,
-    location_beside,
-    padding_before,
+    ExternalWriter,
+    Payloads,
+    check_size,
+    external_location,
+    refer,
     replacing,
 )
-from bascule.ir.tensors import TensorReader
+from bascule.ir.tensors import TensorReader, tensors_in
 from bascule.options import SessionOptions
 from bascule.tools.convert.rewrite import graphs_in
-from bascule.tools.convert.safetensors import can_hold, lay_out, write_constant, write_out
+from bascule.tools.convert.safetensors import can_hold, write_layout
 
 if TYPE_CHECKING:
     from bascule.session import InferenceSession
@@ -73,7 +76,7 @@ class Document:
 
             proto, tensors = read_text(data)
         else:
-            proto, tensors = read_proto(data)
+            proto, tensors = read_proto(data, lists=False)
         found = cls(proto)
         found._refer_to_all(tensors)
         found.model()
@@ -102,13 +105,9 @@ class Document:
     # --- tensors
 
     def _refer_to_all(self, tensors: TensorReader) -> None:
-        for message in reversed(list(submessages(self.proto))):  # as they stand in the file
-            if isinstance(message, onnx.AttributeProto):
-                tensors.restore_numbers(message)
-            elif isinstance(message, TensorProto):
-                is_external = message.data_location == TensorProto.EXTERNAL
-                if message.HasField("segment") or is_external:
-                    self.refer(message, tensors.read(message, message.name))
+        for tensor in tensors_in(self.proto):
+            if tensor.HasField("segment") or tensor.data_location == TensorProto.EXTERNAL:
+                self.refer(tensor, tensors.read(tensor, tensor.name))
 
     def refer(self, tensor: onnx.TensorProto, constant: Constant, always: bool = False) -> None:
         """Let a tensor have the elements, type and shape of a constant, which is not copied.
@@ -145,7 +144,10 @@ class Document:
 
     def references(self) -> Iterator[tuple[onnx.TensorProto, Constant]]:
         """Each tensor that is not in the protobuf itself."""
-        yield from _references(self, self.proto)
+        for tensor in tensors_in(self.proto):
+            constant = self.stored(tensor)
+            if constant is not None:
+                yield tensor, constant
 
     def weights(self) -> dict[str, onnx.TensorProto]:
         """The initializers and the tensors of Constant nodes, by the names of their values.
@@ -196,8 +198,8 @@ class Document:
         Raises:
             InvalidArgument: that is more than one protobuf can hold.
         """
-        self._check_size()
-        return onnx.ModelProto.FromString(b"".join(self._spliced()))
+        payloads, proto = self._spliced()
+        return onnx.ModelProto.FromString(b"".join(payloads.pieces(proto)))
 
     def save(self, path: str, external_data: bool | str | None = None) -> None:
         """Write an .onnx file; `external_data` as convert() tells."""
@@ -205,119 +207,75 @@ class Document:
             size = self.proto.ByteSize() + sum(each.nbytes for _, each in self.references())
             external_data = size > MAX_PROTOBUF_BYTES
         if external_data is False:
-            self._check_size()
-            with replacing(path) as file:
-                for piece in self._spliced():
-                    write_out(file, piece)
+            payloads, proto = self._spliced()
+            payloads.write(path, proto)
             return
-        proto, _ = self.moved_out(path, external_data)
-        with replacing(path) as file:
+        with replacing(path) as file, self.moved_out(path, external_data) as proto:  # data first
             file.write(proto.SerializeToString())
 
+    @contextmanager
     def moved_out(
         self, path: str, external_data: bool | str, threshold: int = EXTERNAL_BYTES
-    ) -> tuple[onnx.ModelProto, str]:
-        """Write the tensors of `threshold` bytes and more to a file beside `path`.
+    ) -> Iterator[onnx.ModelProto]:
+        """The protobuf with the tensors of `threshold` bytes and more in a file beside `path`.
 
-        Returns the protobuf that refers to it, and the name of the file.
+        The file has its name when the block ends well.
         """
-        location = location_beside(path, external_data)
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
-        work = self.with_proto(proto)
-        if location.endswith(SAFETENSORS):
-            offsets = self._write_safetensors(work, path, location, threshold)
-        else:
-            offsets = self._write_plain(work, path, location, threshold)
-        for tensor, constant in list(work.references()):
-            stored = tensor.external_data[0].value
-            tensor.ClearField("external_data")
-            if stored not in offsets:
-                tensor.ClearField("data_location")
-                tensor.raw_data = bytes(constant.raw or b"")
-                continue
-            entries = ("location", location), ("offset", offsets[stored])
-            for key, value in (*entries, ("length", constant.nbytes)):
-                tensor.external_data.add(key=key, value=str(value))
-        if proto.ByteSize() > MAX_PROTOBUF_BYTES:
-            raise _too_large(proto.ByteSize())
-        return proto, location
-
-    @staticmethod
-    def _write_plain(work: Document, path: str, location: str, threshold: int) -> dict[str, int]:
-        offsets: dict[str, int] = {}
+        location = external_location(path, external_data)
+        work = self.copy()
+        stored = sorted(work.references(), key=lambda each: _number(each[0]))
         with replacing(os.path.join(os.path.dirname(path), location)) as file:
-            position = 0
-            found = [(t.external_data[0].value, constant) for t, constant in work.references()]
-            for key, constant in sorted(found, key=lambda each: _number(each[0])):
-                if constant.nbytes < threshold or key in offsets:
-                    continue
-                padding = padding_before(position, constant.nbytes)
-                file.write(b"\0" * padding)
-                offsets[key] = position + padding
-                write_constant(file, constant)
-                position += padding + constant.nbytes
-        return offsets
+            if location.endswith(SAFETENSORS):
+                offsets = self._write_safetensors(work, file, threshold)
+            else:
+                writer = ExternalWriter(file, location)
+                offsets = None
+            for tensor, constant in stored:
+                offset = None if offsets is None else offsets.get(tensor.external_data[0].value)
+                if offset is not None:
+                    refer(tensor, location, offset, constant.nbytes)
+                elif offsets is None and constant.nbytes >= threshold:
+                    writer.put(constant.raw or memoryview(b""), tensor)
+                else:
+                    _clear_reference(tensor)
+                    tensor.raw_data = bytes(constant.raw or b"")
+            check_size(work.proto, 0)
+            yield work.proto
 
     @staticmethod
-    def _write_safetensors(
-        work: Document, path: str, location: str, threshold: int
-    ) -> dict[str, int]:
+    def _write_safetensors(work: Document, file: IO[bytes], threshold: int) -> dict[str, int]:
+        """Write the tensors that the format can hold; where each is, by its location in `work`."""
         keys: dict[str, str] = {}
         tensors: dict[str, Constant] = {}
         for name, tensor in work.weights().items():
             constant = work.stored(tensor)
             if constant is not None and can_hold(constant.dtype) and constant.nbytes >= threshold:
                 tensors[name], keys[name] = constant, tensor.external_data[0].value
-        layout = lay_out(tensors)
-        with replacing(os.path.join(os.path.dirname(path), location)) as file:
-            file.write(layout.header)
-            for name in layout.offsets:
-                write_constant(file, tensors[name])
+        layout = write_layout(file, tensors)
         return {keys[name]: offset for name, offset in layout.offsets.items()}
 
-    def _spliced(self) -> Iterator[bytes | memoryview]:
-        """The serialized model in pieces."""
-        token = secrets.token_bytes(16)
-        payloads: list[memoryview] = []
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
-        for tensor, constant in list(_references(self, proto)):
-            tensor.ClearField("external_data")
-            tensor.ClearField("data_location")
-            tensor.raw_data = token + len(payloads).to_bytes(8, "little")
-            payloads.append(constant.raw or memoryview(b""))
-        yield from wire.restore_payloads(proto.SerializeToString(), token, payloads)
-
-    def _check_size(self) -> None:
-        size = self.proto.ByteSize() + sum(each.nbytes for _, each in self.references())
-        if size > MAX_PROTOBUF_BYTES:
-            raise _too_large(size)
+    def _spliced(self) -> tuple[Payloads, onnx.ModelProto]:
+        """The model with all elements inside: what has them, and the protobuf that they go into."""
+        payloads = Payloads()
+        work = self.copy()
+        for tensor, constant in list(work.references()):
+            _clear_reference(tensor)
+            raw = constant.raw or memoryview(b"")
+            payloads.put(tensor, wire.Payload(wire.RAW_DATA, raw))
+        return payloads, work.proto
 
 
 TEXT_SUFFIXES = (".onnxtxt", ".onnx.txt", ".textonnx")
 
 
-def _references(
-    document: Document, proto: onnx.ModelProto
-) -> Iterator[tuple[onnx.TensorProto, Constant]]:
-    for message in submessages(proto):
-        if isinstance(message, TensorProto):
-            constant = document.stored(message)
-            if constant is not None:
-                yield message, constant
+def _clear_reference(tensor: onnx.TensorProto) -> None:
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
 
 
-def _number(location: str) -> int:
-    return int(location.rpartition("/")[2])
+def _number(tensor: onnx.TensorProto) -> int:
+    return int(tensor.external_data[0].value.rpartition("/")[2])
 
 
 def _no_files(tensor: str, entries: dict[str, str], nbytes: int) -> memoryview:
     raise InvalidArgument(f"Tensor '{tensor}' refers to a file that is not there")
-
-
-def _too_large(size: int) -> InvalidArgument:
-    return InvalidArgument(
-        f"The model takes {size} bytes, and one protobuf file holds at most {MAX_PROTOBUF_BYTES}. "
-        "Save it with external_data=True."
-    )

@@ -21,14 +21,12 @@ import numpy as np
 from bascule.errors import Fail, InvalidArgument, NoSuchFile
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
-from bascule.ir.save import replacing
-from bascule.tools.digest.tensors import give_back
+from bascule.ir.save import replacing, write_pieces
 
 MAX_HEADER_BYTES = 100_000_000
 """The format's own limit."""
 
 _MAX_RANK = 64
-_PIECE_BYTES = 1 << 24
 _ALIGNMENT = 64
 _METADATA = "__metadata__"
 
@@ -208,18 +206,15 @@ def lay_out(tensors: Mapping[str, Constant], metadata: Mapping[str, str] | None 
     return Layout(header, {name: len(header) + start for name, start in starts.items()})
 
 
-def write_constant(file: IO[bytes], constant: Constant) -> None:
-    """Write the elements of a tensor; of a mapped file no page stays in memory."""
-    write_out(file, constant.raw or memoryview(b""))
-
-
-def write_out(file: IO[bytes], data: bytes | memoryview) -> None:
-    """Write bytes piece by piece, and give back the pages of a mapped file that they are from."""
-    view = memoryview(data)
-    for start in range(0, len(view), _PIECE_BYTES):
-        piece = view[start : start + _PIECE_BYTES]
-        file.write(piece)
-        give_back(piece)
+def write_layout(
+    file: IO[bytes], tensors: Mapping[str, Constant], metadata: Mapping[str, str] | None = None
+) -> Layout:
+    """Write tensors to a file that is empty; where each of them is."""
+    layout = lay_out(tensors, metadata)
+    file.write(layout.header)
+    for name in layout.offsets:
+        write_pieces(file, tensors[name].raw or b"")
+    return layout
 
 
 def write_safetensors(
@@ -232,8 +227,5 @@ def write_safetensors(
     Raises:
         InvalidArgument: the format lacks an element type, or the file cannot be written.
     """
-    layout = lay_out(tensors, metadata)
     with replacing(os.fspath(path)) as file:
-        file.write(layout.header)
-        for name in layout.offsets:
-            write_constant(file, tensors[name])
+        write_layout(file, tensors, metadata)

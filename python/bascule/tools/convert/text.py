@@ -15,11 +15,11 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx.parser
 import onnx.printer
 from onnx import TensorProto
 
@@ -28,7 +28,8 @@ from bascule.ir.check import submessages
 from bascule.ir.dtype import DataType
 from bascule.ir.external import ExternalFiles
 from bascule.ir.save import replacing
-from bascule.ir.tensors import TensorReader
+from bascule.ir.tensors import TensorReader, tensors_in
+from bascule.ir.text import parse_text
 from bascule.tools.check.words import plain
 from bascule.tools.convert.document import Document
 from bascule.tools.convert.rewrite import graphs_in
@@ -40,10 +41,6 @@ _INLINE_ELEMENTS = 16
 
 _UNNAMED = "bascule_unnamed"
 """The name of external tensors without one, which the parser takes for types."""
-
-_MAX_DEPTH = 300
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|#[^\n]*|=>|[()\[\]{}<>]', re.DOTALL)
-"""Strings, comments, arrows, brackets."""
 
 _PRINTED = frozenset(
     DataType[name]
@@ -64,18 +61,16 @@ def write_text(document: Document, path: str, external_data: bool | str | None =
         Fail: the text form cannot say something of the model; the message tells what.
     """
     work = document.copy()
-    for tensor in _tensors(work.proto):
+    for tensor in tensors_in(work.proto):
         if work.stored(tensor) is None:
             constant = work.constant(tensor)
             is_short = constant.size <= _INLINE_ELEMENTS or constant.strings is not None
             if constant.size and not (is_short and constant.dtype in _PRINTED):
                 work.refer(tensor, constant, always=True)
-    proto = work.proto
-    if any(True for _ in work.references()):
-        proto, _ = work.moved_out(path, external_data or True, threshold=0)
-    text = to_text(proto)
-    with replacing(path) as file:
-        file.write(text.encode("utf-8", "surrogateescape"))
+    is_apart = any(True for _ in work.references())
+    weights = work.moved_out(path, external_data or True, threshold=0)
+    with replacing(path) as file, weights if is_apart else nullcontext(work.proto) as proto:
+        file.write(to_text(proto).encode("utf-8", "surrogateescape"))
 
 
 def to_text(proto: onnx.ModelProto) -> str:
@@ -86,7 +81,7 @@ def to_text(proto: onnx.ModelProto) -> str:
     """
     told = onnx.ModelProto()
     told.CopyFrom(proto)
-    for tensor in _tensors(told):
+    for tensor in tensors_in(told):
         if tensor.data_location == TensorProto.EXTERNAL and not tensor.name:
             tensor.name = _UNNAMED
     extras = _extras(proto)
@@ -122,18 +117,11 @@ def read_text(path: str) -> tuple[onnx.ModelProto, TensorReader]:
 
 
 def _parsed(text: str, where: str) -> onnx.ModelProto:
-    from google.protobuf.message import DecodeError
-
-    if _depth(text) > _MAX_DEPTH:
-        raise InvalidProtobuf(f"{where} nests deeper than {_MAX_DEPTH} brackets")
     try:
-        proto = onnx.parser.parse_model(text)
-    except (onnx.parser.ParseError, DecodeError, ValueError, RuntimeError) as error:
-        told = error.args[0] if error.args else ""
-        if isinstance(told, bytes):
-            told = told.decode("utf-8", "replace")
-        raise InvalidProtobuf(f"{where} is not an ONNX model in text form: {told}") from None
-    for tensor in _tensors(proto):
+        proto = parse_text(text, where)
+    except ValueError as error:
+        raise InvalidProtobuf(str(error)) from None
+    for tensor in tensors_in(proto):
         if tensor.name == _UNNAMED:
             tensor.name = ""
     for index, entry in enumerate(proto.metadata_props):
@@ -143,19 +131,6 @@ def _parsed(text: str, where: str) -> onnx.ModelProto:
             _apply(proto, kept)
             break
     return proto
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested: the parser's own stack has no such limit."""
-    depth = deepest = 0
-    for token in _TOKENS.finditer(text):
-        first = token[0]
-        if first in "([{<":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif first in ")]}>":
-            depth -= 1
-    return deepest
 
 
 # --- numbers
@@ -305,10 +280,6 @@ def _nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 def _name(node: onnx.NodeProto) -> str:
     """What tells a node apart: its first output."""
     return next((str(name) for name in node.output if name), str(node.name))
-
-
-def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    return [each for each in submessages(proto) if isinstance(each, TensorProto)]
 
 
 # --- whether the text says the same

@@ -13,9 +13,9 @@ import numpy as np
 
 from bascule.ir.constant import Constant, sign_extend, unpack
 from bascule.ir.dtype import DataType
+from bascule.ir.pages import give_back
 from bascule.native import usable_cpus
 from bascule.tools.diff.result import Statistics
-from bascule.tools.digest.tensors import give_back
 
 PIECE = 1 << 18
 """Bytes of a tensor that a thread compares at a time."""

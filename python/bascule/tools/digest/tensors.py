@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-import numpy as np
 
 from bascule.ir.constant import Constant
 from bascule.ir.graph import SparseConstant
+from bascule.ir.pages import give_back
 from bascule.native import usable_cpus
 from bascule.tools.digest.fields import hash_fields
 
@@ -82,17 +79,3 @@ class TensorHasher:
     def _report(self, nbytes: int) -> None:
         if self._progress is not None:
             self._progress(nbytes)
-
-
-def give_back(piece: memoryview) -> None:
-    """Take the pages of a mapped file out of this process's memory; the system may keep them."""
-    base: Any = piece.obj
-    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise") or not len(piece):
-        return
-    start = _address(piece) - _address(base)
-    first = start - start % mmap.PAGESIZE
-    base.madvise(mmap.MADV_DONTNEED, first, start + len(piece) - first)
-
-
-def _address(buffer: Any) -> int:
-    return int(np.frombuffer(buffer, np.uint8).ctypes.data)

@@ -7,6 +7,7 @@ import functools
 import math
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -42,10 +43,13 @@ _FEW_ROWS_SIZES = {
 _TILE_SIZES = {DataType.FLOAT: (32, 64, 96, 128, 256), DataType.FLOAT16: (32, 64, 128)}
 _TILE_ROWS = 64
 _DECODE_SIZES = (64, 128, 256)
+_DECODE_TILE_SIZES = (64, 128)
 _DECODE_ROWS = 8
 """So many rows of queries share the keys and values that a block of decoding reads."""
-_DECODE_KEYS = 128
-"""A block of decoding takes 32 keys with each of its 4 warps at once."""
+_MOST_SPLITS = 64
+"""Of the keys between blocks."""
+_CLUSTER = 8
+"""Blocks that join their results in shared memory."""
 _SHORT = 256
 """Up to so many keys, an attention that leaves the GPU idle takes less time here than in cuDNN."""
 _GRID_LIMIT = 65535
@@ -248,24 +252,54 @@ def _attend_tiles(call: Call, case: Case) -> None:
     call.launch(module, f"tiles_{part}", grid, 128, *_arguments(case), shared=shared)
 
 
-def _attend_decode(call: Call, case: Case) -> None:
+@dataclass(frozen=True, slots=True)
+class _Decode:
+    """A kernel for few queries, and how many warps, rows and keys a block of it has."""
+
+    module: str
+    name: str
+    warps: int
+    rows: int
+    shared: int
+
+    @property
+    def keys(self) -> int:
+        return 32 * self.warps
+
+
+def _decode_kernel(call: Call, case: Case) -> _Decode:
     s, name = case.sizes, type_name(case.dtype)
-    rows = next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
-    blocks = s.batch * s.kv_heads * -(-s.group * s.queries // rows)
+    size = _fitting(_DECODE_SIZES, case)
+    if case.dtype in _NARROW and call.device.capability >= 80 and size <= _DECODE_TILE_SIZES[-1]:
+        warps, rows = 8, 16
+        shared = warps * max(32 * (size + 8) * 2, rows * (size + 2) * 4)  # values, or results
+        return _Decode(f"decode_tiles.{name}_{size}", f"tiles_{name}_{size}", warps, rows, shared)
+    warps, rows = 4, next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
+    # Eight reads, each of 512 bytes or a key that is longer, of keys and of values.
+    shared = warps * 2 * 8 * max(size * case.q.itemsize, 512)
+    return _Decode("decode_attention", f"{name}_{size}_{rows}", warps, rows, shared)
+
+
+def _attend_decode(call: Call, case: Case) -> None:
+    s, form = case.sizes, _decode_kernel(call, case)
+    blocks = s.batch * s.kv_heads * -(-s.group * s.queries // form.rows)
+    name, wanted = form.name, -(-s.keys // form.keys)
     # Two blocks each processor, unless there are too few keys for them.
-    splits = min(-(-2 * call.device.processors // blocks), -(-s.keys // _DECODE_KEYS))
-    splits = max(splits, 1)
+    splits = max(min(-(-2 * call.device.processors // blocks), wanted, _MOST_SPLITS), 1)
+    clusters = form.name.startswith("tiles") and call.device.capability >= 90
+    are_enough = wanted <= 2 * _CLUSTER or blocks * _CLUSTER >= call.device.processors
+    if clusters and splits > 1 and are_enough:
+        name, splits = form.name.replace("tiles", "clusters"), _CLUSTER
     parts = states = None
     if splits > 1:
         parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
         states = call.empty((s.rows, splits, 2), DataType.FLOAT)
-    kernel_name = f"decode_{name}_{_fitting(_DECODE_SIZES, case)}_{rows}"
-    count = np.int32(splits)
     # How many splits are done: zeros, to which the last one always returns.
     zeros = functools.partial(Call.zeros, shape=(blocks,), dtype=DataType.INT32)
     done = call.prepared(f"{blocks} counts", zeros) if splits > 1 else None
-    arguments = (*_arguments(case), parts, states, done, count)
-    call.launch("decode_attention", kernel_name, (blocks, splits), 128, *arguments)
+    arguments = (*_arguments(case), parts, states, done, np.int32(splits))
+    grid, threads = (blocks, splits), 32 * form.warps
+    call.launch(form.module, f"decode_{name}", grid, threads, *arguments, shared=form.shared)
 
 
 def _attend_rows(call: Call, case: Case, scores: Tensor | None = None, mode: int = 0) -> None:

@@ -4,7 +4,8 @@
 Which way a product goes, in this order:
 
 * up to 8 rows times one matrix of float32, float16 or bfloat16, whose rows are multiples of 16
-  bytes: our kernels that stream the weights (``gemv.cu``);
+  bytes: our kernels that stream the weights (``stream_matmul.cu`` where tensor cores can multiply
+  them and they lie by columns, else ``gemv.cu``);
 * few rows of 16-bit elements: our kernel with everything that follows the sum
   (``cluster_matmul.cu``), where it was found to be faster than cuBLASLt;
 * cuBLASLt, with bias, residual and those activations that it knows, the others after it;
@@ -21,6 +22,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.activation import accepts_activation, activation_of
 from bascule.providers.cuda.call import Call, type_name
+from bascule.providers.cuda.operators import stream
 from bascule.providers.cuda.operators.cluster_matmul import multiply_by_clusters
 from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.operators.library_matmul import multiply_by_library
@@ -45,6 +47,8 @@ _VANISHING = frozenset(("HardSigmoid", "HardSwish"))
 """Activations that cross zero away from zero: of a small result a rounded argument is much."""
 
 MOST_STREAMED_ROWS = 8
+_WEIGHTS = stream.Weights(together=32, depth=5)
+"""Of stream_matmul.cu."""
 _WORTH_PADDING = 1 << 16
 _PADDED_BYTES = 24 << 20
 _PADDED_ROWS = 128
@@ -215,6 +219,8 @@ def _stream(
     width = _VECTOR // p.a.itemsize
     rows = 1 << (p.m - 1).bit_length()
     if p.transpose_b:
+        if p.k % width == 0 and _stream_tiles(call, p, y, normalization):
+            return True
         if p.k % width or p.a.address % _VECTOR:
             return False
         staged = p.m * p.k * p.a.itemsize
@@ -225,6 +231,27 @@ def _stream(
     if p.n % width:
         return False
     _stream_columns(call, p, y, rows, width)
+    return True
+
+
+def _stream_tiles(call: Call, p: Product, y: Tensor, normalization: Normalization) -> bool:
+    """By tensor cores, at the speed of reading the weights, if they can do it."""
+    if call.device.capability < 80 or p.a.dtype not in _NARROW or max(p.n, p.k) >= 2**30:
+        return False
+    work = stream.work_of(call, _WEIGHTS, p.m, p.n, p.k, p.a.itemsize)
+    if work is None:
+        return False
+    name = type_name(p.a.dtype)
+    call.launch(
+        f"stream_matmul.{name}",
+        f"stream_matmul_{name}",
+        work.blocks,
+        stream.THREADS,
+        *(p.a, p.b, y, *normalization.arguments),
+        *(np.int32(size) for size in (p.m, p.n, p.k)),
+        *(np.int32(work.slices), np.int32(p.constant), *p.epilogue.arguments),
+        shared=work.shared,
+    )
     return True
 
 
@@ -378,6 +405,8 @@ def project(
             raise call.error(f"a normalization by {parameter.shape} of rows of {a.shape}")
     transpose_b = bool(call.attribute("transB", 0))
     product = _product(call, a, b, False, transpose_b, _epilogue(call, bias, residual))
+    constants = [i for i, given in ((1, b), (4, scale), (5, shift)) if given is not None]
+    product = replace(product, constant=all(map(call.is_constant, constants)))
     y = call.empty(product.shape, a.dtype)
     norm = Normalization(scale, shift, epsilon, centers)
     if y.size == 0 or (transpose_b and _stream(call, product, y, norm)):

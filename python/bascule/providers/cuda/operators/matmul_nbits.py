@@ -22,6 +22,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Argument
+from bascule.providers.cuda.operators import stream
 from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.operators.library_matmul import activate
 from bascule.providers.cuda.operators.matmul import multiply
@@ -35,9 +36,7 @@ _MOST_STREAMED_ROWS = 16
 _WARPS = 8
 _STAGE_BYTES = 40 * 1024
 """Bytes of A that a block keeps in shared memory."""
-_TOGETHER, _TILE = 128, 16
-"""The part of k that a warp of stream_nbits.cu reads at once, and its columns."""
-_MOST_STAGED = 38 * 1024
+_TOGETHER = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +193,6 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
     """By tensor cores, at the speed of reading the weights, if they can do it."""
     segments = max(_TOGETHER // w.block_size, 1)
     rows = x.size // w.k
-    groups = -(-w.k // _TOGETHER)
-    staged = rows * groups * _TOGETHER * x.itemsize + 64  # and zeros
     if (
         call.device.capability < 80
         or x.dtype not in (DataType.FLOAT16, DataType.BFLOAT16)
@@ -206,33 +203,34 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
         or (around.bias is not None and around.bias.dtype is not x.dtype)
         or segments > 4
         or (segments > 1 and w.blocks % 2)
-        or not 0 < rows <= 8 // segments
+        or not 0 < rows <= stream.MOST_ROWS // segments
         or w.row_bytes % 16
         or w.data.address % 16
         or w.scales.address % 4
-        or staged > _MOST_STAGED
+        or (w.zeros is not None and w.zeros.address % 4)
         or max(w.n, w.k) >= 2**30
     ):
         return False
-    processors = call.device.processors
-    tiles = 2 * -(-w.n // 2 // _TILE) if around.gated else -(-w.n // _TILE)
-    # Warps enough to keep every processor reading: by columns, then by parts of k.
-    most = 16 if tiles <= processors and not around.gated else 8
-    slices = 1
-    while slices < min(most, groups) and tiles * slices < 16 * processors:
-        slices *= 2
-    warps = 16 if slices == 16 or (slices == 8 and around.gated) else 8
-    blocks = -(-tiles // (warps // slices))
+    words = 1 if w.zeros is None else 2
+    weights = stream.Weights(
+        _TOGETHER, depth=6, more_bytes=4 * words * stream.THREADS, noted_of_group=8
+    )
+    work = stream.work_of(call, weights, rows, w.n, w.k, x.itemsize, around.gated)
+    if work is None:
+        return False
+    inputs = (1, 2, *(() if w.zeros is None else (3,)), *(() if around.norm is None else (5,)))
+    constant = all(map(call.is_constant, inputs))
     call.launch(
         "stream_nbits",
         f"stream_nbits_{'' if w.zeros is None else 'zeros_'}{segments}_{type_name(x.dtype)}",
-        min(blocks, processors * 24 // warps),
-        32 * warps,
-        *(x, w.data, w.scales, w.zeros, around.bias, around.norm, around.residual, y),
-        np.float32(around.epsilon),
+        work.blocks,
+        stream.THREADS,
+        *(x, w.data, w.scales, w.zeros, y, around.norm, np.float32(around.epsilon)),
         *(np.int32(size) for size in (rows, w.n, w.k, w.blocks, w.row_bytes)),
-        *(np.int32(n) for n in (w.block_size.bit_length() - 1, slices, around.gated)),
-        shared=staged,
+        *(np.int32(w.block_size.bit_length() - 1), np.int32(work.slices)),
+        *(np.int32(around.gated), np.int32(constant)),
+        *Epilogue(bias=around.bias, residual=around.residual).arguments,
+        shared=work.shared,
     )
     return True
 
@@ -243,7 +241,7 @@ def _gated(call: Call, x: Tensor) -> Tensor:
     y = call.empty((*x.shape[:-1], half), x.dtype)
     grid = min(-(-y.size // 256), 1 << 20)
     sizes = np.int64(y.size), np.int64(half)
-    call.launch("stream_nbits", f"gate_{type_name(x.dtype)}", grid, 256, x, y, *sizes)
+    call.launch("gate", f"gate_{type_name(x.dtype)}", grid, 256, x, y, *sizes)
     return y
 
 
