@@ -46,8 +46,6 @@ BASCULE_INLINE Split split(__m512 x) {
   return {high, _mm512_sub_ps(x, high)};
 }
 
-constexpr int not_finite = 0x99;  // of vfpclassps: NaN and infinities
-
 // Pairs of two vectors as bfloat16: of B, k and k + 1 of each column.
 BASCULE_INLINE __m512i pairs(__m512 low, __m512 high) {
   return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(_mm512_castps_si512(low), 16),
@@ -62,28 +60,30 @@ BASCULE_INLINE __m512i neighbours(__m512 first, __m512 second) {
                                    _mm512_castps_si512(second));
 }
 
+// Stores the parts of two vectors. The last part of what is not finite is NaN, and stays in `seen`.
 template <class Join>
-BASCULE_INLINE void store_parts(__m512 x, __m512 y, uint8_t* to, Join&& join) {
+BASCULE_INLINE void store_parts(__m512 x, __m512 y, uint8_t* to, __m512& seen, Join&& join) {
   const Split x0 = split(x), y0 = split(y), x1 = split(x0.rest), y1 = split(y0.rest);
   _mm512_store_si512(to, join(x0.high, y0.high));
   _mm512_store_si512(to + 2 * tile_bytes, join(x1.high, y1.high));
   _mm512_store_si512(to + 4 * tile_bytes, join(x1.rest, y1.rest));
+  seen = _mm512_fmadd_ps(x1.rest, y1.rest, seen);
 }
+BASCULE_INLINE bool is_number(__m512 x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) == 0; }
 
-// A row of A, whole steps; true if all of it is finite.
+// A row of A, whole steps; true if all of it is finite (and not so large that this is unknown).
 bool split_row(const float* from, int64_t steps, uint8_t* to) {
-  __mmask16 wrong = 0;
+  __m512 seen = _mm512_setzero_ps();
   for (int64_t s = 0; s < steps; ++s, from += step, to += step_bytes) {
     const __m512 x = _mm512_loadu_ps(from), y = _mm512_loadu_ps(from + 16);
-    wrong |= _mm512_fpclass_ps_mask(x, not_finite) | _mm512_fpclass_ps_mask(y, not_finite);
-    store_parts(x, y, to, neighbours);
+    store_parts(x, y, to, seen, neighbours);
   }
-  return wrong == 0;
+  return is_number(seen);
 }
 
 // `depth` rows of a panel, and zeros up to whole steps.
 bool split_panel(const float* from, int64_t stride, int64_t depth, uint8_t* to) {
-  __mmask16 wrong = 0;
+  __m512 seen = _mm512_setzero_ps();
   for (int64_t k = 0; k < depth; k += step, to += step_bytes) {
     for (int64_t pair = 0; pair < step / 2; ++pair) {
       const int64_t row = k + 2 * pair;
@@ -91,12 +91,11 @@ bool split_panel(const float* from, int64_t stride, int64_t depth, uint8_t* to) 
         const float* at = from + row * stride + half * 16;
         const __m512 x = row < depth ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
         const __m512 y = row + 1 < depth ? _mm512_loadu_ps(at + stride) : _mm512_setzero_ps();
-        wrong |= _mm512_fpclass_ps_mask(x, not_finite) | _mm512_fpclass_ps_mask(y, not_finite);
-        store_parts(x, y, to + half * tile_bytes + pair * 64, pairs);
+        store_parts(x, y, to + half * tile_bytes + pair * 64, seen, pairs);
       }
     }
   }
-  return wrong == 0;
+  return is_number(seen);
 }
 
 struct alignas(64) TileConfig {
