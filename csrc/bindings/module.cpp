@@ -16,6 +16,7 @@
 #include "simd/built.h"
 #include "simd/cpu_model.h"
 #include "simd/isa.h"
+#include "simd/tiles.h"
 
 namespace py = pybind11;
 
@@ -105,6 +106,8 @@ PYBIND11_MODULE(_native, module) {
   module.def("active_isa", [] { return bascule::name_of(bascule::active_isa()); });
   module.def("detected_isa", [] { return bascule::name_of(bascule::detected_isa()); });
   module.def("built_isas", &bascule::built_isas);
+  module.def("has_bfloat16_tiles", &bascule::has_bfloat16_tiles,
+             "Whether products of float32 may go by parts of bfloat16.");
   module.def("cpu_model", &bascule::cpu_model);
   module.def("digest", &digest, py::arg("data"), py::arg("key"),
              "The keyed hash of a contiguous buffer: 16 bytes.");

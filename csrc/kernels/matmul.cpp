@@ -72,6 +72,7 @@ class MatMul final : public Kernel, public ReadsAhead {
     if (!packed_.present()) return;
     packed_shape_ = b->shape();
     has_one_row_ = is_one_row(node.inputs[0]);
+    by_parts_ = !transpose_a_ && is_by_parts(node, packed_.k, packed_.n);
     node.release_constant(1);
   }
 
@@ -121,6 +122,7 @@ class MatMul final : public Kernel, public ReadsAhead {
     p.activation = activation_;
     p.cut = cut_;
     p.float16_sums = float16_sums_;
+    p.by_parts = by_parts_;
     if (c.has_input(2)) {
       const Tensor& bias = c.input(2);
       if (bias.shape() != Shape{p.n}) {
@@ -153,6 +155,7 @@ class MatMul final : public Kernel, public ReadsAhead {
   Activation activation_;
   GemmCut cut_;
   bool float16_sums_;
+  bool by_parts_ = false;
   PackedOperand packed_;
   Shape packed_shape_;
 };
@@ -198,7 +201,9 @@ class Gemm final : public Kernel {
     const Tensor* b = node.constant(1);
     if (b == nullptr || b->rank() != 2) return;
     packed_ = PackedOperand::pack(node, {1}, *b, transpose_b_);
-    if (packed_.present()) node.release_constant(1);
+    if (!packed_.present()) return;
+    by_parts_ = !transpose_a_ && is_by_parts(node, packed_.k, packed_.n);
+    node.release_constant(1);
   }
 
   void run(RunContext& c) const override {
@@ -229,6 +234,7 @@ class Gemm final : public Kernel {
     p.alpha = alpha_;
     p.cut = cut_;
     p.float16_sums = float16_sums_;
+    p.by_parts = by_parts_;
     if (c.has_input(2) && beta_ != 0) add(c, p);
     p.y = c.output(0, p.dtype, {p.m, p.n}).raw();
     run_product(c, p);
@@ -267,6 +273,7 @@ class Gemm final : public Kernel {
   float beta_;
   GemmCut cut_;
   bool float16_sums_;
+  bool by_parts_ = false;
   PackedOperand packed_;
 };
 BASCULE_KERNEL("Gemm", Gemm);

@@ -15,6 +15,9 @@ std::vector<std::string> built_isas() {
 #if BASCULE_WITH_AVX512_FP16
       "avx512_fp16",
 #endif
+#if BASCULE_WITH_AVX512_AMX
+      "avx512_amx",
+#endif
   };
 }
 

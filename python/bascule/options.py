@@ -111,6 +111,8 @@ class SessionOptions(_Typed, ProviderChoice):
         session.float16_sums: "1" lets products of float16 with constant weights add up 32 products
             in float16 before they go to float32, where the processor computes in float16
             (AVX512-FP16): faster, within 2e-3 of the largest result. See docs/half_precision.md.
+        session.disable_product_parts: "1" multiplies float32 numbers as they are where otherwise a
+            processor with AMX multiplies three parts of each; see docs/product_parts.md.
     """
 
     _fields: ClassVar[dict[str, tuple[type, Any]]] = {

@@ -174,6 +174,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         cpu = CpuProvider(thread_count(self._options), record)
         cpu.winograd = self._config("session.disable_winograd", "0") != "1"
         cpu.float16_sums = self._config("session.float16_sums", "0") == "1"
+        cpu.product_parts = self._config("session.disable_product_parts", "0") != "1"
         cuda = dict(self._resolved).get(CUDA)
         if cuda is None:
             return [self._tuned(cpu)]

@@ -84,6 +84,11 @@ class Conv final : public Kernel, public ReadsAhead {
         streams_ = known->out_pixels() == 1 && sizes.group == 1;
         spare_bytes_ = bascule::spare_bytes(*known);
       }
+      if (known && winograd_tile_ == 0 && node.dtype(0) == DType::float32 &&
+          !multiplies_whole(node)) {
+        by_parts_ =
+            pays_by_parts(known->out_pixels(), sizes.group_in() * sizes.taps(), sizes.group_out());
+      }
       const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
                                               : packed_weights_size<float>(sizes);
       const std::string form =
@@ -207,6 +212,7 @@ class Conv final : public Kernel, public ReadsAhead {
     Convolution<T> v{};
     v.sizes = s;
     v.winograd_tile = winograd_tile_;
+    v.by_parts = by_parts_;
     // One thread alone has memory enough, and a larger batch time enough.
     if (s.batch == 1 && c.threads() > 1) v.ahead = ahead();
     v.x = elements(c.input(0));
@@ -249,6 +255,7 @@ class Conv final : public Kernel, public ReadsAhead {
   Tensor packed_;  // empty: the weights are not constant, or in product_
   PackedOperand product_;
   bool float16_sums_ = false;
+  bool by_parts_ = false;
   Shape w_shape_;  // of constant weights
 };
 BASCULE_KERNEL("Conv", Conv);

@@ -167,6 +167,7 @@ class Dense {
     g.c_group_stride = s_.out[2] * s_.out_channels;
     g.columns = s_.group_out();
     g.epilogue = v_.epilogue;
+    g.by_parts = v_.by_parts;
     if (g.epilogue.bias != nullptr) g.epilogue.bias += group * s_.group_out();
     if (g.epilogue.residual != nullptr) g.epilogue.residual += offset;
     return g;
@@ -187,6 +188,7 @@ void run_pointwise(RunContext& c, const Convolution<T>& v) {
   GemmBlock<T> g = matrix_block<T>(&a, s.batch * s.out_pixels(), s.in_channels, s.in_channels, v.w,
                                    v.y, s.out_channels);
   g.epilogue = v.epilogue;
+  g.by_parts = v.by_parts;
   if (!v.ahead.empty()) {
     g.ahead = reinterpret_cast<const char*>(v.ahead.data());
     g.ahead_bytes = static_cast<int64_t>(v.ahead.size());

@@ -35,6 +35,7 @@ struct Convolution {
   GemmEpilogue<T> epilogue;  // bias [M]
   // X is [N, C, in...] instead, as takes_planes allows it.
   bool planes = false;
+  bool by_parts = false;  // see GemmBlock
   // Memory that a 1x1 convolution fetches into the caches meanwhile.
   std::span<const std::byte> ahead;
 };

@@ -31,7 +31,8 @@ struct GemmEpilogue {
 // row of a convolution; a plain matrix is one group). Each row of A is made of `taps` pieces of
 // `tap_length` consecutive elements: piece t of row r of group g starts at
 // a[t] + a_offset + g * a_group_stride + r * a_stride. So K = taps * tap_length, and every sum runs
-// over k in rising order with one fused multiply-add per step, whatever the tile it is in.
+// over k in rising order with one fused multiply-add per step, whatever the tile it is in (but see
+// by_parts).
 //
 // B is in panels of panel_width columns: column j is in panel j / panel_width, row k of a panel at
 // b + panel * b_panel_stride + k * b_stride. Loads may touch all panel_width columns of a panel.
@@ -58,6 +59,9 @@ struct GemmBlock {
   bool accumulate;  // starts from what C holds: the sums over the k before these
   GemmEpilogue<T> epilogue;
   T* scratch;  // gemm_scratch elements for this call alone, or null
+  // Whether numbers may be multiplied in parts, by tile registers, which pays for many rows: sums
+  // then are of another order and rounding, which depend on K alone too.
+  bool by_parts;
 
   // Memory of another product that is fetched into the caches meanwhile, or null.
   const char* ahead;

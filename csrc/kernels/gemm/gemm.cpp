@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kernels/move/transpose_tile.h"
+#include "simd/tiles.h"
 
 namespace bascule {
 
@@ -113,6 +114,27 @@ GemmBlock<T> part_of(const GemmBlock<T>& g, const Cut& cut, int64_t index) {
 }
 
 }  // namespace
+
+bool pays_by_parts(int64_t rows, int64_t k, int64_t columns) {
+  return rows >= 96 && k >= 192 && columns >= 192 && has_bfloat16_tiles();
+}
+
+#if BASCULE_WITH_AVX512_AMX
+namespace avx512_amx {
+bool multiply_float_tiles(const GemmBlock<float>& block);
+}
+#endif
+
+template <>
+void multiply(const GemmBlock<float>& block) {
+#if BASCULE_WITH_AVX512_AMX
+  if (block.by_parts && !block.accumulate && block.epilogue.residual != block.c &&
+      block.taps * block.tap_length > 0 && avx512_amx::multiply_float_tiles(block)) {
+    return;
+  }
+#endif
+  gemm_functions<float>().multiply(block);
+}
 
 template <class T>
 void pack_panels(const T* b, int64_t row_stride, int64_t column_stride, int64_t k, int64_t columns,

@@ -51,6 +51,13 @@ template <class T>
 void multiply(const GemmBlock<T>& block) {
   gemm_functions<T>().multiply(block);
 }
+// By parts where the block may be and can be.
+template <>
+void multiply(const GemmBlock<float>& block);
+
+// Whether a product [rows, k] [k, columns] is faster by parts here (GemmBlock::by_parts). Ask for
+// the rows of one sample: a sum must not depend on what else is in the batch.
+bool pays_by_parts(int64_t rows, int64_t k, int64_t columns);
 
 // How the threads of a run share a block; no way changes a bit.
 enum class GemmCut { best, rows, columns };

@@ -56,6 +56,7 @@ struct TypedProduct {
     g.epilogue.bias = bias;
     g.epilogue.residual = residual != nullptr ? residual + index * p.m * p.n : nullptr;
     set_activation(g.epilogue, p.activation);
+    g.by_parts = p.by_parts && p.packed != nullptr;
     return g;
   }
 

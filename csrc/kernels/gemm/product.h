@@ -65,12 +65,32 @@ struct Product {
   Activation activation;
   GemmCut cut = GemmCut::best;
   bool float16_sums = false;  // see multiply_half
+  bool by_parts = false;      // see GemmBlock; of packed float32
   std::byte* y = nullptr;
 };
 
 // Whether a node was chosen to make short sums of float16 in it; an attribute no model can have.
 inline bool sums_in_float16(const NodeSpec& node) {
   return node.get_int("bascule.float16_sums", 0) != 0;
+}
+
+// Whether a node was chosen not to multiply by parts; an attribute no model can have.
+inline bool multiplies_whole(const NodeSpec& node) {
+  return node.get_int("bascule.whole_products", 0) != 0;
+}
+
+// Whether each sample of an operand A, [batch, rows..., k] or [rows, k], has rows enough for a
+// product by parts.
+inline bool is_by_parts(const NodeSpec& node, int64_t k, int64_t columns) {
+  const ValueSpec& a = node.inputs[0];
+  if (multiplies_whole(node) || a.dtype != DType::float32 || !a.shape || a.shape->size() < 2)
+    return false;
+  int64_t rows = 1;
+  for (size_t axis = a.shape->size() > 2 ? 1 : 0; axis + 1 < a.shape->size(); ++axis) {
+    if ((*a.shape)[axis] < 0) return false;
+    rows *= (*a.shape)[axis];
+  }
+  return pays_by_parts(rows, k, columns);
 }
 
 using ProductTypes = Types<float, double, Float16, BFloat16, int32_t, int64_t, uint32_t, uint64_t>;

@@ -12,6 +12,7 @@ _MOST_THREADS = 1 << 16
 # Keys of a node's metadata, and attributes of csrc/runtime/alternatives.h.
 ALTERNATIVE, THREADS = "bascule.alternative", "bascule.threads"
 FLOAT16_SUMS = "bascule.float16_sums"  # of csrc/kernels/gemm/product.h
+WHOLE_PRODUCTS = "bascule.whole_products"  # of csrc/kernels/gemm/product.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,11 @@ def sum_in_float16(graph: Graph) -> None:
         for node in inner:
             if node.op_type in ("MatMul", "Gemm", "Conv"):
                 node.metadata[FLOAT16_SUMS] = "1"
+
+
+def multiply_whole(graph: Graph) -> None:
+    """Let no product of float32, in nested graphs neither, be made of parts of its numbers."""
+    for inner in graph.walk_graphs():
+        for node in inner:
+            if node.op_type in ("MatMul", "Gemm", "Conv"):
+                node.metadata[WHOLE_PRODUCTS] = "1"

@@ -19,7 +19,13 @@ from bascule.ir.types import (
     Type,
 )
 from bascule.native import _native
-from bascule.providers.cpu.choice import ALTERNATIVE, FLOAT16_SUMS, THREADS, Choice
+from bascule.providers.cpu.choice import (
+    ALTERNATIVE,
+    FLOAT16_SUMS,
+    THREADS,
+    WHOLE_PRODUCTS,
+    Choice,
+)
 from bascule.providers.cpu.host import host_function
 
 # ValueKind of csrc/core/value.h.
@@ -73,8 +79,9 @@ class GraphLowering:
             attributes[ALTERNATIVE] = choice.alternative
         if choice.threads:
             attributes[THREADS] = choice.threads
-        if FLOAT16_SUMS in node.metadata:
-            attributes[FLOAT16_SUMS] = 1
+        for flag in (FLOAT16_SUMS, WHOLE_PRODUCTS):
+            if flag in node.metadata:
+                attributes[flag] = 1
         order = {name: position for position, name in enumerate(_SUBGRAPHS)}
         for key in sorted(nested, key=lambda k: (order.get(k, len(order)), k)):
             graph = node.attributes[key]

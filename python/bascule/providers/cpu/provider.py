@@ -11,7 +11,7 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType, shared_sizes
 from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
-from bascule.providers.cpu.choice import forbid_winograd, sum_in_float16
+from bascule.providers.cpu.choice import forbid_winograd, multiply_whole, sum_in_float16
 from bascule.providers.cpu.lower import GraphLowering
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ class CpuProvider:
         """Whether convolutions may save multiplications at the price of some rounding."""
         self.float16_sums = False
         """Whether products of float16 may make short sums in float16."""
+        self.product_parts = True
+        """Whether products of float32 may be made of parts of their numbers."""
         self._record = record
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
@@ -68,6 +70,8 @@ class CpuProvider:
             forbid_winograd(graph)
         if self.float16_sums:
             sum_in_float16(graph)
+        if not self.product_parts:
+            multiply_whole(graph)
 
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(

@@ -32,6 +32,7 @@ def examine() -> Iterator[Finding]:
     yield Finding(_AREA, "instruction sets", _flags())
     yield Finding(_AREA, "levels built", list(_native.built_isas()))
     yield _level_in_use()
+    yield Finding(_AREA, "float32 by parts of bfloat16 (AMX)", _native.has_bfloat16_tiles())
     yield Finding(_AREA, "CPUs", os.cpu_count())
     if hasattr(os, "sched_getaffinity"):
         yield Finding(_AREA, "CPUs this process may use", len(os.sched_getaffinity(0)))

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+// instruction sets: avx512_amx
+// Products of float32 by tile registers of bfloat16. A number is the sum of three of bfloat16,
+// which hold 8 bits of its mantissa each; of the nine products of the parts of two numbers the six
+// largest are added up, in float32, so that what is left out is as small as what float32 rounds
+// off. (The same split: G. Henry, P. Tang, A. Heinecke, "Leveraging the bfloat16 Artificial
+// Intelligence Datatype For Higher-Precision Computations", ARITH 2019.)
+//
+// Parts are made where they are used, so that weights stay as they were packed. Numbers that are
+// not finite have no such parts: a product with one is left to others.
+#if defined(__AMX_BF16__)
+#include "kernels/gemm/tile.h"
+#include "simd/tiles.h"
+
+namespace bascule::BASCULE_ISA {
+namespace {
+
+constexpr int64_t step = 32;        // of k, that a tile holds
+constexpr int64_t group_rows = 32;  // of C, that are worked on at once: two tiles of each of A, B
+constexpr int64_t tile_bytes = 1024, step_bytes = 6 * tile_bytes;
+constexpr int64_t most_rows = 224, most_depth = 768;
+constexpr int64_t a_bytes = most_rows / group_rows * (most_depth / step) * step_bytes;
+constexpr int64_t b_bytes = 640 * 1024;
+constexpr int64_t width = panel_width<float>;
+static_assert(width == 32);
+
+BASCULE_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+BASCULE_INLINE int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+// The scratch memory of a thread. Of each step: tiles [part][half].
+struct Space {
+  uint8_t a[a_bytes];  // [group][step]
+  uint8_t b[b_bytes];  // [panel][step]
+  alignas(64) float sums[group_rows][width];
+  alignas(64) float row[most_depth];
+  int64_t c_offsets[most_rows];  // where rows are in C and in what is added to it
+};
+
+// The upper 8 bits of a mantissa, as a number, and what is left.
+struct Split {
+  __m512 high, rest;
+};
+BASCULE_INLINE Split split(__m512 x) {
+  const __m512 high = _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+  return {high, _mm512_sub_ps(x, high)};
+}
+
+// Pairs of two vectors as bfloat16: of B, k and k + 1 of each column.
+BASCULE_INLINE __m512i pairs(__m512 low, __m512 high) {
+  return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(_mm512_castps_si512(low), 16),
+                                 _mm512_castps_si512(high));
+}
+// Those of A: neighbours of a row.
+BASCULE_INLINE __m512i neighbours(__m512 first, __m512 second) {
+  alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
+                                                   23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
+                                                   45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16(_mm512_castps_si512(first), _mm512_load_si512(odd),
+                                   _mm512_castps_si512(second));
+}
+
+// Stores the parts of two vectors. The last part of what is not finite is NaN, and stays in `seen`.
+template <class Join>
+BASCULE_INLINE void store_parts(__m512 x, __m512 y, uint8_t* to, __m512& seen, Join&& join) {
+  const Split x0 = split(x), y0 = split(y), x1 = split(x0.rest), y1 = split(y0.rest);
+  _mm512_store_si512(to, join(x0.high, y0.high));
+  _mm512_store_si512(to + 2 * tile_bytes, join(x1.high, y1.high));
+  _mm512_store_si512(to + 4 * tile_bytes, join(x1.rest, y1.rest));
+  seen = _mm512_fmadd_ps(x1.rest, y1.rest, seen);
+}
+BASCULE_INLINE bool is_number(__m512 x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) == 0; }
+
+// A row of A, whole steps; true if all of it is finite (and not so large that this is unknown).
+bool split_row(const float* from, int64_t steps, uint8_t* to) {
+  __m512 seen = _mm512_setzero_ps();
+  for (int64_t s = 0; s < steps; ++s, from += step, to += step_bytes) {
+    const __m512 x = _mm512_loadu_ps(from), y = _mm512_loadu_ps(from + 16);
+    store_parts(x, y, to, seen, neighbours);
+  }
+  return is_number(seen);
+}
+
+// `depth` rows of a panel, and zeros up to whole steps.
+bool split_panel(const float* from, int64_t stride, int64_t depth, uint8_t* to) {
+  __m512 seen = _mm512_setzero_ps();
+  for (int64_t k = 0; k < depth; k += step, to += step_bytes) {
+    for (int64_t pair = 0; pair < step / 2; ++pair) {
+      const int64_t row = k + 2 * pair;
+      for (int64_t half = 0; half < 2; ++half) {
+        const float* at = from + row * stride + half * 16;
+        const __m512 x = row < depth ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
+        const __m512 y = row + 1 < depth ? _mm512_loadu_ps(at + stride) : _mm512_setzero_ps();
+        store_parts(x, y, to + half * tile_bytes + pair * 64, seen, pairs);
+      }
+    }
+  }
+  return is_number(seen);
+}
+
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+};
+
+// Tiles 0 to 3 are sums, 4 and 5 parts of A, 6 and 7 of B.
+#define BASCULE_DOT_ALL()  \
+  _tile_dpbf16ps(0, 4, 6); \
+  _tile_dpbf16ps(1, 4, 7); \
+  _tile_dpbf16ps(2, 5, 6); \
+  _tile_dpbf16ps(3, 5, 7)
+#define BASCULE_LOAD_TWO(first, second, from, part)         \
+  _tile_loadd(first, (from) + (part) * 2 * tile_bytes, 64); \
+  _tile_loadd(second, (from) + ((part) * 2 + 1) * tile_bytes, 64)
+
+// Memory that is read soon; each step asks for some lines of it.
+struct Ahead {
+  static constexpr int64_t line = 64;
+  static constexpr int64_t times = 6;  // in a step
+  const char* at = nullptr;
+  int64_t lines = 0;  // each time: few, so that others come through
+
+  __attribute__((always_inline)) void fetch() {
+    for (int64_t i = 0; i < lines; ++i, at += line) __builtin_prefetch(at, 0, 2);
+  }
+};
+
+// sums += A B for a group of rows and a panel.
+void add_products(const uint8_t* a, const uint8_t* b, int64_t steps, bool is_first,
+                  float (*sums)[width], Ahead& ahead) {
+  constexpr int stride = width * sizeof(float);
+  if (is_first) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  } else {
+    _tile_loadd(0, &sums[0][0], stride);
+    _tile_loadd(1, &sums[0][16], stride);
+    _tile_loadd(2, &sums[16][0], stride);
+    _tile_loadd(3, &sums[16][16], stride);
+  }
+  for (int64_t s = 0; s < steps; ++s, a += step_bytes, b += step_bytes) {
+    // The small products first; from each to the next one factor changes.
+    BASCULE_LOAD_TWO(4, 5, a, 0);
+    BASCULE_LOAD_TWO(6, 7, b, 2);
+    BASCULE_DOT_ALL();
+    ahead.fetch();
+    BASCULE_LOAD_TWO(6, 7, b, 1);
+    BASCULE_DOT_ALL();
+    ahead.fetch();
+    BASCULE_LOAD_TWO(4, 5, a, 1);
+    BASCULE_DOT_ALL();
+    ahead.fetch();
+    BASCULE_LOAD_TWO(6, 7, b, 0);
+    BASCULE_DOT_ALL();
+    ahead.fetch();
+    BASCULE_LOAD_TWO(4, 5, a, 2);
+    BASCULE_DOT_ALL();
+    ahead.fetch();
+    BASCULE_LOAD_TWO(4, 5, a, 0);
+    BASCULE_DOT_ALL();
+    ahead.fetch();
+  }
+  _tile_stored(0, &sums[0][0], stride);
+  _tile_stored(1, &sums[0][16], stride);
+  _tile_stored(2, &sums[16][0], stride);
+  _tile_stored(3, &sums[16][16], stride);
+}
+
+// k from `first` on of a row of A, `depth` of them and zeros up to `padded`: in place, or copied.
+const float* row_of(const GemmBlock<float>& g, int64_t index, int64_t first, int64_t depth,
+                    int64_t padded, float* copy) {
+  const int64_t offset =
+      g.a_offset + index / g.rows * g.a_group_stride + index % g.rows * g.a_stride;
+  int64_t tap = first / g.tap_length, at = first % g.tap_length;
+  if (depth == padded && at + depth <= g.tap_length) return g.a[tap] + offset + at;
+  int64_t done = 0;
+  while (done < depth) {
+    const int64_t count = smaller(depth - done, g.tap_length - at);
+    __builtin_memcpy(copy + done, g.a[tap] + offset + at, static_cast<size_t>(count) * 4);
+    done += count;
+    ++tap;
+    at = 0;
+  }
+  for (; done < padded; ++done) copy[done] = 0;
+  return copy;
+}
+
+// What follows the last sums of a row, as in run_tile.
+void finish_row(const GemmBlock<float>& g, const float* sums, int64_t offset, int64_t column,
+                int64_t columns) {
+  const GemmEpilogue<float>& e = g.epilogue;
+  float* c = g.c + offset + column;
+  for (int64_t v = 0; v < columns; v += lanes) {
+    F32 sum = load(sums + v);
+    if (e.alpha != 1) sum = sum * set(e.alpha);
+    if (e.bias != nullptr) sum = sum + load(e.bias + column + v, columns - v, 0);
+    if (e.residual != nullptr) {
+      sum = sum + load(e.residual + offset + column + v, columns - v, 0);
+    }
+    if (e.clamp) sum = clamp(sum, set(e.low), set(e.high));
+    store(c + v, sum, columns - v);
+  }
+}
+
+// Rows of a group, the first of which is number `row` of all, and one panel: a part of K is added
+// to C.
+void work_on(const GemmBlock<float>& g, Space& space, const uint8_t* a, const uint8_t* b,
+             int64_t steps, int64_t row, const int64_t* offsets, int64_t rows, int64_t column,
+             bool is_first, bool is_last, Ahead& ahead) {
+  const int64_t columns = smaller(g.columns - column, width);
+  if (!is_first) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* c = g.c + offsets[r] + column;
+      for (int64_t v = 0; v < columns; v += lanes) {
+        store(space.sums[r] + v, load(c + v, columns - v, 0));
+      }
+    }
+  }
+  add_products(a, b, steps, is_first, space.sums, ahead);
+  if (!is_last) {
+    for (int64_t r = 0; r < rows; ++r) {
+      float* c = g.c + offsets[r] + column;
+      for (int64_t v = 0; v < columns; v += lanes) {
+        store(c + v, load(space.sums[r] + v), columns - v);
+      }
+    }
+    return;
+  }
+  for (int64_t r = 0; r < rows; ++r) finish_row(g, space.sums[r], offsets[r], column, columns);
+  if (g.epilogue.activate == nullptr) return;
+  for (int64_t r = 0; r < rows;) {  // rows that are c_stride apart
+    const int64_t count = smaller(rows - r, g.rows - (row + r) % g.rows);
+    g.epilogue.activate(g.c + offsets[r] + column, g.c_stride, count, columns,
+                        g.epilogue.activation_alpha, g.epilogue.activation_beta);
+    r += count;
+  }
+}
+
+bool run(const GemmBlock<float>& g, Space& space) {
+  const int64_t k = g.taps * g.tap_length, rows = g.groups * g.rows;
+  const int64_t blocks = parts_of(k, most_depth);
+  const int64_t block_depth = parts_of(parts_of(k, blocks), step) * step;
+  const int64_t panels = parts_of(g.columns, width);
+  const int64_t panel_bytes = block_depth / step * step_bytes;
+  // Few rows keep their parts, and panels come one by one; else as many panels as find room.
+  const bool keeps_a = rows <= most_rows;
+  const int64_t chunk = keeps_a ? 1 : smaller(panels, b_bytes / panel_bytes);
+  for (int64_t first = 0; first < k; first += block_depth) {
+    const int64_t depth = smaller(block_depth, k - first), steps = parts_of(depth, step);
+    const bool is_first = first == 0, is_last = first + depth == k;
+    for (int64_t panel = 0; panel < panels; panel += chunk) {
+      const int64_t count = smaller(chunk, panels - panel);
+      for (int64_t i = 0; i < count; ++i) {
+        const float* from = g.b + (panel + i) * g.b_panel_stride + first * g.b_stride;
+        if (!split_panel(from, g.b_stride, depth, space.b + i * panel_bytes)) return false;
+      }
+      for (int64_t row = 0; row < rows; row += most_rows) {
+        const int64_t some = smaller(most_rows, rows - row);
+        if (!keeps_a || (panel == 0 && is_first)) {
+          for (int64_t r = 0; r < some; ++r) {
+            const int64_t index = row + r;
+            space.c_offsets[r] = index / g.rows * g.c_group_stride + index % g.rows * g.c_stride;
+          }
+        }
+        if (!keeps_a || panel == 0) {
+          for (int64_t r = 0; r < some; ++r) {
+            const float* from = row_of(g, row + r, first, depth, steps * step, space.row);
+            uint8_t* to = space.a + r / group_rows * steps * step_bytes +
+                          r % group_rows / 16 * tile_bytes + r % 16 * 64;
+            if (!split_row(from, steps, to)) return false;
+          }
+        }
+        Ahead ahead;
+        if (keeps_a && g.b_stride == width) {  // the next panel, or the first of the next rows of k
+          const int64_t of_panel = block_depth * width * 4 / Ahead::line;
+          const bool goes_on = panel + 1 < panels;
+          ahead.at =
+              reinterpret_cast<const char*>(g.b + (goes_on ? panel + 1 : 0) * g.b_panel_stride +
+                                            (first + (goes_on ? 0 : block_depth)) * width);
+          if (goes_on || !is_last) {
+            ahead.lines = parts_of(of_panel, parts_of(some, group_rows) * steps * Ahead::times);
+          }
+        }
+        for (int64_t i = 0; i < count; ++i) {
+          for (int64_t r = 0; r < some; r += group_rows) {
+            work_on(g, space, space.a + r / group_rows * steps * step_bytes,
+                    space.b + i * panel_bytes, steps, row + r, space.c_offsets + r,
+                    smaller(group_rows, some - r), (panel + i) * width, is_first, is_last, ahead);
+          }
+        }
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+// Computes a block, or returns false and leaves what it will in C.
+bool multiply_float_tiles(const GemmBlock<float>& g) {
+  auto& space = *static_cast<Space*>(tile_space(sizeof(Space)));
+  TileConfig config;
+  for (int i = 0; i < 8; ++i) {
+    config.row_bytes[i] = 64;
+    config.rows[i] = 16;
+  }
+  _tile_loadconfig(&config);
+  const bool done = run(g, space);
+  _tile_release();
+  return done;
+}
+
+}  // namespace bascule::BASCULE_ISA
+#endif
