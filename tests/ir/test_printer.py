@@ -43,3 +43,6 @@ def test_copies_are_equal_and_independent(name: str) -> None:
 def test_text_that_is_no_model() -> None:
     with pytest.raises(ValueError, match="not an ONNX model in text form"):
         parse_graph("g (")
+    deep = f"g ({'seq(' * 100_000}float{')' * 100_000} x) => (float y) {{ y = Relu(x) }}"
+    with pytest.raises(ValueError, match="nests deeper than"):
+        parse_graph(deep)

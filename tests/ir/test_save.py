@@ -83,6 +83,21 @@ def test_external_data_is_aligned(tmp_path: Path) -> None:
     load_model(tmp_path / "m.onnx")
 
 
+def test_shared_bytes_are_written_once(tmp_path: Path) -> None:
+    model = load_model(identity_model(raw_tensor(ARRAY)))
+    for name in ("v", "u"):
+        model.graph.constant(ARRAY, name)
+    save_model(model, tmp_path / "m.onnx", external_data=True)
+    proto = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    offsets = [{e.key: e.value for e in t.external_data}["offset"] for t in proto.graph.initializer]
+    assert offsets == ["0", "20480", "20480"]  # the first is a copy
+    found = load_model(tmp_path / "m.onnx").graph.initializers
+    for name in ("w", "v", "u"):
+        constant = found[name].constant
+        assert constant is not None
+        np.testing.assert_array_equal(constant.numpy(), ARRAY)
+
+
 @pytest.mark.parametrize("external", [False, True])
 def test_a_mapped_source_may_be_overwritten(tmp_path: Path, external: bool) -> None:
     path = tmp_path / "m.onnx"

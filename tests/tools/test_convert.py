@@ -190,7 +190,7 @@ def test_all_digits_of_numbers(numbers: list[float]) -> None:
     np.testing.assert_array_equal(numpy_helper.to_array(back.graph.initializer[0]), array)
 
 
-def test_what_the_text_cannot_say_is_told() -> None:
+def test_what_the_text_cannot_say_is_told(tmp_path: Path) -> None:
     proto = onnx.load(DIGITS)
     del proto.graph.initializer[:]
     values = numpy_helper.from_array(np.float32([1]), "s")
@@ -198,6 +198,11 @@ def test_what_the_text_cannot_say_is_told() -> None:
     proto.graph.sparse_initializer.add(values=values, indices=indices, dims=[4])
     with pytest.raises(errors.Fail, match=r"cannot say all.*sparse_initializer"):
         to_text(proto)
+    whole = onnx.load(DIGITS)
+    whole.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
+    with pytest.raises(errors.Fail, match=r"cannot say all.*sparse_initializer"):
+        convert(whole, tmp_path / "a.onnxtxt")
+    assert not list(tmp_path.iterdir())
 
 
 def test_text_that_is_no_model(tmp_path: Path) -> None:
