@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import mmap
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from bascule.ir.check import require_text
 from bascule.ir.constant import Constant, pack
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import SparseConstant
+from bascule.ir.walk import tensors_in
 from bascule.ir.wire import LIST_BYTES, Payload, decode_varints, list_mark
 
 if TYPE_CHECKING:
@@ -48,19 +49,6 @@ _FIELD_OF: dict[DataType, int] = {dtype: 5 for dtype in DataType} | {
 
 External = Callable[[str, dict[str, str], int], memoryview]
 """(tensor name, external_data entries, bytes expected) -> the bytes."""
-
-_HOLDERS = frozenset(
-    (
-        "AttributeProto",
-        "FunctionProto",
-        "GraphProto",
-        "NodeProto",
-        "SparseTensorProto",
-        "TensorProto",
-        "TrainingInfoProto",
-    )
-)
-"""The messages that tensors may be in."""
 
 
 class TensorReader:
@@ -262,16 +250,3 @@ def _strings(proto: onnx.TensorProto, shape: tuple[int, ...], where: str) -> np.
     for index, item in enumerate(items):
         strings[index] = item.decode("utf-8", "surrogateescape")
     return strings.reshape(shape)
-
-
-def tensors_in(message: Any) -> Iterator[onnx.TensorProto]:
-    """Every tensor in a message, in the order in which it has them."""
-    pending = [message]
-    while pending:
-        each = pending.pop()
-        if each.DESCRIPTOR.name == "TensorProto":
-            yield each
-            continue
-        for descriptor, value in reversed(each.ListFields()):
-            if descriptor.message_type is not None and descriptor.message_type.name in _HOLDERS:
-                pending.extend([value] if hasattr(value, "DESCRIPTOR") else reversed(value))

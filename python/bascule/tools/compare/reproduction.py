@@ -16,10 +16,10 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Model, Node, Value
 from bascule.ir.serialize import write_type
 from bascule.ir.types import TensorType, Type
+from bascule.ir.walk import graphs_in
 from bascule.tools.compare.sides import Side
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.extract import extract
-from bascule.tools.edit.names import walk_graphs
 from bascule.tools.stepping.part import reads_of
 from bascule.tools.stepping.steps import Environment
 
@@ -123,7 +123,7 @@ class _Cutter:
         self._side = side
         model = Model(side.source.graph, dict(side.source_imports), ir_version=_IR_VERSION)
         self._document, self._name = Document.of_model(model)
-        self._graphs = list(walk_graphs(self._document.proto.graph))
+        self._graphs = list(graphs_in(self._document.proto.graph))
         self._nodes = {name: n for g in self._graphs for n in g.node for name in n.output if name}
 
     def cut(self, nodes: Sequence[Node]) -> Reproduction:

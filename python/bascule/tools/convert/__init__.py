@@ -229,9 +229,9 @@ def _compare(before: Document, after: Document, sets: Sequence[Feeds], version: 
     Raises:
         Fail: naming the first node and value that do.
     """
+    from bascule.ir.walk import graphs_in
     from bascule.tools.compare import compare
     from bascule.tools.convert.outputs import plain_session
-    from bascule.tools.convert.rewrite import graphs_in
 
     sessions = plain_session(before), plain_session(after)
     for feeds in sets:

@@ -12,8 +12,9 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.source_trace import source_of
 from bascule.ir.types import TensorType
+from bascule.ir.walk import graphs_in, graphs_of
 from bascule.tools.convert.document import Document
-from bascule.tools.convert.rewrite import Rewriting, graphs_in, graphs_of
+from bascule.tools.convert.rewrite import Rewriting
 from bascule.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
 # Operators of com.microsoft that compute on floats of any width.

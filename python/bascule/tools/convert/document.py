@@ -30,9 +30,9 @@ from bascule.ir.save import (
     refer,
     replacing,
 )
-from bascule.ir.tensors import TensorReader, tensors_in
+from bascule.ir.tensors import TensorReader
+from bascule.ir.walk import graphs_in, tensors_in
 from bascule.options import SessionOptions
-from bascule.tools.convert.rewrite import graphs_in
 from bascule.tools.convert.safetensors import can_hold, write_layout
 
 if TYPE_CHECKING:

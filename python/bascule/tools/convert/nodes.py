@@ -11,8 +11,8 @@ from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, schema_function
 from bascule.ir.load import load_model
 from bascule.ir.save import to_proto
+from bascule.ir.walk import graphs_in
 from bascule.tools.convert.document import Document
-from bascule.tools.convert.rewrite import graphs_in
 
 
 def expand_by_onnx(single: onnx.ModelProto, version: int) -> list[onnx.NodeProto]:

@@ -23,6 +23,7 @@ from bascule.ir.graph import Model
 from bascule.ir.serialize import write_type
 from bascule.ir.source_trace import source_of
 from bascule.ir.types import Type
+from bascule.ir.walk import graphs_in, graphs_of
 from bascule.tools.check.words import plain
 from bascule.tools.convert.document import ONNX_DOMAINS, Document
 from bascule.tools.convert.nodes import (
@@ -39,7 +40,6 @@ from bascule.tools.convert.relabel import (
     relabel,
     schema_of,
 )
-from bascule.tools.convert.rewrite import graphs_in, graphs_of
 
 OLDEST = 7
 """Before it, operators broadcast by an attribute."""

@@ -20,6 +20,7 @@ import onnx
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.constant import Constant
 from bascule.ir.replaced import PRODUCTS
+from bascule.ir.walk import graphs_in
 from bascule.tools.convert.candidates import Candidates, node_key
 from bascule.tools.convert.document import Document
 from bascule.tools.convert.local import LocalError, local_errors
@@ -37,7 +38,6 @@ from bascule.tools.convert.rewrite import (
     HALF,
     TYPE_NAMES,
     Rewriting,
-    graphs_in,
     narrow_array,
     narrow_tensor,
 )

@@ -8,12 +8,14 @@ border of a graph, where the name belongs to the type that is promised there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from bascule.ir.walk import graphs_in, graphs_in_attribute, graphs_of
 
 FLOAT, HALF, BFLOAT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 
@@ -329,24 +331,6 @@ def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
             node.input[i] = outer.get(name, name)
         for inner in graphs_of(node):
             _rename(inner, outer)
-
-
-def graphs_in(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph, and all that are nested in it."""
-    yield graph
-    for node in graph.node:
-        for inner in graphs_of(node):
-            yield from graphs_in(inner)
-
-
-def graphs_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a node holds."""
-    for attribute in node.attribute:
-        yield from graphs_in_attribute(attribute)
-
-
-def graphs_in_attribute(attribute: onnx.AttributeProto) -> Iterable[onnx.GraphProto]:
-    return [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
 def declared_floats(model: onnx.ModelProto) -> set[str]:

@@ -28,11 +28,11 @@ from bascule.ir.check import submessages
 from bascule.ir.dtype import DataType
 from bascule.ir.external import ExternalFiles
 from bascule.ir.save import replacing
-from bascule.ir.tensors import TensorReader, tensors_in
+from bascule.ir.tensors import TensorReader
 from bascule.ir.text import parse_text
+from bascule.ir.walk import graphs_in, tensors_in
 from bascule.tools.check.words import plain
 from bascule.tools.convert.document import Document
-from bascule.tools.convert.rewrite import graphs_in
 
 EXTRAS = "bascule.text"
 """The metadata entry with what the text form cannot say."""

@@ -11,8 +11,9 @@ import onnx
 
 from bascule.ir.dtype import DataType
 from bascule.ir.types import TensorType, Type
+from bascule.ir.walk import graphs_of
 from bascule.tools.edit.document import Document
-from bascule.tools.edit.names import label, nested
+from bascule.tools.edit.names import label
 
 Types = Mapping[str, Type]
 Constants = dict[str, "onnx.TensorProto | onnx.AttributeProto"]
@@ -35,7 +36,7 @@ def scopes(
         own.pop(info.name, None)
     yield graph, own
     for node in graph.node:
-        for inner in nested(node):
+        for inner in graphs_of(node):
             yield from scopes(inner, own)
 
 

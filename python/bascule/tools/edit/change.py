@@ -11,6 +11,7 @@ import onnx
 from bascule.errors import InvalidArgument
 from bascule.ir import check
 from bascule.ir.types import Type
+from bascule.ir.walk import graphs_in
 from bascule.tools.edit.names import (
     all_names,
     captured,
@@ -21,7 +22,6 @@ from bascule.tools.edit.names import (
     redirect,
     redirect_node,
     training_graphs,
-    walk_graphs,
 )
 
 
@@ -110,7 +110,7 @@ def prune(model: onnx.ModelProto, change: Change, names: Iterable[str]) -> None:
     pending = list(names)
     while pending:
         name = pending.pop()
-        home = next((g for g in walk_graphs(model.graph) if name and name in defined(g)), None)
+        home = next((g for g in graphs_in(model.graph) if name and name in defined(g)), None)
         if home is None or is_read(model, home, name):
             continue
         if any(info.name == name for info in home.input):

@@ -35,7 +35,8 @@ from bascule.ir.save import (
     replacing,
     write_pieces,
 )
-from bascule.ir.tensors import TensorReader, tensors_in
+from bascule.ir.tensors import TensorReader
+from bascule.ir.walk import tensors_in
 from bascule.tools.edit.names import require_texts
 
 Source = Union[

@@ -12,6 +12,7 @@ from bascule.errors import InvalidArgument
 from bascule.ir.check import normal_domain
 from bascule.ir.serialize import write_type
 from bascule.ir.types import Type
+from bascule.ir.walk import graphs_of
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.names import (
     captured,
@@ -19,7 +20,6 @@ from bascule.tools.edit.names import (
     find_value,
     initializer_names,
     label,
-    nested,
     producers,
     reads,
     training_graphs,
@@ -102,7 +102,7 @@ def _called(model: onnx.ModelProto, graph: onnx.GraphProto) -> list[onnx.Functio
     while pending:
         node = pending.pop()
         key = (normal_domain(node.domain), node.op_type, node.overload)
-        for inner in nested(node):
+        for inner in graphs_of(node):
             pending.extend(inner.node)
         if key in known and key not in found:
             found.add(key)

@@ -15,13 +15,13 @@ from bascule.errors import InvalidArgument
 from bascule.ir.check import normal_domain
 from bascule.ir.deserialize import read_type
 from bascule.ir.types import TensorType
+from bascule.ir.walk import graphs_of
 from bascule.tools.edit.change import Change, imports_of, remove_initializer
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.names import (
     all_names,
     fresh,
     initializer_names,
-    nested,
     node_names,
     rename_values,
     suggestion,
@@ -219,7 +219,7 @@ def _every_node(model: onnx.ModelProto) -> Iterable[onnx.NodeProto]:
 def _nodes_of(function: onnx.FunctionProto) -> Iterable[onnx.NodeProto]:
     for node in function.node:
         yield node
-        for inner in nested(node):
+        for inner in graphs_of(node):
             yield from walk_nodes(inner)
 
 

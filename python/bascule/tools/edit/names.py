@@ -15,16 +15,7 @@ import onnx
 
 from bascule.errors import InvalidArgument, InvalidProtobuf
 from bascule.ir.check import normal_domain, require_text
-
-
-def nested(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """The graphs that are attributes of a node."""
-    found: list[onnx.GraphProto] = []
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            found.append(attribute.g)
-        found.extend(attribute.graphs)
-    return found
+from bascule.ir.walk import graphs_in, graphs_of
 
 
 def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
@@ -34,19 +25,11 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     return None
 
 
-def walk_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those nested in it."""
-    yield graph
-    for node in graph.node:
-        for inner in nested(node):
-            yield from walk_graphs(inner)
-
-
 def walk_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Every node, those of nested graphs after the node that holds them."""
     for node in graph.node:
         yield node
-        for inner in nested(node):
+        for inner in graphs_of(node):
             yield from walk_nodes(inner)
 
 
@@ -74,7 +57,7 @@ def defined(graph: onnx.GraphProto) -> set[str]:
 def reads(node: onnx.NodeProto) -> list[str]:
     """What a node reads, by its nested graphs as well, each once."""
     found = dict.fromkeys(name for name in node.input if name)
-    for graph in nested(node):
+    for graph in graphs_of(node):
         found.update(dict.fromkeys(captured(graph)))
     return list(found)
 
@@ -91,7 +74,7 @@ def all_names(model: onnx.ModelProto) -> set[str]:
     """Every name of a value, wherever it stands outside of functions."""
     found: set[str] = set()
     for root in (model.graph, *training_graphs(model)):
-        for graph in walk_graphs(root):
+        for graph in graphs_in(root):
             found |= defined(graph)
             found.update(name for node in graph.node for name in node.input)
             found.update(each.name for each in graph.output)
@@ -127,7 +110,7 @@ def require_texts(model: onnx.ModelProto) -> None:
     """
     roots = [model.graph, *training_graphs(model)]
     try:
-        for graph in (graph for root in roots for graph in walk_graphs(root)):
+        for graph in (graph for root in roots for graph in graphs_in(root)):
             infos = (*graph.input, *graph.output, *graph.value_info)
             require_text(*(info.name for info in infos), *initializer_names(graph))
             for node in graph.node:
@@ -168,7 +151,7 @@ def find_node(model: onnx.ModelProto, reference: str) -> Found:
     """
     named: list[Found] = []
     made: list[Found] = []
-    for graph in walk_graphs(model.graph):
+    for graph in graphs_in(model.graph):
         for index, node in enumerate(graph.node):
             if reference and node.name == reference:
                 named.append(Found(graph, index))
@@ -192,7 +175,7 @@ def find_value(model: onnx.ModelProto, name: str) -> onnx.GraphProto:
     Raises:
         InvalidArgument: there is none, or several nested graphs have one of this name.
     """
-    homes = [graph for graph in walk_graphs(model.graph) if name and name in defined(graph)]
+    homes = [graph for graph in graphs_in(model.graph) if name and name in defined(graph)]
     if homes and (len(homes) == 1 or homes[0] is model.graph):
         return homes[0]
     if homes:
@@ -247,7 +230,7 @@ def rename_values(
         for configuration in getattr(node, "device_configurations", ()):
             for spec in configuration.sharding_spec:
                 spec.tensor_name = mapping.get(spec.tensor_name, spec.tensor_name)
-        for inner in nested(node):
+        for inner in graphs_of(node):
             hidden = set() if everywhere else defined(inner) & mapping.keys()
             visible = {k: v for k, v in mapping.items() if k not in hidden} if hidden else mapping
             if visible:
@@ -294,7 +277,7 @@ def redirect(graph: onnx.GraphProto, old: str, new: str, skip: Iterable[int] = (
 def redirect_node(node: onnx.NodeProto, old: str, new: str) -> None:
     """Let one node read `new` where it reads `old`."""
     replace_names(node.input, {old: new})
-    for inner in nested(node):
+    for inner in graphs_of(node):
         if old in defined(inner):
             continue
         for each in inner.node:

@@ -16,6 +16,7 @@ from bascule.ir import check
 from bascule.ir.infer import INFERENCE_ERRORS
 from bascule.ir.serialize import write_type
 from bascule.ir.types import Type
+from bascule.ir.walk import graphs_of
 from bascule.tools.edit.change import Change, imports_of
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.names import (
@@ -23,7 +24,6 @@ from bascule.tools.edit.names import (
     constant_tensor,
     fresh,
     label,
-    nested,
     node_names,
     producers,
 )
@@ -117,7 +117,7 @@ def _needs_conversion(graph: onnx.GraphProto, domain: str, old: int, new: int) -
     for node in graph.node:
         if _differs(node, domain, old, new):
             return True
-        if any(_needs_conversion(inner, domain, old, new) for inner in nested(node)):
+        if any(_needs_conversion(inner, domain, old, new) for inner in graphs_of(node)):
             return True
     return False
 
@@ -126,7 +126,7 @@ def _changed(graph: onnx.GraphProto, domain: str, old: int, new: int) -> onnx.No
     for node in graph.node:
         if _differs(node, domain, old, new):
             return node
-        for inner in nested(node):
+        for inner in graphs_of(node):
             if _needs_conversion(inner, domain, old, new):
                 return _changed(inner, domain, old, new)
     raise AssertionError("no node differs")
@@ -150,7 +150,7 @@ def _convert(
     count = index = 0
     while index < len(graph.node):
         node = graph.node[index]
-        for inner in nested(node):
+        for inner in graphs_of(node):
             count += _convert(document, inner, old, new, types, constants)
         if not _differs(node, "", old, new):
             index += 1
@@ -173,7 +173,7 @@ def _converted(
     """What onnx makes of a node."""
     from onnx import version_converter
 
-    if nested(node) or (node.op_type == "PRelu" and old < 7):
+    if graphs_of(node) or (node.op_type == "PRelu" and old < 7):
         raise InvalidArgument(
             f"{label(node)} means something else in opset {new} than in {old}, and there is "
             "no converter for it"

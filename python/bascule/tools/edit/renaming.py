@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import onnx
 
 from bascule.errors import InvalidArgument
+from bascule.ir.walk import graphs_in
 from bascule.tools.edit.change import Change
 from bascule.tools.edit.names import (
     all_names,
@@ -18,7 +19,6 @@ from bascule.tools.edit.names import (
     rename_in_training,
     rename_values,
     suggestion,
-    walk_graphs,
     walk_nodes,
 )
 
@@ -105,7 +105,7 @@ def dim_names(model: onnx.ModelProto) -> set[str]:
     """The names of sizes."""
     return {
         dim.dim_param
-        for graph in walk_graphs(model.graph)
+        for graph in graphs_in(model.graph)
         for info in (*graph.input, *graph.output, *graph.value_info)
         for shape in shapes(info.type)
         for dim in shape.dim
@@ -117,7 +117,7 @@ def rename_dims(model: onnx.ModelProto, mapping: Mapping[str, str | int]) -> Non
     """Give named sizes another name, a number, or nothing ("") wherever they stand."""
     if not mapping:
         return
-    for graph in walk_graphs(model.graph):
+    for graph in graphs_in(model.graph):
         for info in (*graph.input, *graph.output, *graph.value_info):
             for shape in shapes(info.type):
                 for dim in shape.dim:

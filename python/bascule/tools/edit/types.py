@@ -16,8 +16,9 @@ from bascule.ir.infer import infer_types
 from bascule.ir.serialize import write_type
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import Dim, Shape, TensorType, Type
+from bascule.ir.walk import graphs_in, graphs_of
 from bascule.tools.edit.document import Document
-from bascule.tools.edit.names import captured, nested, walk_graphs
+from bascule.tools.edit.names import captured
 
 _TEXT = re.compile(r"(?P<dtype>\w+)\s*(?:\[(?P<shape>[^\]]*)\])?")
 _ALIASES = {"float32": "FLOAT", "float64": "DOUBLE", "half": "FLOAT16", "str": "STRING"}
@@ -55,7 +56,7 @@ def infer(
     stale = set(stale)
     if stale:
         document = document.copy()
-        for graph in walk_graphs(document.proto.graph):
+        for graph in graphs_in(document.proto.graph):
             _keep(graph.value_info, [info.name not in stale for info in graph.value_info])
             inputs = {info.name for info in graph.input}
             for info in graph.output:
@@ -85,7 +86,7 @@ def downstream(graph: onnx.GraphProto, changed: Iterable[str]) -> set[str]:
     def visit(graph: onnx.GraphProto) -> bool:
         before = len(found)
         for node in graph.node:
-            graphs = nested(node)
+            graphs = graphs_of(node)
             for inner in graphs:
                 # What feeds an input of a body is decided by the operator: take them all.
                 if any(name in found for name in (*node.input, *captured(inner))):
@@ -116,7 +117,7 @@ def refresh(
     """
     stale = downstream(after.proto.graph, changed)
     fixed = {info.name for info in after.proto.graph.input}
-    graphs = list(walk_graphs(after.proto.graph))
+    graphs = list(graphs_in(after.proto.graph))
     infos = [i for g in graphs for i in (*g.value_info, *g.output) if i.name in stale - fixed]
     ends = {info.name for graph in graphs for info in graph.output}
     if not infos:

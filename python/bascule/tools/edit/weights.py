@@ -12,6 +12,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.deserialize import read_type
 from bascule.ir.serialize import write_type
 from bascule.ir.types import TensorType
+from bascule.ir.walk import graphs_in
 from bascule.tools.edit.change import Change, remove_initializer, require_free
 from bascule.tools.edit.document import Document, as_constant
 from bascule.tools.edit.names import (
@@ -19,7 +20,6 @@ from bascule.tools.edit.names import (
     initializer_names,
     producers,
     suggestion,
-    walk_graphs,
 )
 from bascule.tools.edit.types import show
 
@@ -52,7 +52,7 @@ def set_initializer(document: Document, change: Change, name: str, array: Any) -
     """Set or add a constant; see Editor.set_initializer."""
     constant = as_constant(array)
     model = document.proto
-    homes = [g for g in walk_graphs(model.graph) if name in initializer_names(g)]
+    homes = [g for g in graphs_in(model.graph) if name in initializer_names(g)]
     if len(homes) > 1 and homes[0] is not model.graph:
         raise InvalidArgument(f"{len(homes)} nested graphs have an initializer '{name}'")
     if homes:
@@ -84,7 +84,7 @@ def _set_in(document: Document, graph: onnx.GraphProto, name: str, constant: Con
 
 def _constant_node(model: onnx.ModelProto, name: str) -> onnx.AttributeProto | None:
     """The attribute that holds the value of a Constant; refused for any other value."""
-    for graph in walk_graphs(model.graph):
+    for graph in graphs_in(model.graph):
         index = producers(graph).get(name)
         if index is None:
             continue
