@@ -75,7 +75,7 @@ def file_stamp(path: str) -> tuple[int, ...]:
     """What changes when a file is replaced or written to; () when it is not there."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a name with a null byte is a ValueError
         return ()
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 

@@ -40,6 +40,8 @@ def test_load_errors(tmp_path: Path) -> None:
         ort.InferenceSession("")
     with pytest.raises(errors.NoSuchFile, match=r"x\.onnx failed\. File doesn't exist"):
         ort.InferenceSession(tmp_path / "x.onnx")
+    with pytest.raises(errors.NoSuchFile, match="null byte"):
+        ort.InferenceSession("a\0b")
     with pytest.raises(errors.InvalidProtobuf, match="protobuf parsing failed"):
         ort.InferenceSession(b"\xff" * 20)
     with pytest.raises(errors.InvalidProtobuf, match="Protobuf parsing failed"):

@@ -81,6 +81,8 @@ def test_format_of_onnxruntime() -> None:
 def test_bad_sources(tmp_path: Path) -> None:
     with pytest.raises(NoSuchFile, match=r"failed\. File doesn't exist"):
         load_model(tmp_path / "none.onnx")
+    with pytest.raises(NoSuchFile, match="null byte"):
+        load_model("a\0b")
     with pytest.raises(InvalidProtobuf, match="Protobuf parsing failed"):
         load_model(tmp_path)
     (tmp_path / "empty").touch()

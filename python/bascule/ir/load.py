@@ -21,8 +21,6 @@ from bascule.ir.graph import Model
 if TYPE_CHECKING:
     import onnx
 
-    from bascule.ir.tensors import TensorReader
-
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "onnx.ModelProto"]
 
 _NO_GRAPH = "No graph was found in the protobuf."
@@ -47,37 +45,34 @@ def load_model(
         path = os.fspath(source)
         if not isinstance(path, str) or not path:
             raise TypeError(f"Unable to load from type '{type(source)}' with value {source!r}")
+        read = read_proto(path)
         folder = os.path.dirname(path) if external_folder is None else external_folder
         model_path = path if external_folder is None else None
         files = ExternalFiles(folder or os.curdir, model_path, external_files, on_external_problem)
-        model = _read(path, files)
+        model = _convert(*read, files, _failure(path), mapped=True)
         model.path = path
         return model
     files = ExternalFiles(external_folder or os.curdir, None, external_files, on_external_problem)
     if hasattr(source, "read"):
         source = source.read()
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return _read(source, files)
+        return _convert(*read_proto(source), files, _failure(source), mapped=False)
 
     import onnx
 
     if isinstance(source, onnx.ModelProto):
-        from bascule.ir.tensors import TensorReader
-
-        return _convert(source, TensorReader([], 0, files.read, False), files)
+        nothing = wire.Skeleton(b"", [], 0)
+        return _convert(source, nothing, files, _failure(b""), mapped=False)
     raise TypeError(f"Unable to load from type '{type(source)}'")
 
 
 def read_proto(
-    source: str | bytes | bytearray | memoryview,
-    files: ExternalFiles | None = None,
-    *,
-    lists: bool = True,
-) -> tuple[onnx.ModelProto, TensorReader]:
-    """The protobuf of a model without its big payloads, and the reader of all its tensors.
+    source: str | bytes | bytearray | memoryview, *, lists: bool = True
+) -> tuple[onnx.ModelProto, wire.Skeleton]:
+    """The protobuf of a model without its payloads, which the skeleton has: `wire.cut_payloads`.
 
-    Nothing but the encoding is checked; load_model checks the rest. `files` has the external data,
-    by default the model's own. For `lists`, see `wire.cut_payloads`. Bytes must not change.
+    Nothing but the encoding is checked; load_model checks the rest. Bytes are viewed, not copied:
+    they must not change.
 
     Raises:
         NoSuchFile: there is no such file.
@@ -85,12 +80,7 @@ def read_proto(
         InvalidProtobuf: they are no message.
     """
     failure = _failure(source)
-    if isinstance(source, str):
-        data = _map(source)
-        files = files or ExternalFiles(os.path.dirname(source) or os.curdir, source)
-    else:
-        data = memoryview(source).cast("B").toreadonly()
-        files = files or ExternalFiles(os.curdir)
+    data = _map(source) if isinstance(source, str) else memoryview(source).cast("B").toreadonly()
     if not len(data):
         raise InvalidArgument(f"{_NO_GRAPH} The model is empty.")
     if data[4:8].tobytes() == b"ORTM":
@@ -106,14 +96,10 @@ def read_proto(
     import onnx
     from google.protobuf.message import DecodeError
 
-    from bascule.ir.tensors import TensorReader
-
     try:
-        proto = onnx.ModelProto.FromString(skeleton.data)
+        return onnx.ModelProto.FromString(skeleton.data), skeleton
     except DecodeError as error:
         raise InvalidProtobuf(f"{failure} {error}") from None
-    is_mapped = isinstance(source, str)
-    return proto, TensorReader(skeleton.payloads, skeleton.nonce, files.read, is_mapped)
 
 
 def _failure(source: str | bytes | bytearray | memoryview) -> str:
@@ -153,19 +139,22 @@ def _map(path: str) -> memoryview:
         os.close(descriptor)
 
 
-def _read(source: str | bytes | bytearray | memoryview, files: ExternalFiles) -> Model:
-    proto, tensors = read_proto(source, files)
-    try:
-        return _convert(proto, tensors, files)
-    except (UnicodeDecodeError, wire.WireError) as error:
-        raise InvalidProtobuf(f"{_failure(source)} {error}") from None
-
-
-def _convert(proto: onnx.ModelProto, tensors: TensorReader, files: ExternalFiles) -> Model:
+def _convert(
+    proto: onnx.ModelProto,
+    skeleton: wire.Skeleton,
+    files: ExternalFiles,
+    failure: str,
+    mapped: bool,
+) -> Model:
     from bascule.ir.deserialize import ModelReader
+    from bascule.ir.tensors import TensorReader
 
     if not proto.HasField("graph"):
         raise InvalidArgument(_NO_GRAPH)
-    model = ModelReader(proto, tensors).read()
+    tensors = TensorReader(skeleton.payloads, skeleton.nonce, files.read, mapped)
+    try:
+        model = ModelReader(proto, tensors).read()
+    except (UnicodeDecodeError, wire.WireError) as error:
+        raise InvalidProtobuf(f"{failure} {error}") from None
     model.external_files = files.paths()
     return model

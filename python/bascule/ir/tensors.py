@@ -57,8 +57,8 @@ class TensorReader:
     def __init__(
         self, payloads: list[Payload], nonce: int, external: External, mapped: bool
     ) -> None:
-        self.payloads = payloads
-        self.nonce = nonce
+        self._payloads = payloads
+        self._nonce = nonce
         self._external = external
         self._mapped = mapped
 
@@ -120,10 +120,10 @@ class TensorReader:
         is_float = proto.type == 6 or (proto.type == 0 and len(proto.floats) > 0)
         numbers: Any = proto.floats if is_float else proto.ints
         code = "f" if is_float else "q"
-        mark = list_mark(self.nonce, "")
-        if self.payloads and proto.doc_string.startswith(mark):
+        mark = list_mark(self._nonce, "")
+        if self._payloads and proto.doc_string.startswith(mark):
             found = array(code)
-            found.frombytes(self.payloads[int(proto.doc_string[len(mark) :])].data)
+            found.frombytes(self._payloads[int(proto.doc_string[len(mark) :])].data)
             return found
         return array(code, numbers) if len(numbers) * 4 > LIST_BYTES else list(numbers)
 
@@ -131,9 +131,9 @@ class TensorReader:
         if not proto.HasField("segment"):
             return None
         segment = proto.segment
-        if segment.end != self.nonce or not 0 <= segment.begin < len(self.payloads):
+        if segment.end != self._nonce or not 0 <= segment.begin < len(self._payloads):
             raise InvalidGraph(f"Tensor '{where}' is a segment of a tensor, which has no meaning.")
-        return self.payloads[int(segment.begin)]
+        return self._payloads[int(segment.begin)]
 
     def read_sparse(self, proto: onnx.SparseTensorProto, where: str) -> SparseConstant:
         values = self.read(proto.values, where)

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from bascule.ir.walk import graphs_in, graphs_of
 
 Array = np.ndarray[Any, Any]
 Source: TypeAlias = str | os.PathLike[str] | onnx.ModelProto
@@ -106,7 +107,7 @@ class ONNXModel:
     def remove_unused(self) -> None:
         """Forget initializers that nothing reads."""
         used = {value.name for value in self.graph.output}
-        for graph in _graphs(self.graph):
+        for graph in graphs_in(self.graph):
             used |= {name for node in graph.node for name in node.input}
             used |= {value.name for value in graph.output}
         kept = [each for each in self.graph.initializer if each.name in used]
@@ -123,11 +124,9 @@ class ONNXModel:
         found: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.node:
             names = set(node.input)
-            for attribute in node.attribute:
-                for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                    for graph in _graphs(inner):
-                        names |= {name for each in graph.node for name in each.input}
-                        names |= {value.name for value in graph.output}
+            for graph in (graph for inner in graphs_of(node) for graph in graphs_in(inner)):
+                names |= {name for each in graph.node for name in each.input}
+                names |= {value.name for value in graph.output}
             for name in names:
                 found.setdefault(name, []).append(node)
         return found
@@ -162,14 +161,6 @@ class ONNXModel:
     ) -> None:
         """Write the model; see save."""
         save(self.model, output_path, use_external_data_format)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _graphs(inner)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from bascule.ir.walk import graphs_of
 from bascule.options import GraphOptimizationLevel, SessionOptions
 from bascule.quantization.onnx_model import ONNXModel, attribute
 from bascule.session import InferenceSession
@@ -78,11 +79,10 @@ def _fold_constants(model: ONNXModel) -> None:
 def _inner(node: onnx.NodeProto) -> set[str]:
     """What the graphs of a node read, perhaps from around it."""
     found: set[str] = set()
-    for each in node.attribute:
-        for graph in [each.g] if each.HasField("g") else each.graphs:
-            found |= {value.name for value in graph.output}
-            for inner in graph.node:
-                found |= {*inner.input, *_inner(inner)}
+    for graph in graphs_of(node):
+        found |= {value.name for value in graph.output}
+        for inner in graph.node:
+            found |= {*inner.input, *_inner(inner)}
     return found
 
 

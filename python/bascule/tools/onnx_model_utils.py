@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from bascule.ir.walk import graphs_in
 from bascule.options import ExecutionMode, GraphOptimizationLevel, SessionOptions
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def iterate_graph_per_graph_func(
     graph: onnx.GraphProto, per_graph_func: Callable[..., Any], **func_args: Any
 ) -> None:
     """Call ``per_graph_func(graph, **func_args)`` for a graph and those nested in it."""
-    for each in _graphs(graph):
+    for each in graphs_in(graph):
         per_graph_func(each, **func_args)
 
 
@@ -29,18 +30,9 @@ def iterate_graph_per_node_func(
     graph: onnx.GraphProto, per_node_func: Callable[..., Any], **func_args: Any
 ) -> None:
     """Call ``per_node_func(node, **func_args)`` for each node, those of nested graphs included."""
-    for each in _graphs(graph):
+    for each in graphs_in(graph):
         for node in each.node:
             per_node_func(node, **func_args)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            nested = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-            for each in nested:
-                yield from _graphs(each)
 
 
 def _shapes(values: Iterable[onnx.ValueInfoProto]) -> Iterator[onnx.TensorShapeProto]:
@@ -132,7 +124,7 @@ def get_optimization_level(level: str) -> GraphOptimizationLevel:
 
 def remove_invalid_dim_values(graph: onnx.GraphProto) -> None:
     """Forget sizes below 1, which converters write for sizes that vary."""
-    for each in _graphs(graph):
+    for each in graphs_in(graph):
         for shape in _shapes([*each.input, *each.output, *each.value_info]):
             for dim in shape.dim:
                 if dim.HasField("dim_value") and dim.dim_value < 1:
@@ -141,7 +133,7 @@ def remove_invalid_dim_values(graph: onnx.GraphProto) -> None:
 
 def make_dim_param_fixed(graph: onnx.GraphProto, param_name: str, value: int) -> None:
     """Give the size called `param_name` a value wherever it stands."""
-    for each in _graphs(graph):
+    for each in graphs_in(graph):
         for shape in _shapes([*each.input, *each.output, *each.value_info]):
             for dim in shape.dim:
                 if dim.dim_param == param_name:

@@ -19,6 +19,7 @@ from onnx import TensorProto
 from bascule.errors import InvalidArgument
 from bascule.ir import wire
 from bascule.ir.constant import Constant
+from bascule.ir.external import ExternalFiles
 from bascule.ir.graph import Model
 from bascule.ir.load import load_model, read_proto
 from bascule.ir.save import (
@@ -76,7 +77,11 @@ class Document:
 
             proto, tensors = read_text(data)
         else:
-            proto, tensors = read_proto(data, lists=False)
+            proto, skeleton = read_proto(data, lists=False)
+            path = data if isinstance(data, str) else None
+            files = ExternalFiles(os.path.dirname(path or "") or os.curdir, path)
+            is_mapped = path is not None
+            tensors = TensorReader(skeleton.payloads, skeleton.nonce, files.read, is_mapped)
         found = cls(proto)
         found._refer_to_all(tensors)
         found.model()

@@ -148,15 +148,14 @@ class Document:
             source = source.SerializeToString()
         if not isinstance(source, (bytes, bytearray, memoryview)):
             source = path = os.fspath(source)
-        folder = os.path.dirname(path or "") or os.curdir
-        files = ExternalFiles(folder, path)
-        proto, reader = read_proto(source, files, lists=False)
+        proto, skeleton = read_proto(source, lists=False)
         if not proto.HasField("graph"):
             raise InvalidArgument("No graph was found in the protobuf.")
         require_texts(proto)
         store = Store()
-        store.adopt(proto, reader.payloads, reader.nonce)
-        store.mark_files(proto, files, folder)
+        store.adopt(proto, skeleton.payloads, skeleton.nonce)
+        folder = os.path.dirname(path or "") or os.curdir
+        store.mark_files(proto, ExternalFiles(folder, path), folder)
         return cls(proto, store, path)
 
     @classmethod
@@ -283,8 +282,6 @@ class _Message:
         self._store = document.store
         self._proto = onnx.ModelProto()
         self._proto.CopyFrom(document.proto)
-        self._token = secrets.token_bytes(16)
-        self._payloads: list[wire.Payload] = []
         self._shared: set[str] = set()
         self._external: list[onnx.TensorProto] = []
         self._inside: list[tuple[onnx.TensorProto, wire.Payload]] = []
