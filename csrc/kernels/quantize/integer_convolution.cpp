@@ -6,8 +6,10 @@
 #include <cstring>
 
 #include "kernels/conv/layout.h"
+#include "kernels/quantize/byte_tiles.h"
 #include "kernels/quantize/pixel_image.h"
 #include "runtime/prepack.h"
+#include "simd/tiles.h"
 
 namespace bascule {
 namespace {
@@ -27,6 +29,19 @@ struct TapBytes {
   int64_t count;
   int64_t bytes;
 };
+
+using TileFunction = void (*)(const PixelTile& tile, const IntegerFinish& finish);
+
+// By tile registers where they can do it, which changes no sum.
+TileFunction tile_function([[maybe_unused]] int64_t tap_quads,
+                           [[maybe_unused]] const IntegerFinish& finish) {
+#if BASCULE_WITH_AVX512_AMX
+  if (has_byte_tiles() && fits_byte_tiles(tap_quads) && finish.weight_zero == nullptr) {
+    return avx512_amx::run_byte_tile;
+  }
+#endif
+  return integer_pixels().tile;
+}
 
 int64_t rounded_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -257,7 +272,10 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
 
   // Runs of pixels, of one length, the last of a row ending where the row does.
   const PixelRows rows(image);
-  const int64_t run_count = (rows.width + PixelTile::longest_run - 1) / PixelTile::longest_run;
+  const TileFunction run_tile = tile_function(quads_of(taps.bytes), finish);
+  const int64_t longest =
+      run_tile == integer_pixels().tile ? PixelTile::longest_run : byte_tile_pixels;
+  const int64_t run_count = (rows.width + longest - 1) / longest;
   const int64_t length = (rows.width + run_count - 1) / run_count;
   const int64_t runs = rows.count * run_count, tiles = (runs + 1) / 2;
 
@@ -312,7 +330,7 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
         tile.runs[j] = {from + rows.at(row) + start * common.a_stride, to + pixel,
                         added != nullptr ? added + pixel : nullptr, first - start};
       }
-      integer_pixels().tile(tile, f);
+      run_tile(tile, f);
     }
   };
   const double work = static_cast<double>(s.batch * s.out_pixels()) *
