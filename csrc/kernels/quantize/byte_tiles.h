@@ -1,25 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tiles of channels-last 8-bit convolutions by tile registers (AMX). Plain data and declarations,
-// shared by code of every instruction set.
+// Products of 8-bit integers by tile registers (AMX). Plain data and declarations, shared by code
+// of every instruction set.
 #pragma once
 
+#include "kernels/quantize/integer_block.h"
 #include "kernels/quantize/integer_pixels.h"
 
 namespace bascule {
 
-// Pixels of a run of such a tile, at most.
-inline constexpr int64_t byte_tile_pixels = 16;
+// Rows of a tile, at most.
+inline constexpr int64_t byte_tile_rows = 16;
 
-// Whether taps of so many quads can be cut evenly into parts that fit a tile.
-inline bool fits_byte_tiles(int64_t tap_quads) {
-  const int64_t steps = (tap_quads + 15) / 16;
-  return tap_quads > 0 && tap_quads % steps == 0;
+// Whether so many quads can be cut evenly into parts that fit a tile.
+inline bool fits_byte_tiles(int64_t quads) {
+  const int64_t steps = (quads + 15) / 16;
+  return quads > 0 && quads % steps == 0;
 }
 
 namespace avx512_amx {
-// As IntegerPixelFunctions::tile, with runs of up to byte_tile_pixels, weights without zero points,
+// As IntegerPixelFunctions::tile, with runs of up to byte_tile_rows, weights without zero points,
 // and taps that fit.
 void run_byte_tile(const PixelTile& tile, const IntegerFinish& finish);
+// As IntegerGemmFunctions::multiply, with up to twice byte_tile_rows, and quads that fit.
+void multiply_byte_block(const IntegerBlock& block);
 }  // namespace avx512_amx
 
 }  // namespace bascule

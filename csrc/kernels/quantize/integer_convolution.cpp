@@ -6,10 +6,8 @@
 #include <cstring>
 
 #include "kernels/conv/layout.h"
-#include "kernels/quantize/byte_tiles.h"
 #include "kernels/quantize/pixel_image.h"
 #include "runtime/prepack.h"
-#include "simd/tiles.h"
 
 namespace bascule {
 namespace {
@@ -29,19 +27,6 @@ struct TapBytes {
   int64_t count;
   int64_t bytes;
 };
-
-using TileFunction = void (*)(const PixelTile& tile, const IntegerFinish& finish);
-
-// By tile registers where they can do it, which changes no sum.
-TileFunction tile_function([[maybe_unused]] int64_t tap_quads,
-                           [[maybe_unused]] const IntegerFinish& finish) {
-#if BASCULE_WITH_AVX512_AMX
-  if (has_byte_tiles() && fits_byte_tiles(tap_quads) && finish.weight_zero == nullptr) {
-    return avx512_amx::run_byte_tile;
-  }
-#endif
-  return integer_pixels().tile;
-}
 
 int64_t rounded_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
@@ -272,10 +257,8 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
 
   // Runs of pixels, of one length, the last of a row ending where the row does.
   const PixelRows rows(image);
-  const TileFunction run_tile = tile_function(quads_of(taps.bytes), finish);
-  const int64_t longest =
-      run_tile == integer_pixels().tile ? PixelTile::longest_run : byte_tile_pixels;
-  const int64_t run_count = (rows.width + longest - 1) / longest;
+  const PixelTiles run_tile(quads_of(taps.bytes), finish);
+  const int64_t run_count = (rows.width + run_tile.longest_run - 1) / run_tile.longest_run;
   const int64_t length = (rows.width + run_count - 1) / run_count;
   const int64_t runs = rows.count * run_count, tiles = (runs + 1) / 2;
 
@@ -330,7 +313,7 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
         tile.runs[j] = {from + rows.at(row) + start * common.a_stride, to + pixel,
                         added != nullptr ? added + pixel : nullptr, first - start};
       }
-      run_tile(tile, f);
+      run_tile.function(tile, f);
     }
   };
   const double work = static_cast<double>(s.batch * s.out_pixels()) *
