@@ -6,6 +6,7 @@
 #include "kernels/quantize/byte_tiles.h"
 
 #include "kernels/quantize/integer_finish_lanes.h"
+#include "simd/tile_config.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
@@ -14,19 +15,6 @@ constexpr int vectors = 2;
 constexpr int panel_width = vectors * lanes;
 constexpr int quad_row = panel_width * 4;  // bytes of a panel for each quad
 constexpr int64_t longest = byte_tile_rows;
-
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  void set(int tile, int64_t count, int64_t bytes) {
-    rows[tile] = static_cast<uint8_t>(count);
-    row_bytes[tile] = static_cast<uint16_t>(bytes);
-  }
-};
 
 // Sums of a run, [pixel][panel_width].
 using Sums = int32_t[longest][panel_width];
@@ -85,11 +73,15 @@ void finish_sums(const PixelTile& g, const IntegerFinish& finish, int64_t column
 // multiplies `quads` of each row.
 void configure(int64_t first_rows, int64_t second_rows, int64_t quads) {
   TileConfig config;
-  for (int tile : {0, 1, 4}) config.set(tile, first_rows, tile == 4 ? quads * 4 : 64);
-  for (int tile : {2, 3, 5}) config.set(tile, second_rows, tile == 5 ? quads * 4 : 64);
+  config.set(0, first_rows, 64);
+  config.set(1, first_rows, 64);
+  config.set(2, second_rows, 64);
+  config.set(3, second_rows, 64);
+  config.set(4, first_rows, quads * 4);
+  config.set(5, second_rows, quads * 4);
   config.set(6, quads, 64);
   config.set(7, quads, 64);
-  _tile_loadconfig(&config);
+  load_config(config);
 }
 
 __attribute__((always_inline)) inline void clear_sums() {
