@@ -13,23 +13,35 @@
 
 namespace bascule {
 
-bool has_bfloat16_tiles() {
+namespace {
+
+// Whether there are tiles with these features of CPUID.7.0:EDX, which may be used.
+bool has_tiles([[maybe_unused]] unsigned features) {
 #if defined(__linux__) && defined(__x86_64__) && BASCULE_WITH_AVX512_AMX
-  static const bool has = [] {
-    if (active_isa() < Isa::avx512_vnni || active_isa() != detected_isa()) return false;
-    unsigned a = 0, b = 0, c = 0, d = 0;
-    constexpr unsigned bfloat16 = 1u << 22, tiles = 1u << 24;  // CPUID.7.0:EDX
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
-    if ((d & bfloat16) == 0 || (d & tiles) == 0) return false;
-    // Linux gives the registers to a process that asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM,
-    // XFEATURE_XTILEDATA).
-    constexpr long request = 0x1023, tile_data = 18;
-    return syscall(SYS_arch_prctl, request, tile_data) == 0;
-  }();
-  return has;
+  if (active_isa() < Isa::avx512_vnni || active_isa() != detected_isa()) return false;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & features) != features) return false;
+  // Linux gives the registers to a process that asks for them: arch_prctl(ARCH_REQ_XCOMP_PERM,
+  // XFEATURE_XTILEDATA).
+  constexpr long request = 0x1023, tile_data = 18;
+  return syscall(SYS_arch_prctl, request, tile_data) == 0;
 #else
   return false;
 #endif
+}
+
+constexpr unsigned of_bfloat16 = 1u << 22, of_tiles = 1u << 24, of_bytes = 1u << 25;
+
+}  // namespace
+
+bool has_bfloat16_tiles() {
+  static const bool has = has_tiles(of_tiles | of_bfloat16);
+  return has;
+}
+
+bool has_byte_tiles() {
+  static const bool has = has_tiles(of_tiles | of_bytes);
+  return has;
 }
 
 namespace {

@@ -10,6 +10,7 @@
 // not finite have no such parts: a product with one is left to others.
 #if defined(__AMX_BF16__)
 #include "kernels/gemm/tile.h"
+#include "simd/tile_config.h"
 #include "simd/tiles.h"
 
 namespace bascule::BASCULE_ISA {
@@ -98,14 +99,6 @@ bool split_panel(const float* from, int64_t stride, int64_t depth, uint8_t* to) 
   return is_number(seen);
 }
 
-struct alignas(64) TileConfig {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-};
-
 // Tiles 0 to 3 are sums, 4 and 5 parts of A, 6 and 7 of B.
 #define BASCULE_DOT_ALL()  \
   _tile_dpbf16ps(0, 4, 6); \
@@ -132,6 +125,7 @@ struct Ahead {
 void add_products(const uint8_t* a, const uint8_t* b, int64_t steps, bool is_first,
                   float (*sums)[width], Ahead& ahead) {
   constexpr int stride = width * sizeof(float);
+  before_tile_loads();
   if (is_first) {
     _tile_zero(0);
     _tile_zero(1);
@@ -305,11 +299,8 @@ bool run(const GemmBlock<float>& g, Space& space) {
 bool multiply_float_tiles(const GemmBlock<float>& g) {
   auto& space = *static_cast<Space*>(tile_space(sizeof(Space)));
   TileConfig config;
-  for (int i = 0; i < 8; ++i) {
-    config.row_bytes[i] = 64;
-    config.rows[i] = 16;
-  }
-  _tile_loadconfig(&config);
+  for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
+  load_config(config);
   const bool done = run(g, space);
   _tile_release();
   return done;

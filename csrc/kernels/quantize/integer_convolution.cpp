@@ -257,7 +257,8 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
 
   // Runs of pixels, of one length, the last of a row ending where the row does.
   const PixelRows rows(image);
-  const int64_t run_count = (rows.width + PixelTile::longest_run - 1) / PixelTile::longest_run;
+  const PixelTiles run_tile(quads_of(taps.bytes), finish);
+  const int64_t run_count = (rows.width + run_tile.longest_run - 1) / run_tile.longest_run;
   const int64_t length = (rows.width + run_count - 1) / run_count;
   const int64_t runs = rows.count * run_count, tiles = (runs + 1) / 2;
 
@@ -312,7 +313,7 @@ void IntegerConvolution::run_panels(RunContext& c, const ConvSizes& sizes, const
         tile.runs[j] = {from + rows.at(row) + start * common.a_stride, to + pixel,
                         added != nullptr ? added + pixel : nullptr, first - start};
       }
-      integer_pixels().tile(tile, f);
+      run_tile.function(tile, f);
     }
   };
   const double work = static_cast<double>(s.batch * s.out_pixels()) *

@@ -7,6 +7,7 @@
 
 #include "kernels/quantize/integer_gemm.h"
 #include "kernels/quantize/integer_pixels.h"
+#include "kernels/quantize/pixel_tiles.h"
 
 namespace bascule {
 

@@ -146,14 +146,50 @@ const IntegerGemmFunctions& integer_gemm_functions() {
 }  // namespace bascule::BASCULE_ISA
 
 #if BASCULE_ONCE
+#include "kernels/quantize/byte_tiles.h"
 #include "kernels/quantize/integer_gemm.h"
 #include "simd/isa.h"
+#include "simd/tiles.h"
 
 namespace bascule {
 BASCULE_PER_ISA_VNNI(const IntegerGemmFunctions& integer_gemm_functions());
 
-const IntegerGemmFunctions& integer_gemm() {
+namespace {
+
+const IntegerGemmFunctions& by_vectors() {
   static const IntegerGemmFunctions& functions = BASCULE_PICK_VNNI(integer_gemm_functions)();
+  return functions;
+}
+
+#if BASCULE_WITH_AVX512_AMX
+void multiply_by_tiles(const IntegerBlock& block) {
+  if (fits_byte_tiles(block.quads)) return avx512_amx::multiply_byte_block(block);
+  IntegerBlock part = block;
+  const int64_t most = by_vectors().tile_rows;
+  for (int64_t row = 0; row < block.rows; row += most) {
+    part.rows = block.rows - row < most ? block.rows - row : most;
+    part.a = block.a + row * block.a_stride;
+    part.c = block.c + row * block.c_stride;
+    by_vectors().multiply(part);
+  }
+}
+#endif
+
+IntegerGemmFunctions best_functions() {
+  IntegerGemmFunctions functions = by_vectors();
+#if BASCULE_WITH_AVX512_AMX
+  if (has_byte_tiles()) {
+    functions.tile_rows = 2 * byte_tile_rows;
+    functions.multiply = multiply_by_tiles;
+  }
+#endif
+  return functions;
+}
+
+}  // namespace
+
+const IntegerGemmFunctions& integer_gemm() {
+  static const IntegerGemmFunctions functions = best_functions();
   return functions;
 }
 }  // namespace bascule

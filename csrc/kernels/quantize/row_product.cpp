@@ -4,11 +4,9 @@
 namespace bascule {
 namespace {
 
-constexpr int64_t most_rows = 2 * PixelTile::longest_run;
-
 // Tiles of rows, of even heights as far as that goes.
 struct RowTiles {
-  explicit RowTiles(int64_t rows)
+  RowTiles(int64_t rows, int64_t most_rows)
       : rows(rows), pairs((rows + 1) / 2), count((rows + most_rows - 1) / most_rows) {}
   int64_t first(int64_t tile) const { return 2 * (pairs * tile / count); }
   int64_t last(int64_t tile) const { return std::min(rows, first(tile + 1)); }
@@ -20,8 +18,8 @@ struct RowTiles {
 
 // Panels [panel, last_panel) of tiles [begin, end).
 void multiply_tiles(const RowProduct& p, const IntegerFinish& finish, const RowTiles& tiles,
-                    int64_t begin, int64_t end, int64_t panel, int64_t last_panel,
-                    const FetchAhead& ahead) {
+                    const PixelTiles& by, int64_t begin, int64_t end, int64_t panel,
+                    int64_t last_panel, const FetchAhead& ahead) {
   constexpr int64_t no_offset = 0;
   const int64_t size = finish.factors != nullptr ? 1 : 4, width = integer_gemm().panel_width;
   const int64_t column = panel * width;
@@ -48,15 +46,16 @@ void multiply_tiles(const RowProduct& p, const IntegerFinish& finish, const RowT
                       p.residual != nullptr ? p.residual + at : nullptr, j * (rows & 1)};
     }
     ahead.set(tile, i - begin, end - begin);
-    integer_pixels().tile(tile, f);
+    by.function(tile, f);
   }
 }
 
 }  // namespace
 
 void multiply_rows(const RowProduct& p, const IntegerFinish& finish) {
-  const RowTiles tiles(p.rows);
-  multiply_tiles(p, finish, tiles, 0, tiles.count, 0, panels_of(p.columns), {});
+  const PixelTiles by(quads_of(p.depth), finish);
+  const RowTiles tiles(p.rows, 2 * by.longest_run);
+  multiply_tiles(p, finish, tiles, by, 0, tiles.count, 0, panels_of(p.columns), {});
 }
 
 void multiply_rows(RunContext& c, const RowProduct& p, const IntegerFinish& finish) {
@@ -64,7 +63,8 @@ void multiply_rows(RunContext& c, const RowProduct& p, const IntegerFinish& fini
   // Pieces: panels that stay in the second cache for all tiles, or a part of the tiles.
   constexpr int64_t cache_bytes = 128 * 1024;
   const int64_t threads = c.threads(), bytes = panel_bytes(p.depth), panels = panels_of(p.columns);
-  const RowTiles tiles(p.rows);
+  const PixelTiles by(quads_of(p.depth), finish);
+  const RowTiles tiles(p.rows, 2 * by.longest_run);
   int64_t chunks = (panels * bytes + cache_bytes - 1) / cache_bytes;
   if (chunks > 1) chunks = (chunks + threads - 1) / threads * threads;
   chunks = std::clamp<int64_t>(chunks, 1, panels);
@@ -82,7 +82,7 @@ void multiply_rows(RunContext& c, const RowProduct& p, const IntegerFinish& fini
       if (piece + 1 < last && (piece + 1) / blocks > chunk) {
         ahead = {p.panels + last_panel * bytes, (first_panel(chunk + 2) - last_panel) * bytes};
       }
-      multiply_tiles(p, finish, tiles, tiles.count * block / blocks,
+      multiply_tiles(p, finish, tiles, by, tiles.count * block / blocks,
                      tiles.count * (block + 1) / blocks, panel, last_panel, ahead);
     }
   });
