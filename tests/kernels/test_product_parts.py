@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of float32 by parts of bfloat16, on processors with tile registers.
+"""Products of float32 and float16 by parts of bfloat16, on processors with tile registers.
 
 Elsewhere the same tests run with the kernels that there are.
 """
@@ -122,3 +122,30 @@ def test_convolutions(stride: int, kernel: int) -> None:
     data = model(text, w=w)
     whole = run(data, feeds, disable_product_parts="1")
     assert error(run(data, feeds, threads=2), whole.astype(float)) < 2e-6
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_products_of_float16(sizes: tuple[int, int, int]) -> None:
+    m, k, n = sizes
+    generator = np.random.default_rng(7)
+    x, w, r = (generator.standard_normal(s).astype(np.float16) for s in ((m, k), (k, n), (m, n)))
+    body = "{ t = MatMul(x, w) u = Add(t, r) y = Relu(u) }"
+    text = f"(float16[{m}, {k}] x, float16[{m}, {n}] r) => (float16[{m}, {n}] y) {body}"
+    data, feeds = model(text, w=w), {"x": x, "r": r}
+    expected = np.maximum(x.astype(float) @ w.astype(float) + r, 0)
+    y = run(data, feeds)
+    half_step = np.abs(expected) * 2.0**-11 + 1e-4
+    assert (np.abs(y.astype(float) - expected) <= 1.01 * half_step).all()
+    np.testing.assert_array_equal(run(data, feeds, threads=3), y)
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_float16_that_is_not_finite(value: float) -> None:
+    generator = np.random.default_rng(8)
+    x = generator.standard_normal((100, 256)).astype(np.float16)
+    w = generator.standard_normal((256, 200)).astype(np.float16)
+    x[7, 150] = value
+    text = "(float16[100, 256] x) => (float16[100, 200] y) { y = MatMul(x, w) }"
+    with np.errstate(invalid="ignore"):
+        expected = x.astype(float) @ w.astype(float)
+    np.testing.assert_allclose(run(model(text, w=w), {"x": x}), expected, rtol=2e-3, atol=1e-3)

@@ -67,6 +67,9 @@ class Conv final : public Kernel, public ReadsAhead {
     if (sizes.out_channels % sizes.group != 0 || w->size() == 0) return;
     if (is_product(node, sizes)) {
       float16_sums_ = sums_in_float16(node);
+      const std::optional<ConvSizes> known = known_sizes(node, attributes_);
+      by_parts_ = known && !multiplies_whole(node) &&
+                  pays_by_parts(known->out_pixels(), sizes.in_channels, sizes.out_channels);
       const Tensor matrix = w->reshaped(Shape{sizes.out_channels, sizes.in_channels});
       product_ = PackedOperand::pack(node, {1}, matrix, true);
     } else if (w->dtype() == DType::float64) {
@@ -189,6 +192,7 @@ class Conv final : public Kernel, public ReadsAhead {
     }
     p.packed = &product_;
     p.float16_sums = float16_sums_;
+    p.by_parts = by_parts_;
     p.bias = c.has_input(2) ? c.input(2).raw() : nullptr;
     p.residual = c.has_input(3) ? c.input(3).raw() : nullptr;
     p.activation = activation_;

@@ -9,6 +9,7 @@
 // Parts are made where they are used, so that weights stay as they were packed. Numbers that are
 // not finite have no such parts: a product with one is left to others.
 #if defined(__AMX_BF16__)
+#include "kernels/gemm/split.h"
 #include "kernels/gemm/tile.h"
 #include "simd/tile_config.h"
 #include "simd/tiles.h"
@@ -37,30 +38,6 @@ struct Space {
   int64_t c_offsets[most_rows];  // where rows are in C and in what is added to it
 };
 
-// The upper 8 bits of a mantissa, as a number, and what is left.
-struct Split {
-  __m512 high, rest;
-};
-BASCULE_INLINE Split split(__m512 x) {
-  const __m512 high = _mm512_castsi512_ps(
-      _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
-  return {high, _mm512_sub_ps(x, high)};
-}
-
-// Pairs of two vectors as bfloat16: of B, k and k + 1 of each column.
-BASCULE_INLINE __m512i pairs(__m512 low, __m512 high) {
-  return _mm512_mask_blend_epi16(0xaaaaaaaau, _mm512_srli_epi32(_mm512_castps_si512(low), 16),
-                                 _mm512_castps_si512(high));
-}
-// Those of A: neighbours of a row.
-BASCULE_INLINE __m512i neighbours(__m512 first, __m512 second) {
-  alignas(64) static constexpr uint16_t odd[32] = {1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21,
-                                                   23, 25, 27, 29, 31, 33, 35, 37, 39, 41, 43,
-                                                   45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
-  return _mm512_permutex2var_epi16(_mm512_castps_si512(first), _mm512_load_si512(odd),
-                                   _mm512_castps_si512(second));
-}
-
 // Stores the parts of two vectors. The last part of what is not finite is NaN, and stays in `seen`.
 template <class Join>
 BASCULE_INLINE void store_parts(__m512 x, __m512 y, uint8_t* to, __m512& seen, Join&& join) {
@@ -70,7 +47,6 @@ BASCULE_INLINE void store_parts(__m512 x, __m512 y, uint8_t* to, __m512& seen, J
   _mm512_store_si512(to + 4 * tile_bytes, join(x1.rest, y1.rest));
   seen = _mm512_fmadd_ps(x1.rest, y1.rest, seen);
 }
-BASCULE_INLINE bool is_number(__m512 x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) == 0; }
 
 // A row of A, whole steps; true if all of it is finite (and not so large that this is unknown).
 bool split_row(const float* from, int64_t steps, uint8_t* to) {
@@ -98,16 +74,6 @@ bool split_panel(const float* from, int64_t stride, int64_t depth, uint8_t* to) 
   }
   return is_number(seen);
 }
-
-// Tiles 0 to 3 are sums, 4 and 5 parts of A, 6 and 7 of B.
-#define BASCULE_DOT_ALL()  \
-  _tile_dpbf16ps(0, 4, 6); \
-  _tile_dpbf16ps(1, 4, 7); \
-  _tile_dpbf16ps(2, 5, 6); \
-  _tile_dpbf16ps(3, 5, 7)
-#define BASCULE_LOAD_TWO(first, second, from, part)         \
-  _tile_loadd(first, (from) + (part) * 2 * tile_bytes, 64); \
-  _tile_loadd(second, (from) + ((part) * 2 + 1) * tile_bytes, 64)
 
 // Memory that is read soon; each step asks for some lines of it.
 struct Ahead {

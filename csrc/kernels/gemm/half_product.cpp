@@ -131,6 +131,7 @@ void multiply_bfloat16(const HalfBlock& g) { multiply<Widening<BF16>>(g); }
 #include "kernels/move/transpose_tile.h"
 #include "simd/bfloat16_dot.h"
 #include "simd/isa.h"
+#include "simd/tiles.h"
 
 namespace bascule {
 BASCULE_PER_ISA(void multiply_float16(const HalfBlock& g);
@@ -140,6 +141,12 @@ BASCULE_PER_ISA(void multiply_float16_sums(const HalfBlock& g));
 namespace avx512_bf16 {
 void multiply_bfloat16_dot(const HalfBlock& g);
 }
+#endif
+#if BASCULE_WITH_AVX512_AMX
+namespace avx512_amx {
+void multiply_bfloat16_tiles(const HalfBlock& g);
+bool multiply_float16_tiles(const HalfBlock& g);
+}  // namespace avx512_amx
 #endif
 #if BASCULE_WITH_AVX512_FP16
 namespace avx512_fp16 {
@@ -197,6 +204,9 @@ Multiply half_multiply(DType dtype, bool in_float16) {
     return in_float16 && active_isa() >= Isa::avx512_fp16 ? float16_sums()
                                                           : BASCULE_PICK(multiply_float16);
   }
+#if BASCULE_WITH_AVX512_AMX
+  if (has_bfloat16_tiles()) return avx512_amx::multiply_bfloat16_tiles;
+#endif
 #if BASCULE_WITH_AVX512_BF16
   if (has_fast_bfloat16_dot()) return avx512_bf16::multiply_bfloat16_dot;
 #endif
@@ -220,7 +230,10 @@ void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_
 }
 
 void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut,
-                   bool float16_sums) {
+                   bool float16_sums, [[maybe_unused]] bool by_parts) {
+#if BASCULE_WITH_AVX512_AMX
+  by_parts = by_parts && dtype == DType::float16 && block.residual != block.c;
+#endif
   const auto multiply = half_multiply(dtype, float16_sums);
   if (block.rows <= 0 || block.columns <= 0) return;
   const GemmParts parts(block.rows, block.columns, block.k, c.threads(), cut);
@@ -241,6 +254,9 @@ void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut c
       if (g.residual != nullptr) g.residual += offset;
       if (g.epilogue.bias != nullptr) g.epilogue.bias += part.column;
       g.scratch = scratch + i * size;
+#if BASCULE_WITH_AVX512_AMX
+      if (by_parts && avx512_amx::multiply_float16_tiles(g)) continue;
+#endif
       multiply(g);
     }
   });

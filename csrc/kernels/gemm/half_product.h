@@ -24,9 +24,9 @@ void pack_half_panels(DType dtype, const uint16_t* b, int64_t row_stride, int64_
                       int64_t k, int64_t columns, uint16_t* packed);
 
 // Runs the block on the threads of the run; `scratch` is not looked at. With `float16_sums`, short
-// sums of float16 are made in it where the processor can.
+// sums of float16 are made in it where the processor can. `by_parts`: as GemmBlock::by_parts.
 void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut cut,
-                   bool float16_sums);
+                   bool float16_sums, bool by_parts);
 
 // y[m, n] = a[m, k] b[k, n] of float16 as the level avx512_fp16 computes it, on this thread; for
 // tests, as it is emulated on other CPUs.

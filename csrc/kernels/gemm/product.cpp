@@ -228,7 +228,7 @@ void run_half(RunContext& c, Product p) {
     g.b = halves(p.packed->panels.raw()) + item * size;
     g.c = reinterpret_cast<uint16_t*>(p.y) + i * p.m * p.n;
     g.residual = p.residual != nullptr ? halves(p.residual) + i * p.m * p.n : nullptr;
-    multiply_half(c, p.dtype, g, p.cut, p.float16_sums);
+    multiply_half(c, p.dtype, g, p.cut, p.float16_sums, p.by_parts && !p.float16_sums);
   }
 }
 

@@ -65,7 +65,7 @@ struct Product {
   Activation activation;
   GemmCut cut = GemmCut::best;
   bool float16_sums = false;  // see multiply_half
-  bool by_parts = false;      // see GemmBlock; of packed float32
+  bool by_parts = false;      // see GemmBlock; of packed float32 or float16
   std::byte* y = nullptr;
 };
 
@@ -83,8 +83,8 @@ inline bool multiplies_whole(const NodeSpec& node) {
 // product by parts.
 inline bool is_by_parts(const NodeSpec& node, int64_t k, int64_t columns) {
   const ValueSpec& a = node.inputs[0];
-  if (multiplies_whole(node) || a.dtype != DType::float32 || !a.shape || a.shape->size() < 2)
-    return false;
+  const bool has_parts = a.dtype == DType::float32 || a.dtype == DType::float16;
+  if (multiplies_whole(node) || !has_parts || !a.shape || a.shape->size() < 2) return false;
   int64_t rows = 1;
   for (size_t axis = a.shape->size() > 2 ? 1 : 0; axis + 1 < a.shape->size(); ++axis) {
     if ((*a.shape)[axis] < 0) return false;
