@@ -224,16 +224,19 @@ struct Output {
 
 // The product by the warps of a block. `Weights` says how weights lie and are expanded:
 //
-//   depth              stages
-//   more_bytes         of a stage, beside weights
-//   noted_of_group     numbers that it keeps of x in `noted`, for each row and such k; whole 16
-//   bytes together           k that a warp reads at once segments           such k have so many
-//   scales place(i)           where element i of each eight of x goes to row_bytes, row(column) of
-//   weights select(column, second)     whose scales this thread reads from now on fetch(group, to)
-//   starts to read them note(row, k, values)       is told of eight elements of x multiply(column,
-//   group, low, high, more, x, sums)
-//                              adds the products of a column (low) and of that which is 8 further
-//                              on (high) with x to the sums
+// - `depth` stages, each with `more_bytes` beside weights;
+// - `together`: k that a warp reads at once, 64 bytes of a column, which have so many scales:
+//   `segments`;
+// - `place(i)`: where element i of each eight of x goes to;
+// - `row_bytes` and `row(column)` of weights;
+// - `select(column, second)`: whose scales this thread reads from now on, by `fetch(group, to)`;
+// - `note(row, k, end, values)` is told of eight elements of x, by all lanes, and may keep
+//   `noted_of_group` numbers of each row and such k in `noted`, whole 16 bytes; `begin(groups)`
+//   says that these are all;
+// - `multiply(column, group, low, high, more, x, sums)` adds the products of a column (low) and of
+//   that which is 8 further on (high) with x to the sums.
+//
+// At least 4 warps share columns, so that a thread has one element of the result at most.
 template <typename T, typename Weights>
 __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
                                   const Epilogue<T>& epilogue) {
