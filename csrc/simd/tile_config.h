@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How tile registers are set up. Included by sources that are compiled for AMX.
+// How tile registers are set up and their sums are kept. Included by sources that are compiled for
+// AMX.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,24 @@ BASCULE_INLINE void load_config(const TileConfig& config) {
 
 // What is written before is in memory for loads of tiles, of which the compiler does not know.
 BASCULE_INLINE void before_tile_loads() { __asm__ volatile("" : : : "memory"); }
+
+// Tiles 0 to 3 are sums of 32 bits: 0 and 1 of some rows, 2 and 3 of some others, with 16 columns
+// each.
+BASCULE_INLINE void clear_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+template <class T>
+BASCULE_INLINE void store_sums(T* first, T* second, int64_t stride) {
+  constexpr int64_t columns = 16, size = sizeof(T);
+  static_assert(size == 4);
+  _tile_stored(0, first, stride * size);
+  _tile_stored(1, first + columns, stride * size);
+  _tile_stored(2, second, stride * size);
+  _tile_stored(3, second + columns, stride * size);
+}
 
 }  // namespace
 }  // namespace bascule::BASCULE_ISA

@@ -99,6 +99,29 @@ def test_what_is_not_finite_is_multiplied_as_it_is(value: float, where: str) -> 
     np.testing.assert_allclose(run(model(text, w=w), {"x": x}), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("where", ["x", "w"])
+def test_what_is_not_finite_changes_nothing_else(dtype: Any, where: str) -> None:
+    generator = np.random.default_rng(9)
+    x = generator.standard_normal((2, 100, 256)).astype(dtype)
+    w = generator.standard_normal((256, 200)).astype(dtype)
+    name = "float" if dtype == np.float32 else "float16"
+    text = f"({name}[n, 100, 256] x) => ({name}[n, 100, 200] y) {{ y = MatMul(x, w) }}"
+    whole = run(model(text, w=w), {"x": x})
+    x_with, w_with = x.copy(), w.copy()
+    (x_with[1] if where == "x" else w_with)[7, 150] = np.inf
+    data = model(text, w=w_with)
+    y = run(data, {"x": x_with})
+    np.testing.assert_array_equal(run(data, {"x": x_with}, threads=3), y)
+    np.testing.assert_array_equal(run(data, {"x": x_with[1:]}), y[1:])
+    if where == "x":  # one row has it
+        np.testing.assert_array_equal(np.delete(y[1], 7, 0), np.delete(whole[1], 7, 0))
+        np.testing.assert_array_equal(y[0], whole[0])
+    else:  # and of columns those of its panel at most
+        np.testing.assert_array_equal(y[..., :128], whole[..., :128])
+    assert not np.isfinite(y).all()
+
+
 @pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e15])
 def test_sizes_of_numbers(scale: float) -> None:
     generator = np.random.default_rng(5)

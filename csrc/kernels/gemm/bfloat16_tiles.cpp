@@ -24,8 +24,8 @@ struct Rest {
 };
 
 // Two runs of rows with a step of a panel.
-__attribute__((always_inline)) inline void add_step(const uint16_t* first, const uint16_t* second,
-                                                    int64_t stride, const uint16_t* b) {
+BASCULE_INLINE void add_step(const uint16_t* first, const uint16_t* second, int64_t stride,
+                             const uint16_t* b) {
   _tile_loadd(4, first, stride * 2);
   _tile_loadd(6, b, pair_row * 2);
   _tile_loadd(7, b + width, pair_row * 2);
@@ -76,10 +76,7 @@ void multiply_bfloat16_tiles(const HalfBlock& g) {
       const int64_t first = least(row, g.rows - run_rows);
       const int64_t second = end - run_rows > first ? end - run_rows : first;
       const uint16_t *a0 = g.a + first * g.a_stride, *a1 = g.a + second * g.a_stride;
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
+      clear_sums();
       for (int64_t k = 0; k < whole; k += step) {
         if (goes_on) {
           for (int64_t i = 0; i < lines; ++i, next += line) __builtin_prefetch(next, 0, 2);
@@ -92,11 +89,7 @@ void multiply_bfloat16_tiles(const HalfBlock& g) {
         before_tile_loads();
         add_step(last.a[0][0], last.a[1][0], step, last.b[0]);
       }
-      constexpr int stride = width * sizeof(float);
-      _tile_stored(0, &sums.of_runs[0][0][0], stride);
-      _tile_stored(1, &sums.of_runs[0][0][lanes], stride);
-      _tile_stored(2, &sums.of_runs[1][0][0], stride);
-      _tile_stored(3, &sums.of_runs[1][0][lanes], stride);
+      store_sums(&sums.of_runs[0][0][0], &sums.of_runs[1][0][0], width);
       const int64_t columns = least(width, g.columns - column);
       const int64_t between = least(first + run_rows, end);
       finish<BF16>(g, &sums.of_runs[0][row - first][0], width, row, between - row, column, columns);

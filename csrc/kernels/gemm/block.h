@@ -60,7 +60,7 @@ struct GemmBlock {
   GemmEpilogue<T> epilogue;
   T* scratch;  // gemm_scratch elements for this call alone, or null
   // Whether numbers may be multiplied in parts, by tile registers, which pays for many rows: sums
-  // then are of another order and rounding, which depend on K alone too.
+  // then are of another order and rounding, which depend on K alone too. B is packed.
   bool by_parts;
 
   // Memory of another product that is fetched into the caches meanwhile, or null.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: avx512_amx
 // Products of float16 by tile registers of bfloat16: each number is the sum of two of them, and all
-// four products are added up in float32. What is not finite has no such parts: a product with it is
-// left to others.
+// four products are added up in float32. What is not finite has no such parts: rows and panels with
+// it are left to others.
 #if defined(__AMX_BF16__)
 #include "kernels/gemm/half_passes.h"
 #include "kernels/gemm/split.h"
@@ -11,11 +11,9 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
-constexpr int64_t step = 32;        // of k, that a tile holds
-constexpr int64_t group_rows = 32;  // of C, that are worked on at once: two tiles of each of A, B
-constexpr int64_t tile_bytes = 1024, step_bytes = 4 * tile_bytes;
-constexpr int64_t most_bytes = int64_t{1}
-                               << 20;  // of parts of rows, which stay in the second cache
+constexpr int64_t step_bytes = 4 * tile_bytes;  // two parts
+// Of the parts of rows, which stay in the second cache.
+constexpr int64_t most_bytes = int64_t{1} << 20;
 
 BASCULE_INLINE __m512 widened(const uint16_t* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
@@ -48,56 +46,46 @@ bool split_row(const uint16_t* from, int64_t k, uint8_t* to) {
 // A panel, and zeros up to whole steps.
 bool split_panel(const uint16_t* from, int64_t k, uint8_t* to) {
   __m512 seen = _mm512_setzero_ps();
-  for (int64_t i = 0; i < k; i += step, to += step_bytes) {
-    for (int64_t pair = 0; pair < step / 2; ++pair) {
-      const int64_t row = i + 2 * pair;
-      for (int64_t half = 0; half < 2; ++half) {
-        const uint16_t* at = from + row * width + half * 16;
-        const __m512 x = row < k ? widened(at) : _mm512_setzero_ps();
-        const __m512 y = row + 1 < k ? widened(at + width) : _mm512_setzero_ps();
-        store_both(x, y, to + half * tile_bytes + pair * 64, seen, pairs);
-      }
-    }
-  }
+  split_rows(
+      k, step_bytes, to,
+      [&](int64_t row, int64_t half)
+          __attribute__((always_inline)) { return widened(from + row * width + half * 16); },
+      [&](__m512 x, __m512 y, uint8_t* at)
+          __attribute__((always_inline)) { store_both(x, y, at, seen, pairs); });
   return is_number(seen);
 }
 
 void add_products(const uint8_t* a, const uint8_t* b, int64_t steps, float* sums) {
   before_tile_loads();
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
+  clear_sums();
   for (int64_t s = 0; s < steps; ++s, a += step_bytes, b += step_bytes) {
     // The smallest products first; from each to the next one factor changes.
-    BASCULE_LOAD_TWO(4, 5, a, 1);
-    BASCULE_LOAD_TWO(6, 7, b, 1);
-    BASCULE_DOT_ALL();
-    BASCULE_LOAD_TWO(6, 7, b, 0);
-    BASCULE_DOT_ALL();
-    BASCULE_LOAD_TWO(4, 5, a, 0);
-    BASCULE_DOT_ALL();
-    BASCULE_LOAD_TWO(6, 7, b, 1);
-    BASCULE_DOT_ALL();
+    load_a(a, 1);
+    load_b(b, 1);
+    add_parts();
+    load_b(b, 0);
+    add_parts();
+    load_a(a, 0);
+    add_parts();
+    load_b(b, 1);
+    add_parts();
   }
-  constexpr int stride = width * sizeof(float);
-  _tile_stored(0, sums, stride);
-  _tile_stored(1, sums + lanes, stride);
-  _tile_stored(2, sums + 16 * width, stride);
-  _tile_stored(3, sums + 16 * width + lanes, stride);
+  store_sums(sums, sums + 16 * width, width);
 }
 
+// Whether all numbers are finite.
 bool run(const HalfBlock& g, uint8_t* a, uint8_t* b, float* sums, int64_t most_rows) {
   const int64_t steps = parts_of(g.k, step);
+  bool is_finite = true;
   for (int64_t row = 0; row < g.rows; row += most_rows) {
     const int64_t rows = least(most_rows, g.rows - row);
     for (int64_t r = 0; r < rows; ++r) {
       uint8_t* to =
           a + r / group_rows * steps * step_bytes + r % group_rows / 16 * tile_bytes + r % 16 * 64;
-      if (!split_row(g.a + (row + r) * g.a_stride, g.k, to)) return false;
+      is_finite &= split_row(g.a + (row + r) * g.a_stride, g.k, to);
     }
     for (int64_t column = 0; column < g.columns; column += width) {
-      if (!split_panel(g.b + column / width * g.b_panel_stride, g.k, b)) return false;
+      is_finite &= split_panel(g.b + column / width * g.b_panel_stride, g.k, b);
       for (int64_t r = 0; r < rows; r += group_rows) {
         add_products(a + r / group_rows * steps * step_bytes, b, steps, sums);
         finish<F16>(g, sums, width, row + r, least(group_rows, rows - r), column,
@@ -105,12 +93,13 @@ bool run(const HalfBlock& g, uint8_t* a, uint8_t* b, float* sums, int64_t most_r
       }
     }
   }
-  return true;
+  return is_finite;
 }
 
 }  // namespace
 
-// Computes a block, or returns false and leaves what it will in C.
+// Computes a block. Returns false if a number may not be finite: then rows and panels with such a
+// number are to be computed anew.
 bool multiply_float16_tiles(const HalfBlock& g) {
   const int64_t of_group = parts_of(g.k, step) * step_bytes;
   const int64_t groups = most_bytes / of_group < 1 ? 1 : most_bytes / of_group;
@@ -122,9 +111,10 @@ bool multiply_float16_tiles(const HalfBlock& g) {
   for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
   load_config(config);
   uint8_t* b = space + a_bytes;
-  const bool done = run(g, space, b, reinterpret_cast<float*>(b + of_group), groups * group_rows);
+  const bool is_finite =
+      run(g, space, b, reinterpret_cast<float*>(b + of_group), groups * group_rows);
   _tile_release();
-  return done;
+  return is_finite;
 }
 
 }  // namespace bascule::BASCULE_ISA

@@ -7,7 +7,7 @@
 // Intelligence Datatype For Higher-Precision Computations", ARITH 2019.)
 //
 // Parts are made where they are used, so that weights stay as they were packed. Numbers that are
-// not finite have no such parts: a product with one is left to others.
+// not finite have no such parts: rows and panels with one are left to others.
 #if defined(__AMX_BF16__)
 #include "kernels/gemm/split.h"
 #include "kernels/gemm/tile.h"
@@ -17,9 +17,7 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
-constexpr int64_t step = 32;        // of k, that a tile holds
-constexpr int64_t group_rows = 32;  // of C, that are worked on at once: two tiles of each of A, B
-constexpr int64_t tile_bytes = 1024, step_bytes = 6 * tile_bytes;
+constexpr int64_t step_bytes = 6 * tile_bytes;  // three parts
 constexpr int64_t most_rows = 224, most_depth = 768;
 constexpr int64_t a_bytes = most_rows / group_rows * (most_depth / step) * step_bytes;
 constexpr int64_t b_bytes = 640 * 1024;
@@ -61,17 +59,13 @@ bool split_row(const float* from, int64_t steps, uint8_t* to) {
 // `depth` rows of a panel, and zeros up to whole steps.
 bool split_panel(const float* from, int64_t stride, int64_t depth, uint8_t* to) {
   __m512 seen = _mm512_setzero_ps();
-  for (int64_t k = 0; k < depth; k += step, to += step_bytes) {
-    for (int64_t pair = 0; pair < step / 2; ++pair) {
-      const int64_t row = k + 2 * pair;
-      for (int64_t half = 0; half < 2; ++half) {
-        const float* at = from + row * stride + half * 16;
-        const __m512 x = row < depth ? _mm512_loadu_ps(at) : _mm512_setzero_ps();
-        const __m512 y = row + 1 < depth ? _mm512_loadu_ps(at + stride) : _mm512_setzero_ps();
-        store_parts(x, y, to + half * tile_bytes + pair * 64, seen, pairs);
-      }
-    }
-  }
+  split_rows(
+      depth, step_bytes, to,
+      [&](int64_t row, int64_t half) __attribute__((always_inline)) {
+        return _mm512_loadu_ps(from + row * stride + half * 16);
+      },
+      [&](__m512 x, __m512 y, uint8_t* at)
+          __attribute__((always_inline)) { store_parts(x, y, at, seen, pairs); });
   return is_number(seen);
 }
 
@@ -90,45 +84,29 @@ struct Ahead {
 // sums += A B for a group of rows and a panel.
 void add_products(const uint8_t* a, const uint8_t* b, int64_t steps, bool is_first,
                   float (*sums)[width], Ahead& ahead) {
-  constexpr int stride = width * sizeof(float);
   before_tile_loads();
-  if (is_first) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  } else {
-    _tile_loadd(0, &sums[0][0], stride);
-    _tile_loadd(1, &sums[0][16], stride);
-    _tile_loadd(2, &sums[16][0], stride);
-    _tile_loadd(3, &sums[16][16], stride);
-  }
+  is_first ? clear_sums() : load_sums(&sums[0][0], width);
+  const auto add = [&]() __attribute__((always_inline)) {
+    add_parts();
+    ahead.fetch();
+  };
   for (int64_t s = 0; s < steps; ++s, a += step_bytes, b += step_bytes) {
     // The small products first; from each to the next one factor changes.
-    BASCULE_LOAD_TWO(4, 5, a, 0);
-    BASCULE_LOAD_TWO(6, 7, b, 2);
-    BASCULE_DOT_ALL();
-    ahead.fetch();
-    BASCULE_LOAD_TWO(6, 7, b, 1);
-    BASCULE_DOT_ALL();
-    ahead.fetch();
-    BASCULE_LOAD_TWO(4, 5, a, 1);
-    BASCULE_DOT_ALL();
-    ahead.fetch();
-    BASCULE_LOAD_TWO(6, 7, b, 0);
-    BASCULE_DOT_ALL();
-    ahead.fetch();
-    BASCULE_LOAD_TWO(4, 5, a, 2);
-    BASCULE_DOT_ALL();
-    ahead.fetch();
-    BASCULE_LOAD_TWO(4, 5, a, 0);
-    BASCULE_DOT_ALL();
-    ahead.fetch();
+    load_a(a, 0);
+    load_b(b, 2);
+    add();
+    load_b(b, 1);
+    add();
+    load_a(a, 1);
+    add();
+    load_b(b, 0);
+    add();
+    load_a(a, 2);
+    add();
+    load_a(a, 0);
+    add();
   }
-  _tile_stored(0, &sums[0][0], stride);
-  _tile_stored(1, &sums[0][16], stride);
-  _tile_stored(2, &sums[16][0], stride);
-  _tile_stored(3, &sums[16][16], stride);
+  store_sums(&sums[0][0], &sums[16][0], width);
 }
 
 // k from `first` on of a row of A, `depth` of them and zeros up to `padded`: in place, or copied.
@@ -201,7 +179,9 @@ void work_on(const GemmBlock<float>& g, Space& space, const uint8_t* a, const ui
   }
 }
 
+// Whether all numbers are finite.
 bool run(const GemmBlock<float>& g, Space& space) {
+  bool is_finite = true;
   const int64_t k = g.taps * g.tap_length, rows = g.groups * g.rows;
   const int64_t blocks = parts_of(k, most_depth);
   const int64_t block_depth = parts_of(parts_of(k, blocks), step) * step;
@@ -217,7 +197,7 @@ bool run(const GemmBlock<float>& g, Space& space) {
       const int64_t count = smaller(chunk, panels - panel);
       for (int64_t i = 0; i < count; ++i) {
         const float* from = g.b + (panel + i) * g.b_panel_stride + first * g.b_stride;
-        if (!split_panel(from, g.b_stride, depth, space.b + i * panel_bytes)) return false;
+        is_finite &= split_panel(from, g.b_stride, depth, space.b + i * panel_bytes);
       }
       for (int64_t row = 0; row < rows; row += most_rows) {
         const int64_t some = smaller(most_rows, rows - row);
@@ -232,7 +212,7 @@ bool run(const GemmBlock<float>& g, Space& space) {
             const float* from = row_of(g, row + r, first, depth, steps * step, space.row);
             uint8_t* to = space.a + r / group_rows * steps * step_bytes +
                           r % group_rows / 16 * tile_bytes + r % 16 * 64;
-            if (!split_row(from, steps, to)) return false;
+            is_finite &= split_row(from, steps, to);
           }
         }
         Ahead ahead;
@@ -256,20 +236,21 @@ bool run(const GemmBlock<float>& g, Space& space) {
       }
     }
   }
-  return true;
+  return is_finite;
 }
 
 }  // namespace
 
-// Computes a block, or returns false and leaves what it will in C.
+// Computes a block. Returns false if a number may not be finite: then rows and panels with such a
+// number are to be computed anew.
 bool multiply_float_tiles(const GemmBlock<float>& g) {
   auto& space = *static_cast<Space*>(tile_space(sizeof(Space)));
   TileConfig config;
   for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
   load_config(config);
-  const bool done = run(g, space);
+  const bool is_finite = run(g, space);
   _tile_release();
-  return done;
+  return is_finite;
 }
 
 }  // namespace bascule::BASCULE_ISA

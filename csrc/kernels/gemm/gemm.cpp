@@ -2,6 +2,7 @@
 #include "kernels/gemm/gemm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <type_traits>
 
@@ -125,11 +126,53 @@ bool multiply_float_tiles(const GemmBlock<float>& block);
 }
 #endif
 
+#if BASCULE_WITH_AVX512_AMX
+namespace {
+
+bool are_finite(const float* from, int64_t count) {
+  return std::all_of(from, from + count, [](float x) { return std::isfinite(x); });
+}
+
+// Computes rows of A and panels of B with a number that is not finite as if there were no parts. So
+// they alone depend on that number, in whatever way the block was cut.
+void multiply_not_finite(const GemmBlock<float>& g) {
+  const auto& functions = gemm_functions<float>();
+  for (int64_t index = 0; index < g.groups * g.rows; ++index) {
+    const int64_t group = index / g.rows, row = index % g.rows;
+    GemmBlock<float> one = g;
+    one.groups = one.rows = 1;
+    one.a_offset += group * g.a_group_stride + row * g.a_stride;
+    const auto is_whole = [&](const float* tap) {
+      return are_finite(tap + one.a_offset, g.tap_length);
+    };
+    if (std::all_of(g.a, g.a + g.taps, is_whole)) continue;
+    const int64_t offset = group * g.c_group_stride + row * g.c_stride;
+    one.c += offset;
+    if (one.epilogue.residual != nullptr) one.epilogue.residual += offset;
+    functions.multiply(one);
+  }
+  const int64_t width = functions.panel_width;
+  for (int64_t column = 0; column < g.columns; column += width) {
+    GemmBlock<float> one = g;
+    one.b += column / width * g.b_panel_stride;
+    if (are_finite(one.b, g.taps * g.tap_length * width)) continue;
+    one.columns = std::min(width, g.columns - column);
+    one.c += column;
+    if (one.epilogue.bias != nullptr) one.epilogue.bias += column;
+    if (one.epilogue.residual != nullptr) one.epilogue.residual += column;
+    functions.multiply(one);
+  }
+}
+
+}  // namespace
+#endif
+
 template <>
 void multiply(const GemmBlock<float>& block) {
 #if BASCULE_WITH_AVX512_AMX
   if (block.by_parts && !block.accumulate && block.epilogue.residual != block.c &&
-      block.taps * block.tap_length > 0 && avx512_amx::multiply_float_tiles(block)) {
+      block.taps * block.tap_length > 0) {
+    if (!avx512_amx::multiply_float_tiles(block)) multiply_not_finite(block);
     return;
   }
 #endif

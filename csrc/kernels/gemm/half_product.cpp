@@ -213,6 +213,37 @@ Multiply half_multiply(DType dtype, bool in_float16) {
   return BASCULE_PICK(multiply_bfloat16);
 }
 
+#if BASCULE_WITH_AVX512_AMX
+bool are_finite(const uint16_t* from, int64_t count) {
+  return std::all_of(from, from + count, [](uint16_t x) { return (x & 0x7c00) != 0x7c00; });
+}
+
+// Computes rows of A and panels of B with a float16 that is not finite by another function, so that
+// they alone depend on it.
+void multiply_not_finite(const HalfBlock& g, Multiply multiply) {
+  for (int64_t row = 0; row < g.rows; ++row) {
+    HalfBlock one = g;
+    one.rows = 1;
+    one.a += row * g.a_stride;
+    if (are_finite(one.a, g.k)) continue;
+    one.c += row * g.c_stride;
+    if (one.residual != nullptr) one.residual += row * g.c_stride;
+    multiply(one);
+  }
+  const int64_t width = gemm_functions<float>().panel_width;
+  for (int64_t column = 0; column < g.columns; column += width) {
+    HalfBlock one = g;
+    one.b += column / width * g.b_panel_stride;
+    if (are_finite(one.b, g.k * width)) continue;
+    one.columns = std::min(width, g.columns - column);
+    one.c += column;
+    if (one.residual != nullptr) one.residual += column;
+    if (one.epilogue.bias != nullptr) one.epilogue.bias += column;
+    multiply(one);
+  }
+}
+#endif
+
 }  // namespace
 
 int64_t half_packed_size(DType dtype, int64_t k, int64_t columns) {
@@ -237,7 +268,8 @@ void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut c
   const auto multiply = half_multiply(dtype, float16_sums);
   if (block.rows <= 0 || block.columns <= 0) return;
   const GemmParts parts(block.rows, block.columns, block.k, c.threads(), cut);
-  const int64_t size = half_scratch(block.rows, block.k);
+  // Single rows may need more.
+  const int64_t size = std::max(half_scratch(block.rows, block.k), half_scratch(1, block.k));
   float* scratch = c.workspace<float>(parts.count() * size);
   const int64_t width = gemm_functions<float>().panel_width;
   c.parallel_for(parts.count(), parts.work(), [&](int64_t begin, int64_t end) {
@@ -255,7 +287,10 @@ void multiply_half(RunContext& c, DType dtype, const HalfBlock& block, GemmCut c
       if (g.epilogue.bias != nullptr) g.epilogue.bias += part.column;
       g.scratch = scratch + i * size;
 #if BASCULE_WITH_AVX512_AMX
-      if (by_parts && avx512_amx::multiply_float16_tiles(g)) continue;
+      if (by_parts) {
+        if (!avx512_amx::multiply_float16_tiles(g)) multiply_not_finite(g, multiply);
+        continue;
+      }
 #endif
       multiply(g);
     }

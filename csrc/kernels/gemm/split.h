@@ -35,15 +35,48 @@ BASCULE_INLINE __m512i neighbours(__m512 first, __m512 second) {
 
 BASCULE_INLINE bool is_number(__m512 x) { return _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q) == 0; }
 
-// Tiles 0 to 3 are sums, 4 and 5 parts of A, 6 and 7 of B.
-#define BASCULE_DOT_ALL()  \
-  _tile_dpbf16ps(0, 4, 6); \
-  _tile_dpbf16ps(1, 4, 7); \
-  _tile_dpbf16ps(2, 5, 6); \
-  _tile_dpbf16ps(3, 5, 7)
-#define BASCULE_LOAD_TWO(first, second, from, part)         \
-  _tile_loadd(first, (from) + (part) * 2 * tile_bytes, 64); \
-  _tile_loadd(second, (from) + ((part) * 2 + 1) * tile_bytes, 64)
+constexpr int64_t step = 32;          // of k, that a tile holds
+constexpr int64_t group_rows = 32;    // of C, that are worked on at once: two tiles of each of A, B
+constexpr int64_t tile_bytes = 1024;  // the parts of a step lie as tiles [part][half]
+
+// A panel of k rows, and zeros up to whole steps, in parts. `load(row, half)` is half a row, and
+// `store(x, y, to)` stores the parts of two rows.
+template <class Load, class Store>
+BASCULE_INLINE void split_rows(int64_t k, int64_t step_bytes, uint8_t* to, Load&& load,
+                               Store&& store) {
+  for (int64_t i = 0; i < k; i += step, to += step_bytes) {
+    for (int64_t pair = 0; pair < step / 2; ++pair) {
+      const int64_t row = i + 2 * pair;
+      for (int64_t half = 0; half < 2; ++half) {
+        const __m512 x = row < k ? load(row, half) : _mm512_setzero_ps();
+        const __m512 y = row + 1 < k ? load(row + 1, half) : _mm512_setzero_ps();
+        store(x, y, to + half * tile_bytes + pair * 64);
+      }
+    }
+  }
+}
+
+// Tiles 4 and 5 are a part of A, 6 and 7 one of B.
+BASCULE_INLINE void load_sums(const float* from, int64_t stride) {
+  _tile_loadd(0, from, stride * 4);
+  _tile_loadd(1, from + 16, stride * 4);
+  _tile_loadd(2, from + 16 * stride, stride * 4);
+  _tile_loadd(3, from + 16 * stride + 16, stride * 4);
+}
+BASCULE_INLINE void load_a(const uint8_t* from, int64_t part) {
+  _tile_loadd(4, from + part * 2 * tile_bytes, 64);
+  _tile_loadd(5, from + (part * 2 + 1) * tile_bytes, 64);
+}
+BASCULE_INLINE void load_b(const uint8_t* from, int64_t part) {
+  _tile_loadd(6, from + part * 2 * tile_bytes, 64);
+  _tile_loadd(7, from + (part * 2 + 1) * tile_bytes, 64);
+}
+BASCULE_INLINE void add_parts() {
+  _tile_dpbf16ps(0, 4, 6);
+  _tile_dpbf16ps(1, 4, 7);
+  _tile_dpbf16ps(2, 5, 6);
+  _tile_dpbf16ps(3, 5, 7);
+}
 
 }  // namespace
 }  // namespace bascule::BASCULE_ISA

@@ -69,8 +69,7 @@ void finish_sums(const PixelTile& g, const IntegerFinish& finish, int64_t column
   }
 }
 
-// 0 to 3: sums of two runs of rows and two vectors of columns; 4, 5: rows; 6, 7: weights. A step
-// multiplies `quads` of each row.
+// 4 and 5 are rows of two runs, 6 and 7 weights. A step multiplies `quads` of each row.
 void configure(int64_t first_rows, int64_t second_rows, int64_t quads) {
   TileConfig config;
   config.set(0, first_rows, 64);
@@ -84,16 +83,9 @@ void configure(int64_t first_rows, int64_t second_rows, int64_t quads) {
   load_config(config);
 }
 
-__attribute__((always_inline)) inline void clear_sums() {
-  _tile_zero(0);
-  _tile_zero(1);
-  _tile_zero(2);
-  _tile_zero(3);
-}
-
 // A step of two runs of rows with the panel at b.
-__attribute__((always_inline)) inline void add_step(const uint8_t* first, const uint8_t* second,
-                                                    int64_t stride, const int8_t* b) {
+BASCULE_INLINE void add_step(const uint8_t* first, const uint8_t* second, int64_t stride,
+                             const int8_t* b) {
   _tile_loadd(4, first, stride);
   _tile_loadd(6, b, quad_row);
   _tile_loadd(7, b + 64, quad_row);
@@ -102,14 +94,6 @@ __attribute__((always_inline)) inline void add_step(const uint8_t* first, const 
   _tile_dpbusd(1, 4, 7);
   _tile_dpbusd(2, 5, 6);
   _tile_dpbusd(3, 5, 7);
-}
-
-__attribute__((always_inline)) inline void store_sums(int32_t* first, int32_t* second,
-                                                      int64_t stride) {
-  _tile_stored(0, first, stride);
-  _tile_stored(1, first + lanes, stride);
-  _tile_stored(2, second, stride);
-  _tile_stored(3, second + lanes, stride);
 }
 
 }  // namespace
@@ -135,7 +119,7 @@ void run_byte_tile(const PixelTile& g, const IntegerFinish& finish) {
         b += quads * quad_row;
       }
     }
-    store_sums(&sums[0][0][0], &sums[1][0][0], panel_width * 4);
+    store_sums(&sums[0][0][0], &sums[1][0][0], panel_width);
     finish_sums(g, finish, column, sums);
   }
   _tile_release();
@@ -155,7 +139,7 @@ void multiply_byte_block(const IntegerBlock& g) {
     for (int64_t s = 0; s < steps; ++s, b += quads * quad_row) {
       add_step(g.a + s * quads * 4, more + s * quads * 4, g.a_stride, b);
     }
-    store_sums(&sums[0][0][0], &sums[1][0][0], panel_width * 4);
+    store_sums(&sums[0][0][0], &sums[1][0][0], panel_width);
     for (int64_t r = 0; r < g.rows; ++r) {
       const int32_t* from = sums[r / longest][r % longest];
       int32_t* c = g.c + r * g.c_stride + column;

@@ -11,8 +11,9 @@ _MOST_THREADS = 1 << 16
 
 # Keys of a node's metadata, and attributes of csrc/runtime/alternatives.h.
 ALTERNATIVE, THREADS = "bascule.alternative", "bascule.threads"
-FLOAT16_SUMS = "bascule.float16_sums"  # of csrc/kernels/gemm/product.h
-WHOLE_PRODUCTS = "bascule.whole_products"  # of csrc/kernels/gemm/product.h
+# Of csrc/kernels/gemm/product.h: float16 may make short sums in float16; numbers are multiplied
+# whole, not in parts.
+FLOAT16_SUMS, WHOLE_PRODUCTS = "bascule.float16_sums", "bascule.whole_products"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,9 @@ def forbid_winograd(graph: Graph) -> None:
                 Choice("direct", Choice.of(node).threads).give(node)
 
 
-def sum_in_float16(graph: Graph) -> None:
-    """Let every product of float16, in nested graphs too, make short sums in float16."""
+def mark_products(graph: Graph, flag: str) -> None:
+    """Set FLOAT16_SUMS or WHOLE_PRODUCTS for every product, in nested graphs too."""
     for inner in graph.walk_graphs():
         for node in inner:
             if node.op_type in ("MatMul", "Gemm", "Conv"):
-                node.metadata[FLOAT16_SUMS] = "1"
-
-
-def multiply_whole(graph: Graph) -> None:
-    """Let no product of float32, in nested graphs neither, be made of parts of its numbers."""
-    for inner in graph.walk_graphs():
-        for node in inner:
-            if node.op_type in ("MatMul", "Gemm", "Conv"):
-                node.metadata[WHOLE_PRODUCTS] = "1"
+                node.metadata[flag] = "1"

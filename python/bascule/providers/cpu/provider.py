@@ -11,7 +11,12 @@ from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType, shared_sizes
 from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
-from bascule.providers.cpu.choice import forbid_winograd, multiply_whole, sum_in_float16
+from bascule.providers.cpu.choice import (
+    FLOAT16_SUMS,
+    WHOLE_PRODUCTS,
+    forbid_winograd,
+    mark_products,
+)
 from bascule.providers.cpu.lower import GraphLowering
 
 if TYPE_CHECKING:
@@ -69,9 +74,9 @@ class CpuProvider:
         if not self.winograd:
             forbid_winograd(graph)
         if self.float16_sums:
-            sum_in_float16(graph)
+            mark_products(graph, FLOAT16_SUMS)
         if not self.product_parts:
-            multiply_whole(graph)
+            mark_products(graph, WHOLE_PRODUCTS)
 
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(
