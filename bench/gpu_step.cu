@@ -166,8 +166,8 @@ double nbits(Gpu& gpu, const Product& p, const char* x, char* y) {
       work_of(p.gated ? 2 * ((p.n / 2 + 15) / 16) : (p.n + 15) / 16, groups, p.gated);
   Arguments a;
   a << x << gpu.take(data) << gpu.take(scales) << none << y << (p.norm ? gpu.buffer(3) : nullptr)
-    << 1e-5f << 1 << p.n << p.k << p.k / 32 << p.k / 2 << 5 << slices << int(p.gated) << 1 << none
-    << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f << 0 << 0.0f << 0.0f;
+    << 1e-5f << 1 << p.n << p.k << p.k / 32 << p.k / 2 << 5 << slices << nbits_depth << int(p.gated)
+    << 1 << none << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f << 0 << 0.0f << 0.0f;
   const int shared = (p.k + 32) * 2 + groups * 32 + nbits_depth * (stage_bytes + 4 * threads);
   gpu.launch("stream_nbits", "stream_nbits_4_float16", blocks, threads, shared, a);
   return double(data + scales);
@@ -178,9 +178,9 @@ double half(Gpu& gpu, const Product& p, const char* x, char* y) {
   const auto [slices, blocks] = work_of((p.n + 15) / 16, (p.k + 31) / 32, false);
   const char* norm = p.norm ? gpu.buffer(3) : nullptr;
   Arguments a;
-  a << x << gpu.take(data) << y << norm << norm << 1e-5f << 1 << 1 << p.n << p.k << slices << 1
-    << gpu.buffer(5) << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f << p.activation << 0.0f
-    << 0.0f;
+  a << x << gpu.take(data) << y << norm << norm << 1e-5f << 1 << 1 << p.n << p.k << slices
+    << half_depth << 1 << gpu.buffer(5) << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f
+    << p.activation << 0.0f << 0.0f;
   const int shared = (p.k + 32) * 2 + half_depth * stage_bytes;
   gpu.launch("stream_matmul", "stream_matmul_float16", blocks, threads, shared, a);
   return double(data);

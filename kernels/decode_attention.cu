@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// parts: float32_64 float32_128 float32_256 float16_256 bfloat16_256
+// parts: float32_64 float32_128 float32_256 float16_64 float16_128 float16_256
+// parts: bfloat16_64 bfloat16_128 bfloat16_256
 //
 // Attention of a few queries over many keys, as in decoding: bound by reading keys and values once.
 // This one multiplies by ordinary instructions, in full precision.
@@ -264,10 +265,9 @@ __device__ void decode(const T* q, const T* k, const T* v, const void* mask, con
     const Results<T> to{y, parts, states, done, splits};                                 \
     decode<T, SIZE, ROWS>(q, k, v, mask, lengths, sinks, a, to);                         \
   }
-#define SIZES(name, T, SIZE) \
+#define ROW_COUNTS(name, T, SIZE) \
   IN_PART(name##_##SIZE, ENTRY(name, T, SIZE, 1) ENTRY(name, T, SIZE, 4) ENTRY(name, T, SIZE, 8))
-SIZES(float32, float, 64)
-SIZES(float32, float, 128)
-SIZES(float32, float, 256)
-SIZES(float16, float16, 256)
-SIZES(bfloat16, bfloat16, 256)
+#define SIZES(name, T) ROW_COUNTS(name, T, 64) ROW_COUNTS(name, T, 128) ROW_COUNTS(name, T, 256)
+SIZES(float32, float)
+SIZES(float16, float16)
+SIZES(bfloat16, bfloat16)

@@ -23,6 +23,7 @@ constexpr int stream_warps = 16;  // of a block
 constexpr int stream_threads = 32 * stream_warps;
 constexpr int most_rows = 8;
 constexpr int stage_bytes = stream_warps * tile_columns * 64;  // of weights
+constexpr int shallow = 3;                                     // stages at least
 
 // What a product has beside its weights.
 template <typename T>
@@ -35,6 +36,7 @@ struct Product {
   int centers;  // whether the normalization takes off the mean
   int m, n, k;
   int slices;    // log2 of the warps that share columns: at least 2
+  int depth;     // stages: Weights::depth or, where memory is short, shallow
   int gated;     // y is swish(first half of the columns) * second half, + residual
   int constant;  // nobody writes the weights, so that they can be read at any time
 };
@@ -224,7 +226,7 @@ struct Output {
 
 // The product by the warps of a block. `Weights` says how weights lie and are expanded:
 //
-// - `depth` stages, each with `more_bytes` beside weights;
+// - `depth` stages at most, each with `more_bytes` beside weights;
 // - `together`: k that a warp reads at once, 64 bytes of a column, which have so many scales:
 //   `segments`;
 // - `place(i)`: where element i of each eight of x goes to;
@@ -291,13 +293,13 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
       }
     }
     end_batch_of_copies();
-    read_stage = read_stage + 1 == depth ? 0 : read_stage + 1;
+    read_stage = read_stage + 1 == p.depth ? 0 : read_stage + 1;
   };
   select();
   Stage<T, Weights> stage(p, groups * together);
   if (!p.constant) wait_for_previous_kernels();
 #pragma unroll 1
-  for (int i = 0; i < depth - 1; ++i) fetch();
+  for (int i = 0; i < p.depth - 1; ++i) fetch();
   stage.read_normalization(threadIdx.x * 8);
   if (p.constant) wait_for_previous_kernels();
 
@@ -325,7 +327,11 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
     const Output<T> output(p, tiles, epilogue, first);
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
-      wait_for_batches<depth - 2>();
+      if (p.depth == depth) {
+        wait_for_batches<depth - 2>();
+      } else {
+        wait_for_batches<shallow - 2>();
+      }
       __syncthreads();  // everybody's copies are there, and the stage before has been read
       const unsigned char* now = stages + stage_number * entry_bytes;
       const int group = step * slices + slice;
@@ -335,7 +341,7 @@ __device__ void multiply_streamed(const Product<T>& p, Weights& weights,
         weights.multiply(column, group, data[0], data[8 << chunks_shift], now + stage_bytes,
                          reinterpret_cast<const uint4*>(staged) + given + step * given_step, sums);
       }
-      stage_number = stage_number + 1 == depth ? 0 : stage_number + 1;
+      stage_number = stage_number + 1 == p.depth ? 0 : stage_number + 1;
     }
     // Segments to their rows.
 #pragma unroll

@@ -35,14 +35,15 @@ struct Weights {
 
 }  // namespace
 
-#define ENTRY(name, T)                                                                           \
-  extern "C" __global__ void __launch_bounds__(stream_threads, 2) stream_matmul_##name(          \
-      const T* x, const T* w, T* y, const T* norm, const T* shift, float epsilon, int centers,   \
-      int m, int n, int k, int slices, int constant, EPILOGUE_PARAMETERS(T)) {                   \
-    wait_for_previous_kernels(true);                                                             \
-    const Product<T> product{x, norm, shift, y, epsilon, centers, m, n, k, slices, 0, constant}; \
-    Weights<T> weights{w, k * 2, nullptr};                                                       \
-    multiply_streamed(product, weights, EPILOGUE(T));                                            \
+#define ENTRY(name, T)                                                                         \
+  extern "C" __global__ void __launch_bounds__(stream_threads, 2) stream_matmul_##name(        \
+      const T* x, const T* w, T* y, const T* norm, const T* shift, float epsilon, int centers, \
+      int m, int n, int k, int slices, int depth, int constant, EPILOGUE_PARAMETERS(T)) {      \
+    wait_for_previous_kernels(true);                                                           \
+    const Product<T> product{x, norm, shift,  y,     epsilon, centers, m,                      \
+                             n, k,    slices, depth, 0,       constant};                       \
+    Weights<T> weights{w, k * 2, nullptr};                                                     \
+    multiply_streamed(product, weights, EPILOGUE(T));                                          \
   }
 FOR_TYPE(ENTRY, float16, float16)
 FOR_TYPE(ENTRY, bfloat16, bfloat16)

@@ -198,17 +198,19 @@ struct Weights {
 
 }  // namespace
 
-#define STREAMED(name, T, segments, kind, has_zeros)                                             \
-  extern "C" __global__ void __launch_bounds__(stream_threads, 2)                                \
-      stream_nbits_##kind##segments##_##name(                                                    \
-          const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, T* y,          \
-          const T* norm, float epsilon, int m, int n, int k, int blocks, int row_bytes,          \
-          int block_shift, int slices, int gated, int constant, EPILOGUE_PARAMETERS(T)) {        \
-    wait_for_previous_kernels(true);                                                             \
-    const Product<T> product{x, norm, nullptr, y, epsilon, 0, m, n, k, slices, gated, constant}; \
-    Weights<T, segments, has_zeros> weights{data,        scales, zeros,   n, blocks, row_bytes,  \
-                                            block_shift, m,      nullptr, 0, 0};                 \
-    multiply_streamed(product, weights, EPILOGUE(T));                                            \
+#define STREAMED(name, T, segments, kind, has_zeros)                                            \
+  extern "C" __global__ void __launch_bounds__(stream_threads, 2)                               \
+      stream_nbits_##kind##segments##_##name(                                                   \
+          const T* x, const uint8_t* data, const T* scales, const uint8_t* zeros, T* y,         \
+          const T* norm, float epsilon, int m, int n, int k, int blocks, int row_bytes,         \
+          int block_shift, int slices, int depth, int gated, int constant,                      \
+          EPILOGUE_PARAMETERS(T)) {                                                             \
+    wait_for_previous_kernels(true);                                                            \
+    const Product<T> product{x, norm, nullptr, y,     epsilon, 0,       m,                      \
+                             n, k,    slices,  depth, gated,   constant};                       \
+    Weights<T, segments, has_zeros> weights{data,        scales, zeros,   n, blocks, row_bytes, \
+                                            block_shift, m,      nullptr, 0, 0};                \
+    multiply_streamed(product, weights, EPILOGUE(T));                                           \
   }
 #define FOR_ZEROS(name, T, segments) \
   IN_PART(segments##_##name,         \

@@ -156,6 +156,8 @@ def test_older_devices() -> None:
     assert form(inputs_of(np.float16, 1, (1, 1), (70, 80), (64, 64)), device=device) == (
         "rows_float16"
     )
+    few = inputs_of(np.float16, 1, (8, 2), (1, 300), (64, 64))
+    assert check(few, device=device) == ["decode_float16_64_4"]
 
 
 class FakeCudnn:

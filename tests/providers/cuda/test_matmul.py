@@ -109,6 +109,16 @@ def test_few_rows_are_streamed_without_tensor_cores(rows: int) -> None:
     check(y, wide(a) @ wide(b).T, "float16", 264)
 
 
+@pytest.mark.host
+def test_weights_are_streamed_where_shared_memory_is_short() -> None:
+    device = EmulatedDevice()
+    device.capability, device.shared_memory = 120, 101376
+    a, b = normal(8, "float16", 1, 8192), normal(9, "float16", 72, 8192)
+    (y,) = run_node("MatMul", [a, b], {"transB": 1}, domain="bascule", device=device)
+    assert device.launches == ["stream_matmul_float16"]
+    check(y, wide(a) @ wide(b).T, "float16", 8192)
+
+
 @pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("m,k,n", [(1, 2048, 2304), (1, 8200, 40), (2, 96, 4400), (5, 4104, 20)])
 def test_weights_are_streamed_in_any_share(m: int, k: int, n: int, constant: bool) -> None:

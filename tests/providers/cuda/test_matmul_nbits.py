@@ -11,7 +11,7 @@ import pytest
 
 from bascule import errors
 from tests.support import cuda_emulation
-from tests.support.cuda_emulation import run_node, unused_device
+from tests.support.cuda_emulation import EmulatedDevice, run_node, unused_device
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -140,6 +140,14 @@ def test_products_on_tensor_cores(sizes: tuple[int, int, int, int], dtype: str, 
     device = unused_device()
     m, n, k, block = sizes
     Case(m, n, k, 4, block, dtype, zeros, bias=True).check(device)
+    assert [name.startswith("stream_nbits") for name in device.launches] == [True]
+
+
+@pytest.mark.host
+def test_products_where_shared_memory_is_short() -> None:
+    device = EmulatedDevice()
+    device.capability, device.shared_memory = 89, 101376
+    Case(1, 40, 4096, 4, 32, "float16", "packed").check(device)
     assert [name.startswith("stream_nbits") for name in device.launches] == [True]
 
 

@@ -291,7 +291,7 @@ def _attend_decode(call: Call, case: Case) -> None:
     if clusters and splits > 1 and are_enough:
         name, splits = form.name.replace("tiles", "clusters"), _CLUSTER
     parts = states = None
-    if splits > 1:
+    if splits > 1:  # where clusters are emulated, they meet in memory too
         parts = call.empty((s.rows, splits, s.v_size), DataType.FLOAT)
         states = call.empty((s.rows, splits, 2), DataType.FLOAT)
     # How many splits are done: zeros, to which the last one always returns.

@@ -249,7 +249,8 @@ def _stream_tiles(call: Call, p: Product, y: Tensor, normalization: Normalizatio
         stream.THREADS,
         *(p.a, p.b, y, *normalization.arguments),
         *(np.int32(size) for size in (p.m, p.n, p.k)),
-        *(np.int32(work.slices), np.int32(p.constant), *p.epilogue.arguments),
+        *(np.int32(number) for number in (work.slices, work.depth, p.constant)),
+        *p.epilogue.arguments,
         shared=work.shared,
     )
     return True

@@ -227,7 +227,7 @@ def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -
         stream.THREADS,
         *(x, w.data, w.scales, w.zeros, y, around.norm, np.float32(around.epsilon)),
         *(np.int32(size) for size in (rows, w.n, w.k, w.blocks, w.row_bytes)),
-        *(np.int32(w.block_size.bit_length() - 1), np.int32(work.slices)),
+        *(np.int32(n) for n in (w.block_size.bit_length() - 1, work.slices, work.depth)),
         *(np.int32(around.gated), np.int32(constant)),
         *Epilogue(bias=around.bias, residual=around.residual).arguments,
         shared=work.shared,

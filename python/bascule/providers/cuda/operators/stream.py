@@ -17,6 +17,8 @@ _OVERHEAD = 1.0
 """What the end of a round of tiles costs, in steps."""
 _MOST_STAGED = 64 << 10
 """Bytes of A that a block keeps in shared memory."""
+_SHALLOW = 3
+"""Stages where shared memory is short, as it is on GPUs for desktops."""
 _OWN_SHARED = 9 << 10
 """Bytes that a kernel has beside what it is given."""
 
@@ -39,6 +41,7 @@ class Work:
 
     blocks: int
     slices: int
+    depth: int
     shared: int
 
 
@@ -49,10 +52,10 @@ def work_of(
     groups = -(-k // weights.together)
     staged = (rows * groups * weights.together + 32) * itemsize
     staged += rows * groups * weights.noted_of_group * 4
-    shared = staged + weights.depth * (_STAGE_BYTES + weights.more_bytes)
-    if not 0 < rows <= MOST_ROWS or staged > _MOST_STAGED:
-        return None
-    if shared + _OWN_SHARED > call.device.shared_memory:
+    stage = _STAGE_BYTES + weights.more_bytes
+    room = call.device.shared_memory - staged - _OWN_SHARED
+    depth = next((d for d in (weights.depth, _SHALLOW) if d * stage <= room), 0)
+    if not 0 < rows <= MOST_ROWS or staged > _MOST_STAGED or not depth:
         return None
     tiles = 2 * -(-n // 2 // _TILE) if gated else -(-n // _TILE)
     processors = call.device.processors
@@ -64,4 +67,4 @@ def work_of(
     # A tile and its gate are made by one block. Long runs of memory are read faster.
     slices = min((4, 3, 2) if not gated else (3, 2), key=cost)
     blocks = min(-(-tiles // (_WARPS >> slices)), processors)
-    return Work(blocks, slices, shared)
+    return Work(blocks, slices, depth, staged + depth * stage)
