@@ -76,7 +76,10 @@ def assert_close(actual: Array, case: Case, a: Array, tolerance: float = 3e-6) -
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("zeros", ["none", "packed", "float"])
-@pytest.mark.parametrize("k, n, block", [(64, 32, 16), (100, 37, 32), (256, 130, 64), (33, 1, 16)])
+@pytest.mark.parametrize(
+    "k, n, block",
+    [(64, 32, 16), (100, 37, 32), (256, 130, 64), (33, 1, 16), (600, 40, 128), (700, 33, 256)],
+)
 def test_sizes(k: int, n: int, block: int, zeros: str, bits: int) -> None:
     case = Case(k, n, bits, block, zeros)
     for rows in (1, 2, 5, 70):
@@ -112,15 +115,53 @@ def test_shapes_bias_and_nothing() -> None:
     assert case.run(a[:, :0]).shape == (2, 0, 24)
 
 
-def test_same_bits() -> None:
-    case = Case(512, 200, 4, 32, "packed")
-    a = normal(67, 512)
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("block", [16, 32, 256])
+def test_same_bits(block: int, bits: int) -> None:
+    case = Case(512, 200, bits, block, "packed")
+    a = normal(147, 512)
     whole = case.run(a, constants=(1, 2, 3))
     for threads in (2, 3):
         assert case.run(a, constants=(1, 2, 3), threads=threads).tobytes() == whole.tobytes()
-    for start, stop in ((0, 1), (5, 7), (20, 60)):
+    for start, stop in ((0, 1), (5, 7), (20, 60), (100, 140)):
         part = case.run(a[start:stop], constants=(1, 2, 3))
         assert part.tobytes() == whole[start:stop].tobytes()
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf, 3e38, 1e-42, 1e6])
+def test_rows_that_integers_cannot_hold(odd: float, bits: int) -> None:
+    """A number that is none, or leaves the others of its block few bits, is for its row alone."""
+    case = Case(256, 70, bits, 32)
+    patterns = case.weights.copy()
+    case.weights[:, 40] = 0  # a number that counts for nothing may still be the largest
+    case.b[:, 1, 8 * bits // 8] = pack(np.full((70, 8 // bits), 1 << (bits - 1)), bits)[:, 0]
+    case.weights[:, 40 : 40 + 8 // bits] = 0
+    a = normal(9, 256)
+    plain = case.run(a, constants=(1, 2))
+    assert not np.array_equal(patterns, case.weights)
+    for row in (0, 4, 8):
+        changed = a.copy()
+        changed[row, 40] = odd
+        result = case.run(changed, constants=(1, 2))
+        others = np.arange(9) != row
+        assert result[others].tobytes() == plain[others].tobytes()
+        if np.isfinite(odd):
+            assert_close(result, case, changed)
+        else:
+            assert np.isnan(result[row]).all()
+    changed = a.copy()
+    changed[2, 32:64] = odd if np.isfinite(odd) and odd < 1e30 else 1
+    assert_close(case.run(changed, constants=(1, 2)), case, changed)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_whole_products(bits: int) -> None:
+    """What `session.disable_product_parts` asks for: multiply-adds of floats, in one order."""
+    case = Case(128, 20, bits, 32)
+    a = normal(2, 128)
+    case.attributes["bascule.whole_products"] = 1
+    assert_close(case.run(a, constants=(1, 2)), case, a)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])

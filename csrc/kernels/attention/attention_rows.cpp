@@ -64,18 +64,19 @@ BASCULE_INLINE void store_sums(const F32 (&v)[count], float* to) {
 template <int rows, int keys>
 BASCULE_INLINE void dot_tile(const float* q, int64_t q_stride, const float* k, int64_t k_stride,
                              int64_t size, float* scores, int64_t score_stride) {
-  F32 sum[rows][keys];
-  for (int r = 0; r < rows; ++r) {
-    for (int j = 0; j < keys; ++j) sum[r][j] = set(0);
-  }
-  for_vectors(size, [&](int64_t i, int64_t count) {
+  F32 sum[rows][keys] = {};
+  for_vectors(size, [&](int64_t i, int64_t count) __attribute__((always_inline)) {
     F32 key[keys];
+#pragma GCC unroll 4
     for (int j = 0; j < keys; ++j) key[j] = load(k + j * k_stride + i, count, 0);
+#pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
       const F32 query = load(q + r * q_stride + i, count, 0);
+#pragma GCC unroll 4
       for (int j = 0; j < keys; ++j) sum[r][j] = fma(query, key[j], sum[r][j]);
     }
   });
+#pragma GCC unroll 4
   for (int r = 0; r < rows; ++r) store_sums(sum[r], scores + r * score_stride);
 }
 
@@ -114,33 +115,35 @@ void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v
   constexpr int vectors = 4;
   int64_t i = 0;
   for (; i + vectors * lanes <= size; i += vectors * lanes) {
-    F32 sum[rows][vectors];
-    for (int r = 0; r < rows; ++r) {
-      for (int p = 0; p < vectors; ++p) sum[r][p] = set(0);
-    }
+    F32 sum[rows][vectors] = {};
     for (int64_t j = 0; j < count; ++j) {
       const float* value = v + j * v_stride + i;
+#pragma GCC unroll 4
       for (int r = 0; r < rows; ++r) {
         const F32 weight = set(weights[r * weight_stride + j]);
+#pragma GCC unroll 4
         for (int p = 0; p < vectors; ++p) {
           sum[r][p] = fma(weight, load(value + p * lanes), sum[r][p]);
         }
       }
     }
+#pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
       for (int p = 0; p < vectors; ++p) store(y + r * y_stride + i + p * lanes, sum[r][p]);
     }
   }
   for (; i < size; i += lanes) {
     const int64_t part = size - i < lanes ? size - i : int64_t{lanes};
-    F32 sum[rows];
-    for (int r = 0; r < rows; ++r) sum[r] = set(0);
+    F32 sum[rows] = {};
     for (int64_t j = 0; j < count; ++j) {
       const F32 value = load(v + j * v_stride + i, part, 0);
+#pragma GCC unroll 4
       for (int r = 0; r < rows; ++r) {
         sum[r] = fma(set(weights[r * weight_stride + j]), value, sum[r]);
       }
     }
+#pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) store(y + r * y_stride + i, sum[r], part);
   }
 }

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "kernels/gemm/convert.h"
+#include "kernels/gemm/product.h"
 #include "kernels/quantize/nbits.h"
 #include "runtime/kernel.h"
 
@@ -44,7 +45,8 @@ class MatMulNBits final : public Kernel {
     return require_dtype(node, input_zeros, Types<uint8_t, float, Float16, BFloat16>{});
   }
 
-  explicit MatMulNBits(const NodeSpec& node) : shape_(shape_of(node)) {
+  explicit MatMulNBits(const NodeSpec& node)
+      : shape_(shape_of(node)), split_(!multiplies_whole(node)) {
     shape_.check();
     values_ = node.get_floats("values");
     if (!values_.empty() &&
@@ -100,7 +102,7 @@ class MatMulNBits final : public Kernel {
       fail("g_idx has shape " + source.groups->shape().text() + ", expected " +
            Shape{shape_.k}.text());
     }
-    return NBitsWeights(shape_, source);
+    return NBitsWeights(shape_, source, split_);
   }
 
   void multiply(RunContext& c, const NBitsWeights& weights) const {
@@ -132,6 +134,7 @@ class MatMulNBits final : public Kernel {
   }
 
   NBitsShape shape_;
+  bool split_;
   std::vector<float> values_;
   NBitsWeights weights_;
 };

@@ -58,7 +58,8 @@ void NBitsShape::check() const {
   if (n > most || k > most || block_size > most) fail("N, K or block_size is too large");
 }
 
-NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) : shape_(shape) {
+NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source, bool split)
+    : shape_(shape) {
   const auto make = [&](size_t input, DType dtype, const Shape& size,
                         const std::function<void(Tensor&)>& fill) {
     if (source.node != nullptr) return prepack(*source.node, {input}, "panels", dtype, size, fill);
@@ -82,6 +83,9 @@ NBitsWeights::NBitsWeights(const NBitsShape& shape, const NBitsSource& source) :
     const int patterns = 1 << shape_.bits;
     for (int i = 0; i < 16; ++i) values_.data<float>()[i] = source.values[i % patterns];
   }
+  const bool integers = source.zeros == nullptr || source.zeros->dtype() == DType::uint8;
+  split_ =
+      split && integers && groups_.size() == 0 && source.values == nullptr && can_multiply_split();
 }
 
 void NBitsWeights::pack_words(const uint8_t* data, Tensor& words) const {
@@ -161,7 +165,9 @@ NBitsPanels NBitsWeights::panels() const {
 void NBitsWeights::multiply(RunContext& c, const float* a, int64_t rows, const float* bias,
                             float* y) const {
   if (rows == 0) return;
-  if (rows <= few_rows && groups_.size() == 0) {
+  if (split_) {
+    multiply_split(c, a, rows, bias, y);
+  } else if (rows <= few_rows && groups_.size() == 0) {
     multiply_few(c, a, rows, bias, y);
   } else {
     multiply_many(c, a, rows, bias, y);

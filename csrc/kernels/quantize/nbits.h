@@ -42,11 +42,15 @@ struct NBitsSource {
   const NodeSpec* node = nullptr;
 };
 
+// Whether split rows (NBitsSplit) can be multiplied here.
+bool can_multiply_split();
+
 // One matrix, packed into panels.
 class NBitsWeights {
  public:
   NBitsWeights() = default;
-  NBitsWeights(const NBitsShape& shape, const NBitsSource& source);
+  // `split`: rows of A may be multiplied as integers (NBitsSplit).
+  NBitsWeights(const NBitsShape& shape, const NBitsSource& source, bool split);
 
   bool present() const { return words_.size() > 0; }
   int64_t n() const { return shape_.n; }
@@ -61,6 +65,8 @@ class NBitsWeights {
   void pack_numbers(const Tensor& from, int64_t at, Tensor& packed) const;
   void pack_zeros(const Tensor& from, int64_t at, Tensor& packed) const;
   void pack_groups(const Tensor& from);
+  void multiply_split(RunContext& c, const float* a, int64_t rows, const float* bias,
+                      float* y) const;
   void multiply_few(RunContext& c, const float* a, int64_t rows, const float* bias, float* y) const;
   void multiply_many(RunContext& c, const float* a, int64_t rows, const float* bias,
                      float* y) const;
@@ -75,6 +81,7 @@ class NBitsWeights {
   Tensor zeros_;
   Tensor groups_;
   Tensor values_;
+  bool split_ = false;
 };
 
 }  // namespace bascule

@@ -42,6 +42,43 @@ struct NBitsRows {
   int64_t columns;  // of the panel, > 0
 };
 
+// Rows of A in integers. A span of k (a block of B, or a part of one) is
+// factor * (65536 p0 + 256 p1 + p2) with signed bytes p: 23 bits and a sign under its largest
+// number.
+struct NBitsSplit {
+  int64_t span;   // k of a span
+  int64_t spans;  // of a row
+  int64_t group;  // rows whose parts lie together
+  // [row / group][span][part][row % group][k]; the four k that share a quad lie as the bits of a
+  // word of B do.
+  int8_t* parts;
+  float* factors;   // [row][spans]
+  int32_t* starts;  // [row][spans][part]: minus the sum of the bytes, times a common zero point
+
+  int64_t part_step() const { return group * span; }
+  int64_t span_step() const { return 3 * part_step(); }
+  int8_t* parts_of(int64_t row) const {
+    return parts + row / group * spans * span_step() + row % group * span;
+  }
+};
+
+inline constexpr int64_t nbits_split_parts = 3;
+// A sum of so many bytes fits 16 bits.
+inline constexpr int64_t nbits_longest_span = 128;
+
+// C = A B + bias for a few split rows and the columns of a panel. Sums of a span are exact
+// integers; those of the spans are added in rising order.
+struct NBitsSplitRows {
+  const NBitsPanels* b;
+  int64_t panel;
+  NBitsSplit a;  // its first row
+  int64_t rows;
+  const float* bias;
+  float* c;
+  int64_t c_stride;
+  int64_t columns;
+};
+
 struct NBitsFunctions {
   int64_t panel_width;
   int64_t most_rows;
@@ -51,5 +88,21 @@ struct NBitsFunctions {
   int64_t expand_width;
   void (*expand)(const NBitsPanels& b, int64_t column, int64_t first, int64_t last, float* to);
 };
+
+inline constexpr int64_t nbits_split_rows = 4;
+
+namespace avx512_vnni {
+// A row of k numbers as row `row` of `to`. False where its numbers are not finite, are beyond what
+// sums of floats hold, or where one so outweighs its span that the others would lose most of their
+// bits: then the row must be multiplied as floats.
+bool split_row(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit& to, int64_t row);
+// Up to nbits_split_rows rows, for weights whose zero points are bytes.
+void multiply_split_rows(const NBitsSplitRows& rows);
+}  // namespace avx512_vnni
+namespace avx512_amx {
+// The same for any number of rows, and weights whose distances from their zero points are signed
+// bytes.
+void multiply_split_tiles(const NBitsSplitRows& rows);
+}  // namespace avx512_amx
 
 }  // namespace bascule

@@ -1,57 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
 // Products with weights of 2, 4 and 8 bits, dequantized in registers.
-#include "kernels/quantize/nbits_panels.h"
-#include "simd/half.h"
-#include "simd/vec.h"
+#include "kernels/quantize/nbits_lanes.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
 
-// A panel is as wide as the registers allow for one row, so that its words are one stream with long
-// steps; enough sums also hide the latency of the additions.
 #if defined(__AVX512F__)
 constexpr bool has_table = true;
-constexpr int panel_vectors = 8;
 constexpr int vectors_of(int rows) { return rows == 1 ? 8 : 4; }
 #else
 constexpr bool has_table = false;
-constexpr int panel_vectors = 4;
 constexpr int vectors_of(int rows) { return rows == 1 ? 4 : 2; }
 #endif
-constexpr int panel_width = panel_vectors * lanes;
 constexpr int most_rows = 4;
 constexpr int expand_vectors = 2;  // as the panels of floats that the product reads
 constexpr int expand_width = expand_vectors * lanes;
-
-// Words and blocks that are fetched ahead.
-constexpr int64_t words_ahead = 16;
-constexpr int64_t blocks_ahead = 4;
-
-BASCULE_INLINE F32 load_numbers(const void* from, NBitsNumber type, int64_t index) {
-  switch (type) {
-    case NBitsNumber::f32:
-      return load(static_cast<const float*>(from) + index);
-    case NBitsNumber::f16:
-      return widen_f16(load_u16(static_cast<const uint16_t*>(from) + index, lanes));
-    case NBitsNumber::bf16:
-      return widen_bf16(load_u16(static_cast<const uint16_t*>(from) + index, lanes));
-    case NBitsNumber::u8:
-      break;
-  }
-  const uint8_t* bytes = static_cast<const uint8_t*>(from) + index;
-#if defined(__AVX512F__)
-  return to_float(reinterpret_cast<I32>(
-      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)))));
-#elif defined(__AVX2__)
-  return to_float(reinterpret_cast<I32>(
-      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)))));
-#else
-  I32 result;
-  for (int i = 0; i < lanes; ++i) result[i] = bytes[i];
-  return to_float(result);
-#endif
-}
 
 // What the lowest bits of each lane stand for, before the scale.
 struct Table {
@@ -132,11 +96,6 @@ BASCULE_INLINE void with_form(const NBitsPanels& b, Body&& body) {
   if (b.bits == 8) return with_bits.template operator()<8>();
   if (b.bits == 4) return with_bits.template operator()<4>();
   return with_bits.template operator()<2>();
-}
-
-BASCULE_INLINE void prefetch_numbers(const void* from, NBitsNumber type, int64_t index) {
-  const int64_t size = type == NBitsNumber::f32 ? 4 : type == NBitsNumber::u8 ? 1 : 2;
-  __builtin_prefetch(static_cast<const char*>(from) + index * size);
 }
 
 // Scales and zero points of the columns of some vectors of a panel.

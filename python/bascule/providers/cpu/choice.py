@@ -58,5 +58,5 @@ def mark_products(graph: Graph, flag: str) -> None:
     """Set FLOAT16_SUMS or WHOLE_PRODUCTS for every product, in nested graphs too."""
     for inner in graph.walk_graphs():
         for node in inner:
-            if node.op_type in ("MatMul", "Gemm", "Conv"):
+            if node.op_type in ("MatMul", "Gemm", "Conv", "MatMulNBits"):
                 node.metadata[flag] = "1"
