@@ -83,9 +83,9 @@ struct Ahead {
 
 // sums += A B for a group of rows and a panel.
 void add_products(const uint8_t* a, const uint8_t* b, int64_t steps, bool is_first,
-                  float (*sums)[width], Ahead& ahead) {
+                  float (*sums)[width], int64_t tile_rows, Ahead& ahead) {
   before_tile_loads();
-  is_first ? clear_sums() : load_sums(&sums[0][0], width);
+  is_first ? clear_sums() : load_sums(&sums[0][0], &sums[tile_rows][0], width);
   const auto add = [&]() __attribute__((always_inline)) {
     add_parts();
     ahead.fetch();
@@ -106,7 +106,7 @@ void add_products(const uint8_t* a, const uint8_t* b, int64_t steps, bool is_fir
     load_a(a, 0);
     add();
   }
-  store_sums(&sums[0][0], &sums[16][0], width);
+  store_sums(&sums[0][0], &sums[tile_rows][0], width);
 }
 
 // k from `first` on of a row of A, `depth` of them and zeros up to `padded`: in place, or copied.
@@ -149,7 +149,7 @@ void finish_row(const GemmBlock<float>& g, const float* sums, int64_t offset, in
 // to C.
 void work_on(const GemmBlock<float>& g, Space& space, const uint8_t* a, const uint8_t* b,
              int64_t steps, int64_t row, const int64_t* offsets, int64_t rows, int64_t column,
-             bool is_first, bool is_last, Ahead& ahead) {
+             int64_t tile_rows, bool is_first, bool is_last, Ahead& ahead) {
   const int64_t columns = smaller(g.columns - column, width);
   if (!is_first) {
     for (int64_t r = 0; r < rows; ++r) {
@@ -159,7 +159,7 @@ void work_on(const GemmBlock<float>& g, Space& space, const uint8_t* a, const ui
       }
     }
   }
-  add_products(a, b, steps, is_first, space.sums, ahead);
+  add_products(a, b, steps, is_first, space.sums, tile_rows, ahead);
   if (!is_last) {
     for (int64_t r = 0; r < rows; ++r) {
       float* c = g.c + offsets[r] + column;
@@ -179,10 +179,21 @@ void work_on(const GemmBlock<float>& g, Space& space, const uint8_t* a, const ui
   }
 }
 
+// Even cuts of rows, so that the last tiles are not nearly empty: the time of a product of tiles is
+// that of their rows.
+struct RowCut {
+  int64_t block;  // rows whose parts are kept
+  int64_t tile;
+
+  explicit RowCut(int64_t rows)
+      : block(parts_of(rows, parts_of(rows, most_rows))),
+        tile(parts_of(block, 2 * parts_of(block, group_rows))) {}
+};
+
 // Whether all numbers are finite.
-bool run(const GemmBlock<float>& g, Space& space) {
+bool run(const GemmBlock<float>& g, const RowCut& cut, Space& space) {
   bool is_finite = true;
-  const int64_t k = g.taps * g.tap_length, rows = g.groups * g.rows;
+  const int64_t k = g.taps * g.tap_length, rows = g.groups * g.rows, group = 2 * cut.tile;
   const int64_t blocks = parts_of(k, most_depth);
   const int64_t block_depth = parts_of(parts_of(k, blocks), step) * step;
   const int64_t panels = parts_of(g.columns, width);
@@ -199,8 +210,8 @@ bool run(const GemmBlock<float>& g, Space& space) {
         const float* from = g.b + (panel + i) * g.b_panel_stride + first * g.b_stride;
         is_finite &= split_panel(from, g.b_stride, depth, space.b + i * panel_bytes);
       }
-      for (int64_t row = 0; row < rows; row += most_rows) {
-        const int64_t some = smaller(most_rows, rows - row);
+      for (int64_t row = 0; row < rows; row += cut.block) {
+        const int64_t some = smaller(cut.block, rows - row);
         if (!keeps_a || (panel == 0 && is_first)) {
           for (int64_t r = 0; r < some; ++r) {
             const int64_t index = row + r;
@@ -210,8 +221,8 @@ bool run(const GemmBlock<float>& g, Space& space) {
         if (!keeps_a || panel == 0) {
           for (int64_t r = 0; r < some; ++r) {
             const float* from = row_of(g, row + r, first, depth, steps * step, space.row);
-            uint8_t* to = space.a + r / group_rows * steps * step_bytes +
-                          r % group_rows / 16 * tile_bytes + r % 16 * 64;
+            uint8_t* to = space.a + r / group * steps * step_bytes +
+                          r % group / cut.tile * tile_bytes + r % cut.tile * 64;
             is_finite &= split_row(from, steps, to);
           }
         }
@@ -223,14 +234,14 @@ bool run(const GemmBlock<float>& g, Space& space) {
               reinterpret_cast<const char*>(g.b + (goes_on ? panel + 1 : 0) * g.b_panel_stride +
                                             (first + (goes_on ? 0 : block_depth)) * width);
           if (goes_on || !is_last) {
-            ahead.lines = parts_of(of_panel, parts_of(some, group_rows) * steps * Ahead::times);
+            ahead.lines = parts_of(of_panel, parts_of(some, group) * steps * Ahead::times);
           }
         }
         for (int64_t i = 0; i < count; ++i) {
-          for (int64_t r = 0; r < some; r += group_rows) {
-            work_on(g, space, space.a + r / group_rows * steps * step_bytes,
-                    space.b + i * panel_bytes, steps, row + r, space.c_offsets + r,
-                    smaller(group_rows, some - r), (panel + i) * width, is_first, is_last, ahead);
+          for (int64_t r = 0; r < some; r += group) {
+            work_on(g, space, space.a + r / group * steps * step_bytes, space.b + i * panel_bytes,
+                    steps, row + r, space.c_offsets + r, smaller(group, some - r),
+                    (panel + i) * width, cut.tile, is_first, is_last, ahead);
           }
         }
       }
@@ -245,10 +256,13 @@ bool run(const GemmBlock<float>& g, Space& space) {
 // number are to be computed anew.
 bool multiply_float_tiles(const GemmBlock<float>& g) {
   auto& space = *static_cast<Space*>(tile_space(sizeof(Space)));
+  const RowCut cut(g.groups * g.rows);
   TileConfig config;
-  for (int tile = 0; tile < 8; ++tile) config.set(tile, 16, 64);
+  for (int tile = 0; tile < 6; ++tile) config.set(tile, cut.tile, 64);
+  config.set(6, 16, 64);
+  config.set(7, 16, 64);
   load_config(config);
-  const bool is_finite = run(g, space);
+  const bool is_finite = run(g, cut, space);
   _tile_release();
   return is_finite;
 }

@@ -57,11 +57,11 @@ BASCULE_INLINE void split_rows(int64_t k, int64_t step_bytes, uint8_t* to, Load&
 }
 
 // Tiles 4 and 5 are a part of A, 6 and 7 one of B.
-BASCULE_INLINE void load_sums(const float* from, int64_t stride) {
-  _tile_loadd(0, from, stride * 4);
-  _tile_loadd(1, from + 16, stride * 4);
-  _tile_loadd(2, from + 16 * stride, stride * 4);
-  _tile_loadd(3, from + 16 * stride + 16, stride * 4);
+BASCULE_INLINE void load_sums(const float* first, const float* second, int64_t stride) {
+  _tile_loadd(0, first, stride * 4);
+  _tile_loadd(1, first + 16, stride * 4);
+  _tile_loadd(2, second, stride * 4);
+  _tile_loadd(3, second + 16, stride * 4);
 }
 BASCULE_INLINE void load_a(const uint8_t* from, int64_t part) {
   _tile_loadd(4, from + part * 2 * tile_bytes, 64);
