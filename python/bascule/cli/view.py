@@ -36,9 +36,6 @@ def add_parser(verbs: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     from bascule.tools.view import View, serve_in_netron
 
-    if options.netron:
-        serve_in_netron(options.model)
-        return 0
     if options.diff and options.colour:
         print("bascule view: --diff and --colour exclude each other", file=sys.stderr)
         return 2
@@ -49,6 +46,9 @@ def main(options: argparse.Namespace) -> int:
         colour = diff(options.diff, options.model)
     elif options.colour:
         colour = json.loads(Path(options.colour).read_text())
+    if options.netron:
+        serve_in_netron(options.model, colour)
+        return 0
     output = options.output or str(Path(options.model).with_suffix(".html"))
     View(options.model, colour, group=options.group or None).save(output)
     print(json.dumps({"written": output}) if options.json else f"{output} is written.")

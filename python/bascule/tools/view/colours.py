@@ -54,6 +54,22 @@ class Colours:
         number = self._number(box)
         return None if number is None else (self._shade(number), f"{number:.4g}")
 
+    @property
+    def low(self) -> float | None:
+        """The number that is palest; None if there are no numbers."""
+        has_numbers = any(not isinstance(value, str) for value in self._values.values())
+        return self._low if has_numbers else None
+
+    def value_of(self, names: Sequence[str]) -> float | list[str] | None:
+        """The number that colours these nodes together, or [colour, text] where none does."""
+        found = self.of(Box("", "", members=list(names)))
+        number = self._number(Box("", "", members=list(names)))
+        if found is None or number is None or not math.isfinite(number):
+            return None if found is None else list(found)
+        return (
+            number if all(not isinstance(self._values.get(n), str) for n in names) else list(found)
+        )
+
     def _number(self, box: Box) -> float | None:
         found = [self._values[name] for name in box.members if name in self._values]
         numbers = [float(value) for value in found if not isinstance(value, str)]
