@@ -22,6 +22,7 @@ from bascule.capi.onnxruntime_pybind11_state import InvalidArgument
 from bascule.cli import main
 from bascule.ir.load import load_model
 from bascule.tools.view.boxes import boxes_of, modules
+from bascule.tools.view.colours import values_of
 from bascule.tools.view.layout import HEIGHT, place
 from tests.api.models import linear, model, tensor
 
@@ -115,6 +116,21 @@ def test_colours() -> None:
     assert "#fffaf0" in numbers.svg() and "#f06450" in numbers.svg()
     with pytest.raises(InvalidArgument, match="colour is int; expected a mapping"):
         bascule.View(linear(), 3)
+
+
+def test_what_runs_fused_colours_the_nodes_of_the_model() -> None:
+    path = _DATA / "resnet.onnx"
+    model = load_model(path)
+    names = {node.name for node in model.graph if not node.is_op("Constant")}
+    session = bascule.InferenceSession(path)
+    assert set(values_of(session.explain())) >= names
+    profiled = bascule.profile(session, runs=2)
+    found = values_of(profiled)
+    total = sum(float(value) for name, value in found.items() if name in names)
+    assert total == pytest.approx(sum(node.seconds for node in profiled.nodes), rel=1e-6)
+    compared = bascule.compare((path, "cpu:disabled"), "cpu", outputs=False)
+    assert set(values_of(compared)) <= names and compared.values
+    assert bascule.View(path, compared).html()
 
 
 def test_notebooks() -> None:

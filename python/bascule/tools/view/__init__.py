@@ -25,7 +25,9 @@ class View:
     Args:
         source: the path of an .onnx file, its bytes, a file object or an onnx.ModelProto.
         colour: numbers or words by node name; or what another tool found: a ModelDiff, an
-            Explanation, or a result with rows that have a name and an error, a time or a provider.
+            Explanation (the provider), a Profile (seconds, those of a fused node shared out among
+            the nodes that it stands for), a Comparison (errors as a part of their bounds), or a
+            result with rows that have a name and an error, a time or a provider.
         group: draw modules in place of their nodes: True, False, or None for only where there are
             more than 400 nodes, and not in pages.
 
