@@ -159,6 +159,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "a view is saved as .html or .svg" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("by", ["time", "provider", "error"])
+def test_the_command_asks_other_tools(by: str, tmp_path: Path) -> None:
+    output = tmp_path / "page.html"
+    assert main(["view", str(_DATA / "resnet.onnx"), "--by", by, "-o", str(output)]) == 0
+    values = [value for value in data_of(output.read_text())["values"] if value is not None]
+    assert len(values) > 10
+    assert all(isinstance(value, list) == (by == "provider") for value in values)
+    assert main(["view", "m.onnx", "--by", by, "--diff", "old.onnx"]) == 2
+
+
 def test_netron_is_optional(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
