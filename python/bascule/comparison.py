@@ -26,7 +26,8 @@ def compare(
     `a` runs as it is; each node of `b` is run on the values that `a` has, so that what is out of
     bounds was computed there and nowhere before. An error is the distance from the same nodes of
     `a` computed in float64; its bound is the rounding that they may do (docs/find_out_why.md).
-    Memory holds the values that are alive and one node's weights.
+    Memory holds the values that are alive and one node's weights; at the end, with `outputs`, it
+    holds all of `b`.
 
     Args:
         a, b: each a model (a path, bytes, an onnx.ModelProto, an InferenceSession or a Model), a
@@ -39,7 +40,7 @@ def compare(
         seed: of random feeds.
         disabled: names of optimizer passes that `b` leaves out.
         bisect: whether the guilty pass and the smallest reproduction are looked for.
-        outputs: whether both models are also run in one piece, to compare their outputs.
+        outputs: whether `b` is also run in one piece, to compare its outputs with those of `a`.
 
     Returns:
         A Comparison: print it for a table. `agrees`, `first`, `guilty_nodes`, `guilty_pass` and

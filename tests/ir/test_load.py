@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import io
+import mmap
 from pathlib import Path
 
 import ml_dtypes
@@ -62,7 +63,7 @@ def test_weights_view_the_file(tmp_path: Path) -> None:
     assert constant is not None
     assert constant.mapped
     assert constant.raw is not None
-    assert type(constant.raw.obj).__name__ == "mmap"
+    assert isinstance(constant.raw.obj, mmap.mmap)
 
 
 def test_bytes_are_not_copied() -> None:

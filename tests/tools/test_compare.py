@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper
 
@@ -19,6 +20,7 @@ from bascule.optimizer import stages
 from bascule.optimizer.passes import Level, Stage
 from bascule.optimizer.pattern import op, values
 from bascule.optimizer.rewrite import Match, Reject, Rule, rule
+from bascule.tools.compare.described import DescribedSession
 from bascule.tools.compare.show import record
 from tests.tools.planted import ARCHITECTURES, cnn, feeds, lstm, transformer
 
@@ -208,6 +210,34 @@ def test_names_may_differ() -> None:
     assert found.agrees
     assert [value.name for value in found.values][-1] == "y"
     assert len(found.values) == len(model.graph.node)
+
+
+def test_results_that_a_fused_node_of_the_leading_side_leaves_out() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[2, 3, 8] x, float[2, 3, 8] r) => (float[2, 3, 8] y)
+        <float[8] s = {1, 2, 3, 4, 5, 6, 7, 8}, float[8] b = {1, 1, 1, 1, 2, 2, 2, 2}>
+        { t = Add(x, r) y = LayerNormalization<axis = -1>(t, s, b) }""")
+    found = bascule.compare((model, "cpu"), "cpu:disabled")
+    assert found.agrees
+    assert [value.name for value in found.values] == ["y"]
+
+
+def test_only_the_side_that_runs_in_one_piece_is_compiled_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    compiled = DescribedSession.compiled
+
+    def note(session: DescribedSession) -> bascule.InferenceSession:
+        made.append(session._options.graph_optimization_level.name)
+        return compiled(session)
+
+    monkeypatch.setattr(DescribedSession, "compiled", note)
+    model = cnn()
+    assert not bascule.compare((model, "cpu"), "cpu:disabled", outputs=False).outputs
+    assert made == []
+    assert bascule.compare((model, "cpu"), "cpu:disabled").outputs
+    assert made == ["ORT_DISABLE_ALL"]
 
 
 def test_random_feeds_and_sessions() -> None:

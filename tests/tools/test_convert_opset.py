@@ -156,6 +156,16 @@ def test_softmax_means_something_else_since_opset_13(version: int) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+def test_names_of_nodes_stay_unique() -> None:
+    proto = parser.parse_model("""<ir_version: 4, opset_import: ["": 11]>
+        g (float[2, 3, 4] x) => (float[2, 3, 4] y)
+        { [soft] s = Softmax<axis = 1>(x) [soft_Flatten] y = Neg(s) }""")
+    made = bascule.convert(proto, opset=21).proto()
+    names = [node.name for node in made.graph.node if node.name]
+    assert len(set(names)) == len(names) > 2
+    assert [node.op_type for node in made.graph.node if node.name == "soft"] == ["Softmax"]
+
+
 def test_nodes_that_an_opset_cannot_say() -> None:
     proto = parser.parse_model("""
         <ir_version: 8, opset_import: ["": 17]>

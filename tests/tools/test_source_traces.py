@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import bascule
 from bascule import errors
@@ -145,6 +146,24 @@ def test_a_fused_node_has_the_sources_of_all_nodes() -> None:
     }
     assert rows[0].source.startswith("net.py:11 in forward: t = self.proj(x) (+")
     assert rows[0].module == "net.proj"
+
+
+def test_a_change_of_layout_brings_no_sources_of_what_it_is_behind() -> None:
+    names = ["x", "c", "d", "e", "f", "y"]
+    nodes = []
+    for line, (before, after) in enumerate(itertools.pairwise(names)):
+        op = "Relu" if line % 2 else "Conv"
+        nodes.append(traced(op, before if line % 2 else f"{before} k", after, line, op))
+        if op == "Conv":
+            nodes[-1].attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
+    proto = onnx.load_from_string(model(nodes, {"x": [1, 4, 8, 8]}))
+    proto.graph.initializer.append(numpy_helper.from_array(np.ones((4, 4, 3, 3), np.float32), "k"))
+    rows = bascule.InferenceSession(proto.SerializeToString()).explain().rows
+    assert [row.replaced for row in rows if row.op_type == "Conv"] == [
+        ["node_c", "node_d"],
+        ["node_e", "node_f"],
+        ["node_y"],
+    ]
 
 
 @pytest.mark.parametrize("opset", [7, 20])

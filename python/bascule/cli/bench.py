@@ -17,7 +17,12 @@ import numpy as np
 
 from bascule.cli.console import make_console
 from bascule.cli.inputs import random_feeds, read_feeds
-from bascule.cli.session_arguments import add_session_arguments, dimensions, make_session
+from bascule.cli.session_arguments import (
+    add_input_arguments,
+    add_session_arguments,
+    dimensions,
+    make_session,
+)
 
 _BLOCK_SECONDS = 0.25
 """Runtimes take turns of about this length: their idle threads spin for a while after a run, so
@@ -34,14 +39,13 @@ def add_parser(verbs: Any) -> None:
         "take turns with bascule in the same process.",
     )
     parser.add_argument("model", help="an .onnx file")
-    parser.add_argument("-i", "--input", action="append", default=[], metavar="[NAME=]FILE")
+    add_input_arguments(parser)
     parser.add_argument(
         "-a", "--against", default="", help="onnxruntime, openvino (separated by commas)"
     )
     parser.add_argument(
         "-s", "--seconds", type=_seconds, default=5.0, help="measuring time of each"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 

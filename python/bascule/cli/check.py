@@ -10,7 +10,12 @@ from typing import Any
 
 from bascule.cli.console import make_console
 from bascule.cli.progress import reading
-from bascule.cli.session_arguments import add_session_arguments, dimensions, session_options
+from bascule.cli.session_arguments import (
+    add_provider_argument,
+    add_session_arguments,
+    dimensions,
+    session_options,
+)
 
 
 def add_parser(verbs: Any) -> None:
@@ -33,9 +38,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--no-constants", action="store_true", help="do not look at the elements of constants"
     )
-    parser.add_argument(
-        "--provider", action="append", metavar="NAME", help="execution provider, in order"
-    )
+    add_provider_argument(parser)
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 

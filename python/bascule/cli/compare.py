@@ -8,7 +8,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
-from bascule.cli.session_arguments import add_model_arguments, check_dimensions, dimensions
+from bascule.cli.session_arguments import (
+    add_input_arguments,
+    add_model_arguments,
+    check_dimensions,
+    dimensions,
+)
 
 if TYPE_CHECKING:
     from bascule.tools.compare import Comparison
@@ -29,14 +34,7 @@ def add_parser(verbs: Any) -> None:
     )
     parser.add_argument("--a-on", metavar="BACKEND", help="where a runs (default: cpu)")
     parser.add_argument("--b-on", metavar="BACKEND", help="where b runs, if it is a file")
-    parser.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help=".npy, .npz, .json or an image; inputs without one are random",
-    )
+    add_input_arguments(parser)
     parser.add_argument(
         "--disable",
         action="append",
@@ -48,7 +46,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="write the smallest model that differs there"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
     add_model_arguments(parser)
     parser.set_defaults(handler=main)
 

@@ -10,7 +10,15 @@ from typing import Any
 
 from bascule.cli.console import make_console
 from bascule.cli.progress import steps
-from bascule.cli.session_arguments import add_model_arguments, check_dimensions, dimensions
+from bascule.cli.session_arguments import (
+    add_input_arguments,
+    add_model_arguments,
+    add_weight_arguments,
+    check_dimensions,
+    dimensions,
+    excludes,
+    external_data,
+)
 
 
 def add_parser(verbs: Any) -> None:
@@ -18,8 +26,8 @@ def add_parser(verbs: Any) -> None:
         "convert",
         help="convert a model: float16 within a budget, opset, weights, text form",
         description="Suffixes say what files are: .onnx, .onnxtxt (text) or, to write, "
-        ".safetensors (the weights alone). The exit code is 1 when the budget cannot be met, or "
-        "when the model would compute something else.",
+        ".safetensors (the weights alone); the name of --external-data may end so, too. The exit "
+        "code is 1 when the budget cannot be met, or when the model would compute something else.",
     )
     parser.add_argument("model", help="an .onnx or .onnxtxt file")
     parser.add_argument("output", help="an .onnx, .onnxtxt or .safetensors file")
@@ -40,25 +48,8 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--weights", metavar="FILE", help="a .safetensors file that replaces weights by name"
     )
-    parser.add_argument(
-        "--external-data",
-        nargs="?",
-        const=True,
-        metavar="NAME",
-        help="put weights into a file beside the model; NAME may end in .safetensors",
-    )
-    parser.add_argument(
-        "--inline", action="store_true", help="put all weights into the model's own file"
-    )
-    parser.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help="to measure with: .npy, .npz, .json or an image; inputs without one are random",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
+    add_weight_arguments(parser)
+    add_input_arguments(parser, "to measure with: ")
     parser.add_argument("--all", action="store_true", help="list all nodes that stay in float32")
     add_model_arguments(parser)
     parser.set_defaults(handler=main)
@@ -70,8 +61,7 @@ def main(options: argparse.Namespace) -> int:
     from bascule.tools.convert import convert
     from bascule.tools.convert.show import show
 
-    if options.inline and options.external_data:
-        print("bascule convert: --inline and --external-data exclude each other", file=sys.stderr)
+    if excludes(options, "--inline", "--external-data"):
         return 2
     try:
         with steps("converting", options.json) as progress:
@@ -86,7 +76,7 @@ def main(options: argparse.Namespace) -> int:
                 keep_io_types=options.keep_io_types,
                 opset=options.opset,
                 weights=options.weights,
-                external_data=False if options.inline else options.external_data,
+                external_data=external_data(options),
                 check=not options.no_check,
                 progress=progress,
             )

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
 from bascule.cli.progress import reading
-from bascule.cli.session_arguments import add_model_arguments, dimensions
+from bascule.cli.session_arguments import (
+    add_input_arguments,
+    add_model_arguments,
+    dimensions,
+)
 
 if TYPE_CHECKING:
     from bascule.tools.diff import ModelDiff
@@ -31,15 +35,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--run", action="store_true", help="run both on the same inputs and compare the outputs"
     )
-    parser.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help="with --run: .npy, .npz, .json or an image; inputs without one are random",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
+    add_input_arguments(parser, "with --run: ")
     parser.add_argument(
         "--git",
         action="store_true",

@@ -10,6 +10,7 @@ from typing import Any
 
 from bascule.cli.console import make_console
 from bascule.cli.progress import reading
+from bascule.cli.session_arguments import add_json_argument
 
 
 def add_parser(verbs: Any) -> None:
@@ -21,7 +22,7 @@ def add_parser(verbs: Any) -> None:
         "or where tensors are stored.",
     )
     parser.add_argument("model", nargs="+", help=".onnx files")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json_argument(parser)
     parser.set_defaults(handler=main)
 
 

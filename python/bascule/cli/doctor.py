@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
+from bascule.cli.session_arguments import add_json_argument
 
 if TYPE_CHECKING:
     from bascule.tools.doctor.finding import Finding
@@ -37,7 +38,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "-m", "--measure", action="store_true", help="measure arithmetic and memory, too"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json_argument(parser)
     parser.set_defaults(handler=main)
 
 

@@ -10,6 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
 from bascule.cli.progress import moving
+from bascule.cli.session_arguments import (
+    add_json_argument,
+    add_weight_arguments,
+    excludes,
+    external_data,
+)
 
 if TYPE_CHECKING:
     from bascule.tools.edit import Editor
@@ -60,18 +66,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the file to write; may be the model"
     )
-    data = parser.add_mutually_exclusive_group()
-    data.add_argument(
-        "--external-data", nargs="?", const=True, metavar="NAME",
-        help="put weights into FILE.data, or the file of this name, beside it",
-    )  # fmt: skip
-    data.add_argument("--inline", action="store_true", help="put all weights into the file")
-    data.add_argument(
+    add_weight_arguments(parser)
+    parser.add_argument(
         "--share-data", action="store_true",
         help="refer to the data files of the model, which must be in the same folder",
     )  # fmt: skip
     parser.add_argument("--no-check", action="store_true", help="write it even if it is not valid")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json_argument(parser)
 
 
 def _sub(edits: Any, name: str, text: str, action: Action) -> argparse.ArgumentParser:
@@ -321,15 +322,16 @@ def _add_dtype(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     from bascule.tools.edit import Editor
 
+    if excludes(options, "--external-data", "--inline", "--share-data"):
+        return 2
     action: Action = options.action
     first = options.model if isinstance(options.model, str) else options.model[0]
     before = Editor(first, check=False).describe()
     editor = action(options)
-    external: bool | str | None = False if options.inline else options.external_data
     with moving(f"writing {options.output}", options.json) as progress:
         editor.save(
             options.output,
-            external_data=external,
+            external_data=external_data(options),
             share_data=options.share_data,
             progress=progress,
         )

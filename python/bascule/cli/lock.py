@@ -12,6 +12,7 @@ from typing import Any
 
 from bascule.cli.console import make_console
 from bascule.cli.progress import reading
+from bascule.cli.session_arguments import add_json_argument
 
 
 def add_parser(verbs: Any) -> None:
@@ -26,7 +27,7 @@ def add_parser(verbs: Any) -> None:
         "-o", "--output", metavar="LOCK", default="models.lock", help="default: models.lock"
     )
     parser.add_argument("--check", metavar="LOCK", help="the lock file to compare with")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_json_argument(parser)
     parser.set_defaults(handler=main)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 from bascule.cli.console import make_console
 from bascule.cli.inputs import read_feeds
 from bascule.cli.session_arguments import (
+    add_input_arguments,
+    add_provider_argument,
     add_session_arguments,
     check_dimensions,
     dimensions,
@@ -27,14 +29,7 @@ def add_parser(verbs: Any) -> None:
         "writes a file for ui.perfetto.dev or chrome://tracing.",
     )
     parser.add_argument("model", help="an .onnx file")
-    parser.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help=".npy, .npz, .json or an image; inputs without one are random",
-    )
+    add_input_arguments(parser)
     parser.add_argument(
         "-n",
         "--runs",
@@ -45,10 +40,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--top", type=int, default=15, help="rows of each table (default 15)")
     parser.add_argument("--html", metavar="FILE", help="write a report")
     parser.add_argument("--trace", metavar="FILE", help="write a trace")
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
-    parser.add_argument(
-        "--provider", action="append", metavar="NAME", help="execution provider, in order"
-    )
+    add_provider_argument(parser)
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 

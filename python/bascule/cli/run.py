@@ -13,6 +13,7 @@ import numpy as np
 from bascule.cli.console import make_console
 from bascule.cli.inputs import random_feeds, read_feeds
 from bascule.cli.session_arguments import (
+    add_input_arguments,
     add_session_arguments,
     dimensions,
     make_session,
@@ -28,18 +29,10 @@ def add_parser(verbs: Any) -> None:
         "bundled samples.",
     )
     parser.add_argument("model", nargs="?", help="an .onnx file")
-    parser.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help=".npy, .npz, .json or an image; inputs without one are random",
-    )
+    add_input_arguments(parser)
     parser.add_argument(
         "-o", "--output", metavar="FILE.npz", help="write the outputs there instead of a table"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 

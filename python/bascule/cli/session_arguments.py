@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arguments that every verb which makes a session takes."""
+"""Arguments that several verbs take, each declared here once."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,59 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SIZE",
         help="fix a symbolic size of the inputs",
     )
+    add_json_argument(parser)
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """The form of what is printed."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def add_input_arguments(parser: argparse.ArgumentParser, use: str = "") -> None:
+    """Files of inputs, which `read_feeds` reads, and the seed of others; `use` says what for."""
+    parser.add_argument(
+        "-i",
+        "--input",
+        action="append",
+        default=[],
+        metavar="[NAME=]FILE",
+        help=f"{use}.npy, .npz, .json or an image; inputs without one are random",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
+
+
+def add_provider_argument(parser: argparse.ArgumentParser) -> None:
+    """Execution providers."""
+    parser.add_argument(
+        "--provider", action="append", metavar="NAME", help="execution provider, in order"
+    )
+
+
+def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where weights are written."""
+    parser.add_argument(
+        "--external-data",
+        nargs="?",
+        const=True,
+        metavar="NAME",
+        help="put weights into a file beside the model, FILE.data or the one of this name",
+    )
+    parser.add_argument("--inline", action="store_true", help="put all weights into the model")
+
+
+def excludes(options: argparse.Namespace, *names: str) -> bool:
+    """Whether more than one of these was given; if so, tells that they exclude each other."""
+    given = [name for name in names if getattr(options, name.strip("-").replace("-", "_"))]
+    if len(given) > 1:
+        text = f"bascule {options.verb}: {' and '.join(given)} exclude each other"
+        print(text, file=sys.stderr)
+    return len(given) > 1
+
+
+def external_data(options: argparse.Namespace) -> bool | str | None:
+    """Where weights are to be written: False inside, True or a name outside, None as they were."""
+    found: bool | str | None = False if options.inline else options.external_data
+    return found
 
 
 def make_session(options: argparse.Namespace) -> InferenceSession:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
 from bascule.cli.inputs import random_feeds, read_feeds
-from bascule.cli.session_arguments import add_session_arguments, dimensions, make_session
+from bascule.cli.session_arguments import (
+    add_input_arguments,
+    add_session_arguments,
+    dimensions,
+    make_session,
+)
 
 if TYPE_CHECKING:
     from bascule.tools.trace import Statistics, TracedInput, TracedValue
@@ -24,14 +29,7 @@ def add_parser(verbs: Any) -> None:
         "it halts at the first bad one, shows what that node read, and exits with 1.",
     )
     parser.add_argument("model", help="an .onnx file")
-    parser.add_argument(
-        "-i",
-        "--input",
-        action="append",
-        default=[],
-        metavar="[NAME=]FILE",
-        help=".npy, .npz, .json or an image; inputs without one are random",
-    )
+    add_input_arguments(parser)
     parser.add_argument(
         "-n",
         "--node",
@@ -45,7 +43,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--stop-on", default="", metavar="ALARMS", help="nan, inf, overflow, joined by |"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 

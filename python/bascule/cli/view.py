@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from bascule.cli.session_arguments import excludes
 
 
 def add_parser(verbs: Any) -> None:
@@ -28,6 +29,11 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--colour", metavar="FILE.json", help="colour nodes: numbers or words by node name"
     )
+    parser.add_argument(
+        "--by",
+        choices=("time", "provider", "error"),
+        help="colour nodes by what bascule profile, explain or compare (with onnx.reference) finds",
+    )
     parser.add_argument("--netron", action="store_true", help="open the model in netron instead")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
     parser.set_defaults(handler=main)
@@ -36,20 +42,37 @@ def add_parser(verbs: Any) -> None:
 def main(options: argparse.Namespace) -> int:
     from bascule.tools.view import View, serve_in_netron
 
-    if options.netron:
-        serve_in_netron(options.model)
-        return 0
-    if options.diff and options.colour:
-        print("bascule view: --diff and --colour exclude each other", file=sys.stderr)
+    if excludes(options, "--diff", "--colour", "--by"):
         return 2
-    colour: Any = None
-    if options.diff:
-        from bascule.tools.diff import diff
-
-        colour = diff(options.diff, options.model)
-    elif options.colour:
-        colour = json.loads(Path(options.colour).read_text())
+    colour = _colour(options)
+    if options.netron:
+        serve_in_netron(options.model, colour)
+        return 0
     output = options.output or str(Path(options.model).with_suffix(".html"))
     View(options.model, colour, group=options.group or None).save(output)
     print(json.dumps({"written": output}) if options.json else f"{output} is written.")
     return 0
+
+
+def _colour(options: argparse.Namespace) -> Any:
+    """What colours the nodes."""
+    # Imported here: each takes long, and at most one is needed.
+    if options.diff:
+        from bascule.tools.diff import diff
+
+        return diff(options.diff, options.model)
+    if options.colour:
+        return json.loads(Path(options.colour).read_text())
+    if options.by == "time":
+        from bascule.tools.profile import profile
+
+        return profile(options.model)
+    if options.by == "provider":
+        from bascule.session import InferenceSession
+
+        return InferenceSession(options.model).explain()
+    if options.by == "error":
+        from bascule.tools.compare import compare
+
+        return compare(options.model, bisect=False, outputs=False)
+    return None

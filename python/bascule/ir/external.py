@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from bascule.errors import Fail, InvalidGraph
+from bascule.ir.pages import MappedFile
 
 _OPENAT = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 _FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -115,7 +116,7 @@ class ExternalFiles:
                 raise _escape(tensor, location, "it is a hard link to a file elsewhere")
             if not status.st_size:
                 return memoryview(b"")
-            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+            return memoryview(MappedFile(descriptor))
         finally:
             os.close(descriptor)
 

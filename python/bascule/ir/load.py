@@ -7,7 +7,6 @@ skeleton that remains, and Constants view the mapping.
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from bascule.errors import InvalidArgument, InvalidProtobuf, NoSuchFile
 from bascule.ir import wire
 from bascule.ir.external import ExternalFiles
 from bascule.ir.graph import Model
+from bascule.ir.pages import MappedFile
 
 if TYPE_CHECKING:
     import onnx
@@ -134,7 +134,7 @@ def _map(path: str) -> memoryview:
             raise InvalidProtobuf(f"{failure}Protobuf parsing failed. It is no regular file.")
         if not status.st_size:
             raise InvalidArgument(f"{failure}{_NO_GRAPH} The file is empty.")
-        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+        return memoryview(MappedFile(descriptor))
     finally:
         os.close(descriptor)
 

@@ -13,7 +13,7 @@ from bascule.errors import InvalidArgument
 from bascule.ir import wire
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
-from bascule.ir.pages import give_back, place, read_ahead
+from bascule.ir.pages import copy, give_back, place, read_ahead
 
 if TYPE_CHECKING:
     import onnx
@@ -222,8 +222,9 @@ def write_pieces(
         if start == 0:
             read_ahead(piece)
         read_ahead(view[start + _CHUNK_BYTES : start + 2 * _CHUNK_BYTES])
-        file.write(piece)
-        give_back(piece)
+        if not copy(piece, file):
+            file.write(piece)
+            give_back(piece)
         if progress is not None:
             progress(len(piece))
 

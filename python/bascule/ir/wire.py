@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bascule.errors import InvalidGraph
+from bascule.ir.pages import give_back, read_ahead
 
 CUT_BYTES = 256
 """Payloads of at most this many bytes stay in the skeleton."""
@@ -66,6 +67,8 @@ _FLOATS, _INTS, _DOC_STRING = 7, 8, 13
 _LIST_TYPES = {b"\xa0\x01\x06": _FLOATS, b"\xa0\x01\x07": _INTS, b"\xa0\x01\x08": 0}
 _TYPE_BYTES = 3
 _CHUNK_BYTES = 1 << 20
+_AHEAD_BYTES = 1 << 16
+_PASSED_BYTES = 1 << 26
 
 # Items of AttributeProto's floats (field 7) and ints (field 8): a forest has millions of them.
 _LIST_ITEMS = re.compile(
@@ -89,6 +92,7 @@ class _Walker:
         self.lists = lists
         self.payloads: list[Payload] = []
         self.nonce = secrets.randbits(62)
+        self.passed = self.asked = 0
 
     def walk(self, kind: int, start: int, end: int, depth: int) -> bytes | None:
         """The message without its payloads; None when there is nothing to cut."""
@@ -175,9 +179,19 @@ class _Walker:
                 raise InvalidGraph(f"Tensor '{name}' stores its elements twice, both as raw_data.")
             return None  # a typed field in several pieces: legal, rare, and left to protobuf
         number, field_start, payload_start, payload_end = found[0]
+        self._pass(payload_end)
         segment = b"\x08" + varint(len(self.payloads)) + b"\x10" + varint(self.nonce)
         self.payloads.append(Payload(number, data[payload_start:payload_end]))
         return b"".join((data[start:field_start], data[payload_end:end], field(_SEGMENT, segment)))
+
+    def _pass(self, end: int) -> None:
+        """Begin to read what follows a payload, a little of it, and let the pages before it go."""
+        if end - self.passed > _PASSED_BYTES:
+            give_back(self.data[self.passed : end])
+            self.passed = end
+        if end - self.asked > _CHUNK_BYTES:
+            read_ahead(self.data[end : end + _AHEAD_BYTES])
+            self.asked = end
 
     def _cut_numbers(self, number: int, start: int, end: int) -> bytes | None:
         """The attribute without its numbers, if they are many and fill it up to its type."""

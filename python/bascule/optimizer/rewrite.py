@@ -242,7 +242,9 @@ def replace(node: Node, values: Sequence[Value], build: Builder) -> None:
         if not may_stand_for(new, old):
             new = build.node("Identity", [new], type=old.type).output
         old.replace_uses(new)
-    inherit(build.made, reversed(_remove_unused(node)))
+    gone = _remove_unused(node)
+    told = (each for each, source in gone if each is node or not _says_the_same(source, each))
+    inherit(build.made, reversed(list(told)))
 
 
 def remove_if_unused(node: Node) -> int:
@@ -250,8 +252,9 @@ def remove_if_unused(node: Node) -> int:
     return len(_remove_unused(node))
 
 
-def _remove_unused(node: Node) -> list[Node]:
-    removed: list[Node] = []
+def _remove_unused(node: Node) -> list[tuple[Node, Node | None]]:
+    """What was removed, each with the node that made its first input."""
+    removed: list[tuple[Node, Node | None]] = []
     pending = [node]
     while pending:
         node = pending.pop()
@@ -260,10 +263,21 @@ def _remove_unused(node: Node) -> list[Node]:
         read = [value for value in node.inputs if value is not None]
         for graph in node.subgraphs:
             read.extend(graph.captures())
+        source = read[0].producer if read else None
         node.graph.remove(node)
-        removed.append(node)
+        removed.append((node, source))
         pending.extend(value.producer for value in read if value.producer is not None)
     return removed
+
+
+def _says_the_same(source: Node | None, removed: Node) -> bool:
+    """Whether a node stays that stands for all that the one behind it, now removed, stood for.
+
+    So it is with a change of layout: what it is behind would be told of what reads it as well.
+    """
+    if source is None or source.graph is None:
+        return False
+    return set(replaced_by(removed)) <= set(replaced_by(source))
 
 
 def _says_less(new: Type, old: Type | None) -> bool:

@@ -7,7 +7,6 @@ Tensors are read piece by piece, on all CPUs; of a mapped file no piece stays in
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +17,8 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import AttributeReference, Graph, Model, Node, Use, Value
 from bascule.ir.pages import give_back
 from bascule.ir.replaced import PRODUCTS
-from bascule.native import usable_cpus
 from bascule.tools.check.result import NOTE, WARNING, Finding
+from bascule.tools.pieces import Pieces, bytes_of
 
 PIECE = 1 << 20
 """Bytes that a thread looks at at a time."""
@@ -99,10 +98,10 @@ def examine_constants(
 ) -> list[Finding]:
     """What is suspicious in the constants of `model`, but for those named in `skip`."""
     found = _Found()
-    with ThreadPoolExecutor(usable_cpus()) as threads:
+    with Pieces[_Counts]() as pieces:
         for tensor in _tensors(model):
             if tensor.name not in skip:
-                _examine(tensor, threads, found, progress or (lambda nbytes: None))
+                _examine(tensor, pieces, found, progress or (lambda nbytes: None))
     return found.findings()
 
 
@@ -160,7 +159,7 @@ class _Found:
 
 
 def _examine(
-    tensor: _Tensor, threads: ThreadPoolExecutor, found: _Found, progress: Callable[[int], None]
+    tensor: _Tensor, pieces: Pieces[_Counts], found: _Found, progress: Callable[[int], None]
 ) -> None:
     constant = tensor.constant
     dtype = constant.dtype
@@ -169,13 +168,13 @@ def _examine(
         _judge_scale(tensor, found)
         progress(constant.nbytes)
     elif dtype in _BITS:
-        counts = _count(constant, threads, _count_floats, progress)
+        counts = _count(constant, pieces, _count_floats, progress)
         _judge_floats(tensor, counts, found)
     elif dtype.is_float and dtype.bits == 8:
-        counts = _count(constant, threads, _count_codes, progress)
+        counts = _count(constant, pieces, _count_codes, progress)
         _judge_floats(tensor, counts, found)
     elif quantized and dtype.is_integer and dtype.bits in (4, 8):
-        counts = _count(constant, threads, _count_bounds, progress)
+        counts = _count(constant, pieces, _count_bounds, progress)
         share = counts.largest / constant.size
         if share > _MANY_SATURATED and constant.size >= 64:
             found.add(
@@ -192,22 +191,20 @@ def _examine(
 
 def _count(
     constant: Constant,
-    threads: ThreadPoolExecutor,
+    pieces: Pieces[_Counts],
     look: Callable[[memoryview, DataType], _Counts],
     progress: Callable[[int], None],
 ) -> _Counts:
-    assert constant.raw is not None
-    data = constant.raw.cast("B") if constant.raw.format != "B" else constant.raw
-    pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
+    data = bytes_of(constant)
 
     def examined(piece: memoryview) -> _Counts:
         counts = look(piece, constant.dtype)
-        give_back(piece)
         progress(len(piece))
         return counts
 
     total = _Counts()
-    for counts in threads.map(examined, pieces) if len(pieces) > 1 else map(examined, pieces):
+    cut = (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+    for counts in pieces.map((examined, (piece,)) for piece in cut):
         total.add(counts)
     return total
 

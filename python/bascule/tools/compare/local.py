@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.graph import Node, Value
+from bascule.ir.pages import give_back
 from bascule.ir.source_trace import source_of
 from bascule.tools.compare.sides import Side
 from bascule.tools.rounding import Judged, judge
@@ -93,7 +94,9 @@ class _Alignment:
 
     def _align(self, value: Value) -> None:
         found = self.source.find(value)
-        if found is not None and found.value.constant is None:
+        if found is None or found.value.constant is not None:
+            return
+        if found.value.producer is None or not found.value.is_unused:
             self.found[id(value)] = found
 
     def _reach(self, value: Value) -> list[Value]:
@@ -167,6 +170,7 @@ class _Runner:
         ]
         if pairs:
             yield from self._judge(node, pairs)
+        _let_go(reads_of(node))
         for value in _unique([*reads_of(node), *cut]):
             self._uses_b[id(value)] -= 1
         for value in _unique([*reads_of(node), *cut, *wanted]):
@@ -185,6 +189,8 @@ class _Runner:
         expected = [self._env_a[value] for value in own]
         results = [found.to_source(array) for _, array, found in pairs]
         judged = judge(nodes, own, self._a.imports, given, results, expected)
+        for each in nodes:
+            _let_go(reads_of(each))
         sources = self._sources(node, pairs)
         for (value, array, found), verdict, right in zip(pairs, judged, expected):
             self._settle(value, array, found, right)
@@ -235,6 +241,7 @@ class _Runner:
                 self._env_a[value] = array
             if self._local.alarm is None:
                 self._watch(node, inputs, list(zip(wanted, results)))
+        _let_go(reads)
         self._done.update(id(value) for value in node.outputs)
         for value in reads:
             self._uses_a[id(value)] -= 1
@@ -286,6 +293,14 @@ class _Runner:
 def _shown(value: Value) -> str:
     """Its name in the model."""
     return shown_names(value)[0]
+
+
+def _let_go(values: list[Value]) -> None:
+    """Take weights that were read from a mapped file out of memory."""
+    for value in values:
+        constant = value.constant
+        if constant is not None and constant.mapped and constant.raw is not None:
+            give_back(constant.raw)
 
 
 def _unique(values: list[Value]) -> list[Value]:

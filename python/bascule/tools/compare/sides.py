@@ -15,6 +15,7 @@ from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.types import TensorType
 from bascule.options import GraphOptimizationLevel, SessionOptions
 from bascule.session import InferenceSession
+from bascule.tools.compare.described import DescribedSession
 from bascule.tools.stepping.part import extract
 from bascule.tools.stepping.prepared import Source, feeds_of, load_of, prepare_session
 from bascule.tools.stepping.steps import Environment, Stepper
@@ -53,7 +54,7 @@ class Subject:
     source: str | bytes
     backend: str
     session: InferenceSession
-    """Of the model; where the backend is another runtime it only tells the inputs."""
+    """The one that is compared, or else one that only tells of inputs and options."""
 
     @property
     def label(self) -> str:
@@ -99,7 +100,7 @@ def subject(
     options = SessionOptions()
     options.graph_optimization_level = LEVELS["disabled" if name in FOREIGN else level or "all"]
     providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if name == "cuda" else None
-    session = InferenceSession(data, options, providers, disabled_optimizers=list(disabled))
+    session = DescribedSession(data, options, providers, disabled_optimizers=list(disabled))
     return Subject(data, backend, session)
 
 
@@ -149,7 +150,10 @@ class Side:
         """The outputs of the model, run in one piece as its users run it."""
         if self.subject.backend in FOREIGN:
             return self._foreign.whole(self.named_feeds)
-        return self.subject.session.run(None, self.named_feeds)
+        session = self.subject.session
+        if isinstance(session, DescribedSession):
+            session = session.compiled()
+        return session.run(None, self.named_feeds)
 
 
 class _Foreign:

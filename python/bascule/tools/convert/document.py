@@ -155,21 +155,8 @@ class Document:
                 yield tensor, constant
 
     def weights(self) -> dict[str, onnx.TensorProto]:
-        """The initializers and the tensors of Constant nodes, by the names of their values.
-
-        Of nested graphs that use a name twice, only the first has it.
-        """
-        found: dict[str, onnx.TensorProto] = {}
-        for graph in graphs_in(self.proto.graph):
-            for tensor in graph.initializer:
-                found.setdefault(tensor.name, tensor)
-            for node in graph.node:
-                if node.op_type != "Constant" or node.domain not in ONNX_DOMAINS:
-                    continue
-                for attribute in node.attribute:
-                    if attribute.name == "value" and attribute.HasField("t"):
-                        found.setdefault(node.output[0], attribute.t)
-        return found
+        """As weights_of."""
+        return weights_of(self.proto)
 
     # --- use
 
@@ -268,6 +255,24 @@ class Document:
             raw = constant.raw or memoryview(b"")
             payloads.put(tensor, wire.Payload(wire.RAW_DATA, raw))
         return payloads, work.proto
+
+
+def weights_of(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """The initializers and the tensors of Constant nodes, by the names of their values.
+
+    Of nested graphs that use a name twice, only the first has it.
+    """
+    found: dict[str, onnx.TensorProto] = {}
+    for graph in graphs_in(proto.graph):
+        for tensor in graph.initializer:
+            found.setdefault(tensor.name, tensor)
+        for node in graph.node:
+            if node.op_type != "Constant" or node.domain not in ONNX_DOMAINS:
+                continue
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.HasField("t"):
+                    found.setdefault(node.output[0], attribute.t)
+    return found
 
 
 TEXT_SUFFIXES = (".onnxtxt", ".onnx.txt", ".textonnx")

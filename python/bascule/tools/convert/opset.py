@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -19,13 +20,14 @@ from onnx import helper, numpy_helper
 
 from bascule.errors import ALL, Fail, InvalidArgument
 from bascule.ir.check import newest_opsets
+from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
 from bascule.ir.serialize import write_type
 from bascule.ir.source_trace import source_of
 from bascule.ir.types import Type
 from bascule.ir.walk import graphs_in, graphs_of
 from bascule.tools.check.words import plain
-from bascule.tools.convert.document import ONNX_DOMAINS, Document
+from bascule.tools.convert.document import ONNX_DOMAINS, Document, weights_of
 from bascule.tools.convert.nodes import (
     expand_by_function,
     expand_by_newest_form,
@@ -93,12 +95,33 @@ def convert_opset(document: Document, version: int) -> tuple[Document, OpsetChan
     return work, change
 
 
+class Holder(Protocol):
+    """A message whose tensors may be elsewhere."""
+
+    proto: onnx.ModelProto
+
+    def model(self) -> Model: ...
+
+    def constant(self, tensor: onnx.TensorProto) -> Constant: ...
+
+
+def convert_nodes(document: Holder, before: int, after: int) -> int:
+    """Bring the nodes of a model, but for those of functions, to another opset; returns how many.
+
+    Raises:
+        Fail: a node cannot be said in it; the message names the node.
+    """
+    change = OpsetChange(before, after)
+    _Conversion(document, before, after, change).run()
+    return change.changed
+
+
 _WRONG_DOWNWARDS = ("Softmax", "LogSoftmax", "Hardmax")
 """It changes the opset and leaves an axis that is not the last."""
 
 
 class _Conversion:
-    def __init__(self, document: Document, before: int, after: int, change: OpsetChange) -> None:
+    def __init__(self, document: Holder, before: int, after: int, change: OpsetChange) -> None:
         self._document = document
         self._before, self._after = before, after
         self._change = change
@@ -109,7 +132,7 @@ class _Conversion:
         }
         self._constants = {
             name: tensor
-            for name, tensor in document.weights().items()
+            for name, tensor in weights_of(document.proto).items()
             if np.prod(tensor.dims, dtype=object) <= _MAX_CONSTANT
         }
         graphs = list(graphs_in(document.proto.graph))
@@ -127,6 +150,8 @@ class _Conversion:
             for name in names
         }
 
+        self._node_names = {node.name for graph in graphs for node in graph.node}
+
     def run(self) -> None:
         self._graph(self._document.proto.graph, self._before)
 
@@ -141,7 +166,7 @@ class _Conversion:
             found = self._node(node, version, 0)
             if found != [node]:
                 self._change.changed += 1
-                _inherit(found, node)
+                _inherit(found, node, self._node_names)
             made += found
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in made]
         del graph.node[:]
@@ -293,12 +318,7 @@ class _Conversion:
         return made
 
     def _unique(self, name: str) -> str:
-        found, number = name, 1
-        while found in self._taken:
-            number += 1
-            found = f"{name}_{number}"
-        self._taken.add(found)
-        return found
+        return _unique(name, self._taken)
 
     def _failure(self, node: onnx.NodeProto, why: str) -> Fail:
         key = next((name for name in node.output if name), node.name)
@@ -307,6 +327,16 @@ class _Conversion:
             op=node.op_type,
             source=self._sources.get(key, ""),
         )
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """A name that is not taken yet, and is then."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    taken.add(found)
+    return found
 
 
 def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
@@ -321,15 +351,19 @@ def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
             value.name = names.get(value.name, value.name)
 
 
-def _inherit(made: Iterable[onnx.NodeProto], node: onnx.NodeProto) -> None:
-    """Let the nodes that stand for another have its documentation, and one of them its name."""
+def _inherit(made: Iterable[onnx.NodeProto], node: onnx.NodeProto, taken: set[str]) -> None:
+    """Let the nodes that stand for another have its documentation, and one of them its name.
+
+    That is the one with the same operator, or else the one that makes what it made.
+    """
     made = list(made)
-    last = next((each for each in made if node.output[0] in each.output), made[-1])
-    for number, each in enumerate(made):
-        if each is last:
+    makes = next((each for each in made if node.output[0] in each.output), made[-1])
+    main = next((each for each in reversed(made) if each.op_type == node.op_type), makes)
+    for each in made:
+        if each is main:
             each.name = node.name
-        elif node.name and not each.name:
-            each.name = f"{node.name}_{number}"
+        elif node.name and each.name in ("", node.name):
+            each.name = _unique(f"{node.name}_{each.op_type}", taken)
         if not each.doc_string and node.doc_string:
             each.doc_string = node.doc_string
         if not each.metadata_props:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import numpy as np
 from bascule.errors import Fail, InvalidArgument, NoSuchFile
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
+from bascule.ir.pages import MappedFile
 from bascule.ir.save import replacing, write_pieces
 
 MAX_HEADER_BYTES = 100_000_000
@@ -86,7 +86,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> SafeTensors:
             size = os.fstat(file.fileno()).st_size
             if size < 8:
                 raise _bad(name, f"it has {size} bytes, and the length of its header takes 8")
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            data = memoryview(MappedFile(file.fileno()))
     except FileNotFoundError:
         raise NoSuchFile(f"There is no file '{name}'") from None
     except OSError as error:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,7 @@ class GraphComparer:
         matcher = Matcher(mine, theirs, self._fingerprints)
         matcher.match()
         self._result.matched += len(matcher.old)
+        self._tensors.read(_tensors_of(matcher, theirs))
         pairs = _Pairs(matcher.old, inside)
         for item in theirs.items:
             partner = matcher.new.get(item)
@@ -162,6 +163,15 @@ class GraphComparer:
                 self._weights(s, t, f"{inside}(output)[{key}]")
             elif not pairs.are_same(s, t):
                 self._result.model.append(Change("output", inside + key, *_texts(s, t)))
+
+
+def _tensors_of(matcher: Matcher, new: Items) -> Iterator[tuple[Constant, Constant]]:
+    """The tensors that nodes which are one have in the same places."""
+    for item in new.items:
+        partner = matcher.new.get(item)
+        for s, t in zip(partner.inputs, item.inputs) if partner is not None else ():
+            if isinstance(s, Tensor) and isinstance(t, Tensor):
+                yield s.constant, t.constant
 
 
 class _Pairs:

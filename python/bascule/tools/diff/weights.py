@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,17 @@ import numpy as np
 
 from bascule.ir.constant import Constant, sign_extend, unpack
 from bascule.ir.dtype import DataType
-from bascule.ir.pages import give_back
-from bascule.native import usable_cpus
+from bascule.ir.pages import give_back, read, read_ahead
 from bascule.tools.diff.result import Statistics
+from bascule.tools.pieces import Job, Pieces, bytes_of
 
-PIECE = 1 << 18
-"""Bytes of a tensor that a thread compares at a time."""
+PIECE = 1 << 22
+"""Bytes of a tensor that a thread compares at a time. With 2^18, which would stay in its cache, two
+threads wait so often for the interpreter's lock that they take longer than one.
+"""
+
+_ROW = 1 << 12
+"""Elements that are added up one after the other."""
 
 _SAMPLE = 1 << 20
 """Elements that histograms are made of."""
@@ -39,70 +43,86 @@ class TensorComparer:
 
     def __init__(self, progress: Callable[[int], None] | None = None) -> None:
         self._progress = progress
-        self._threads = ThreadPoolExecutor(usable_cpus())
-        self._known: dict[tuple[int, int], tuple[Constant, Constant, bool]] = {}
+        self._pieces: Pieces[_Sums | None] = Pieces()
+        self._known: dict[tuple[int, int], tuple[Constant, Constant, bool, Statistics | None]] = {}
 
     def __enter__(self) -> TensorComparer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._pieces.__exit__(*error)
 
     def equal(self, old: Constant, new: Constant) -> bool:
         """Whether element type, shape and all bits are the same; each pair is read once."""
-        key = id(old), id(new)
-        known = self._known.get(key)
-        if known is None:
-            found = old.dtype == new.dtype and old.shape == new.shape and self._equal_data(old, new)
-            # The tensors are kept, or others could get their ids.
-            known = self._known[key] = (old, new, found)
-        return known[2]
-
-    def _equal_data(self, old: Constant, new: Constant) -> bool:
-        if old is new:
-            return True
-        if old.strings is not None or new.strings is not None:
-            return equal_tensors(old, new)
-        pieces = list(_pieces(old))
-        if len(pieces) == 1:
-            return self._equal_piece(old, new, pieces[0])
-        # In rounds of as many pieces as there are threads, so that it ends soon after a difference.
-        width = 4 * usable_cpus()
-        for start in range(0, len(pieces), width):
-            found = self._threads.map(
-                lambda piece: self._equal_piece(old, new, piece), pieces[start : start + width]
-            )
-            if not all(list(found)):
-                return False
-        return True
-
-    def _equal_piece(self, old: Constant, new: Constant, piece: tuple[int, int]) -> bool:
-        found = _equal_bits(_bits(old, *piece), _bits(new, *piece))
-        _release(old, new, piece)
-        self._report(old, piece)
-        return found
+        self.read([(old, new)])
+        return self._known[id(old), id(new)][2]
 
     def statistics(self, old: Constant, new: Constant) -> Statistics | None:
-        """How the numbers differ; None for other shapes and for strings."""
-        if old.shape != new.shape or old.strings is not None or new.strings is not None:
-            return None
+        """How the numbers differ; None if they do not, for other shapes and for strings."""
+        self.read([(old, new)])
+        return self._known[id(old), id(new)][3]
+
+    def read(self, pairs: Iterable[tuple[Constant, Constant]]) -> None:
+        """Compare pairs that will be asked for, without a pause between one and the next."""
+        todo = {(id(old), id(new)): (old, new) for old, new in pairs}
+        todo = {key: pair for key, pair in todo.items() if key not in self._known}
+        found = self._pieces.map(job for pair in todo.values() for job in self._jobs(*pair))
+        for key, (old, new) in todo.items():
+            # The tensors are kept, or others could get their ids.
+            self._known[key] = old, new, *self._judge(old, new, found)
+
+    def _judge(
+        self, old: Constant, new: Constant, found: Iterator[_Sums | None]
+    ) -> tuple[bool, Statistics | None]:
+        if not _has_numbers(old, new):
+            return old is new or equal_tensors(old, new), None
+        total = _Sums.nothing()
+        pieces = list(_pieces(old))
+        same: list[tuple[int, int]] = []
+        for piece in pieces:
+            sums = next(found)
+            if sums is None:
+                same.append(piece)
+            else:
+                total.add(sums)
+        if len(same) == len(pieces):
+            return True, None
+        # Only now is it known that the equal pieces count as well: their files were just read.
+        for sums in self._pieces.map(self._job(old, new, piece, False) for piece in same):
+            assert sums is not None
+            total.add(sums)
+        return False, total.statistics(old.size)
+
+    def _jobs(self, old: Constant, new: Constant) -> Iterator[Job[_Sums | None]]:
+        if _has_numbers(old, new):
+            for piece in _pieces(old):
+                yield self._job(old, new, piece, old.dtype is new.dtype)
+
+    def _job(
+        self, old: Constant, new: Constant, piece: tuple[int, int], skip: bool
+    ) -> Job[_Sums | None]:
+        """What compares a range of elements; with `skip` it makes nothing of equal ones."""
+        count = piece[1] - piece[0]
         step = max(1, old.size // _SAMPLE)
 
-        def look(piece: tuple[int, int]) -> _Sums:
-            made = _Sums.of(_elements(old, *piece), _elements(new, *piece), step)
-            _release(old, new, piece)
-            self._report(old, piece)
-            return made
+        def look(a: memoryview, b: memoryview) -> _Sums | None:
+            bits = _bits_of(a, old.dtype, count), _bits_of(b, new.dtype, count)
+            is_equal = skip and _equal_bits(*bits)
+            sums = None
+            if not is_equal:
+                x, y = _elements_of(a, old.dtype, count), _elements_of(b, new.dtype, count)
+                sums = _Sums.of(x, y, step)
+            if self._progress is not None:
+                self._progress(len(a) + len(b))
+            return sums
 
-        pieces = list(_pieces(old))
-        total = _Sums.nothing()
-        for sums in self._threads.map(look, pieces) if len(pieces) > 1 else map(look, pieces):
-            total.add(sums)
-        return total.statistics(old.size)
+        return look, (_raw(old, *piece), _raw(new, *piece))
 
-    def _report(self, tensor: Constant, piece: tuple[int, int]) -> None:
-        if self._progress is not None:
-            self._progress(2 * (piece[1] - piece[0]) * tensor.dtype.bits // 8)
+
+def _has_numbers(old: Constant, new: Constant) -> bool:
+    """Whether two tensors are compared number by number."""
+    is_text = old.strings is not None or new.strings is not None
+    return old is not new and old.shape == new.shape and not is_text and old.size > 0
 
 
 def array_statistics(old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> Statistics:
@@ -129,16 +149,17 @@ def fingerprint(tensor: Constant) -> bytes:
     """A few bytes of the tensor, or all of a small one: what equal tensors have in common."""
     if tensor.strings is not None:
         return repr(tensor.strings.tolist()).encode("utf-8", "surrogatepass")[:_EXACT_BELOW]
-    assert tensor.raw is not None
+    raw = bytes_of(tensor)
     if tensor.nbytes <= _EXACT_BELOW:
-        return _bits(tensor, 0, tensor.size).tobytes()
+        whole = read(raw, memoryview(bytearray(len(raw))))
+        return _bits_of(whole, tensor.dtype, tensor.size).tobytes()
     taken = []
     for place in range(_PLACES):
         start = place * (tensor.nbytes - _PLACE) // (_PLACES - 1) & ~(_PLACE - 1)
-        piece = tensor.raw[start : start + _PLACE]
-        taken.append(piece.tobytes())
-        give_back(piece)
-    return b"".join(taken)
+        taken.append(raw[start : start + _PLACE])
+    for piece in taken:  # all at once, as each takes a disk its time
+        read_ahead(piece)
+    return b"".join(bytes(read(piece, memoryview(bytearray(_PLACE)))) for piece in taken)
 
 
 def sample(tensor: Constant) -> np.ndarray[Any, Any]:
@@ -157,15 +178,18 @@ def _pieces(tensor: Constant) -> Iterator[tuple[int, int]]:
 
 
 def _raw(tensor: Constant, start: int, stop: int) -> memoryview:
-    assert tensor.raw is not None
-    data = tensor.raw.cast("B") if tensor.raw.format != "B" else tensor.raw
-    return data[start * tensor.dtype.bits // 8 : (stop * tensor.dtype.bits + 7) // 8]
+    bits = tensor.dtype.bits
+    return bytes_of(tensor)[start * bits // 8 : (stop * bits + 7) // 8]
 
 
 def _bits(tensor: Constant, start: int, stop: int) -> np.ndarray[Any, Any]:
     """The bytes of elements; bits behind the last element are 0."""
-    data = np.frombuffer(_raw(tensor, start, stop), np.uint8)
-    spare = 8 * data.size - (stop - start) * tensor.dtype.bits
+    return _bits_of(_raw(tensor, start, stop), tensor.dtype, stop - start)
+
+
+def _bits_of(raw: memoryview, dtype: DataType, count: int) -> np.ndarray[Any, Any]:
+    data = np.frombuffer(raw, np.uint8)
+    spare = 8 * data.size - count * dtype.bits
     if spare:
         data = data.copy()
         data[-1] &= 0xFF >> spare
@@ -180,13 +204,12 @@ def _equal_bits(old: np.ndarray[Any, Any], new: np.ndarray[Any, Any]) -> bool:
     )
 
 
-def _elements(tensor: Constant, start: int, stop: int) -> np.ndarray[Any, Any]:
+def _elements_of(raw: memoryview, dtype: DataType, count: int) -> np.ndarray[Any, Any]:
     """The elements as a flat array."""
-    dtype = tensor.dtype
+    packed = np.frombuffer(raw, np.uint8)
     if dtype.bits >= 8:
-        return np.frombuffer(_raw(tensor, start, stop), np.uint8).view(dtype.numpy)
-    packed = np.frombuffer(_raw(tensor, start, stop), np.uint8)
-    return sign_extend(unpack(packed, dtype.bits, stop - start), dtype).view(dtype.numpy)
+        return packed.view(dtype.numpy)
+    return sign_extend(unpack(packed, dtype.bits, count), dtype).view(dtype.numpy)
 
 
 def _release(old: Constant, new: Constant, piece: tuple[int, int]) -> None:
@@ -310,7 +333,10 @@ def _sum(array: np.ndarray[Any, Any]) -> float:
 def _squares(array: np.ndarray[Any, Any]) -> float:
     """The sum of squares, by einsum: numpy.dot starts threads of its own, which fight with ours."""
     if array.dtype == np.float32:
-        found = float(np.einsum("i,i->", array, array))
+        whole = array[: array.size // _ROW * _ROW].reshape(-1, _ROW)
+        rest = array[whole.size :]
+        rows = np.einsum("ij,ij->i", whole, whole)
+        found = float(rows.sum()) + float(np.einsum("i,i->", rest, rest))
         if 1e-30 < found < 1e30:
             return found
         array = array.astype(np.float64)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ class ModelHasher:
 
     def hash(self) -> bytes:
         """The graph with the names of its inputs and outputs, and all functions."""
+        self._tensors.hash_all(self._initializers())
         for key in call_order(self._model.functions):
             function = self._model.functions[key]
             self._functions[key] = self._function(function)
@@ -61,6 +63,17 @@ class ModelHasher:
         scope = _Scope(self, self._model.opset_imports)
         graph = scope.graph(self._model.graph, is_named=True)
         return hash_fields("model", graph, *sorted(self._functions.values()))
+
+    def _initializers(self) -> Iterator[Constant]:
+        bodies = [self._model.graph, *(each.body for each in self._model.functions.values())]
+        for graph in (each for body in bodies for each in body.walk_graphs()):
+            for value in graph.initializers.values():
+                if value.constant is not None:
+                    yield value.constant
+            for node in graph:
+                tensor = node.attribute("value") if node.is_op("Constant") else None
+                if isinstance(tensor, Constant):
+                    yield tensor
 
     def _function(self, function: Function) -> bytes:
         scope = _Scope(self, function.opset_imports)

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 
 from bascule.ir.constant import Constant
 from bascule.ir.graph import SparseConstant
-from bascule.ir.pages import give_back
-from bascule.native import usable_cpus
-from bascule.tools.digest.fields import hash_fields
+from bascule.tools.digest.fields import Field, hash_fields
+from bascule.tools.pieces import Job, Pieces, bytes_of
 
 PIECE = 1 << 20
 """Bytes that are hashed at a time, by one thread. Part of the algorithm."""
@@ -25,27 +23,34 @@ class TensorHasher:
         self.nbytes = 0
         self._progress = progress
         self._known: dict[int, tuple[Constant, bytes]] = {}
-        self._threads = ThreadPoolExecutor(usable_cpus())
+        self._pieces: Pieces[bytes] = Pieces()
 
     def __enter__(self) -> TensorHasher:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._pieces.__exit__(*error)
 
     def hash(self, tensor: Constant) -> bytes:
         """Element type, shape and elements."""
-        known = self._known.get(id(tensor))
-        if known is None:
+        if id(tensor) not in self._known:
+            self.hash_all([tensor])
+        return self._known[id(tensor)][1]
+
+    def hash_all(self, tensors: Iterable[Constant]) -> None:
+        """Hash tensors that will be asked for, without a pause between one and the next."""
+        todo = {id(tensor): tensor for tensor in tensors if id(tensor) not in self._known}
+        found = self._pieces.map(job for tensor in todo.values() for job in self._jobs(tensor))
+        for tensor in todo.values():
             self.count += 1
             self.nbytes += tensor.nbytes
-            elements = self._strings(tensor) if tensor.strings is not None else self._raw(tensor)
-            found = hash_fields(
-                "tensor", int(tensor.dtype), len(tensor.shape), *tensor.shape, *elements
-            )
+            if tensor.strings is not None:
+                elements = self._strings(tensor)
+            else:
+                elements = [next(found) for _ in range(0, bytes_of(tensor).nbytes, PIECE)]
+            fields: list[Field] = [int(tensor.dtype), len(tensor.shape), *tensor.shape, *elements]
             # The tensor is kept, or another could get its id.
-            known = self._known[id(tensor)] = (tensor, found)
-        return known[1]
+            self._known[id(tensor)] = tensor, hash_fields("tensor", *fields)
 
     def hash_sparse(self, tensor: SparseConstant) -> bytes:
         """Shape, values and indices of a sparse tensor."""
@@ -57,22 +62,21 @@ class TensorHasher:
         self._report(tensor.nbytes)
         return [text.encode("utf-8", "surrogateescape") for text in tensor.strings.flat]
 
-    def _raw(self, tensor: Constant) -> list[bytes]:
+    def _jobs(self, tensor: Constant) -> Iterator[Job[bytes]]:
         """The hash of each piece of the packed elements."""
-        assert tensor.raw is not None
-        data = tensor.raw.cast("B") if tensor.raw.format != "B" else tensor.raw
+        if tensor.strings is not None:
+            return
+        data = bytes_of(tensor)
         spare = 8 * len(data) - tensor.size * tensor.dtype.bits
-        pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
-        if spare:  # the bits behind the last element may be anything
-            *rest, last = pieces[-1].tobytes()
-            pieces[-1] = memoryview(bytes([*rest, last & (0xFF >> spare)]))
-        if len(pieces) == 1:
-            return [self._piece(pieces[0])]
-        return list(self._threads.map(self._piece, pieces))
+        for start in range(0, len(data), PIECE):
+            piece = data[start : start + PIECE]
+            if spare and start + PIECE >= len(data):  # the bits behind the last may be anything
+                *rest, last = piece.tobytes()
+                piece = memoryview(bytes([*rest, last & (0xFF >> spare)]))
+            yield self._hash_piece, (piece,)
 
-    def _piece(self, piece: memoryview) -> bytes:
+    def _hash_piece(self, piece: memoryview) -> bytes:
         found = hashlib.sha256(piece).digest()
-        give_back(piece)
         self._report(len(piece))
         return found
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from bascule.ir.graph import Graph, Node
 from bascule.ir.printer import format_node, format_type
 from bascule.tools.digest.graph import constant_of
@@ -40,6 +38,7 @@ def boxes_of(graph: Graph, depth: int | None = None) -> tuple[list[Box], list[tu
         else:
             here = len(boxes)
             boxes.append(_node_box(node, scope))
+            boxes[-1].scope = scope_of(node)
         last = scope
         inner = [v for nested in node.subgraphs for v in nested.captures()]
         for read in [*node.inputs, *inner]:
@@ -92,11 +91,6 @@ def _node_box(node: Node, scope: tuple[str, ...]) -> Box:
         "/".join(scope) or format_node(node)[:400],
         [node.name],
     )
-
-
-def operators_of(graph: Graph) -> Counter[str]:
-    """How often each operator stands in the graph."""
-    return Counter(node.op_type for node in graph if constant_of(node) is None)
 
 
 def _last(path: str) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Union
 
 from bascule.errors import InvalidArgument
@@ -54,6 +54,22 @@ class Colours:
         number = self._number(box)
         return None if number is None else (self._shade(number), f"{number:.4g}")
 
+    @property
+    def low(self) -> float | None:
+        """The number that is palest; None if there are no numbers."""
+        has_numbers = any(not isinstance(value, str) for value in self._values.values())
+        return self._low if has_numbers else None
+
+    def value_of(self, names: Sequence[str]) -> float | list[str] | None:
+        """The number that colours these nodes together, or [colour, text] where none does."""
+        found = self.of(Box("", "", members=list(names)))
+        number = self._number(Box("", "", members=list(names)))
+        if found is None or number is None or not math.isfinite(number):
+            return None if found is None else list(found)
+        return (
+            number if all(not isinstance(self._values.get(n), str) for n in names) else list(found)
+        )
+
     def _number(self, box: Box) -> float | None:
         found = [self._values[name] for name in box.members if name in self._values]
         numbers = [float(value) for value in found if not isinstance(value, str)]
@@ -77,6 +93,29 @@ class Colours:
         return entries
 
 
+def _shades(row: Any) -> Iterator[tuple[str, Shade, bool]]:
+    """Nodes, what a row of another tool's result says of them, and whether it is a time.
+
+    What is told of a node after fusions is told of those of the model that it stands for: a time is
+    shared out among them. A compared value tells of its error as a part of the bound.
+    """
+    judged = getattr(row, "judged", None)
+    if judged is not None:
+        yield from ((name, float(judged.ratio), False) for name in row.sources)
+        return
+    name = getattr(row, "name", getattr(row, "node", None))
+    for field in ("error", "seconds", "time", "duration", "provider"):
+        value = getattr(row, field, None)
+        if isinstance(name, str) and isinstance(value, (int, float, str)):
+            nodes = list(getattr(row, "replaced", None) or [name])
+            is_time = field in ("seconds", "time", "duration")
+            told = value / len(nodes) if is_time and not isinstance(value, str) else value
+            yield from ((node, told, is_time) for node in nodes)
+            if name not in nodes:  # should the model be drawn as it runs
+                yield name, value, is_time
+            return
+
+
 def values_of(colour: Any) -> dict[str, Shade]:
     """Node names and what colours them.
 
@@ -89,18 +128,20 @@ def values_of(colour: Any) -> dict[str, Shade]:
         return dict(colour)
     if hasattr(colour, "node_states"):  # a ModelDiff
         return dict(colour.node_states())
-    rows = getattr(colour, "rows", getattr(colour, "nodes", None))
+    lists = (getattr(colour, name, None) for name in ("rows", "nodes", "values"))
+    rows = next((each for each in lists if isinstance(each, (list, tuple))), ())
     found: dict[str, Shade] = {}
-    for row in rows if isinstance(rows, (list, tuple)) else ():
-        name = getattr(row, "name", getattr(row, "node", None))
-        for field in ("error", "seconds", "time", "duration", "provider"):
-            if isinstance(name, str) and isinstance(getattr(row, field, None), (int, float, str)):
-                found[name] = getattr(row, field)
-                break
+    for row in rows:
+        for name, shade, is_time in _shades(row):
+            known = found.get(name)
+            if known is None or isinstance(known, str) or isinstance(shade, str):
+                found[name] = shade
+            else:
+                found[name] = known + shade if is_time else max(known, shade)
     if not found:
         raise InvalidArgument(
             f"colour is {type(colour).__name__}; expected a mapping of node names to numbers or "
-            "words, a ModelDiff, an Explanation, or a result with rows that have a name and an "
-            "error, a time or a provider"
+            "words, a ModelDiff, an Explanation, a Profile, a Comparison, or a result with rows "
+            "that have a name and an error, a time or a provider"
         )
     return found

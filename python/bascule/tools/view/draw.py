@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boxes and edges as SVG, and as a page with pan, zoom and search that needs no network."""
+"""Boxes and edges as SVG, and as a page with pan, zoom, search and blocks that needs no network."""
 
 from __future__ import annotations
 
 import html
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from bascule.tools.view.blocks import blocks_of, closed_blocks, members, operators
 from bascule.tools.view.colours import Colours
 from bascule.tools.view.layout import HEIGHT, Box, Route
 
@@ -90,69 +95,61 @@ def legend(colours: Colours) -> str:
     )
 
 
-def page(title: str, summary: str, drawing: str, colours: Colours) -> str:
-    """A whole page with the drawing."""
-    return _PAGE.format(
-        title=html.escape(title),
-        summary=html.escape(summary),
-        legend=legend(colours),
-        drawing=drawing,
-        script=_SCRIPT,
-    )
+def page(
+    title: str,
+    summary: str,
+    drawing: str,
+    colours: Colours,
+    boxes: Sequence[Box],
+    edges: Sequence[tuple[int, int]],
+    most: int | None,
+) -> str:
+    """A whole page with the drawing: page.html with its style, its script and the blocks put in.
+
+    With `most`, blocks are closed at first so that there are at most so many boxes.
+    """
+    data = json.dumps(_data(colours, boxes, edges, most), separators=(",", ":"))
+    parts = {
+        "TITLE": html.escape(title),
+        "SUMMARY": html.escape(summary),
+        "LEGEND": legend(colours),
+        "DRAWING": drawing,
+        "STYLE": _text("page.css"),
+        "SCRIPT": _text("page.js"),
+        # Text of the model must not end the element that it stands in.
+        "DATA": data.replace("<", "\\u003c"),
+    }
+    # In one go: what is put in may hold any text.
+    return re.sub(f"@({'|'.join(parts)})@", lambda mark: parts[mark[1]], _text("page.html"))
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<style>
-html,body{{margin:0;height:100%;overflow:hidden;font:13px system-ui,sans-serif;color:#1c2430}}
-#bar{{padding:8px 12px;border-bottom:1px solid #d4dae3;background:#f7f9fc;display:flex;gap:14px;\
-align-items:center;height:24px;white-space:nowrap}}
-#bar b{{overflow:hidden;text-overflow:ellipsis}} #find{{width:220px}}
-#stage{{position:absolute;top:41px;bottom:0;left:0;right:0;cursor:grab;background:#fff}}
-#stage svg{{width:100%;height:100%}}
-</style></head><body>
-<div id="bar"><b>{title}</b><span>{summary}</span><input id="find" type="search" \
-placeholder="search nodes" aria-label="search nodes"><span id="count"></span>
-<button id="fit">fit</button><span>{legend}</span></div>
-<div id="stage">{drawing}</div><script>{script}</script></body></html>
-"""
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8").rstrip("\n")
 
-_SCRIPT = """
-const svg=document.querySelector('#stage svg'),all=svg.querySelector('.all');
-const size=svg.viewBox.baseVal,W=size.width,H=size.height;
-svg.removeAttribute('viewBox');svg.removeAttribute('width');svg.removeAttribute('height');
-let k=1,x=0,y=0;
-const draw=()=>all.setAttribute('transform',`translate(${x} ${y}) scale(${k})`);
-const stage=document.getElementById('stage');
-const fit=()=>{const w=stage.clientWidth,h=stage.clientHeight;
- k=Math.min(w/W,h/H,1);x=(w-W*k)/2;y=Math.max(0,(h-H*k)/2);draw()};
-const start=()=>{const w=stage.clientWidth;fit();
- if(k<0.35){k=Math.min(1,Math.max(0.6,w/W));const b=all.querySelector('rect');
- x=w/2-(+b.getAttribute('x')+b.getAttribute('width')/2)*k;y=0;draw()}};
-stage.addEventListener('wheel',e=>{e.preventDefault();const f=Math.exp(-e.deltaY/500);
- const r=stage.getBoundingClientRect(),px=e.clientX-r.left,py=e.clientY-r.top;
- const n=Math.min(4,Math.max(0.01,k*f));x=px-(px-x)*n/k;y=py-(py-y)*n/k;k=n;draw()},
- {passive:false});
-let from=null;
-stage.addEventListener('pointerdown',e=>{from=[e.clientX-x,e.clientY-y];
- stage.setPointerCapture(e.pointerId)});
-stage.addEventListener('pointermove',e=>{if(from){x=e.clientX-from[0];y=e.clientY-from[1];draw()}});
-stage.addEventListener('pointerup',()=>from=null);
-document.getElementById('fit').onclick=fit;
-const boxes=[...all.querySelectorAll('g[data-n]')],find=document.getElementById('find');
-let hits=[],at=0;
-const count=document.getElementById('count');
-const show=()=>{count.textContent=find.value?`${hits.length?at+1:0}/${hits.length}`:'';
- if(!hits.length)return;const r=hits[at].querySelector('rect');k=Math.max(k,0.8);
- x=stage.clientWidth/2-(+r.getAttribute('x')+r.getAttribute('width')/2)*k;
- y=stage.clientHeight/2-(+r.getAttribute('y'))*k;draw()};
-find.addEventListener('input',()=>{const q=find.value.toLowerCase();
- boxes.forEach(b=>b.classList.remove('hit'));
- hits=q?boxes.filter(b=>b.dataset.n.toLowerCase().includes(q)):[];
- hits.forEach(b=>b.classList.add('hit'));
- at=0;show()});
-find.addEventListener('keydown',e=>{if(e.key==='Enter'&&hits.length){at=(at+1)%hits.length;show()}});
-start();
-"""
+
+def _data(
+    colours: Colours,
+    boxes: Sequence[Box],
+    edges: Sequence[tuple[int, int]],
+    most: int | None,
+) -> dict[str, Any]:
+    """What page.js needs to draw blocks in place of their nodes."""
+    blocks = blocks_of(boxes)
+    inner = [-1] * len(boxes)
+    rows: list[list[Any]] = []
+    for index, block in enumerate(blocks):
+        inner[block.start : block.stop] = [index] * (block.stop - block.start)
+        names = members(boxes, block)
+        detail = f"{len(names)} nodes"
+        tip = f"{block.title}\n{detail}: {operators(boxes, block)}"
+        value = colours.value_of(names)
+        rows.append([block.parent, block.title, detail, tip, block.title, value, block.start])
+    low = colours.low
+    return {
+        "edges": [end for edge in edges for end in edge],
+        "of": inner,
+        "values": [colours.value_of(box.members) for box in boxes],
+        "numbers": None if low is None else [low],
+        "blocks": rows,
+        "closed": [] if most is None else closed_blocks(boxes, blocks, most),
+    }

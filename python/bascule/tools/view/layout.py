@@ -25,6 +25,8 @@ class Box:
     tip: str = ""
     members: list[str] = field(default_factory=list)
     """The names of the nodes that it stands for."""
+    scope: tuple[str, ...] = ()
+    """The path of the module that made a node."""
     x: float = 0.0
     y: float = 0.0
 
