@@ -205,10 +205,30 @@ def alarm_of(step: Step, found: Statistics | None, alarms: Sequence[str]) -> str
     if "overflow" in alarms and (found.inf or found.largest):
         read = [statistics_of(array) for _, array in step.inputs]
         finite = all(each is None or not (each.inf or each.nan) for each in read)
+        finite = finite and not holds_bad(step.node)
         full = any(each is not None and each.largest for each in read)
         if (found.inf and finite) or (found.largest and not full and not found.inf):
             return "overflow"
     return ""
+
+
+def holds_bad(node: Node) -> bool:
+    """Whether an attribute, or what was fused into the node, holds what is no finite number."""
+    from bascule.ir.constant import Constant
+    from bascule.tools.stepping.steps import enters_body
+
+    held = [value for value in node.attributes.values() if isinstance(value, (Constant, float))]
+    if enters_body(node):
+        return any(map(_is_bad, held))
+    inside = [v.constant for graph in node.subgraphs for v in graph.initializers.values()]
+    return any(map(_is_bad, [*held, *inside]))
+
+
+def _is_bad(thing: Any) -> bool:
+    if isinstance(thing, float):
+        return not np.isfinite(thing)
+    found = None if thing is None else statistics_of(thing.numpy())
+    return found is not None and bool(found.nan or found.inf)
 
 
 def _input(value: Value, array: Any) -> TracedInput:
