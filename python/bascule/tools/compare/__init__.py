@@ -34,6 +34,8 @@ class OutputDifference:
     """The largest absolute difference; infinite where only one is finite, or shapes differ."""
     largest: float
     """The largest finite element of `a`."""
+    random: bool = False
+    """Whether it depends on random numbers, so that a difference says nothing."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ class Comparison:
         those behind the alarm, from which a value that is not finite on one side alone may come.
         """
         if self.rewrites:
-            return tuple(dict.fromkeys(each.node for each in self.rewrites))
+            return tuple(dict.fromkeys(each.maker or each.node for each in self.rewrites))
         first = self.origin or self.first
         if first is not None and (
             self.origin or self.guilty_pass or not _comes_of(first, self.alarm)
@@ -154,10 +156,14 @@ def _subjects(a: Spec, b: Spec, disabled: Sequence[str]) -> tuple[Subject, Subje
 
 
 def _random(one: Subject, other: Subject, dims: Mapping[str, int], seed: int) -> dict[str, Any]:
-    from bascule.cli.inputs import random_feeds
+    from bascule.cli.inputs import random_values
 
-    found = random_feeds(other.session.get_inputs(), dict(dims), seed)
-    found.update(random_feeds(one.session.get_inputs(), dict(dims), seed))
+    found: dict[str, Any] = {}
+    for subject in (other, one):
+        types = subject.session._signature.types
+        inputs = ((arg.name, types[arg.name]) for arg in subject.session.get_inputs())
+        known = [(name, type) for name, type in inputs if type is not None]
+        found.update(random_values(known, dict(dims), seed))
     return found
 
 
@@ -179,6 +185,8 @@ def _cast(feeds: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
 
 
 def _output_differences(a: Side, b: Side, made: Sequence[Any]) -> list[OutputDifference]:
+    from bascule.tools.rounding import draws
+
     found = []
     names = [value.name for value in a.graph.outputs]
     theirs = dict(zip((value.name for value in b.graph.outputs), b.whole()))
@@ -187,7 +195,8 @@ def _output_differences(a: Side, b: Side, made: Sequence[Any]) -> list[OutputDif
         if other is None and len(theirs) == len(names):
             other = list(theirs.values())[index]
         if isinstance(mine, np.ndarray) and isinstance(other, np.ndarray):
-            found.append(OutputDifference(name, *_difference(mine, other)))
+            random = draws(a.source.region(a.source.graph.outputs[index : index + 1], []))
+            found.append(OutputDifference(name, *_difference(mine, other), random))
     return found
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.graph import Graph, Model, Node, Value
-from bascule.ir.types import TensorType
+from bascule.ir.types import OptionalType, TensorType
 from bascule.optimizer.channels_last import CHANNELS_LAST
 from bascule.options import GraphOptimizationLevel, SessionOptions
 from bascule.session import InferenceSession
@@ -169,7 +169,12 @@ class Side:
         """The outputs of the model, run in one piece as its users run it."""
         if self.subject.backend in FOREIGN:
             subject = self.subject
-            return _evaluate(subject.backend, subject.source, None, dict(self.named_feeds))
+            feeds = dict(self.named_feeds)
+            if subject.backend == "reference":  # which asks for each input
+                types = subject.session._signature.types
+                names = (arg.name for arg in subject.session.get_inputs())
+                feeds = {n: None for n in names if isinstance(types[n], OptionalType)} | feeds
+            return _evaluate(subject.backend, subject.source, None, feeds)
         return self.subject.session.run(None, self.named_feeds)
 
 

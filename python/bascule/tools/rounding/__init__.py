@@ -21,6 +21,7 @@ lowest number of a wider type, as masks hold it, may be any below -10000 in a na
 """
 
 from bascule.tools.rounding.bound import Judged, judge, narrowed
+from bascule.tools.rounding.random import draws
 from bascule.tools.rounding.reference import Reference
 
-__all__ = ["Judged", "Reference", "judge", "narrowed"]
+__all__ = ["Judged", "Reference", "draws", "judge", "narrowed"]

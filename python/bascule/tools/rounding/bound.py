@@ -13,6 +13,7 @@ import numpy as np
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.tools.rounding.lengths import growth_of
+from bascule.tools.rounding.random import draws
 from bascule.tools.rounding.reference import BOUNDED, Reference
 from bascule.tools.stepping.part import reads_of
 
@@ -60,6 +61,7 @@ class _Rule:
 EXACT = Judged(0.0, 0.0, 0.0)
 _LOW = -1e4
 """What stands for the lowest float32 in masks of float16."""
+_RANDOM = "not judged: random"
 _NOT_JUDGED = "not judged where its inputs are not finite"
 
 
@@ -83,12 +85,14 @@ def judge(
             NaN; where it is not finite itself, a result that is the same is no error.
 
     Where the nodes read a NaN already, or make one of an infinity that they read, libraries differ
-    by right in what comes of it: that is not judged.
+    by right in what comes of it: that is not judged. Nor are random numbers.
     """
     if all(_same(one, other) for one, other in zip(results, expected)):
         numbers = [_is_finite(one) for one in results]
         if all(numbers):
             return [EXACT for _ in results]
+    if draws(nodes):
+        return [_judge_random(*pair) for pair in zip(results, expected)]
     reference = sensitivity = None
     unit = max([2.0**-53, *map(_unit, filter(_is_float, results)), *_units_in(nodes)])
     if nodes:  # else an output is what was given
@@ -115,6 +119,12 @@ def judge(
             outputs, results, reference, sensitivity, expected
         )
     ]
+
+
+def _judge_random(result: Any, expected: Any) -> Judged:
+    if np.shape(result) != np.shape(expected):
+        return _different(f"shape {list(np.shape(result))} instead of {list(np.shape(expected))}")
+    return _unjudged(_RANDOM)
 
 
 def _compare(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule.errors import InvalidArgument
-from bascule.tools.trace.statistics import Statistics, statistics_of
+from bascule.tools.trace.statistics import Statistics, sequence_statistics, statistics_of
 
 if TYPE_CHECKING:
     from bascule.ir.graph import Node, Value
@@ -113,7 +113,7 @@ class _Tracer:
                 if not shown and not self._alarms:
                     continue
                 found = statistics_of(array)
-                alarm = alarm_of(step, found, self._alarms)
+                alarm = alarm_of(step, found or sequence_statistics(array), self._alarms)
                 if shown or alarm:
                     yield self._traced(step, value, array, found, alarm)
                 if alarm:
@@ -155,6 +155,8 @@ class _Tracer:
                 # A body runs as a whole: what it yields goes into the next iteration.
                 pending.append(node.graph.parent)
                 pending.extend(node.graph)
+            if self._alarms:  # which may go off inside
+                pending.extend(inner for graph in node.subgraphs for inner in graph)
             pending.extend(value.producer for value in values if value.producer is not None)
         return needed
 
@@ -203,7 +205,7 @@ def alarm_of(step: Step, found: Statistics | None, alarms: Sequence[str]) -> str
     if "inf" in alarms and found.inf:
         return "inf"
     if "overflow" in alarms and (found.inf or found.largest):
-        read = [statistics_of(array) for _, array in step.inputs]
+        read = [statistics_of(a) or sequence_statistics(a) for _, a in step.inputs]
         finite = all(each is None or not (each.inf or each.nan) for each in read)
         finite = finite and not holds_bad(step.node)
         full = any(each is not None and each.largest for each in read)
