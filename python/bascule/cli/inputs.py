@@ -53,14 +53,18 @@ def read_feeds(arguments: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str,
 
 
 def _typed(value: Any, arg: NodeArg) -> np.ndarray[Any, Any]:
-    """Lists take the input's element type; arrays keep their own."""
-    return value if isinstance(value, np.ndarray) else np.array(value, dtype=element_type(arg))
+    """Lists take the input's element type; arrays keep their own, if NumPy's files know it."""
+    if not isinstance(value, np.ndarray):
+        return np.array(value, dtype=element_type(arg))
+    if value.dtype.kind not in "fV" or not arg.type.startswith("tensor("):
+        return value
+    dtype = element_type(arg)
+    return value if dtype.isbuiltin == 1 else value.astype(dtype)
 
 
 def _read(path: Path, arg: NodeArg) -> np.ndarray[Any, Any]:
     if path.suffix == ".npy":
-        array: np.ndarray[Any, Any] = np.load(path)
-        return array
+        return _typed(np.load(path), arg)
     if path.suffix == ".json":
         return _typed(json.loads(path.read_text()), arg)
     if path.suffix.lower() in _IMAGES:

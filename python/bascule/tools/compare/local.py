@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from bascule.errors import Fail
 from bascule.ir.graph import Node, Value
 from bascule.ir.source_trace import source_of
 from bascule.tools.compare.alarms import Watch
-from bascule.tools.compare.sides import Side
+from bascule.tools.compare.sides import FOREIGN, Side
 from bascule.tools.rounding import Judged, judge, narrowed
 from bascule.tools.stepping.part import reads_of
 from bascule.tools.stepping.prepared import Found, Source, shown_names
@@ -161,7 +162,7 @@ class _Runner:
         for value in [*cut, *wanted]:
             for found in self._aligned.all.get(id(value), ()):
                 self._advance(found.value)
-        results = self._b.run(node, self._env_b)
+        results, problem = self._run_b(node, wanted)
         for value, array in zip(wanted, results):
             self._env_b[value] = array
         pairs = [
@@ -170,14 +171,27 @@ class _Runner:
             for found in self._aligned.all.get(id(value), ())
         ]
         if pairs:
-            yield from self._judge(node, pairs)
+            yield from self._judge(node, pairs, problem)
         for value in _unique([*reads_of(node), *cut]):
             self._uses_b[id(value)] -= 1
         for value in _unique([*reads_of(node), *cut, *wanted]):
             if self._uses_b[id(value)] <= 0:
                 self._env_b.drop(value)
 
-    def _judge(self, node: Node, pairs: list[tuple[Value, Any, Found]]) -> Iterator[ComparedValue]:
+    def _run_b(self, node: Node, wanted: list[Value]) -> tuple[list[Any], str]:
+        """What a node of `b` makes. Where another runtime cannot run it: what `a` has, and why."""
+        try:
+            return self._b.run(node, self._env_b), ""
+        except Fail as error:
+            found = [self._aligned.found.get(id(value)) for value in wanted]
+            if self._b.subject.backend not in FOREIGN or None in found:
+                raise
+            known = [each.from_source(self._env_a[each.value]) for each in found if each]
+            return known, f"not judged: {error}"
+
+    def _judge(
+        self, node: Node, pairs: list[tuple[Value, Any, Found]], problem: str
+    ) -> Iterator[ComparedValue]:
         own = [found.value for _, _, found in pairs]
         given = dict(self._feeds)
         cut = []
@@ -188,7 +202,10 @@ class _Runner:
         nodes = self._aligned.source.region(own, cut)
         expected = [self._env_a[value] for value in own]
         results = [found.to_source(array) for _, array, found in pairs]
-        judged = judge(nodes, own, self._a.imports, given, results, expected)
+        if problem:
+            judged = [Judged(0.0, 0.0, 0.0, note=problem) for _ in pairs]
+        else:
+            judged = judge(nodes, own, self._a.imports, given, results, expected)
         sources = self._sources(node, pairs)
         for (value, array, found), verdict, right in zip(pairs, judged, expected):
             if found is self._aligned.found[id(value)]:

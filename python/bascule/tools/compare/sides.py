@@ -166,7 +166,11 @@ class Side:
         self.source = Source(self.source.graph)
 
     def whole(self) -> list[Any]:
-        """The outputs of the model, run in one piece as its users run it."""
+        """The outputs of the model, run in one piece as its users run it.
+
+        Raises:
+            Fail: another runtime cannot run the model.
+        """
         if self.subject.backend in FOREIGN:
             subject = self.subject
             feeds = dict(self.named_feeds)
@@ -174,7 +178,10 @@ class Side:
                 types = subject.session._signature.types
                 names = (arg.name for arg in subject.session.get_inputs())
                 feeds = {n: None for n in names if isinstance(types[n], OptionalType)} | feeds
-            return _evaluate(subject.backend, subject.source, None, feeds)
+            try:
+                return _evaluate(subject.backend, subject.source, None, feeds)
+            except Exception as error:
+                raise Fail(f"{subject.label} cannot run: {error}") from error
         return self.subject.session.run(None, self.named_feeds)
 
 
