@@ -226,11 +226,13 @@ class _Runner:
         """The nodes of the model of `b` between the values that both sides have."""
         source = self._b.source
         cut = [source.find(value) for value in self._aligned.cuts[id(node)]]
-        made = [source.find(found.value) for _, _, found in pairs]
-        nodes = source.region(
-            [found.value for found in made if found is not None],
-            [found.value for found in cut if found is not None],
-        )
+        made = [
+            own.value
+            for value, _, found in pairs
+            for own in source.find_all(value)
+            if not set(shown_names(own.value)).isdisjoint(shown_names(found.value))
+        ]
+        nodes = source.region(made, [found.value for found in cut if found is not None])
         return tuple(dict.fromkeys(each.name for each in nodes))
 
     def _settle(self, value: Value, array: Any, found: Found, right: Any) -> None:

@@ -143,7 +143,7 @@ class RewriteCheck:
         """How far `new` is from what `old` stands for; None where neither can be run."""
         try:
             judged = self._compare(old, new)
-        except Exception:  # no kernel, a type not known yet, a branch that is not taken
+        except Exception:  # no kernel, a type not known yet, a loop of no iterations
             self.unchecked += 1
             return None
         self.checked += 1
