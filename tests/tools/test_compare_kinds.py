@@ -233,3 +233,15 @@ def test_a_reproduction_behind_a_sequence() -> None:
     found = bascule.compare(made, "cpu:disabled", {"x": np.array([1, 20], np.float16)})
     assert found.guilty_nodes == ("exp",)
     assert found.reproduction.nodes == ("exp",)
+
+
+def test_a_reproduction_of_two_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What differs by a finite weight needs the part of the other model beside it."""
+    bad = cnn(np.float32, lambda weights: weights["c2"].__imul__(1.01))
+    found = bascule.compare(cnn(), bad, feeds("cnn"))
+    assert found.guilty_nodes == ("node_inner",)
+    path, inputs = found.write(tmp_path)
+    other = str(tmp_path / "reproduction_a.onnx")
+    assert main(["compare", other, str(path), "-i", str(inputs), "--json"]) == 1
+    assert '"guilty_nodes": ["node_inner"]' in capsys.readouterr().out
+    assert main(["compare", other, "onnxruntime", "-i", str(inputs)]) == 0

@@ -24,6 +24,8 @@ class Place:
     side: Side
     nodes: list[Node]
     inside: str = ""
+    twin: Side | None = None
+    """A side that computes the same by another model."""
 
 
 @dataclass
@@ -83,7 +85,10 @@ def find_cause(
             origin, node = inner.compared, inner.node
         cause.origin = origin
         nodes = [node] if inner is not None else plain[1].source.nodes_of(node)
-        cause.place = Place(plain[1], nodes, inner.inside if inner is not None else "")
+        inside = inner.inside if inner is not None else ""
+        cause.place = Place(
+            plain[1], nodes, inside, plain[0] if one.source != other.source else None
+        )
         return cause
     cause.guilty_pass, cause.rewrites = guilty_pass(one, other, feeds)
     return cause

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,14 +17,12 @@ from bascule.ir.serialize import write_type
 from bascule.ir.types import TensorType, Type
 from bascule.ir.walk import graphs_in
 from bascule.tools.compare.alarms import find_alarm, model_steps
+from bascule.tools.compare.cause import Place
 from bascule.tools.compare.sides import Side, subject
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.extract import extract
 from bascule.tools.stepping.part import reads_of
 from bascule.tools.stepping.steps import Environment
-
-if TYPE_CHECKING:
-    from bascule.tools.compare.cause import Place
 
 _IR_VERSION = 10
 _SHRUNK = 40
@@ -38,13 +36,20 @@ class Reproduction:
     model: bytes
     feeds: dict[str, Any]
     nodes: tuple[str, ...]
+    other: bytes | None = None
+    """Of two models that were compared: the same part of `a`, with the same inputs."""
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write ``reproduction.onnx`` and ``reproduction.npz``; returns both paths."""
+        """Write ``reproduction.onnx`` and ``reproduction.npz``; returns both paths.
+
+        `other` goes to ``reproduction_a.onnx``.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         model, inputs = folder / "reproduction.onnx", folder / "reproduction.npz"
         model.write_bytes(self.model)
+        if self.other is not None:
+            (folder / "reproduction_a.onnx").write_bytes(self.other)
         np.savez(inputs, **{name: _storable(array) for name, array in self.feeds.items()})
         return model, inputs
 
@@ -65,7 +70,24 @@ def reproduce(place: Place, fails: Callable[[Reproduction], bool] | None) -> Rep
             break
         nodes = place.side.source.in_order(more)
         found = cutter.cut(nodes)
-    return found if found is None or fails is None else _shrunk(cutter, nodes, found, fails)
+    if found is None or fails is None:
+        return found and replace(found, other=_other(place, nodes, found))
+    return _shrunk(cutter, nodes, found, fails)
+
+
+def _other(place: Place, nodes: Sequence[Node], found: Reproduction) -> bytes | None:
+    """What the twin of a side has for `nodes`, if it reads the same values."""
+    if place.twin is None:
+        return None
+    source = place.twin.source
+    made = [source.find(value) for node in nodes for value in node.outputs if not value.is_unused]
+    read = [source.find(v) for node in nodes for v in reads_of(node) if v.constant is None]
+    region = source.region(
+        [each.value for each in made if each is not None],
+        [each.value for each in read if each is not None],
+    )
+    twin = _Cutter(Place(place.twin, region, place.inside)).cut(region) if region else None
+    return twin.model if twin is not None and twin.feeds.keys() == found.feeds.keys() else None
 
 
 def reproduce_alarm(place: Place) -> Reproduction | None:
