@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
@@ -73,6 +74,8 @@ def main(options: argparse.Namespace) -> int:
     written = []
     if options.output and found.reproduction is not None:
         written = [str(path) for path in found.write(options.output)]
+        if found.reproduction.other is not None:
+            written.append(str(Path(options.output) / "reproduction_a.onnx"))
     if options.json:
         print(json.dumps(record(found) | {"written": written}))
     else:

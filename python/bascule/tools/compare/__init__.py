@@ -90,6 +90,8 @@ class Comparison:
     def write(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
         """Write the reproduction to ``reproduction.onnx`` and ``reproduction.npz`` in `folder`.
 
+        Of two models it is of `b`, and the same part of `a` is ``reproduction_a.onnx``.
+
         Raises:
             InvalidArgument: all values agree, so that there is none.
         """
