@@ -206,16 +206,16 @@ def alarm_of(step: Step, found: Statistics | None, alarms: Sequence[str]) -> str
         return "inf"
     if "overflow" in alarms and (found.inf or found.largest):
         read = [statistics_of(a) or sequence_statistics(a) for _, a in step.inputs]
-        finite = all(each is None or not (each.inf or each.nan) for each in read)
-        finite = finite and not holds_bad(step.node)
-        full = any(each is not None and each.largest for each in read)
+        held = holds_bad(step.node)
+        finite = not held and all(each is None or not (each.inf or each.nan) for each in read)
+        full = held or any(each is not None and each.largest for each in read)
         if (found.inf and finite) or (found.largest and not full and not found.inf):
             return "overflow"
     return ""
 
 
 def holds_bad(node: Node) -> bool:
-    """Whether an attribute, or what was fused into the node, holds what is no finite number."""
+    """Whether an attribute, or what was fused into the node, holds what would set off an alarm."""
     from bascule.ir.constant import Constant
     from bascule.tools.stepping.steps import enters_body
 
@@ -230,7 +230,7 @@ def _is_bad(thing: Any) -> bool:
     if isinstance(thing, float):
         return not np.isfinite(thing)
     found = None if thing is None else statistics_of(thing.numpy())
-    return found is not None and bool(found.nan or found.inf)
+    return found is not None and bool(found.nan or found.inf or found.largest)
 
 
 def _input(value: Value, array: Any) -> TracedInput:
