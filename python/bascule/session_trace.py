@@ -34,6 +34,7 @@ class SessionTrace:
             stop_on: watchpoints, joined by ``|``: ``nan``; ``inf``; ``overflow``, where the largest
                 finite number of the element type is reached, or an infinity comes out of finite
                 inputs. The value at which one halts is the last; its `alarm` and `inputs` say why.
+                All that is run is watched: with `nodes` also what these need, and bodies in it.
 
         Yields:
             A TracedValue for each output of each node that something reads: name, node, source

@@ -18,6 +18,7 @@ from bascule.optimizer.passes import Level, Pass, Stage, graph_pass
 from bascule.optimizer.pattern import op, values
 from bascule.optimizer.rewrite import Builder, Match, rule
 from tests.optimizer.graphs import sections
+from tests.tools.mutants import Mutant
 from tests.tools.planted import ARCHITECTURES, feeds
 from tests.tools.test_compare import WRONG
 
@@ -173,3 +174,18 @@ def test_the_config_entry() -> None:
     model: Callable[[], onnx.ModelProto] = ARCHITECTURES["lstm"]
     loaded = bascule.load(model(), config={"session.verify_optimizer": "1"})
     assert "rewrites verified" in loaded.session.explain().verification
+
+
+@pytest.mark.parametrize("name", ["fuse_gemm", "fuse_residual_add", "fuse_activation"])
+def test_bodies_are_verified(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an If in a Loop both branches, whichever is taken."""
+    with np.load(_DATA / "loop_torchscript.npz") as file:
+        given = {k.removeprefix("0/input/"): file[k] for k in file if k.startswith("0/input/")}
+    path = str(_DATA / "loop_torchscript.onnx")
+    right = bascule.InferenceSession(path).run(None, given)
+    mutant = Mutant(name)
+    mutant.plant(monkeypatch)
+    with pytest.warns(UserWarning, match=f"'{name}' at node '{mutant.node}"):
+        verified = bascule.load(path, verify=True)
+    for got, want in zip(verified.session.run(None, given), right):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)

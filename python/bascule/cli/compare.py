@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
@@ -70,6 +71,8 @@ def main(options: argparse.Namespace) -> int:
     written = []
     if options.output and found.reproduction is not None:
         written = [str(path) for path in found.write(options.output)]
+        if found.reproduction.other is not None:
+            written.append(str(Path(options.output) / "reproduction_a.onnx"))
     if options.json:
         print(json.dumps(record(found) | {"written": written}))
     else:
@@ -79,7 +82,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _feeds(options: argparse.Namespace) -> dict[str, Any]:
     """From files, and random ones for the other inputs of a."""
-    from bascule.cli.inputs import random_feeds, read_feeds
+    from bascule.cli.inputs import random_values, read_feeds
     from bascule.compiled import Argument
     from bascule.ir.load import load_model
     from bascule.metadata import NodeArg
@@ -91,8 +94,8 @@ def _feeds(options: argparse.Namespace) -> dict[str, Any]:
     named = {dim for value in values for dim in value.shape or () if isinstance(dim, str)}
     inputs = [NodeArg.of(Argument(value.name, value.type), named) for value in values]
     feeds = read_feeds(options.input, inputs)
-    missing = [arg for arg in inputs if arg.name not in feeds]
-    return feeds | random_feeds(missing, dimensions(options), options.seed)
+    missing = [(v.name, v.type) for v in values if v.name not in feeds and v.type is not None]
+    return feeds | random_values(missing, dimensions(options), options.seed)
 
 
 def _show(found: Comparison, everything: bool, written: list[str]) -> None:

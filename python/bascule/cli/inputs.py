@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from bascule.compiled import Argument
 from bascule.ir.dtype import DataType
+from bascule.ir.types import SequenceType, TensorType, Type
 from bascule.metadata import NodeArg
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -51,14 +53,18 @@ def read_feeds(arguments: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str,
 
 
 def _typed(value: Any, arg: NodeArg) -> np.ndarray[Any, Any]:
-    """Lists take the input's element type; arrays keep their own."""
-    return value if isinstance(value, np.ndarray) else np.array(value, dtype=element_type(arg))
+    """Lists take the input's element type; arrays keep their own, if NumPy's files know it."""
+    if not isinstance(value, np.ndarray):
+        return np.array(value, dtype=element_type(arg))
+    if value.dtype.kind not in "fV" or not arg.type.startswith("tensor("):
+        return value
+    dtype = element_type(arg)
+    return value if dtype.isbuiltin == 1 else value.astype(dtype)
 
 
 def _read(path: Path, arg: NodeArg) -> np.ndarray[Any, Any]:
     if path.suffix == ".npy":
-        array: np.ndarray[Any, Any] = np.load(path)
-        return array
+        return _typed(np.load(path), arg)
     if path.suffix == ".json":
         return _typed(json.loads(path.read_text()), arg)
     if path.suffix.lower() in _IMAGES:
@@ -122,3 +128,20 @@ def random_feeds(
             array = generator.standard_normal(shape, np.float32)
         feeds[arg.name] = np.asarray(array).astype(dtype)
     return feeds
+
+
+def random_values(
+    arguments: Sequence[tuple[str, Type]], sizes: dict[str, int], seed: int = 0
+) -> dict[str, Any]:
+    """As random_feeds, also for sequences of tensors, which are of two."""
+    plain = [NodeArg.of(Argument(name, type)) for name, type in arguments if not _is_list(type)]
+    feeds: dict[str, Any] = dict(random_feeds(plain, sizes, seed))
+    for name, type in arguments:
+        if isinstance(type, SequenceType) and _is_list(type):
+            item = NodeArg.of(Argument(name, type.element))
+            feeds[name] = [random_feeds([item], sizes, seed + n)[name] for n in range(2)]
+    return feeds
+
+
+def _is_list(type: Type) -> bool:
+    return isinstance(type, SequenceType) and isinstance(type.element, TensorType)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from bascule.errors import InvalidArgument
+from bascule.errors import Fail, InvalidArgument
 
 if TYPE_CHECKING:
-    from bascule.tools.compare.local import Alarm, ComparedValue
+    from bascule.tools.compare.alarms import Alarm
+    from bascule.tools.compare.local import ComparedValue, Local
     from bascule.tools.compare.reproduction import Reproduction
     from bascule.tools.compare.sides import ModelSource, Side, Subject
     from bascule.tools.verify.check import Dropped
@@ -33,6 +34,8 @@ class OutputDifference:
     """The largest absolute difference; infinite where only one is finite, or shapes differ."""
     largest: float
     """The largest finite element of `a`."""
+    random: bool = False
+    """Whether it depends on random numbers, so that a difference says nothing."""
 
 
 @dataclass
@@ -43,7 +46,9 @@ class Comparison:
         a, b: what was compared, in words.
         values: each value that both have, in the order of `b`, with its error and bound.
         first: the first one out of bounds, or None.
-        alarm: where `a` first makes a NaN, or an infinity out of finite inputs, or None.
+        origin: the same with the optimizer off, of one node of the model; None if there is none.
+        alarm: where `a` first makes a NaN, or an infinity out of finite inputs, or None. Where only
+            `b` does, as if the optimizer of `a` avoids it, that of `b`.
         outputs: how the outputs differ at the end.
         guilty_pass: the optimizer's pass without which both agree, or ''.
         rewrites: where that pass goes wrong, as verifying it shows.
@@ -54,6 +59,7 @@ class Comparison:
     b: str
     values: list[ComparedValue] = field(default_factory=list)
     first: ComparedValue | None = None
+    origin: ComparedValue | None = None
     alarm: Alarm | None = None
     outputs: list[OutputDifference] = field(default_factory=list)
     guilty_pass: str = ""
@@ -70,16 +76,21 @@ class Comparison:
         """The nodes of the model that are to blame.
 
         Those of the rewrites that are wrong, else those behind the first value out of bounds, else
-        those behind the alarm.
+        those behind the alarm, from which a value that is not finite on one side alone may come.
         """
         if self.rewrites:
-            return tuple(dict.fromkeys(each.node for each in self.rewrites))
-        if self.first is not None:
-            return self.first.sources
+            return tuple(dict.fromkeys(each.maker or each.node for each in self.rewrites))
+        first = self.origin or self.first
+        if first is not None and (
+            self.origin or self.guilty_pass or not _comes_of(first, self.alarm)
+        ):
+            return first.sources
         return self.alarm.nodes if self.alarm is not None else ()
 
     def write(self, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
         """Write the reproduction to ``reproduction.onnx`` and ``reproduction.npz`` in `folder`.
+
+        Of two models it is of `b`, and the same part of `a` is ``reproduction_a.onnx``.
 
         Raises:
             InvalidArgument: all values agree, so that there is none.
@@ -109,6 +120,7 @@ def compare(
 ) -> Comparison:
     """As bascule.compare, which tells the arguments."""
     # Imported here: they import onnx.
+    from bascule.tools.compare.align import align
     from bascule.tools.compare.local import Local, compare_nodes
     from bascule.tools.compare.sides import Side
 
@@ -116,18 +128,18 @@ def compare(
     given = dict(feeds) if feeds is not None else _random(one, other, dims or {}, seed)
     fed = [_cast(given, one), _cast(given, other)]
     sides = [Side(one, fed[0]), Side(other, fed[1])]
-    align(sides[0], sides[1])
+    align(*sides)
     result = Comparison(one.label, other.label)
     local = Local()
     for value in compare_nodes(sides[0], sides[1], local):
         result.values.append(value)
         if result.first is None and not value.is_within:
             result.first = value
-    result.alarm = local.alarm
+    result.alarm = local.watch.alarm if local.watch is not None else None
     if outputs:
         result.outputs = _output_differences(sides[0], sides[1], local.outputs or [])
-    if result.first is not None and bisect:
-        _find_cause(result, one, other, fed, sides, local)
+    if bisect:
+        _explain(result, one, other, fed, sides, local)
     return result
 
 
@@ -146,16 +158,21 @@ def _subjects(a: Spec, b: Spec, disabled: Sequence[str]) -> tuple[Subject, Subje
 
 
 def _random(one: Subject, other: Subject, dims: Mapping[str, int], seed: int) -> dict[str, Any]:
-    from bascule.cli.inputs import random_feeds
+    from bascule.cli.inputs import random_values
 
-    found = random_feeds(other.session.get_inputs(), dict(dims), seed)
-    found.update(random_feeds(one.session.get_inputs(), dict(dims), seed))
+    found: dict[str, Any] = {}
+    for subject in (other, one):
+        types = subject.session._signature.types
+        inputs = ((arg.name, types[arg.name]) for arg in subject.session.get_inputs())
+        known = [(name, type) for name, type in inputs if type is not None]
+        found.update(random_values(known, dict(dims), seed))
     return found
 
 
 def _cast(feeds: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
     """The feeds that a side takes, floats in its own precision."""
     from bascule.ir.types import TensorType
+    from bascule.tools.rounding import narrowed
 
     types = subject.session._signature.types
     found = {}
@@ -164,39 +181,31 @@ def _cast(feeds: Mapping[str, Any], subject: Subject) -> dict[str, Any]:
             continue
         type_ = types[name]
         if isinstance(type_, TensorType) and type_.dtype.is_float and hasattr(array, "astype"):
-            with np.errstate(all="ignore"):
-                array = array.astype(type_.dtype.numpy, copy=False)
+            array = narrowed(np.asarray(array), type_.dtype.numpy)
         found[name] = array
     return found
 
 
-def align(a: Side, b: Side) -> None:
-    """Where the models share no names but do the same in the same order, go by the order."""
-    names = {name for node in a.graph for value in node.outputs for name in value.origins}
-    nodes_a, nodes_b = list(a.graph), list(b.graph)
-    known = sum(any(n in names for n in v.origins) for node in nodes_b for v in node.outputs)
-    if 2 * known > sum(len(node.outputs) for node in nodes_b):
-        return
-    kinds = [[(node.op_type, len(node.outputs)) for node in nodes] for nodes in (nodes_a, nodes_b)]
-    if kinds[0] != kinds[1]:
-        return
-    for one, other in zip(nodes_a, nodes_b):
-        for value, twin in zip(one.outputs, other.outputs):
-            twin.origins = value.origins
-    for value, twin in zip(a.graph.inputs, b.graph.inputs):
-        twin.origins = value.origins
-
-
 def _output_differences(a: Side, b: Side, made: Sequence[Any]) -> list[OutputDifference]:
+    from bascule.tools.compare.sides import FOREIGN
+    from bascule.tools.rounding import draws
+
     found = []
     names = [value.name for value in a.graph.outputs]
-    theirs = dict(zip((value.name for value in b.graph.outputs), b.whole()))
+    try:
+        whole = b.whole()
+    except Fail:  # another runtime lacks an operator, as the values say that it could not make
+        if b.subject.backend not in FOREIGN:
+            raise
+        return []
+    theirs = dict(zip((value.name for value in b.graph.outputs), whole))
     for index, (name, mine) in enumerate(zip(names, made)):
         other = theirs.get(name)
         if other is None and len(theirs) == len(names):
             other = list(theirs.values())[index]
         if isinstance(mine, np.ndarray) and isinstance(other, np.ndarray):
-            found.append(OutputDifference(name, *_difference(mine, other)))
+            random = draws(a.source.region(a.source.graph.outputs[index : index + 1], []))
+            found.append(OutputDifference(name, *_difference(mine, other), random))
     return found
 
 
@@ -213,22 +222,30 @@ def _difference(one: Any, other: Any) -> tuple[float, float]:
     return float(error.max(initial=0.0)), float(finite.max(initial=0.0))
 
 
-def _find_cause(
+def _explain(
     result: Comparison,
     one: Subject,
     other: Subject,
     feeds: Sequence[Mapping[str, Any]],
     sides: Sequence[Side],
-    local: Any,
+    local: Local,
 ) -> None:
-    """Bisect the passes, and cut the smallest reproduction out."""
-    from bascule.tools.compare.bisect import guilty_pass, wrong_rewrites
-    from bascule.tools.compare.reproduction import reproduce
+    """Find what is to blame, and cut the smallest reproduction out."""
+    from bascule.tools.compare.cause import Place, alarm_behind, find_cause, settle_alarm
+    from bascule.tools.compare.reproduction import before, reproduce, reproduce_alarm
 
-    result.guilty_pass, index = guilty_pass(one, other, feeds)
-    if result.guilty_pass:
-        result.rewrites = wrong_rewrites((one, other)[index], result.guilty_pass, feeds[index])
+    result.alarm, place = settle_alarm(result.alarm, sides[0])
     two_models = one.source != other.source
+    if result.first is not None and result.alarm is None and not two_models:
+        result.alarm, place = alarm_behind(result.first, sides[1])
+    if result.first is None or (not two_models and _comes_of(result.first, result.alarm)):
+        if place is not None:
+            result.reproduction = reproduce_alarm(place)
+        return
+    assert local.culprit is not None
+    cause = find_cause(result.first, local.culprit, one, other, feeds, sides)
+    result.origin, result.guilty_pass = cause.origin, cause.guilty_pass
+    result.rewrites = cause.rewrites
 
     def fails(found: Reproduction) -> bool:
         again = compare(
@@ -241,9 +258,17 @@ def _find_cause(
         )
         return not again.agrees
 
-    assert local.culprit is not None
+    place = cause.place or Place(sides[1], before(sides[1], local.culprit))
     # Of two models the nodes of `b` are cut out as they are: there is nothing to run beside them.
-    result.reproduction = reproduce(sides[1], local.culprit, None if two_models else fails)
+    result.reproduction = reproduce(place, None if two_models else fails)
+
+
+def _comes_of(first: ComparedValue, alarm: Alarm | None) -> bool:
+    """Whether a difference comes of bad numbers that the model makes itself."""
+    if alarm is None or not alarm.inherent:
+        return False
+    is_there = alarm.certain and not set(alarm.nodes).isdisjoint(first.sources)
+    return is_there or not first.judged.is_finite
 
 
 def _backend(subject: Subject) -> str:

@@ -10,37 +10,44 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.constant import Constant
+from bascule.tools.compare.align import align
 from bascule.tools.compare.local import Local, compare_nodes
 from bascule.tools.compare.sides import Side, Subject
 from bascule.tools.stepping.prepared import feeds_of, load_of
 from bascule.tools.verify.check import Dropped
 
 
-def guilty_pass(a: Subject, b: Subject, feeds: Sequence[Mapping[str, Any]]) -> tuple[str, int]:
-    """The pass without which `a` and `b` agree, and of which of them; '' if there is none.
+def guilty_pass(
+    a: Subject, b: Subject, feeds: Sequence[Mapping[str, Any]]
+) -> tuple[str, list[Dropped]]:
+    """The pass without which `a` and `b` agree, or '', and its rewrites that are wrong.
 
-    `feeds` are those of both. Passes are left out by halves; in the end the one that is found must
-    be enough.
+    `feeds` are those of both. The first pass that is found wrong by verifying its rewrites counts,
+    if leaving it out is enough. Where none is, passes are left out by halves: what is found then
+    may be one without which the wrong one has nothing to do.
     """
     for index, subject in ((1, b), (0, a)):
         if not subject.is_optimized:
             continue
-        passes = list(Side(subject, feeds[index]).passes)
 
         def agrees(disabled: Sequence[str], index: int = index, subject: Subject = subject) -> bool:
             sides = [Side(a, feeds[0]), Side(b, feeds[1])]
             sides[index] = Side(subject, feeds[index], disabled)
-            found = compare_nodes(sides[0], sides[1], Local(), first_only=True)
+            align(*sides)
+            found = compare_nodes(sides[0], sides[1], Local(), first_only=True, watched=False)
             return all(each.is_within for each in found)
 
-        name = _find(passes, agrees)
+        wrong = wrong_rewrites(subject, feeds[index])
+        names = list(dict.fromkeys(each.pass_name for each in wrong))
+        passes = list(Side(subject, feeds[index]).passes)
+        name = next((each for each in names if agrees([each])), "") or _find(passes, agrees)
         if name:
-            return name, index
-    return "", 0
+            return name, [each for each in wrong if each.pass_name == name]
+    return "", []
 
 
-def wrong_rewrites(subject: Subject, pass_name: str, feeds: Mapping[str, Any]) -> list[Dropped]:
-    """What verifying the rewrites of a subject finds wrong of a pass, on its own inputs."""
+def wrong_rewrites(subject: Subject, feeds: Mapping[str, Any]) -> list[Dropped]:
+    """What verifying the rewrites of a subject finds wrong, on its own inputs."""
     from bascule.compiler import canonical_form, legalize, level_of
     from bascule.optimizer import Context
     from bascule.optimizer.fused import definition
@@ -67,7 +74,7 @@ def wrong_rewrites(subject: Subject, pass_name: str, feeds: Mapping[str, Any]) -
             defaults=given,
             disabled=session._disabled,
         )
-    return [each for each in found.dropped if each.pass_name == pass_name]
+    return found.dropped
 
 
 def _find(passes: list[str], agrees: Callable[[Sequence[str]], bool]) -> str:

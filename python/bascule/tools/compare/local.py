@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from bascule.errors import Fail
 from bascule.ir.graph import Node, Value
 from bascule.ir.pages import give_back
 from bascule.ir.source_trace import source_of
-from bascule.tools.compare.sides import Side
-from bascule.tools.rounding import Judged, judge
+from bascule.tools.compare.alarms import Watch
+from bascule.tools.compare.sides import FOREIGN, Side
+from bascule.tools.rounding import Judged, judge, narrowed
 from bascule.tools.stepping.part import reads_of
 from bascule.tools.stepping.prepared import Found, Source, shown_names
-from bascule.tools.stepping.steps import Environment
-from bascule.tools.trace import alarm_of, statistics_of
+from bascule.tools.stepping.steps import Environment, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +48,14 @@ class ComparedValue:
         return self.judged.is_within
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Where `a` first makes a number that is none, or an infinity out of finite inputs."""
-
-    kind: str
-    name: str
-    nodes: tuple[str, ...]
-    """The nodes of the model behind it: several if they are one after a fusion."""
-    op_type: str
-    inputs: tuple[str, ...]
-    """Those that hold such numbers already: of a weight, the culprit."""
-
-
 @dataclass(slots=True)
 class Local:
     """What a comparison has found out on the way."""
 
-    alarm: Alarm | None = None
+    watch: Watch | None = None
+    """Has seen the run of `a`."""
+    latest: Node | None = None
+    """The node of `b` behind the value compared last."""
     culprit: Node | None = None
     """The node of `b` behind the first value out of bounds."""
     outputs: list[Any] | None = None
@@ -77,6 +68,9 @@ class _Alignment:
     def __init__(self, a: Side, b: Side) -> None:
         self.source = Source(a.graph)
         self.found: dict[int, Found] = {}
+        """What a value of `b` stands for."""
+        self.all: dict[int, list[Found]] = {}
+        """The same with all else that it stands for."""
         self.cuts: dict[int, list[Value]] = {}
         self._reached: dict[int, list[Value]] = {}
         for value in b.graph.inputs:
@@ -93,11 +87,14 @@ class _Alignment:
                 self._reached[id(value)] = self.cuts[id(node)]
 
     def _align(self, value: Value) -> None:
-        found = self.source.find(value)
-        if found is None or found.value.constant is not None:
-            return
-        if found.value.producer is None or not found.value.is_unused:
-            self.found[id(value)] = found
+        found = [
+            each
+            for each in self.source.find_all(value)
+            if each.value.constant is None
+            and (each.value.producer is None or not each.value.is_unused)
+        ]
+        if found:
+            self.found[id(value)], self.all[id(value)] = found[0], found
 
     def _reach(self, value: Value) -> list[Value]:
         """The aligned values from which `value` is computed."""
@@ -106,15 +103,19 @@ class _Alignment:
         return self._reached.get(id(value), [])
 
 
-def compare_nodes(a: Side, b: Side, local: Local, first_only: bool = False) -> Iterator[Any]:
+def compare_nodes(
+    a: Side, b: Side, local: Local, first_only: bool = False, watched: bool = True
+) -> Iterator[ComparedValue]:
     """Yield a ComparedValue for each value of `b` that `a` has too, in the order of `b`.
 
-    `local` is told more on the way. With `first_only` the first one out of bounds is the last.
+    `local` is told more on the way: of alarms if the run of `a` is `watched`. With `first_only` the
+    first one out of bounds is the last.
     """
     aligned = _Alignment(a, b)
-    runner = _Runner(a, b, aligned, local)
+    runner = _Runner(a, b, aligned, local, watched)
     for node in b.graph:
         for compared in runner.compare(node):
+            local.latest = node
             yield compared
             if not compared.is_within:
                 if local.culprit is None:
@@ -125,10 +126,12 @@ def compare_nodes(a: Side, b: Side, local: Local, first_only: bool = False) -> I
 
 
 class _Runner:
-    def __init__(self, a: Side, b: Side, aligned: _Alignment, local: Local) -> None:
+    def __init__(self, a: Side, b: Side, aligned: _Alignment, local: Local, watched: bool) -> None:
         self._a, self._b = a, b
         self._aligned = aligned
-        self._local = local
+        if watched:
+            local.watch = Watch(a.source)
+        self._watch = local.watch
         self._env_a, self._env_b = Environment(), Environment()
         self._feeds: dict[int, Any] = {}
         for value, array in zip(a.graph.inputs, a.feeds):
@@ -139,10 +142,11 @@ class _Runner:
         self._uses_a = Counter(id(v) for n in a.graph for v in _unique(reads_of(n)))
         self._uses_a.update(id(v) for v in a.graph.outputs)
         self._awaited = Counter(
-            id(aligned.found[id(v)].value)
+            id(found.value)
             for n in b.graph
             for v in n.outputs
-            if id(v) in aligned.found and not v.is_unused
+            if not v.is_unused
+            for found in aligned.all.get(id(v), ())
         )
         self._uses_b: Counter[int] = Counter()
         for node in b.graph:
@@ -157,19 +161,18 @@ class _Runner:
             return
         cut = self._aligned.cuts[id(node)]
         for value in [*cut, *wanted]:
-            found = self._aligned.found.get(id(value))
-            if found is not None:
+            for found in self._aligned.all.get(id(value), ()):
                 self._advance(found.value)
-        results = self._b.run(node, self._env_b)
+        results, problem = self._run_b(node, wanted)
         for value, array in zip(wanted, results):
             self._env_b[value] = array
         pairs = [
-            (value, array, self._aligned.found[id(value)])
+            (value, array, found)
             for value, array in zip(wanted, results)
-            if id(value) in self._aligned.found
+            for found in self._aligned.all.get(id(value), ())
         ]
         if pairs:
-            yield from self._judge(node, pairs)
+            yield from self._judge(node, pairs, problem)
         _let_go(reads_of(node))
         for value in _unique([*reads_of(node), *cut]):
             self._uses_b[id(value)] -= 1
@@ -177,7 +180,20 @@ class _Runner:
             if self._uses_b[id(value)] <= 0:
                 self._env_b.drop(value)
 
-    def _judge(self, node: Node, pairs: list[tuple[Value, Any, Found]]) -> Iterator[ComparedValue]:
+    def _run_b(self, node: Node, wanted: list[Value]) -> tuple[list[Any], str]:
+        """What a node of `b` makes. Where another runtime cannot run it: what `a` has, and why."""
+        try:
+            return self._b.run(node, self._env_b), ""
+        except Fail as error:
+            found = [self._aligned.found.get(id(value)) for value in wanted]
+            if self._b.subject.backend not in FOREIGN or None in found:
+                raise
+            known = [each.from_source(self._env_a[each.value]) for each in found if each]
+            return known, f"not judged: {error}"
+
+    def _judge(
+        self, node: Node, pairs: list[tuple[Value, Any, Found]], problem: str
+    ) -> Iterator[ComparedValue]:
         own = [found.value for _, _, found in pairs]
         given = dict(self._feeds)
         cut = []
@@ -188,16 +204,21 @@ class _Runner:
         nodes = self._aligned.source.region(own, cut)
         expected = [self._env_a[value] for value in own]
         results = [found.to_source(array) for _, array, found in pairs]
-        judged = judge(nodes, own, self._a.imports, given, results, expected)
+        if problem:
+            judged = [Judged(0.0, 0.0, 0.0, note=problem) for _ in pairs]
+        else:
+            judged = judge(nodes, own, self._a.imports, given, results, expected)
         for each in nodes:
             _let_go(reads_of(each))
         sources = self._sources(node, pairs)
         for (value, array, found), verdict, right in zip(pairs, judged, expected):
-            self._settle(value, array, found, right)
+            if found is self._aligned.found[id(value)]:
+                self._settle(value, array, found, right)
+            self._release(found.value)
             yield ComparedValue(
                 _shown(found.value),
                 node.name,
-                f"{node.domain}.{node.op_type}" if node.domain else node.op_type,
+                shown_operator(node),
                 sources or (node.name,),
                 str(array.dtype) if isinstance(array, np.ndarray) else type(array).__name__,
                 array.shape if isinstance(array, np.ndarray) else None,
@@ -209,11 +230,13 @@ class _Runner:
         """The nodes of the model of `b` between the values that both sides have."""
         source = self._b.source
         cut = [source.find(value) for value in self._aligned.cuts[id(node)]]
-        made = [source.find(value) for value, _, _ in pairs]
-        nodes = source.region(
-            [found.value for found in made if found is not None],
-            [found.value for found in cut if found is not None],
-        )
+        made = [
+            own.value
+            for value, _, found in pairs
+            for own in source.find_all(value)
+            if not set(shown_names(own.value)).isdisjoint(shown_names(found.value))
+        ]
+        nodes = source.region(made, [found.value for found in cut if found is not None])
         return tuple(dict.fromkeys(each.name for each in nodes))
 
     def _settle(self, value: Value, array: Any, found: Found, right: Any) -> None:
@@ -222,9 +245,7 @@ class _Runner:
         if not isinstance(array, np.ndarray) or not isinstance(moved, np.ndarray):
             self._env_b[value] = moved
         elif array.shape == moved.shape:
-            with np.errstate(all="ignore"):
-                self._env_b[value] = moved.astype(array.dtype, copy=False)
-        self._release(found.value)
+            self._env_b[value] = narrowed(moved, array.dtype)
 
     def _advance(self, value: Value) -> None:
         """Run `a` until it has made `value`."""
@@ -239,8 +260,8 @@ class _Runner:
             results = self._a.run(node, self._env_a)
             for value, array in zip(wanted, results):
                 self._env_a[value] = array
-            if self._local.alarm is None:
-                self._watch(node, inputs, list(zip(wanted, results)))
+            if self._watch is not None:
+                self._watch.look(Step(node, "", inputs, list(zip(wanted, results))))
         _let_go(reads)
         self._done.update(id(value) for value in node.outputs)
         for value in reads:
@@ -257,37 +278,16 @@ class _Runner:
         if self._uses_a[id(value)] <= 0 and self._awaited[id(value)] <= 0:
             self._env_a.drop(value)
 
-    def _watch(
-        self, node: Node, inputs: list[tuple[Value, Any]], outputs: list[tuple[Value, Any]]
-    ) -> None:
-        from bascule.tools.stepping.steps import Step
-
-        step = Step(node, "", inputs, outputs)
-        for value, array in outputs:
-            found = statistics_of(array)
-            kind = alarm_of(step, found, ("nan", "overflow"))
-            if not kind:
-                continue
-            bad = []
-            for each, item in inputs:
-                read = statistics_of(item)
-                if read is not None and (read.nan or read.inf):
-                    bad.append(_shown(each))
-            sources = self._a.source.nodes_of(node)
-            readers = [
-                each
-                for each in sources
-                if any(v.constant is not None and v.name in bad for v in reads_of(each))
-            ]
-            names = tuple(each.name for each in readers or sources) or (node.name,)
-            self._local.alarm = Alarm(kind, _shown(value), names, node.op_type, tuple(bad))
-            return
-
     def finish(self) -> list[Any]:
         """Run `a` to its end; its outputs."""
         for node in self._nodes_a:
             self._step(node)
         return [self._env_a.get(value) for value in self._a.graph.outputs]
+
+
+def shown_operator(node: Node) -> str:
+    """With its domain, if that is not the standard's."""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
 def _shown(value: Value) -> str:

@@ -4,20 +4,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
-from bascule.errors import InvalidArgument
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Model, Node, Value
 from bascule.ir.serialize import write_type
 from bascule.ir.types import TensorType, Type
 from bascule.ir.walk import graphs_in
-from bascule.tools.compare.sides import Side
+from bascule.tools.compare.alarms import find_alarm, model_steps
+from bascule.tools.compare.cause import Place
+from bascule.tools.compare.sides import Side, subject
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.extract import extract
 from bascule.tools.stepping.part import reads_of
@@ -35,41 +36,69 @@ class Reproduction:
     model: bytes
     feeds: dict[str, Any]
     nodes: tuple[str, ...]
+    other: bytes | None = None
+    """Of two models that were compared: the same part of `a`, with the same inputs."""
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write ``reproduction.onnx`` and ``reproduction.npz``; returns both paths."""
+        """Write ``reproduction.onnx`` and ``reproduction.npz``; returns both paths.
+
+        `other` goes to ``reproduction_a.onnx``.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         model, inputs = folder / "reproduction.onnx", folder / "reproduction.npz"
         model.write_bytes(self.model)
+        if self.other is not None:
+            (folder / "reproduction_a.onnx").write_bytes(self.other)
         np.savez(inputs, **{name: _storable(array) for name, array in self.feeds.items()})
         return model, inputs
 
 
-def reproduce(
-    side: Side, culprit: Node, fails: Callable[[Reproduction], bool] | None
-) -> Reproduction:
-    """The least nodes around what `culprit`, of the graph of `side`, stands for that fail.
+def reproduce(place: Place, fails: Callable[[Reproduction], bool] | None) -> Reproduction | None:
+    """The least nodes around those of `place` that fail.
 
-    They grow backwards until they do, in the end to the whole model up to there, and are then left
-    out one by one where that makes no difference. Without `fails` nothing of this is done.
-
-    Raises:
-        InvalidArgument: a value that the nodes read is no tensor, and cannot be stored.
+    They grow backwards until they do, in the end to the whole graph up to there, and are then left
+    out one by one where that makes no difference. Without `fails` nothing of this is done. None
+    where the model has to be fed what is no tensor, which cannot be stored.
     """
-    source = side.source
-    nodes = source.nodes_of(culprit) or _before(culprit, side)
-    cutter = _Cutter(side)
+    cutter = _Cutter(place)
+    nodes = list(place.nodes)
     found = cutter.cut(nodes)
-    if fails is None:
-        return found
-    while not fails(found):
+    while found is None or (fails is not None and not fails(found)):
         more = _with_producers(nodes)
         if len(more) == len(nodes):
             break
-        nodes = source.in_order(more)
+        nodes = place.side.source.in_order(more)
         found = cutter.cut(nodes)
+    if found is None or fails is None:
+        return found and replace(found, other=_other(place, nodes, found))
     return _shrunk(cutter, nodes, found, fails)
+
+
+def _other(place: Place, nodes: Sequence[Node], found: Reproduction) -> bytes | None:
+    """What the twin of a side has for `nodes`, if it reads the same values."""
+    if place.twin is None:
+        return None
+    source = place.twin.source
+    made = [source.find(value) for node in nodes for value in node.outputs if not value.is_unused]
+    read = [source.find(v) for node in nodes for v in reads_of(node) if v.constant is None]
+    region = source.region(
+        [each.value for each in made if each is not None],
+        [each.value for each in read if each is not None],
+    )
+    twin = _Cutter(Place(place.twin, region, place.inside)).cut(region) if region else None
+    return twin.model if twin is not None and twin.feeds.keys() == found.feeds.keys() else None
+
+
+def reproduce_alarm(place: Place) -> Reproduction | None:
+    """The least nodes around that of `place` that set off an alarm."""
+    backend = place.side.subject.backend.partition(" ")[0]
+
+    def alarms(found: Reproduction) -> bool:
+        side = Side(subject(found.model, backend), found.feeds)
+        return find_alarm(side)[0] is not None
+
+    return reproduce(place, alarms)
 
 
 def _shrunk(
@@ -86,13 +115,16 @@ def _shrunk(
         if not fewer:
             break
         smaller = cutter.cut(fewer)
-        if fails(smaller):
+        if smaller is not None and fails(smaller):
             nodes, found = fewer, smaller
     return found
 
 
-def _before(culprit: Node, side: Side) -> list[Node]:
-    """Of a node that stands for nothing by itself: the nodes that its readers stand for."""
+def before(side: Side, culprit: Node) -> list[Node]:
+    """What a node of the graph of a side stands for in its model.
+
+    Of a node that stands for nothing by itself: the nodes that its readers stand for.
+    """
     pending, seen = [culprit], {id(culprit)}
     while pending:
         node = pending.pop(0)
@@ -119,15 +151,20 @@ def _with_producers(nodes: Sequence[Node]) -> list[Node]:
 class _Cutter:
     """Cuts nodes out of the model of a side, as it says it."""
 
-    def __init__(self, side: Side) -> None:
-        self._side = side
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        side = place.side
         model = Model(side.source.graph, dict(side.source_imports), ir_version=_IR_VERSION)
         self._document, self._name = Document.of_model(model)
         self._graphs = list(graphs_in(self._document.proto.graph))
         self._nodes = {name: n for g in self._graphs for n in g.node for name in n.output if name}
+        self._known: dict[int, Any] = {}
 
-    def cut(self, nodes: Sequence[Node]) -> Reproduction:
-        """A model of `nodes` whose inputs are what they have when the model of the side runs."""
+    def cut(self, nodes: Sequence[Node]) -> Reproduction | None:
+        """A model of `nodes` whose inputs are what they have when the model of the side runs.
+
+        None where one of them is no tensor.
+        """
         inside = {id(node) for node in nodes}
         outputs = [
             value
@@ -136,23 +173,24 @@ class _Cutter:
             if value.is_graph_output or any(id(use.node) not in inside for use in value.uses)
         ]
         read = {id(value): value for node in nodes for value in reads_of(node)}
+        read = {key: value for key, value in read.items() if value.constant is None}
         inputs = [
             value
             for value in read.values()
-            if value.constant is None
-            and (value.producer is None or id(value.producer) not in inside)
+            if value.producer is None or id(value.producer) not in inside
         ]
-        arrays = _arrays(self._side, inputs)
+        if any(id(value) not in self._known for value in inputs):
+            self._known.update(_arrays(self._place, list(read.values())))
         feeds: dict[str, Any] = {}
         infos = []
         for value in inputs:
-            array = arrays[id(value)]
+            array = self._known[id(value)]
             if not isinstance(array, np.ndarray):
-                raise InvalidArgument(f"Value '{value.name}' is no tensor: it cannot be stored")
+                return None
             feeds[self._name(value)] = array
             type = TensorType(DataType.from_numpy(array.dtype), array.shape)
             infos.append(self._info(value, type))
-        protos = [self._nodes[self._name(node.output)] for node in nodes]
+        protos = [self._proto(node) for node in nodes]
         ends = [self._info(value, value.type) for value in outputs]
         proto = extract(self._document.proto, protos, infos, ends, self._graphs)
         for node in nodes:
@@ -162,6 +200,10 @@ class _Cutter:
         data = Document(proto, self._document.store).to_bytes()
         return Reproduction(data, feeds, tuple(node.name for node in nodes))
 
+    def _proto(self, node: Node) -> onnx.NodeProto:
+        names = (self._name(value) for value in node.outputs)
+        return next(self._nodes[name] for name in names if name in self._nodes)
+
     def _info(self, value: Value, type: Type | None) -> onnx.ValueInfoProto:
         info = onnx.ValueInfoProto(name=self._name(value))
         if type is not None:
@@ -169,8 +211,11 @@ class _Cutter:
         return info
 
 
-def _arrays(side: Side, wanted: Sequence[Value]) -> dict[int, Any]:
+def _arrays(place: Place, wanted: Sequence[Value]) -> dict[int, Any]:
     """The values that `wanted` have in a run of the model node by node."""
+    if place.inside:
+        return _arrays_inside(place, wanted)
+    side = place.side
     source = side.source.graph
     environment = Environment()
     for value, array in zip(source.inputs, side.feeds):
@@ -189,6 +234,20 @@ def _arrays(side: Side, wanted: Sequence[Value]) -> dict[int, Any]:
         for value in reads_of(node):
             if last[id(value)] is node:
                 environment.drop(value)
+    return found
+
+
+def _arrays_inside(place: Place, wanted: Sequence[Value]) -> dict[int, Any]:
+    """The same of values in a body, in the iteration of the place."""
+    uses = {id(value) for value in wanted}
+    nodes = {id(node) for node in place.nodes}
+    found: dict[int, Any] = {}
+    for step in model_steps(place.side):
+        for value, array in (*step.inputs, *step.outputs):
+            if id(value) in uses:
+                found[id(value)] = array
+        if step.inside == place.inside and id(step.node) in nodes:
+            break
     return found
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bascule.tools.compare import Comparison
     from bascule.tools.compare.local import ComparedValue
+    from bascule.tools.compare.reproduction import Reproduction
 
 _LISTED = 10
 
@@ -19,7 +20,7 @@ COLUMNS = ("value", "node", "operator", "dtype", "shape", "error", "bound", "")
 def row(value: ComparedValue) -> tuple[str, ...]:
     """The cells of a value, in the order of COLUMNS."""
     judged = value.judged
-    mark = "" if value.is_within else judged.note or "out of bounds"
+    mark = judged.note or ("" if value.is_within else "out of bounds")
     shape = "" if value.shape is None else "x".join(map(str, value.shape)) or "scalar"
     sources = ", ".join(value.sources)
     error, bound = f"{judged.error:.2g}", f"{judged.bound:.2g}"
@@ -46,29 +47,43 @@ def summary(found: Comparison) -> list[str]:
             )
         if first.line:
             lines.append(f"  from {first.line}")
+        origin = found.origin
+        if origin is not None and origin.sources != first.sources:
+            lines.append(
+                f"With the optimizer off the first is '{origin.name}' of {origin.op_type} "
+                f"{_quoted(origin.sources)}"
+            )
         if found.guilty_pass:
             lines.append(f"Without optimizer pass '{found.guilty_pass}' both agree.")
             lines += [f"  Wrong is {each}" for each in found.rewrites[:_LISTED]]
         if found.reproduction is not None:
-            count = len(found.reproduction.nodes)
-            nodes = "1 node" if count == 1 else f"{count} nodes"
-            lines.append(f"A model of {nodes} reproduces it: write() it.")
+            lines.append(_reproduction(found.reproduction))
     else:
         lines.append(f"All {len(found.values)} values are within their bounds.")
     if found.alarm is not None:
         alarm = found.alarm
         what = "a NaN" if alarm.kind == "nan" else "an overflow"
         lines.append(
-            f"{what} first appears in '{alarm.name}' of {alarm.op_type} {_quoted(alarm.nodes)}"
+            f"{what} first appears in '{alarm.name}' of {alarm.op_type} "
+            f"{_quoted(tuple(alarm.inside + name for name in alarm.nodes))}"
         )
         if alarm.inputs:
             lines.append(f"  which reads {_quoted(alarm.inputs)}, not finite already")
+        if not alarm.inherent:
+            lines.append("  with the optimizer on only")
+        if found.first is None and found.reproduction is not None:
+            lines.append(_reproduction(found.reproduction))
     for output in found.outputs:
         lines.append(
             f"output '{output.name}': differs by {output.error:.3g} at most, where the largest "
-            f"element is {output.largest:.3g}"
+            f"element is {output.largest:.3g}{', and is random' if output.random else ''}"
         )
     return lines
+
+
+def _reproduction(made: Reproduction) -> str:
+    nodes = "1 node" if len(made.nodes) == 1 else f"{len(made.nodes)} nodes"
+    return f"A model of {nodes} reproduces it: write() it."
 
 
 def as_text(found: Comparison) -> str:
@@ -96,6 +111,7 @@ def record(found: Comparison) -> dict[str, Any]:
             "b": found.b,
             "agrees": found.agrees,
             "first": first,
+            "origin": None if found.origin is None else found.origin.name,
             "guilty_nodes": list(found.guilty_nodes),
             "guilty_pass": found.guilty_pass,
             "rewrites": [dataclasses.asdict(each) for each in found.rewrites],

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
@@ -12,7 +12,8 @@ import numpy as np
 
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.graph import Graph, Model, Node, Value
-from bascule.ir.types import TensorType
+from bascule.ir.types import OptionalType, TensorType
+from bascule.optimizer.channels_last import CHANNELS_LAST
 from bascule.options import GraphOptimizationLevel, SessionOptions
 from bascule.session import InferenceSession
 from bascule.tools.compare.described import DescribedSession
@@ -119,8 +120,13 @@ class Side:
     """An object for each input of the graph."""
 
     def __init__(
-        self, subject: Subject, feeds: Mapping[str, Any], disabled: Sequence[str] = ()
+        self,
+        subject: Subject,
+        feeds: Mapping[str, Any],
+        disabled: Sequence[str] = (),
+        plain: bool = False,
     ) -> None:
+        """`disabled` passes are left out, and with `plain` the whole optimizer."""
         self.subject = subject
         self.named_feeds = dict(feeds)
         session = subject.session
@@ -131,40 +137,67 @@ class Side:
             _infer(model)
             self.graph, self.source = model.graph, Source(model.graph)
             self.imports = self.source_imports = model.opset_imports
-            self._foreign = _Foreign(subject, model)
+            self._foreign = (subject, model)
+            self._stepper: Stepper = self.stepper(lambda node: False)
         else:
-            prepared = prepare_session(session, self.feeds, subject.is_optimized, disabled)
+            fused = subject.is_optimized and not plain
+            prepared = prepare_session(session, self.feeds, fused, disabled)
             self.graph, self.source = prepared.graph, prepared.source
             self.imports = prepared.model.opset_imports
             self.source_imports = self.imports
             self.passes = [name for name in prepared.passes if name not in disabled]
-            self._stepper = Stepper(prepared.providers, enters=lambda node: False)
+            self._providers = prepared.providers
+            self._stepper = self.stepper(lambda node: False)
+
+    def stepper(self, enters: Callable[[Node], bool]) -> Stepper:
+        """What runs graphs of the side node by node, into the bodies of nodes that it `enters`."""
+        if self.subject.backend in FOREIGN:
+            return _ForeignStepper(*self._foreign, enters)
+        return Stepper(self._providers, enters=enters)
 
     def run(self, node: Node, environment: Environment) -> list[Any]:
         """What a node makes: an array for each output that is used."""
-        if self.subject.backend in FOREIGN:
-            return self._foreign.run(node, environment)
         return self._stepper.run(node, environment)
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Let values stand for those of other names."""
+        for graph in {id(each): each for each in (self.graph, self.source.graph)}.values():
+            for value in _values_in(graph):
+                value.origins = tuple(_renamed(name, names) for name in value.origins)
+        self.source = Source(self.source.graph)
+
     def whole(self) -> list[Any]:
-        """The outputs of the model, run in one piece as its users run it."""
+        """The outputs of the model, run in one piece as its users run it.
+
+        Raises:
+            Fail: another runtime cannot run the model.
+        """
         if self.subject.backend in FOREIGN:
-            return self._foreign.whole(self.named_feeds)
+            subject = self.subject
+            feeds = dict(self.named_feeds)
+            if subject.backend == "reference":  # which asks for each input
+                types = subject.session._signature.types
+                names = (arg.name for arg in subject.session.get_inputs())
+                feeds = {n: None for n in names if isinstance(types[n], OptionalType)} | feeds
+            try:
+                return _evaluate(subject.backend, subject.source, None, feeds)
+            except Exception as error:
+                raise Fail(f"{subject.label} cannot run: {error}") from error
         session = self.subject.session
         if isinstance(session, DescribedSession):
             session = session.compiled()
         return session.run(None, self.named_feeds)
 
 
-class _Foreign:
+class _ForeignStepper(Stepper):
     """Another runtime, which is given models of one node."""
 
-    def __init__(self, subject: Subject, model: Model) -> None:
+    def __init__(self, subject: Subject, model: Model, enters: Callable[[Node], bool]) -> None:
+        super().__init__((), enters=enters)
         self._backend = subject.backend
-        self._source = subject.source
         self._model = model
 
-    def run(self, node: Node, environment: Environment) -> list[Any]:
+    def run(self, node: Node, environment: Environment, keep: bool = False) -> list[Any]:
         from bascule.ir.save import to_bytes
 
         part = extract([node], [value for value in node.outputs if not value.is_unused])
@@ -179,35 +212,45 @@ class _Foreign:
         version = max(self._model.ir_version, 8)
         data = to_bytes(Model(part.graph, imports, ir_version=version))
         try:
-            return self._evaluate(data, [v.name for v in part.graph.outputs], feeds)
+            return _evaluate(self._backend, data, [v.name for v in part.graph.outputs], feeds)
         except Exception as error:
             raise Fail(
                 f"{node.op_type} node '{node.name}' cannot run on {self._backend}: {error}"
             ) from error
 
-    def whole(self, feeds: Mapping[str, Any]) -> list[Any]:
-        return self._evaluate(self._source, None, dict(feeds))
 
-    def _evaluate(
-        self, source: str | bytes, names: list[str] | None, feeds: dict[str, Any]
-    ) -> list[Any]:
-        if self._backend == "onnxruntime":
-            import onnxruntime
+def _evaluate(
+    backend: str, source: str | bytes, names: list[str] | None, feeds: dict[str, Any]
+) -> list[Any]:
+    """What another runtime makes of a model."""
+    if backend == "onnxruntime":
+        import onnxruntime
 
-            options = onnxruntime.SessionOptions()
-            options.log_severity_level = 4
-            session = onnxruntime.InferenceSession(
-                source, options, providers=["CPUExecutionProvider"]
-            )
-            found: list[Any] = session.run(names, feeds)
-            return found
-        import onnx
-        from onnx.reference import ReferenceEvaluator
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        found: list[Any] = session.run(names, feeds)
+        return found
+    import onnx
+    from onnx.reference import ReferenceEvaluator
 
-        model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(names, feeds)
-        return [np.asarray(each) if np.isscalar(each) else each for each in results]
+    model = onnx.load_from_string(source) if isinstance(source, bytes) else onnx.load(source)
+    with np.errstate(all="ignore"):
+        results = ReferenceEvaluator(model).run(names, feeds)
+    return [np.asarray(each) if np.isscalar(each) else each for each in results]
+
+
+def _values_in(graph: Graph) -> Iterator[Value]:
+    for each in graph.walk_graphs():
+        yield from each.inputs
+        yield from each.initializers.values()
+        for node in each:
+            yield from node.outputs
+
+
+def _renamed(name: str, names: Mapping[str, str]) -> str:
+    plain = name.removesuffix(CHANNELS_LAST)
+    return names.get(plain, plain) + name[len(plain) :]
 
 
 def _infer(model: Model) -> None:

@@ -16,10 +16,12 @@ often up as down. To that come the smallest number of the element type, and 2e-5
 element where the nodes hold a 3x3 convolution, which may be computed by Winograd's transformation.
 
 Of integers and booleans `s` alone counts, and one step where something is quantized. A value that
-is not finite must be exactly that in the reference: one that overflows breaks every bound.
+is not finite must be exactly that in the reference: one that overflows breaks every bound. The
+lowest number of a wider type, as masks hold it, may be any below -10000 in a narrower one.
 """
 
-from bascule.tools.rounding.bound import Judged, judge
+from bascule.tools.rounding.bound import Judged, judge, narrowed
+from bascule.tools.rounding.random import draws
 from bascule.tools.rounding.reference import Reference
 
-__all__ = ["Judged", "Reference", "judge"]
+__all__ = ["Judged", "Reference", "draws", "judge", "narrowed"]

@@ -13,7 +13,9 @@ import numpy as np
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.tools.rounding.lengths import growth_of
+from bascule.tools.rounding.random import draws
 from bascule.tools.rounding.reference import BOUNDED, Reference
+from bascule.tools.stepping.part import reads_of
 
 Array = np.ndarray[Any, Any]
 
@@ -34,7 +36,9 @@ class Judged:
     found: float = 0.0
     expected: float = 0.0
     note: str = ""
-    """What cannot be told by numbers: another shape, or why nothing was judged."""
+    """What cannot be told by numbers: another shape, or what was not judged."""
+    is_finite: bool = True
+    """Whether numbers are out of bounds that are finite on both sides, if any are."""
 
     @property
     def is_within(self) -> bool:
@@ -50,9 +54,15 @@ class _Rule:
     winograd: float
     quantizes: bool
     is_bounded: bool
+    reads_nan: bool
+    reads_inf: bool
 
 
 EXACT = Judged(0.0, 0.0, 0.0)
+_LOW = -1e4
+"""What stands for the lowest float32 in masks of float16."""
+_RANDOM = "not judged: random"
+_NOT_JUDGED = "not judged where its inputs are not finite"
 
 
 def judge(
@@ -71,33 +81,50 @@ def judge(
         imports: the opsets of the nodes.
         given: an array for each value that the nodes read from outside, by id.
         results: what was computed for each output, in whatever way.
-        expected: what the nodes themselves gave. It counts where no reference can be had, and where
-            it is not finite: a result that is the same there is no error.
+        expected: what the nodes themselves gave. It counts where no reference can be had, or it is
+            NaN; where it is not finite itself, a result that is the same is no error.
+
+    Where the nodes read a NaN already, or make one of an infinity that they read, libraries differ
+    by right in what comes of it: that is not judged. Nor are random numbers.
     """
     if all(_same(one, other) for one, other in zip(results, expected)):
         numbers = [_is_finite(one) for one in results]
         if all(numbers):
             return [EXACT for _ in results]
+    if draws(nodes):
+        return [_judge_random(*pair) for pair in zip(results, expected)]
     reference = sensitivity = None
     unit = max([2.0**-53, *map(_unit, filter(_is_float, results)), *_units_in(nodes)])
-    with contextlib.suppress(Exception):  # then what the nodes themselves gave has to do
-        found = Reference(nodes, outputs, imports)
-        arrays = [given[id(value)] for value in found.inputs]
-        reference = found(arrays)
-        sensitivity = found.sensitivity(arrays, reference, unit)
+    if nodes:  # else an output is what was given
+        with contextlib.suppress(Exception):  # then what the nodes themselves gave has to do
+            found = Reference(nodes, outputs, imports)
+            arrays = [given[id(value)] for value in found.inputs]
+            reference = found(arrays)
+            sensitivity = found.sensitivity(arrays, reference, unit)
     if reference is None or sensitivity is None:
         reference, sensitivity = list(expected), [None] * len(expected)
     growth = growth_of(nodes, {key: np.shape(array) for key, array in given.items()})
     extra = _WINOGRAD if any(map(_may_be_winograd, nodes)) else 0.0
     quantizes = any(node.op_type in _QUANTIZING or "QLinear" in node.op_type for node in nodes)
+    bad = _bad_in([given.get(id(value)) for node in nodes for value in reads_of(node)])
     return [
         _compare(
-            result, right, change, own, _Rule(unit, growth, extra, quantizes, _is_bounded(value))
+            result,
+            right,
+            change,
+            own,
+            _Rule(unit, growth, extra, quantizes, _is_bounded(value), *bad),
         )
         for value, result, right, change, own in zip(
             outputs, results, reference, sensitivity, expected
         )
     ]
+
+
+def _judge_random(result: Any, expected: Any) -> Judged:
+    if np.shape(result) != np.shape(expected):
+        return _different(f"shape {list(np.shape(result))} instead of {list(np.shape(expected))}")
+    return _unjudged(_RANDOM)
 
 
 def _compare(
@@ -120,11 +147,17 @@ def _compare(
         return EXACT if _same(result, reference) else _different("other strings")
     if not result.size:
         return EXACT
+    if rule.reads_nan and not _is_float(result):
+        return _unjudged(_NOT_JUDGED)
     with np.errstate(all="ignore"):
         y, r = result.astype(np.float64), reference.astype(np.float64)
+        own = _numbers(expected, r)
+        r = np.where(np.isnan(r), own, r)
         bound = _bound(result, r, sensitivity, rule)
         error = np.abs(y - r)
-        same = _equal(y, r) | _excused(y, expected)
+        beyond = _beyond(y, r, own, rule)
+        masked = _masked(y, result, expected)
+        same = _equal(y, r) | (~np.isfinite(own) & _equal(y, own)) | beyond | masked
         error = np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
         ratio = np.where(error == 0, 0.0, error / bound)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)
@@ -137,6 +170,8 @@ def _compare(
         index,
         float(y[index]),
         float(r[index]),
+        _NOT_JUDGED if beyond.any() and ratio[index] <= 1 else "",
+        bool(np.any((ratio > 1) & np.isfinite(y) & np.isfinite(own))),
     )
 
 
@@ -145,17 +180,60 @@ def _equal(one: Array, other: Array) -> Array:
     return found
 
 
-def _excused(y: Array, expected: Any) -> Any:
-    """Where both ways of computing the result fail alike, as both overflow.
+def _numbers(expected: Any, r: Array) -> Array:
+    """What the nodes themselves gave, as far as it is known."""
+    if not isinstance(expected, np.ndarray) or expected.shape != r.shape:
+        return r
+    return r if expected.dtype.kind in "OSUc" else expected.astype(np.float64)
 
-    That the reference, which has a wider range, does not fail is no difference between them.
-    """
-    if not isinstance(expected, np.ndarray) or expected.shape != y.shape:
+
+def _masked(y: Array, result: Array, expected: Any) -> Any:
+    """Where a mask holds the lowest number, and in a narrower type another one that is low."""
+    if not _is_float(expected) or not _is_float(result) or expected.dtype == result.dtype:
         return False
-    if expected.dtype.kind in "OSUc":
-        return False
-    other = expected.astype(np.float64)
-    return ~np.isfinite(other) & _equal(y, other)
+    return (expected == lowest(expected.dtype)) & (y <= _LOW)
+
+
+def lowest(dtype: np.dtype[Any]) -> Any:
+    """The lowest finite number of a float type."""
+    if dtype.char in "efd":
+        return np.finfo(dtype).min
+    import ml_dtypes  # only where one of its types is
+
+    return ml_dtypes.finfo(dtype).min
+
+
+def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in another element type, in which the lowest float is the lowest again."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(all="ignore"):
+        found = np.asarray(array.astype(dtype))
+        if _is_float(array) and _is_float(found):
+            found[array == lowest(array.dtype)] = lowest(dtype)
+    return found
+
+
+def _beyond(y: Array, r: Array, own: Array, rule: _Rule) -> Array:
+    """Where numbers that the nodes read are not finite, and what comes of them is not defined."""
+    if rule.reads_nan:
+        return np.isnan(y) | np.isnan(own) | np.isnan(r)
+    if rule.reads_inf:
+        return np.isnan(own) | (np.isinf(own) & np.isnan(y))
+    return np.zeros(y.shape, bool)
+
+
+def _bad_in(arrays: Sequence[Any]) -> tuple[bool, bool]:
+    """Whether there is a NaN, and whether there is an infinity, in arrays of floats."""
+    nan = inf = False
+    for array in arrays:
+        if not _is_float(array) or _is_finite(array):
+            continue
+        with np.errstate(all="ignore"):
+            wide = array.astype(np.float64)
+        nan |= bool(np.isnan(wide).any())
+        inf |= bool(np.isinf(wide).any())
+    return nan, inf
 
 
 def _bound(
@@ -193,6 +271,10 @@ def _compare_items(
 
 def _is_bounded(value: Value) -> bool:
     return value.producer is not None and value.producer.op_type in BOUNDED
+
+
+def _unjudged(note: str) -> Judged:
+    return Judged(0.0, 0.0, 0.0, note=note)
 
 
 def _different(note: str) -> Judged:

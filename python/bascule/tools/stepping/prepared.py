@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,11 @@ class Found:
 
 
 class Source:
-    """A graph in which values of another one, made from it, are looked up by their origins."""
+    """A graph in which values of another one, made from it, are looked up by their origins.
+
+    Of several values of one origin it is the first that is computed: outputs that nothing reads
+    come last.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -135,23 +139,36 @@ class Source:
         for each in graph.walk_graphs():
             for value in (*each.inputs, *each.initializers.values()):
                 self._add(value)
+        idle = []
         for number, node in enumerate(graph.walk_nodes()):
             self._order[id(node)] = number
             for value in node.outputs:
-                self._add(value)
+                if value.is_unused:
+                    idle.append(value)
+                else:
+                    self._add(value)
+        for value in idle:
+            self._add(value)
 
     def _add(self, value: Value) -> None:
         for name in value.origins:
             self._values.setdefault(name, value)
 
     def find(self, value: Value) -> Found | None:
-        """The value that `value` stands for, if the types allow it."""
+        """The value that `value` stands for, if the types allow it; of several the first."""
+        return next(self._matches(value), None)
+
+    def find_all(self, value: Value) -> list[Found]:
+        """All values that `value` stands for, which are then the same, as far as types allow it."""
+        return list({id(found.value): found for found in self._matches(value)}.values())
+
+    def _matches(self, value: Value) -> Iterator[Found]:
         for name in value.origins:
             for key, is_last in ((name, False), (_other_form(name), True)):
                 found = self._values.get(key)
                 if found is not None and _compatible(found, value, is_last):
-                    return Found(found, is_last, name.endswith(CHANNELS_LAST))
-        return None
+                    yield Found(found, is_last, name.endswith(CHANNELS_LAST))
+                    break
 
     def region(self, outputs: Sequence[Value], cut: Sequence[Value]) -> list[Node]:
         """The nodes that make `outputs` from `cut`, inputs and constants, in execution order."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule.errors import InvalidArgument
-from bascule.tools.trace.statistics import Statistics, statistics_of
+from bascule.tools.trace.statistics import Statistics, sequence_statistics, statistics_of
 
 if TYPE_CHECKING:
     from bascule.ir.graph import Node, Value
@@ -113,7 +113,7 @@ class _Tracer:
                 if not shown and not self._alarms:
                     continue
                 found = statistics_of(array)
-                alarm = alarm_of(step, found, self._alarms)
+                alarm = alarm_of(step, found or sequence_statistics(array), self._alarms)
                 if shown or alarm:
                     yield self._traced(step, value, array, found, alarm)
                 if alarm:
@@ -155,6 +155,8 @@ class _Tracer:
                 # A body runs as a whole: what it yields goes into the next iteration.
                 pending.append(node.graph.parent)
                 pending.extend(node.graph)
+            if self._alarms:  # which may go off inside
+                pending.extend(inner for graph in node.subgraphs for inner in graph)
             pending.extend(value.producer for value in values if value.producer is not None)
         return needed
 
@@ -203,12 +205,32 @@ def alarm_of(step: Step, found: Statistics | None, alarms: Sequence[str]) -> str
     if "inf" in alarms and found.inf:
         return "inf"
     if "overflow" in alarms and (found.inf or found.largest):
-        read = [statistics_of(array) for _, array in step.inputs]
-        finite = all(each is None or not (each.inf or each.nan) for each in read)
-        full = any(each is not None and each.largest for each in read)
+        read = [statistics_of(a) or sequence_statistics(a) for _, a in step.inputs]
+        held = holds_bad(step.node)
+        finite = not held and all(each is None or not (each.inf or each.nan) for each in read)
+        full = held or any(each is not None and each.largest for each in read)
         if (found.inf and finite) or (found.largest and not full and not found.inf):
             return "overflow"
     return ""
+
+
+def holds_bad(node: Node) -> bool:
+    """Whether an attribute, or what was fused into the node, holds what would set off an alarm."""
+    from bascule.ir.constant import Constant
+    from bascule.tools.stepping.steps import enters_body
+
+    held = [value for value in node.attributes.values() if isinstance(value, (Constant, float))]
+    if enters_body(node):
+        return any(map(_is_bad, held))
+    inside = [v.constant for graph in node.subgraphs for v in graph.initializers.values()]
+    return any(map(_is_bad, [*held, *inside]))
+
+
+def _is_bad(thing: Any) -> bool:
+    if isinstance(thing, float):
+        return not np.isfinite(thing)
+    found = None if thing is None else statistics_of(thing.numpy())
+    return found is not None and bool(found.nan or found.inf or found.largest)
 
 
 def _input(value: Value, array: Any) -> TracedInput:

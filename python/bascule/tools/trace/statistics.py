@@ -52,6 +52,16 @@ def statistics_of(array: Any) -> Statistics | None:
     return total.result()
 
 
+def sequence_statistics(items: Any) -> Statistics | None:
+    """Of all tensors of one float type in a list together; None for what is no such list."""
+    if not isinstance(items, list):
+        return None
+    arrays = [item for item in items if isinstance(item, np.ndarray)]
+    if not arrays or len({array.dtype for array in arrays}) > 1:
+        return None
+    return statistics_of(np.concatenate([array.reshape(-1) for array in arrays]))
+
+
 def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
     """(the smallest normal number, the largest finite one) of a float type, else (0, inf)."""
     if dtype.kind in "iub" or not DataType.from_numpy(dtype).is_float:

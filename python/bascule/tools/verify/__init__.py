@@ -32,7 +32,7 @@ class Verification:
         self.checked = 0
         """Rewrites that were run beside what they replace."""
         self.unchecked = 0
-        """Rewrites of values that no run could be had of, as in a branch that is not taken."""
+        """Rewrites of values that no run could be had of, as in a loop of no iterations."""
         self.note = ""
         """Why nothing was verified, if that is so."""
 

@@ -27,6 +27,8 @@ class Dropped:
     judged: Judged
     whole: bool
     """Whether the pass was left out altogether, as one that rewrites the graph at once is."""
+    maker: str = ""
+    """The node of the model that makes the value, if one does."""
 
     def __str__(self) -> str:
         what = "pass" if self.whole else "a rewrite of pass"
@@ -108,7 +110,10 @@ class RewriteCheck:
     def _drop(self, pass_name: str, node: str, value: Value, judged: Judged, whole: bool) -> None:
         found = self._source.find(value)
         name = found.value.name if found is not None else value.name
-        self.dropped.append(Dropped(pass_name, node, name, judged, whole))
+        maker = found.value.producer if found is not None else None
+        self.dropped.append(
+            Dropped(pass_name, node, name, judged, whole, maker.name if maker is not None else "")
+        )
 
     def _changed(self, graph: Graph) -> Iterator[Node]:
         """The nodes that are new, or read something else, since the last time."""
@@ -138,7 +143,7 @@ class RewriteCheck:
         """How far `new` is from what `old` stands for; None where neither can be run."""
         try:
             judged = self._compare(old, new)
-        except Exception:  # no kernel, a type not known yet, a branch that is not taken
+        except Exception:  # no kernel, a type not known yet, a loop of no iterations
             self.unchecked += 1
             return None
         self.checked += 1

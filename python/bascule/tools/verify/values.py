@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from bascule.ir.constant import Constant
-from bascule.ir.graph import Value
+from bascule.ir.graph import Node, Value
 from bascule.ir.types import Dim, TensorType
 from bascule.providers.base import Provider
 from bascule.tools.stepping.part import reads_of
 from bascule.tools.stepping.prepared import Source
-from bascule.tools.stepping.steps import Environment, Stepper, enters_body
+from bascule.tools.stepping.steps import Environment, Stepper, Steps, enters_body
 
 _LIMIT = 1 << 30
 """Bytes of values that are kept; others are computed again."""
@@ -24,10 +25,21 @@ _SIZES = (3, 8, 16, 1, 32, 64, 224)
 """For sizes that the model leaves open: the first with which it runs."""
 
 
+class _Everywhere(Stepper):
+    """Steps through the branch that is not taken as well, as far as it runs."""
+
+    def _if(self, node: Node, environment: Environment, inside: str) -> Steps:
+        for key in ("then_branch", "else_branch"):
+            with contextlib.suppress(Exception):  # what a branch is there to avoid
+                yield from self.steps(node.attributes[key], Environment(environment), inside)
+        return (yield from super()._if(node, environment, inside))
+
+
 class SeededValues:
     """Of every value of `source` what it is on one seeded input.
 
-    In nested graphs it is what the value is the first time; where it is never made there is none.
+    In nested graphs it is what the value is the first time, in both branches of an If; where it is
+    never made, as in a loop of no iterations, there is none.
     `problem` says why the model does not run on such inputs, if it does not.
     """
 
@@ -36,7 +48,7 @@ class SeededValues:
     ) -> None:
         self._source = source
         self._defaults = defaults
-        self._stepper = Stepper(providers, enters=enters_body)
+        self._stepper = _Everywhere(providers, enters=enters_body)
         self._inputs: dict[int, Any] = {}
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._bytes = 0
