@@ -129,16 +129,8 @@ class OperatorOfLibrary final : public HostOperator {
         }
       }
     }
-    for (size_t i = 0; i < node.inputs.size(); ++i) {
-      if (node.dtype(i) == DType::undefined) continue;
-      const Parameter& parameter = *LibraryOperator::find(op_.inputs, i);
-      const DType first = parameter.same_as < 0
-                              ? DType::undefined
-                              : node.dtype(static_cast<size_t>(parameter.same_as));
-      const std::string problem = type_problem(parameter, i, node.dtype(i), first);
-      if (!problem.empty()) return reject(problem);
-    }
-    return accept;
+    const std::string problem = inputs_problem(node);
+    return problem.empty() ? accept : reject(problem);
   }
 
   std::vector<std::optional<OutputType>> types(const NodeSpec& node) const override {
@@ -146,6 +138,7 @@ class OperatorOfLibrary final : public HostOperator {
     check_counts(node, node.outputs, op_.outputs, "output");
     check_attributes(node);
     std::vector<std::optional<OutputType>> found(node.outputs.size());
+    if (!inputs_problem(node).empty()) return found;  // capability() tells of it
     if (op_.plain.infer != nullptr) {
       bascule_node view(op_, node);
       view.found.resize(node.outputs.size());
@@ -219,6 +212,20 @@ class OperatorOfLibrary final : public HostOperator {
                                         [&](const auto& rule) { return rule.name == name; });
       if (!is_known) wrong(node, "the operator has no attribute '" + name + "'");
     }
+  }
+
+  // Why the element types of the inputs, as far as they are known, cannot be; empty if they can.
+  std::string inputs_problem(const NodeSpec& node) const {
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (node.dtype(i) == DType::undefined) continue;
+      const Parameter& parameter = *LibraryOperator::find(op_.inputs, i);
+      const DType first = parameter.same_as < 0
+                              ? DType::undefined
+                              : node.dtype(static_cast<size_t>(parameter.same_as));
+      const std::string problem = type_problem(parameter, i, node.dtype(i), first);
+      if (!problem.empty()) return problem;
+    }
+    return "";
   }
 
   DType declared_type(const NodeSpec& node, size_t i) const {

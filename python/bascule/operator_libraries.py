@@ -132,9 +132,7 @@ def open_library(path: str | os.PathLike[str]) -> OperatorLibrary:
     return known
 
 
-def load_operators(
-    path: str | os.PathLike[str], *, replace: bool = False
-) -> OperatorLibrary:
+def load_operators(path: str | os.PathLike[str], *, replace: bool = False) -> OperatorLibrary:
     """Let every model that is loaded from now on call the operators of a library.
 
     For those of one session, see SessionOptions.register_custom_ops_library.
@@ -206,12 +204,20 @@ def bind_operators(model: Model, libraries: Sequence[OperatorLibrary]) -> None:
                 node.binding = _binding(found, version)
 
 
+def library_of(node: Node) -> str:
+    """The name of the library that runs a node, or ''."""
+    if node.binding is not None:
+        return node.binding.origin
+    found = registry.find(node)
+    return found.library if isinstance(found, LibraryOperator) else ""
+
+
 def _binding(versions: Sequence[LibraryOperator], version: int | None) -> Binding:
     """The last of an operator's versions that a version of the domain knows."""
     allowed = [each for each in versions if version is None or each.since <= version]
     if allowed:
         found = max(allowed, key=lambda each: each.since)
-        return Binding(found._types_of, found._function_for)
+        return Binding(found._types_of, found._function_for, found.library)
     first = min(each.since for each in versions)
 
     def refuse(node: Node) -> Any:
@@ -220,7 +226,7 @@ def _binding(versions: Sequence[LibraryOperator], version: int | None) -> Bindin
             f"{version}"
         )
 
-    return Binding(lambda node: (), refuse)
+    return Binding(lambda node: (), refuse, versions[0].library)
 
 
 def _load(path: str, digest: str) -> OperatorLibrary:
@@ -237,5 +243,7 @@ def _open_again(path: str, digest: str) -> OperatorLibrary:
     """A library in another process, where it has to be the same."""
     library = open_library(path)
     if library.digest != digest:
-        raise Fail(f"Failed to load library {path}: it is not the file that the session was made with")
+        raise Fail(
+            f"Failed to load library {path}: it is not the file that the session was made with"
+        )
     return library

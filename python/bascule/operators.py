@@ -17,13 +17,13 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import add_type_rule
 from bascule.ir.types import TensorType, Type
-from bascule.providers.cuda.registry import Kernel, device_operator
 from bascule.providers.cpu.host.registry import (
     HostFunction,
     Unavailable,
     host_operator,
     remove_host_operator,
 )
+from bascule.providers.cuda.registry import Kernel, device_operator
 
 if TYPE_CHECKING:
     from bascule.gradient.build import Builder, Term

@@ -7,7 +7,6 @@ import contextlib
 import copy
 import enum
 import operator
-import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar

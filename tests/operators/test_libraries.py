@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import bascule
+from bascule import errors
 from bascule.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
 from bascule.ir.dtype import DataType
 from bascule.operators import registry
@@ -52,12 +53,8 @@ def y(dtype: int = TensorProto.FLOAT, name: str = "y") -> Any:
     "dtype", [d for d in DataType if d not in (DataType.UNDEFINED, DataType.STRING)]
 )
 def test_every_element_type(library: Path, dtype: DataType) -> None:
-    x = np.array([[1, 0.5, 2], [1, 1, 0]], np.float32).astype(dtype.numpy)
-    nodes = [
-        helper.make_node("Identity", ["x"], ["before"]),
-        call("Copy", ["before"], ["after"]),
-        helper.make_node("Identity", ["after"], ["y"]),
-    ]
+    x = np.array([[1, 0.5, 1], [1, 1, 0]], np.float32).astype(dtype.numpy)
+    nodes = [call("Copy", ["x"], ["before"]), call("Copy", ["before"], ["y"])]
     inputs, outputs = [tensor("x", int(dtype), ("n", 3))], [y(int(dtype))]
     made = session(graph(*nodes, inputs=inputs, outputs=outputs, ir_version=13), library)
     for _ in range(2):
@@ -75,7 +72,7 @@ def test_no_elements_and_no_axes(library: Path) -> None:
 
 def test_strings_are_refused(library: Path) -> None:
     inputs, outputs = [tensor("x", TensorProto.STRING)], [y(TensorProto.STRING)]
-    with pytest.raises(NotImplementedError, match=r"input 0 'x' is tensor\(string\)"):
+    with pytest.raises(errors.NotImplemented, match=r"input 0 'x' is tensor\(string\)"):
         session(graph(call("Copy"), inputs=inputs, outputs=outputs), library)
 
 
@@ -170,7 +167,7 @@ def test_types_without_a_rule(library: Path) -> None:
 
 
 def test_versions(library: Path) -> None:
-    with pytest.raises(NotImplementedError, match="since version 2 of its domain; the model is"):
+    with pytest.raises(errors.NotImplemented, match="since version 2 of its domain; the model is"):
         session(graph(call("Number"), version=1), library)
     for version, expected in ((2, 2), (3, 2), (4, 4), (9, 4)):
         (found,) = session(graph(call("Number"), version=version), library).run(None, {"x": X})
@@ -185,7 +182,7 @@ def test_sessions_do_not_disturb_each_other() -> None:
     two, three = session(proto, factor(2)), session(proto, factor(3))
     for made, expected in ((two, 2), (three, 3), (two, 2)):
         np.testing.assert_array_equal(made.run(None, {"x": X})[0], X * expected)
-    with pytest.raises(Fail, match="Scale.* is not a registered function/op"):
+    with pytest.raises(Fail, match=r"Scale.* is not a registered function/op"):
         session(proto)
     with pytest.raises(Fail, match=r"test\.factor\.Scale since 1 is in .*factor.*already"):
         session(proto, factor(2), factor(3))
@@ -347,10 +344,10 @@ def test_nodes_that_do_not_fit(library: Path, node: Any, message: str) -> None:
 def test_element_types_that_do_not_fit(library: Path) -> None:
     inputs = [tensor("x"), tensor("z", TensorProto.DOUBLE)]
     with pytest.raises(
-        NotImplementedError, match=r"input 2 'terms' is tensor\(double\), and input 0 tensor\(flo"
+        errors.NotImplemented, match=r"input 2 'terms' is tensor\(double\), and input 0 tensor\(flo"
     ):
         session(graph(call("Sum", ["x", "", "z"]), inputs=inputs), library)
-    with pytest.raises(NotImplementedError, match="the operator takes float"):
+    with pytest.raises(errors.NotImplemented, match="the operator takes float"):
         session(graph(call("Sizes", ["z"]), inputs=inputs), library)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import bascule
 from bascule.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
+from tests.api.models import tensor
 from tests.operators.build import SOURCES, built, needs_compiler
 from tests.operators.models import call, graph, session
 
@@ -95,7 +96,9 @@ def test_wrong_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how
     path = tmp_path / "library.so"  # each a library of its own, as it describes itself once
     shutil.copy(built(SOURCES / "descriptions.c"), path)
     for _ in range(2):
-        with pytest.raises(Fail, match=rf"Failed to load library .*library\.so: .*{DESCRIPTIONS[how]}"):
+        with pytest.raises(
+            Fail, match=rf"Failed to load library .*library\.so: .*{DESCRIPTIONS[how]}"
+        ):
             load(path)
 
 
@@ -114,7 +117,7 @@ RUNS = {
     "no output": "the library did not make output 0 'y'",
     "a negative size": r"gives output 0 'y' the shape \{2,-3\}",
     "a huge size": "size",
-    "another shape": r"makes output 0 'y' as tensor\(float\)\{7,7\}; expected tensor\(float\)",
+    "another shape": r"as tensor\(float\)\{7,7\}; expected tensor\(float\)\{\?,3\}",
     "no sizes": "gives output 0 'y' a rank of 2 and no sizes",
     "a rank of -1": "gives output 0 'y' a rank of -1",
     "a rank of 99": "gives output 0 'y' a rank of 99",
@@ -136,9 +139,7 @@ RUNS = {
 @needs_compiler
 @pytest.mark.parametrize("how", RUNS)
 def test_operators_that_misbehave(how: str) -> None:
-    proto = graph(call("Misbehaving", how=how))
-    for dim in proto.graph.output[0].type.tensor_type.shape.dim:
-        dim.Clear()
+    proto = graph(call("Misbehaving", how=how), outputs=[tensor("y")])
     made = session(proto, built(SOURCES / "misbehaving.c"))
     for _ in range(2):
         with pytest.raises(Fail, match=f"running Misbehaving node. Name:'here'.*{RUNS[how]}"):
@@ -175,8 +176,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "cpp_operator"
 
 
 @needs_compiler
-def test_the_example() -> None:
-    library = built(EXAMPLE / "row_operators.cpp")
+def test_the_example(tmp_path: Path) -> None:
+    library = tmp_path / "librow_operators.so"
+    shutil.copy(built(EXAMPLE / "row_operators.cpp"), library)
     done = subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLE / "run.py"), str(library)],
         capture_output=True,
@@ -190,7 +192,14 @@ def test_the_example() -> None:
 @needs_compiler
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs CMake")
 def test_the_example_by_cmake(tmp_path: Path) -> None:
-    configure = ["cmake", "-S", str(EXAMPLE), "-B", str(tmp_path), f"-DPython_EXECUTABLE={sys.executable}"]
+    configure = [
+        "cmake",
+        "-S",
+        str(EXAMPLE),
+        "-B",
+        str(tmp_path),
+        f"-DPython_EXECUTABLE={sys.executable}",
+    ]
     for command in (configure, ["cmake", "--build", str(tmp_path)]):
         done = subprocess.run(command, capture_output=True, text=True, env=environment())
         assert done.returncode == 0, done.stdout + done.stderr

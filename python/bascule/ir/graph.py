@@ -54,6 +54,8 @@ class Binding:
     """What is known of the outputs."""
     function: Callable[[Node], Any]
     """What runs the node on the CPU."""
+    origin: str
+    """The name of the file that the operator is from."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,11 @@ typedef struct bascule_parameter {
 typedef struct bascule_error bascule_error;  // where the text of an error goes
 typedef struct bascule_node bascule_node;    // a node of a model
 typedef struct bascule_call bascule_call;    // one run of a node
+typedef struct bascule_operator bascule_operator;
 
 // An operator. Its functions return 0, or anything else after set_error; no exception may leave
 // them. They may be called from several threads at once.
-typedef struct bascule_operator {
+struct bascule_operator {
   uint32_t size;  // sizeof(bascule_operator)
   int32_t since;  // the version of the domain that brought the operator in this form, from 1 on
   const char* domain;
@@ -110,7 +111,7 @@ typedef struct bascule_operator {
   // Compute the outputs.
   int32_t (*compute)(const bascule_operator* self, const void* state, bascule_call* call,
                      bascule_error* error);
-} bascule_operator;
+};
 
 typedef struct bascule_library {
   uint32_t size;        // sizeof(bascule_library)

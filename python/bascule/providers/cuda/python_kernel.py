@@ -84,6 +84,4 @@ def _problem(value: Value, made: Tensor) -> str:
 def _overlap(one: Tensor, other: Tensor | None) -> bool:
     if other is None or not one.nbytes or not other.nbytes:
         return False
-    return (
-        one.address < other.address + other.nbytes and other.address < one.address + one.nbytes
-    )
+    return one.address < other.address + other.nbytes and other.address < one.address + one.nbytes
