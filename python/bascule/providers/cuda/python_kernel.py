@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node, Value
 from bascule.ir.types import TensorType
@@ -51,7 +53,7 @@ def _has_arrays(dtype: DataType) -> bool:
 
 def _output(call: Call, index: int, result: Any, inputs: tuple[Tensor | None, ...]) -> Tensor:
     value, xp = call.node.outputs[index], call.device.xp
-    if not isinstance(result, (xp.ndarray, int, float, bool)) and not xp.isscalar(result):
+    if not isinstance(result, (xp.ndarray, np.generic, int, float, complex)):
         raise TypeError(
             f"output {index} '{value.name}' of the function for CUDA is an object of type "
             f"{type(result).__module__}.{type(result).__name__}; expected an array of CuPy"
