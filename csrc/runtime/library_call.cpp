@@ -225,22 +225,22 @@ int32_t parallel_for(bascule_call* call, int64_t count, double cost, bascule_bod
 
 const bascule_api& operator_api() {
   static const bascule_api api = {
-      sizeof(bascule_api),
-      BASCULE_ABI,
-      set_error,
-      node_name,
-      input_count,
-      output_count,
-      input_type,
-      attribute,
-      set_output_type,
-      node_of,
-      input,
-      wants_output,
-      output,
-      workspace,
-      threads,
-      parallel_for,
+      .size = sizeof(bascule_api),
+      .abi = BASCULE_ABI,
+      .set_error = set_error,
+      .node_name = node_name,
+      .input_count = input_count,
+      .output_count = output_count,
+      .input_type = input_type,
+      .attribute = attribute,
+      .set_output_type = set_output_type,
+      .node_of = node_of,
+      .input = input,
+      .wants_output = wants_output,
+      .output = output,
+      .workspace = workspace,
+      .threads = threads,
+      .parallel_for = parallel_for,
   };
   return api;
 }

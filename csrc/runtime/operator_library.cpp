@@ -2,6 +2,7 @@
 #include "runtime/operator_library.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <set>
 #include <tuple>
@@ -22,6 +23,28 @@ constexpr uint64_t known_dtypes =
 
 std::string version_text(uint32_t abi) {
   return std::to_string(abi >> 16) + "." + std::to_string(abi & 0xFFFFu);
+}
+
+// The sizes that version 1.0 gave the structures of libraries: the least that they have.
+constexpr size_t first_size(const bascule_parameter*) {
+  return offsetof(bascule_parameter, same_as) + sizeof(int32_t);
+}
+constexpr size_t first_size(const bascule_attribute*) {
+  return offsetof(bascule_attribute, required) + sizeof(int32_t);
+}
+constexpr size_t first_size(const bascule_operator*) {
+  return offsetof(bascule_operator, compute) + sizeof(void*);
+}
+constexpr size_t first_size(const bascule_library*) {
+  return offsetof(bascule_library, operators) + sizeof(void*);
+}
+
+// What a library hands over, as far as both know it; what an older one has not is 0.
+template <class T>
+T known_part(const T& given) {
+  T copy{};
+  std::memcpy(&copy, &given, std::min<size_t>(given.size, sizeof(T)));
+  return copy;
 }
 
 // Reads the descriptions of one library; what is wrong is told by an Error that says where.
@@ -62,14 +85,14 @@ class Reader {
     if (count > 0 && items == nullptr) wrong("its list of " + std::string(what) + " is NULL");
   }
 
-  // Item i, which has to be there and to have at least the size that version 1.0 gave it.
+  // Item i, which has to be there and to have at least its first size.
   template <class T>
   const T& item(const T* const* items, int32_t i, const char* what) const {
     const T* found = items[i];
     if (found == nullptr) wrong(std::string(what) + " " + std::to_string(i) + " is NULL");
-    if (found->size < sizeof(T)) {
+    if (found->size < first_size(found)) {
       wrong(std::string(what) + " " + std::to_string(i) + " has a size of " +
-            std::to_string(found->size) + " bytes, not " + std::to_string(sizeof(T)));
+            std::to_string(found->size) + " bytes, not " + std::to_string(first_size(found)));
     }
     return *found;
   }
@@ -79,10 +102,11 @@ class Reader {
     return given;
   }
 
-  LibraryOperator read_operator(const bascule_operator& given) {
+  LibraryOperator read_operator(const bascule_operator& own) {
+    const bascule_operator given = known_part(own);
     LibraryOperator made;
     made.plain = given;
-    made.own = &given;
+    made.own = &own;
     made.domain = text(given.domain, "its domain");
     made.name = text(given.name, "its name");
     where_ = "operator " + made.domain + "." + made.name;
@@ -178,12 +202,17 @@ std::shared_ptr<const OperatorLibrary> OperatorLibrary::load(const std::string& 
     reader.refuse(reason);
   }
   bascule_error error;
-  const bascule_library* library = entry(&operator_api(), &error);
+  const bascule_library* library = nullptr;
+  try {
+    library = entry(&operator_api(), &error);
+  } catch (...) {
+    error.text = std::string("an exception left ") + entry_name;
+  }
   const std::string ours = "; this bascule has version " + version_text(BASCULE_ABI);
   if (library == nullptr) {
     reader.refuse((error.text.empty() ? "it gave no reason" : error.text) + ours);
   }
-  if (library->size < sizeof(bascule_library)) {
+  if (library->size < first_size(library)) {
     reader.refuse("its description has a size of " + std::to_string(library->size) + " bytes");
   }
   if (library->abi >> 16 != BASCULE_ABI_MAJOR || library->abi > BASCULE_ABI) {

@@ -20,6 +20,8 @@ from bascule.operators import registry
 from tests.api.models import tensor
 from tests.operators.build import SOURCES, built, needs_compiler
 from tests.operators.models import call, graph, session
+from tests.support.cuda_emulation import missing as cuda_missing
+from tests.support.cuda_session import EmulatedSession
 
 pytestmark = needs_compiler
 
@@ -355,3 +357,21 @@ def test_attributes_that_are_graphs(library: Path) -> None:
     nested = helper.make_graph([helper.make_node("Relu", ["x"], ["t"])], "g", [], [y(name="t")])
     with pytest.raises(InvalidGraph, match="attribute 'g' is a graph, which no operator of a"):
         session(graph(call("Copy", g=nested)), library)
+
+
+def test_beside_a_gpu(library: Path) -> None:
+    """Inputs and outputs are copied."""
+    if cuda_missing():
+        pytest.skip(cuda_missing())
+    nodes = [
+        helper.make_node("Exp", ["x"], ["a"]),
+        call("Sum", ["a", "", "x"], ["b"]),
+        helper.make_node("Neg", ["b"], ["y"]),
+    ]
+    options = bascule.SessionOptions()
+    options.register_custom_ops_library(str(library))
+    made = EmulatedSession(graph(*nodes).SerializeToString(), options)
+    rows = {row.op_type: (row.provider, row.kernel) for row in made.explain().rows}
+    assert rows["Sum"] == ("CPUExecutionProvider", library.name)
+    assert rows["Exp"][0] == "CUDAExecutionProvider"
+    np.testing.assert_allclose(made.run(None, {"x": X})[0], -(np.exp(X) + X), rtol=1e-5)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 import bascule
 from bascule.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
+from bascule.cli import main
 from tests.api.models import tensor
 from tests.operators.build import SOURCES, built, needs_compiler
 from tests.operators.models import call, graph, session
@@ -100,6 +103,14 @@ def test_wrong_descriptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how
             Fail, match=rf"Failed to load library .*library\.so: .*{DESCRIPTIONS[how]}"
         ):
             load(path)
+
+
+@needs_compiler
+def test_structures_that_have_grown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASCULE_TEST_DESCRIPTION", "grown")
+    path = tmp_path / "library.so"
+    shutil.copy(built(SOURCES / "descriptions.c"), path)
+    load(path)
 
 
 @needs_compiler
@@ -207,10 +218,20 @@ def test_the_example_by_cmake(tmp_path: Path) -> None:
     load(library)
 
 
+@needs_compiler
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = built(SOURCES / "operators.cpp")
+    model = tmp_path / "model.onnx"
+    model.write_bytes(graph(call("Copy")).SerializeToString())
+    assert main(["explain", str(model), "--operators", str(library), "--json"]) == 0
+    (node,) = json.loads(capsys.readouterr().out)["nodes"]
+    assert node["kernel"] == library.name
+    assert main(["explain", str(model)]) == 1
+    assert "is not a registered function/op" in capsys.readouterr().err
+
+
 def environment() -> dict[str, str]:
     """That of this process, with the folders that it imports from."""
-    import os
-
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 

@@ -17,8 +17,20 @@ static bascule_parameter x = {sizeof(bascule_parameter), 0, "x", 0, -1};
 static bascule_parameter y = {sizeof(bascule_parameter), 0, "y", 0, 0};
 static const bascule_parameter *inputs[2] = {&x, &x}, *outputs[1] = {&y};
 static const bascule_attribute* attributes[2] = {&attribute, &attribute};
-static bascule_operator op = {sizeof(bascule_operator), 1,       "wrong", "Op",       NULL, 1, 1, 1,
-                              inputs,                   outputs, attributes, NULL, NULL, NULL,
+static bascule_operator op = {sizeof(bascule_operator),
+                              1,
+                              "wrong",
+                              "Op",
+                              NULL,
+                              1,
+                              1,
+                              1,
+                              inputs,
+                              outputs,
+                              attributes,
+                              NULL,
+                              NULL,
+                              NULL,
                               compute};
 static const bascule_operator* operators[2] = {&op, &op};
 static bascule_library library = {sizeof(bascule_library), BASCULE_ABI, NULL, 1, operators};
@@ -61,6 +73,7 @@ BASCULE_EXPORT const bascule_library* bascule_operator_library(const bascule_api
   WHEN("two defaults") value.count = 2;
   WHEN("one attribute twice") op.attribute_count = 2;
   WHEN("one operator twice") library.operator_count = 2;
+  WHEN("grown") { library.size = op.size = x.size = y.size = attribute.size = 4096; }
   WHEN("the standard's domain") op.domain = "com.microsoft";
   return &library;
 }

@@ -83,7 +83,7 @@ def test_between_kernels_on_the_device(captured: bool) -> None:
 
 
 def test_what_is_returned() -> None:
-    """An input, a part of one, a number, arrays that are not dense: each is an output of its own."""
+    """Inputs, parts of them, numbers, arrays that are not dense: each an output of its own."""
     operator = bascule.operator("my", "Parts")(never)
 
     @operator.cuda

@@ -6,8 +6,8 @@
 // library may be built by any compiler. <bascule/operator.h> is the layer for C++20 above this.
 //
 // Versions. A library is taken when its major version is bascule's and its minor version is not
-// newer. Within a major version structures only grow, at the end; each begins with its size, or is
-// only made by bascule. Text is UTF-8. What a library hands over has to stay as it is until the
+// newer. Within a major version structures that begin with their size may grow, at the end; the
+// others stay as they are. Text is UTF-8. What a library hands over has to stay as it is until the
 // process ends, unless it says otherwise.
 #pragma once
 
