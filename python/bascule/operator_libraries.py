@@ -15,6 +15,7 @@ from bascule.ir.graph import Binding, Graph, Model, Node
 from bascule.ir.types import Type
 from bascule.native import _native
 from bascule.operators import check_domain, registry
+from bascule.providers.cpu.host.library import library_types
 from bascule.providers.cpu.host.registry import Unavailable
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -70,9 +71,6 @@ class LibraryOperator:
         return self._native
 
     def _types_of(self, node: Node) -> tuple[Type | None, ...]:
-        # Imported here: it imports the lowering, which needs the operators of the process.
-        from bascule.providers.cpu.host.library import library_types
-
         return library_types(node, self._function_for(node))
 
 

@@ -19,6 +19,8 @@ import bascule
 SOURCES = Path(__file__).with_name("libraries")
 _COMPILER = shutil.which("g++")
 _FLAGS = ("-O1", "-g0", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror")
+# What people who are strict compile with.
+_CPP = ("-std=c++20", "-Wpedantic", "-Wshadow", "-Wconversion", "-Wsign-conversion")
 
 needs_compiler = pytest.mark.skipif(
     sys.platform != "linux" or _COMPILER is None, reason="needs Linux and g++"
@@ -28,7 +30,7 @@ needs_compiler = pytest.mark.skipif(
 @functools.cache
 def built(source: Path, *flags: str) -> Path:
     """The library of one C or C++ source, from the cache if it was compiled before."""
-    standard = ("-x", "c", "-std=c99") if source.suffix == ".c" else ("-std=c++20",)
+    standard = ("-x", "c", "-std=c99") if source.suffix == ".c" else _CPP
     include = Path(bascule.include_dir())
     headers = [path.read_text() for path in sorted(include.rglob("*.h"))]
     parts = [source.read_text(), *headers, *_FLAGS, *standard, *flags]

@@ -177,12 +177,12 @@ class Call : public Node {
       std::exception_ptr error;
     } loop{&body, {}, nullptr};
     const bascule_body run = [](void* context, int64_t begin, int64_t end) {
-      auto& loop = *static_cast<Loop*>(context);
+      Loop& shared = *static_cast<Loop*>(context);
       try {
-        (*loop.body)(begin, end);
+        (*shared.body)(begin, end);
       } catch (...) {
-        const std::lock_guard<std::mutex> lock(loop.mutex);
-        if (!loop.error) loop.error = std::current_exception();
+        const std::lock_guard<std::mutex> lock(shared.mutex);
+        if (!shared.error) shared.error = std::current_exception();
       }
     };
     const int32_t failed = detail::api()->parallel_for(call_, count, cost, run, &loop);
