@@ -14,8 +14,9 @@ namespace {
 using bascule::DType;
 using bascule::Tensor;
 
-// A pointer that is never NULL, also to no elements.
+// A pointer that is never NULL, also to no elements; but for strings, which are handed out alone.
 void* data_of(const Tensor& tensor) {
+  if (tensor.dtype() == DType::string) return nullptr;
   alignas(64) static std::byte nothing[64];
   return tensor.size() > 0 ? const_cast<std::byte*>(tensor.raw()) : nothing;
 }
@@ -29,15 +30,35 @@ std::string type_text(DType dtype, const bascule::Shape& shape) {
   return std::string("tensor(") + bascule::name_of(dtype) + ")" + shape.text();
 }
 
-bool is_dtype(int32_t number) {
-  return number > 0 && number < bascule::dtype_count && number != static_cast<int>(DType::string);
+bool is_dtype(int32_t number) { return number > 0 && number < bascule::dtype_count; }
+
+// Whether a parameter of the operator allows an element type; what is not declared allows any.
+bool allows(const bascule::LibraryOperator::Parameter* parameter, int32_t dtype) {
+  return parameter == nullptr || (parameter->dtypes >> dtype & 1) != 0;
+}
+
+void check_element(const bascule_tensor& tensor, int64_t element, const char* what, int32_t index) {
+  int64_t count = 1;
+  for (int32_t axis = 0; axis < tensor.rank; ++axis) count *= tensor.shape[axis];
+  const std::string which = std::string(what) + " " + std::to_string(index);
+  if (tensor.dtype != static_cast<int32_t>(DType::string)) {
+    bascule::fail("the library asks for strings of " + which + ", which has none");
+  }
+  if (element < 0 || element >= count) {
+    bascule::fail("the library asks for string " + std::to_string(element) + " of " + which +
+                  ", which has " + std::to_string(count));
+  }
 }
 
 }  // namespace
 
-bascule_call::bascule_call(bascule::RunContext& run, const bascule_node& of,
-                           const std::vector<bascule::ValueSpec>& expected)
-    : context(run), node(of), specs(expected), outputs(expected.size(), bascule_tensor{}) {
+bascule_call::bascule_call(bascule::RunContext& run, const bascule::LibraryOperator& which,
+                           const bascule_node& of, const std::vector<bascule::ValueSpec>& expected)
+    : context(run),
+      op(which),
+      node(of),
+      specs(expected),
+      outputs(expected.size(), bascule_tensor{}) {
   inputs.reserve(static_cast<size_t>(context.input_count()));
   for (int i = 0; i < context.input_count(); ++i) {
     inputs.push_back(context.has_input(i) ? plain(context.input(i)) : bascule_tensor{});
@@ -61,7 +82,7 @@ const bascule_tensor& bascule_call::make_output(int32_t index, int32_t dtype, in
   }
   const std::string which = "output " + std::to_string(index) + " '" + specs[i].name + "'";
   if (outputs[i].dtype != 0) bascule::fail("the library makes " + which + " twice");
-  if (!is_dtype(dtype)) {
+  if (!is_dtype(dtype) || !allows(bascule::LibraryOperator::find(op.outputs, i), dtype)) {
     bascule::fail("the library gives " + which + " element type " + std::to_string(dtype));
   }
   if (rank < 0 || rank > bascule::Shape::max_rank || (rank > 0 && sizes == nullptr)) {
@@ -89,8 +110,31 @@ const bascule_tensor& bascule_call::make_output(int32_t index, int32_t dtype, in
     bascule::fail("the library makes " + which + " as " + type_text(type, shape) + "; expected " +
                   expected);
   }
-  outputs[i] = plain(context.output(index, type, shape));
+  Tensor& made = context.output(index, type, shape);
+  outputs[i] = plain(made);
+  if (type == DType::string) {
+    strings.resize(outputs.size());
+    strings[i] = made.data<std::string>();
+  }
   return outputs[i];
+}
+
+const std::string& bascule_call::input_string(int32_t index, int64_t element) const {
+  if (index < 0 || static_cast<size_t>(index) >= inputs.size() ||
+      inputs[static_cast<size_t>(index)].dtype == 0) {
+    bascule::fail("the library asks for input " + std::to_string(index) + ", which is left out");
+  }
+  check_element(inputs[static_cast<size_t>(index)], element, "input", index);
+  return context.input(index).data<std::string>()[element];
+}
+
+std::string& bascule_call::output_string(int32_t index, int64_t element) {
+  if (index < 0 || static_cast<size_t>(index) >= outputs.size() ||
+      outputs[static_cast<size_t>(index)].dtype == 0) {
+    bascule::fail("the library sets output " + std::to_string(index) + ", which it has not made");
+  }
+  check_element(outputs[static_cast<size_t>(index)], element, "output", index);
+  return strings[static_cast<size_t>(index)][element];
 }
 
 namespace bascule {
@@ -195,6 +239,29 @@ const bascule_tensor* output(bascule_call* call, int32_t index, int32_t dtype, i
   return made;
 }
 
+const char* get_string(bascule_call* call, int32_t index, int64_t element, int64_t* length) {
+  const char* text = nullptr;
+  call->attempt([&] {
+    const std::string& found = call->input_string(index, element);
+    if (length != nullptr) *length = static_cast<int64_t>(found.size());
+    text = found.c_str();
+  });
+  return text;
+}
+
+int32_t set_string(bascule_call* call, int32_t index, int64_t element, const char* text,
+                   int64_t length) {
+  const bool done = call->attempt([&] {
+    std::string& target = call->output_string(index, element);
+    if (length < 0 || (text == nullptr && length > 0)) {
+      fail("the library gives a string of " + std::to_string(length) + " bytes" +
+           (text == nullptr ? " and no text" : ""));
+    }
+    target.assign(text != nullptr ? text : "", static_cast<size_t>(length));
+  });
+  return done ? 0 : 1;
+}
+
 void* workspace(bascule_call* call, int64_t bytes) {
   void* memory = nullptr;
   call->attempt([&] {
@@ -238,6 +305,8 @@ const bascule_api& operator_api() {
       .input = input,
       .wants_output = wants_output,
       .output = output,
+      .get_string = get_string,
+      .set_string = set_string,
       .workspace = workspace,
       .threads = threads,
       .parallel_for = parallel_for,

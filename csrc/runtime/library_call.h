@@ -5,14 +5,15 @@
 #include <bascule/operator_abi.h>
 
 #include <exception>
+#include <string>
 #include <vector>
 
 #include "runtime/library_node.h"
 #include "runtime/run_context.h"
 
 struct bascule_call {
-  bascule_call(bascule::RunContext& context, const bascule_node& node,
-               const std::vector<bascule::ValueSpec>& outputs);
+  bascule_call(bascule::RunContext& context, const bascule::LibraryOperator& op,
+               const bascule_node& node, const std::vector<bascule::ValueSpec>& outputs);
 
   // `work`, whose exception is kept: none may pass through the library. False if it threw.
   template <class Work>
@@ -34,10 +35,16 @@ struct bascule_call {
   const bascule_tensor& make_output(int32_t index, int32_t dtype, int32_t rank,
                                     const int64_t* shape);
 
+  // Element number `element` of an input or output of strings; an Error if there is none.
+  const std::string& input_string(int32_t index, int64_t element) const;
+  std::string& output_string(int32_t index, int64_t element);
+
   bascule::RunContext& context;
+  const bascule::LibraryOperator& op;
   const bascule_node& node;
   const std::vector<bascule::ValueSpec>& specs;
   std::vector<bascule_tensor> inputs;
   std::vector<bascule_tensor> outputs;  // dtype 0: not made yet
+  std::vector<std::string*> strings;    // of outputs that are strings
   std::exception_ptr error;
 };

@@ -75,7 +75,7 @@ class LibraryKernel final : public Kernel {
 
   void run(RunContext& c) const override {
     check_inputs(c);
-    bascule_call call(c, node_, outputs_);
+    bascule_call call(c, op_, node_, outputs_);
     try {
       guarded(Code::fail, [&](bascule_error* error) {
         return op_.plain.compute(op_.own, state_, &call, error);

@@ -17,9 +17,8 @@ namespace {
 
 constexpr const char* entry_name = "bascule_operator_library";
 constexpr int32_t most_items = 4096;
-// Strings are not handed to libraries.
-constexpr uint64_t known_dtypes =
-    ((uint64_t{1} << dtype_count) - 2) & ~(uint64_t{1} << static_cast<int>(DType::string));
+constexpr uint64_t known_dtypes = (uint64_t{1} << dtype_count) - 2;
+constexpr uint64_t strings = uint64_t{1} << static_cast<int>(DType::string);
 
 std::string version_text(uint32_t abi) {
   return std::to_string(abi >> 16) + "." + std::to_string(abi & 0xFFFFu);
@@ -143,7 +142,7 @@ class Reader {
     made.optional = (given.flags & BASCULE_OPTIONAL) != 0;
     made.variadic = (given.flags & BASCULE_VARIADIC) != 0;
     if (made.variadic && !last) wrong("'" + made.name + "' is variadic and not the last");
-    made.dtypes = given.dtypes == 0 ? known_dtypes : given.dtypes & known_dtypes;
+    made.dtypes = given.dtypes == 0 ? known_dtypes & ~strings : given.dtypes & known_dtypes;
     if (made.dtypes == 0) wrong("'" + made.name + "' allows no element type");
     if (given.same_as >= std::min(before, owner.input_count)) {
       wrong("'" + made.name + "' has the element type of input " + std::to_string(given.same_as) +

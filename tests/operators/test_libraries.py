@@ -72,7 +72,24 @@ def test_no_elements_and_no_axes(library: Path) -> None:
         assert found.shape == shape
 
 
-def test_strings_are_refused(library: Path) -> None:
+def test_strings(library: Path) -> None:
+    words = np.array([["a", "ß\0", ""], ["b" * 100, "", "c"]], object)
+    node = call("Join", ["x"], ["y", "z"], by="-")
+    inputs = [tensor("x", TensorProto.STRING)]
+    made = session(
+        graph(node, inputs=inputs, outputs=[y(TensorProto.STRING), y(TensorProto.INT64, "z")]),
+        library,
+    )
+    for _ in range(2):
+        lines, sizes = made.run(None, {"x": words})
+        assert lines.tolist() == ["a-ß\0-", "b" * 100 + "--c"]
+        assert sizes.tolist() == [6, 103]
+    bad = graph(call("BadJoin"), inputs=inputs, outputs=[y(TensorProto.STRING)])
+    with pytest.raises(Fail, match="1 strings do not fill output 0"):
+        session(bad, library).run(None, {"x": words})
+
+
+def test_strings_are_handed_out_if_asked_for(library: Path) -> None:
     inputs, outputs = [tensor("x", TensorProto.STRING)], [y(TensorProto.STRING)]
     with pytest.raises(errors.NotImplemented, match=r"input 0 'x' is tensor\(string\)"):
         session(graph(call("Copy"), inputs=inputs, outputs=outputs), library)

@@ -64,7 +64,7 @@ BASCULE_EXPORT const bascule_library* bascule_operator_library(const bascule_api
     x.flags = BASCULE_VARIADIC;
     op.input_count = 2;
   }
-  WHEN("strings") x.dtypes = 1u << 8;
+  WHEN("no type") x.dtypes = 1u;
   WHEN("same as itself") x.same_as = 0;
   WHEN("same as none") y.same_as = 3;
   WHEN("a graph") attribute.kind = 5;

@@ -37,6 +37,14 @@ static int32_t compute(const bascule_operator* self, const void* state, bascule_
     api->output(call, 0, 1, x->rank, x->shape);
     api->output(call, 0, 1, x->rank, x->shape);
   }
+  int64_t length = 0;
+  if (is(node, "strings of numbers")) api->get_string(call, 0, 0, &length);
+  if (is(node, "strings of no input")) api->get_string(call, 4, 0, &length);
+  if (is(node, "strings of no output")) api->set_string(call, 0, 0, "x", 1);
+  if (is(node, "strings for numbers")) {
+    api->output(call, 0, 1, x->rank, x->shape);
+    api->set_string(call, 0, 0, "x", 1);
+  }
   if (is(node, "a negative loop")) api->parallel_for(call, -1, 1.0, NULL, NULL);
   if (is(node, "a loop without a body")) api->parallel_for(call, 10, 1.0, NULL, NULL);
   if (is(node, "negative memory")) api->workspace(call, -1);
@@ -76,9 +84,21 @@ static bascule_parameter x = {sizeof(bascule_parameter), 0, "x", 1u << 1, -1};
 static bascule_parameter y = {sizeof(bascule_parameter), 0, "y", 0, -1};
 static const bascule_parameter *inputs[] = {&x}, *outputs[] = {&y};
 static const bascule_attribute* attributes[] = {&how};
-static bascule_operator op = {
-    sizeof(bascule_operator), 1,     "test", "Misbehaving", NULL, 1, 1, 1, inputs, outputs,
-    attributes,               infer, NULL,   NULL,          compute};
+static bascule_operator op = {sizeof(bascule_operator),
+                              1,
+                              "test",
+                              "Misbehaving",
+                              NULL,
+                              1,
+                              1,
+                              1,
+                              inputs,
+                              outputs,
+                              attributes,
+                              infer,
+                              NULL,
+                              NULL,
+                              compute};
 static const bascule_operator* operators[] = {&op};
 static bascule_library library = {sizeof(bascule_library), BASCULE_ABI, NULL, 1, operators};
 

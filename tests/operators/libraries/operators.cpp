@@ -150,6 +150,22 @@ void narrow(Call& call) {
   }
 }
 
+// Words joined by a separator, along the last axis, and how many bytes they are.
+void join(Call& call) {
+  const auto words = call.strings(0);
+  bascule::Shape shape(call.input(0).shape().begin(), call.input(0).shape().end());
+  const auto n = static_cast<size_t>(shape.back());
+  shape.pop_back();
+  std::vector<std::string> lines(n == 0 ? 0 : words.size() / n);
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (i % n > 0) lines[i / n] += call.attribute<std::string>("by");
+    lines[i / n] += words[i];
+  }
+  call.output_strings(0, shape, lines);
+  const auto sizes = call.output<int64_t>(1, shape);
+  for (size_t i = 0; i < lines.size(); ++i) sizes[i] = static_cast<int64_t>(lines[i].size());
+}
+
 template <int number>
 void constant(Call& call) {
   std::ranges::fill(call.output<float>(0, call.input(0).shape()), static_cast<float>(number));
@@ -159,8 +175,10 @@ void constant(Call& call) {
 
 BASCULE_OPERATORS(library) {
   library.set_version("2.5");
-  library.add("test", "Copy", 1, copy).input("x").output("y", bascule::same_as(0)).types([](
-      Types& types) { types.set_output_as_input(0, 0); });
+  library.add("test", "Copy", 1, copy)
+      .input("x")
+      .output("y", bascule::same_as(0))
+      .types([](Types& types) { types.set_output_as_input(0, 0); });
   library.add("test", "Sum", 1, sum)
       .input("first", bascule::floats | bascule::integers)
       .optional_input("bias", bascule::same_as(0))
@@ -197,9 +215,23 @@ BASCULE_OPERATORS(library) {
       .input("x", DType::float32)
       .output("half", DType::float32)
       .output("brain", DType::float32);
-  library.add("test", "Threads", 1, [](Call& call) {
-    call.output<int64_t>(0, {})[0] = call.threads();
-  }).output("y", DType::int64);
+  library
+      .add("test", "BadJoin", 1,
+           [](Call& call) {
+             const std::vector<std::string> lines(1);
+             call.output_strings(0, call.input(0).shape(), lines);
+           })
+      .input("words", DType::string)
+      .output("lines", DType::string);
+  library.add("test", "Join", 1, join)
+      .input("words", DType::string)
+      .output("lines", DType::string)
+      .output("sizes", DType::int64)
+      .attribute("by", " ");
+  library
+      .add("test", "Threads", 1,
+           [](Call& call) { call.output<int64_t>(0, {})[0] = call.threads(); })
+      .output("y", DType::int64);
   library.add("test", "Number", 2, constant<2>).input("x").output("y", DType::float32);
   library.add("test", "Number", 4, constant<4>).input("x").output("y", DType::float32);
 }

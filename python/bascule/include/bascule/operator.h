@@ -152,6 +152,32 @@ class Call : public Node {
     return output<T>(i, Sizes(shape.begin(), shape.size()));
   }
 
+  // The elements of input i, which are strings, as long as the run.
+  std::vector<std::string_view> strings(int i) const {
+    std::vector<std::string_view> found(static_cast<size_t>(input(i).size()));
+    for (size_t k = 0; k < found.size(); ++k) {
+      int64_t length = 0;
+      const auto element = static_cast<int64_t>(k);
+      const char* text = detail::api()->get_string(call_, i, element, &length);
+      if (text == nullptr) throw detail::Known();
+      found[k] = {text, static_cast<size_t>(length)};
+    }
+    return found;
+  }
+  // Output i as strings; as many as the shape has elements.
+  void output_strings(int i, Sizes shape, std::span<const std::string> texts) {
+    if (output(i, DType::string, shape).size() != static_cast<int64_t>(texts.size())) {
+      throw Error(std::to_string(texts.size()) + " strings do not fill output " +
+                  std::to_string(i));
+    }
+    for (size_t k = 0; k < texts.size(); ++k) {
+      const auto element = static_cast<int64_t>(k), length = static_cast<int64_t>(texts[k].size());
+      if (detail::api()->set_string(call_, i, element, texts[k].data(), length) != 0) {
+        throw detail::Known();
+      }
+    }
+  }
+
   // Memory for `count` T until the run is over, uninitialized.
   template <class T>
   std::span<T> workspace(int64_t count) {

@@ -30,7 +30,7 @@ extern "C" {
 
 // Elements of a tensor: dense, row-major. Element types have the numbers of
 // onnx.TensorProto.DataType; those of less than 8 bits are packed as ONNX packs them, the first
-// element in the lowest bits. Tensors of strings are not handed to libraries.
+// element in the lowest bits. Strings have no `data`: see get_string and set_string.
 typedef struct bascule_tensor {
   const int64_t* shape;  // `rank` sizes
   void* data;            // NULL where the elements are not known yet
@@ -78,7 +78,7 @@ typedef struct bascule_parameter {
   uint32_t size;     // sizeof(bascule_parameter)
   uint32_t flags;    // BASCULE_OPTIONAL, BASCULE_VARIADIC
   const char* name;  // for messages
-  uint64_t dtypes;   // bit n: it may have element type n; 0: any
+  uint64_t dtypes;   // bit n: it may have element type n; 0: any but strings
   int32_t same_as;   // number of the input whose element type it has; -1: none
 } bascule_parameter;
 
@@ -153,6 +153,12 @@ typedef struct bascule_api {
   // shape is none that it may have: return an error then, bascule knows which.
   const bascule_tensor* (*output)(bascule_call* call, int32_t index, int32_t dtype, int32_t rank,
                                   const int64_t* shape);
+  // An element of an input of strings, as long as the run: its bytes, of which `length` tells the
+  // number, and a zero byte. NULL as for an output.
+  const char* (*get_string)(bascule_call* call, int32_t index, int64_t element, int64_t* length);
+  // Sets an element of an output of strings, which are empty at first; not 0 if it failed.
+  int32_t (*set_string)(bascule_call* call, int32_t index, int64_t element, const char* text,
+                        int64_t length);
   // Memory until the run is over, 64-byte aligned; NULL as for an output.
   void* (*workspace)(bascule_call* call, int64_t bytes);
   int32_t (*threads)(const bascule_call* call);

@@ -68,6 +68,7 @@ enum class DType : int32_t {
   int16 = 5,
   int32 = 6,
   int64 = 7,
+  string = 8,
   boolean = 9,
   float16 = 10,
   float64 = 11,
@@ -90,7 +91,7 @@ enum class DType : int32_t {
   float6e3m2 = 28,
 };
 
-// Bits of an element; types of less than 8 share bytes.
+// Bits of an element; types of less than 8 share bytes. Strings have none: see Call::strings.
 constexpr int bits_of(DType dtype) {
   constexpr int bits[29] = {0,   32, 8, 8, 16, 16, 32, 64, 0, 8, 16, 64, 32, 64, 64,
                             128, 16, 8, 8, 8,  8,  4,  4,  4, 8, 2,  2,  6,  6};
@@ -207,7 +208,7 @@ constexpr DTypes same_as(int input) {
   return made;
 }
 
-inline constexpr DTypes any({});
+inline constexpr DTypes any({});  // but strings
 inline constexpr DTypes floats({DType::float32, DType::float64, DType::float16, DType::bfloat16});
 inline constexpr DTypes integers({DType::int8, DType::int16, DType::int32, DType::int64,
                                   DType::uint8, DType::uint16, DType::uint32, DType::uint64});
