@@ -16,6 +16,7 @@ import pytest
 import bascule
 from bascule.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph
 from bascule.cli import main
+from bascule.operators import registry
 from tests.api.models import tensor
 from tests.operators.build import SOURCES, built, needs_compiler
 from tests.operators.models import call, graph, session
@@ -230,6 +231,13 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main(["explain", str(model), "--operators", str(library), "--json"]) == 0
     (node,) = json.loads(capsys.readouterr().out)["nodes"]
     assert node["kernel"] == library.name
+    compared = ["compare", str(model), "cpu:disabled", "--operators", str(library)]
+    try:
+        assert main([*compared, "-d", "n=2"]) == 0
+    finally:
+        for each in list(registry):
+            registry.remove(each)
+    capsys.readouterr()
     assert main(["explain", str(model)]) == 1
     assert "is not a registered function/op" in capsys.readouterr().err
 

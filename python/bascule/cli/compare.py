@@ -8,7 +8,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bascule.cli.console import make_console
-from bascule.cli.session_arguments import add_model_arguments, check_dimensions, dimensions
+from bascule.cli.session_arguments import (
+    add_model_arguments,
+    add_operators_argument,
+    check_dimensions,
+    dimensions,
+)
 
 if TYPE_CHECKING:
     from bascule.tools.compare import Comparison
@@ -49,15 +54,19 @@ def add_parser(verbs: Any) -> None:
         "-o", "--output", metavar="FOLDER", help="write the smallest model that differs there"
     )
     parser.add_argument("--seed", type=int, default=0, help="of random inputs")
+    add_operators_argument(parser)
     add_model_arguments(parser)
     parser.set_defaults(handler=main)
 
 
 def main(options: argparse.Namespace) -> int:
+    from bascule.operator_libraries import load_operators
     from bascule.tools.compare import compare
     from bascule.tools.compare.show import record
     from bascule.tools.compare.sides import is_backend
 
+    for library in options.operators:
+        load_operators(library)
     b: Any = (options.b, options.b_on)
     if is_backend(options.b):
         if options.b_on:

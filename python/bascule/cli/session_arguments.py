@@ -29,6 +29,12 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-O", "--level", choices=LEVELS, default="all", help="how far the graph is optimized"
     )
+    add_operators_argument(parser)
+    add_model_arguments(parser)
+
+
+def add_operators_argument(parser: argparse.ArgumentParser) -> None:
+    """Libraries of operators."""
     parser.add_argument(
         "--operators",
         action="append",
@@ -36,7 +42,6 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIBRARY",
         help="a library of operators that the model may call",
     )
-    add_model_arguments(parser)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators in C++20 for bascule: what docs/custom_operators.md describes. A library is one or more
-// source files, built into a shared object with nothing to link against:
+// source files, built into a shared object with nothing to link against (-fvisibility=hidden):
 //
 //   #include <bascule/operator.h>
 //
