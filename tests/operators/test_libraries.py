@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,15 @@ def test_loops_over_threads(library: Path) -> None:
         assert session(count, library, options=options).run(None, {})[0] == threads
     np.testing.assert_array_equal(found[0], 2 * big)
     np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_runs_at_the_same_time(library: Path) -> None:
+    made = session(graph(call("Sum", ["x", "", "x"], ["t"]), call("Copy", ["t"])), library)
+    feeds = [np.full((20_000, 3), i, np.float32) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda x: made.run(None, {"x": x})[0], feeds * 4))
+    for each, x in zip(found, feeds * 4, strict=True):
+        np.testing.assert_array_equal(each, 2 * x)
 
 
 def test_attributes(library: Path) -> None:
