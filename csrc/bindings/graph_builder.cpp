@@ -117,8 +117,10 @@ int GraphBuilder::add_node(const std::string& op_type, const std::string& domain
   }
   if (py::isinstance<py::str>(host)) {
     step.node.host_refusal = host.cast<std::string>();
+  } else if (py::isinstance<HostOperator>(host)) {
+    step.node.host = host.cast<std::shared_ptr<HostOperator>>();
   } else if (!host.is_none()) {
-    step.node.host = make_host_kernel(step.node, host);
+    step.node.host = make_host_operator(host);
   }
   graph_->nodes.push_back(std::move(step));
   return static_cast<int>(graph_->nodes.size()) - 1;
@@ -127,7 +129,18 @@ int GraphBuilder::add_node(const std::string& op_type, const std::string& domain
 py::tuple GraphBuilder::kernel_of(int node) const {
   const KernelChoice choice = choose_kernel(graph_->nodes.at(static_cast<size_t>(node)).node);
   if (choice.entry == nullptr) return py::make_tuple(py::none(), choice.reason);
-  return py::make_tuple(choice.entry->name, "");
+  return py::make_tuple(choice.name, "");
+}
+
+py::list GraphBuilder::types_of(int node) const {
+  const NodeSpec& spec = graph_->nodes.at(static_cast<size_t>(node)).node;
+  py::list found;
+  if (spec.host == nullptr) return found;
+  for (const std::optional<OutputType>& type : spec.host->types(spec)) {
+    found.append(type ? py::object(py::make_tuple(static_cast<int>(type->dtype), type->shape))
+                      : py::object(py::none()));
+  }
+  return found;
 }
 
 std::vector<std::string> GraphBuilder::alternatives_of(int node, int threads) const {
@@ -156,6 +169,7 @@ void bind_graph_builder(py::module_& module) {
            py::arg("inputs"), py::arg("outputs"), py::arg("attributes"),
            py::arg("host") = py::none())
       .def("kernel_of", &GraphBuilder::kernel_of, py::arg("node"))
+      .def("types_of", &GraphBuilder::types_of, py::arg("node"))
       .def("alternatives_of", &GraphBuilder::alternatives_of, py::arg("node"), py::arg("threads"));
 }
 

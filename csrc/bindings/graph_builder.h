@@ -33,13 +33,16 @@ class GraphBuilder {
     graph_->captures += 1;
   }
   void add_output(int value) { graph_->outputs.push_back(value); }
-  // `host`: the Python function that runs the node, why there is none (a str), or None for a node
-  // of a native kernel.
+  // `host`: the Python function or the HostOperator that runs the node, why there is none (a str),
+  // or None for a node of a native kernel.
   int add_node(const std::string& op_type, const std::string& domain, const std::string& name,
                const std::vector<int>& inputs, const std::vector<int>& outputs,
                const py::dict& attributes, const py::object& host);
   // (kernel name, "") or (None, why not).
   py::tuple kernel_of(int node) const;
+  // What the operator says of the outputs' types: by output (element type, sizes or None), or None;
+  // [] for one of ours. Sizes as HostOperator::types has them.
+  py::list types_of(int node) const;
   // Names of other ways in which its kernel could compute it.
   std::vector<std::string> alternatives_of(int node, int threads) const;
 

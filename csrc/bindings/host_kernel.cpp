@@ -61,8 +61,8 @@ py::array plain_copy(const py::array& array) {
 
 class HostKernel final : public Kernel {
  public:
-  HostKernel(const NodeSpec& node, const py::object& function)
-      : function_(keep(function, function.ptr())), outputs_(node.outputs) {
+  HostKernel(const NodeSpec& node, std::shared_ptr<void> function)
+      : function_(std::move(function)), outputs_(node.outputs) {
     for (ValueSpec& output : outputs_) output.constant = nullptr;
   }
 
@@ -161,10 +161,25 @@ class HostKernel final : public Kernel {
   std::vector<ValueSpec> outputs_;
 };
 
+class PythonOperator final : public HostOperator {
+ public:
+  explicit PythonOperator(const py::object& function) : function_(keep(function, function.ptr())) {}
+
+  std::unique_ptr<Kernel> kernel(const NodeSpec& node) const override {
+    return std::make_unique<HostKernel>(node, function_);
+  }
+  std::string name() const override { return "HostCall"; }
+  std::string runs_by() const override { return "Python"; }
+  bool keeps_inputs() const override { return true; }
+
+ private:
+  std::shared_ptr<void> function_;
+};
+
 }  // namespace
 
-std::shared_ptr<const Kernel> make_host_kernel(const NodeSpec& node, const py::object& function) {
-  return std::make_shared<HostKernel>(node, function);
+std::shared_ptr<const HostOperator> make_host_operator(const py::object& function) {
+  return std::make_shared<PythonOperator>(function);
 }
 
 }  // namespace bascule::bindings

@@ -12,15 +12,15 @@ namespace bascule::bindings {
 
 namespace py = pybind11;
 
-// A kernel that calls `function` under Python's lock, with an object for each input of the node, in
-// order: arrays, lists for sequences, dicts for maps, None for what is left out or empty. Arrays
+// An operator that calls `function` under Python's lock, with an object for each input of the node,
+// in order: arrays, lists for sequences, dicts for maps, None for what is left out or empty. Arrays
 // are read-only views without a copy (strings, and elements narrower than a byte, are converted);
 // the function may keep them.
 //
 // It returns an object for each output, a tuple of them where there are more than one. Type, rank
 // and fixed sizes must be those that the graph states. An array that nothing else refers to is
 // taken over, others are copied. An Exception that it raises ends the run as an error of the node.
-std::shared_ptr<const Kernel> make_host_kernel(const NodeSpec& node, const py::object& function);
+std::shared_ptr<const HostOperator> make_host_operator(const py::object& function);
 
 // What a function raised that is no Exception (KeyboardInterrupt, SystemExit), on its way to the
 // caller of run. No std::exception: nothing on that way may take it for an error of the node.

@@ -5,6 +5,7 @@
 
 #include "bindings/convert.h"
 #include "bindings/graph_builder.h"
+#include "bindings/operator_library.h"
 #include "bindings/program.h"
 #include "core/digest.h"
 #include "core/error.h"
@@ -123,6 +124,7 @@ PYBIND11_MODULE(_native, module) {
              py::arg("k"), py::arg("n"), "A product as the level avx512_fp16 makes it, for tests.");
   module.def("set_random_seed", &bascule::set_random_seed);
   module.def("kernels", &kernels, "(domain, operator, kernel) of every registered kernel.");
+  bascule::bindings::bind_operator_library(module);
   bascule::bindings::bind_graph_builder(module);
   bascule::bindings::bind_program(module);
 }

@@ -137,7 +137,7 @@ class Runner {
   std::vector<std::tuple<std::string, std::string, std::string, std::string>> steps() const {
     std::vector<std::tuple<std::string, std::string, std::string, std::string>> result;
     for (const Program::Step& step : program_->steps()) {
-      result.emplace_back(step.name, step.op_type, step.domain, step.entry->name);
+      result.emplace_back(step.name, step.op_type, step.domain, step.kernel_name);
     }
     return result;
   }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/kernel.h"
+
 namespace bascule {
 
 namespace {
@@ -61,7 +63,8 @@ ValueSpec read_value(ByteReader& from) {
 void write_node(ByteWriter& to, const GraphSpec::Step& step, const WriteTensor& write_tensor) {
   const NodeSpec& node = step.node;
   if (node.host != nullptr) {
-    throw Error(Code::not_implemented, node.text() + " is run by Python, not by a native kernel");
+    throw Error(Code::not_implemented,
+                node.text() + " is run by " + node.host->runs_by() + ", not by a native kernel");
   }
   to.text(node.op_type);
   to.text(node.domain);

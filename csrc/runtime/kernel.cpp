@@ -12,22 +12,18 @@ std::vector<KernelEntry>& registry() {
   return entries;
 }
 
-// A node that brings its kernel along.
-struct HostCall final : Kernel {
-  explicit HostCall(const NodeSpec& node) : host(node.host) {}
-  void run(RunContext& c) const override { host->run(c); }
-  std::shared_ptr<const Kernel> host;
-};
+// A node that brings its operator along.
+KernelEntry host_entry(bool keeps_inputs) {
+  KernelEntry made;
+  made.name = "HostCall";
+  made.create = [](const NodeSpec& node) { return node.host->kernel(node); };
+  made.keeps_inputs = keeps_inputs;
+  return made;
+}
 
-const KernelEntry& host_entry() {
-  static const KernelEntry entry = [] {
-    KernelEntry made;
-    made.name = "HostCall";
-    made.create = [](const NodeSpec& node) { return std::make_unique<HostCall>(node); };
-    made.keeps_inputs = true;
-    return made;
-  }();
-  return entry;
+const KernelEntry& entry_of(const HostOperator& host) {
+  static const KernelEntry keeping = host_entry(true), plain = host_entry(false);
+  return host.keeps_inputs() ? keeping : plain;
 }
 
 }  // namespace
@@ -50,7 +46,11 @@ bool register_kernel(KernelEntry entry) {
 }
 
 KernelChoice choose_kernel(const NodeSpec& node) {
-  if (node.host != nullptr) return {&host_entry(), ""};
+  if (node.host != nullptr) {
+    const Capability answer = node.host->capability(node);
+    if (!answer.accepted()) return {nullptr, node.host->name() + ": " + answer.reason()};
+    return {&entry_of(*node.host), "", node.host->name()};
+  }
   const auto& entries = registry();
   auto entry = std::lower_bound(
       entries.begin(), entries.end(), node, [](const KernelEntry& a, const NodeSpec& b) {
@@ -63,6 +63,7 @@ KernelChoice choose_kernel(const NodeSpec& node) {
     const Capability answer = entry->capability(node);
     if (answer.accepted()) {
       choice.entry = &*entry;
+      choice.name = entry->name;
       return choice;
     }
     if (!choice.reason.empty()) choice.reason += "; ";

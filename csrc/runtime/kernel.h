@@ -67,6 +67,26 @@ struct KernelEntry {
   bool keeps_inputs = false;  // may hold the memory of its inputs after run(): it gets no arena's
 };
 
+// What an operator says of an output before any run; of the shape nothing if the rank is not known.
+struct OutputType {
+  DType dtype = DType::undefined;
+  std::optional<std::vector<int64_t>> shape;
+};
+
+// An operator that is not one of ours: the embedding program's, or a library's.
+class HostOperator {
+ public:
+  virtual ~HostOperator() = default;
+  virtual Capability capability(const NodeSpec&) const { return accept; }
+  // By output, nothing for those of which it says nothing. Sizes below 0 are not known; those below
+  // -1, of inputs too, that are the same number are the same size.
+  virtual std::vector<std::optional<OutputType>> types(const NodeSpec&) const { return {}; }
+  virtual std::unique_ptr<Kernel> kernel(const NodeSpec& node) const = 0;
+  virtual std::string name() const = 0;     // shown by explain()
+  virtual std::string runs_by() const = 0;  // for messages: "Python"
+  virtual bool keeps_inputs() const = 0;    // as in KernelEntry
+};
+
 // All kernels of this build; filled before main() by BASCULE_KERNEL.
 const std::vector<KernelEntry>& kernel_registry();
 bool register_kernel(KernelEntry entry);
@@ -75,6 +95,7 @@ bool register_kernel(KernelEntry entry);
 struct KernelChoice {
   const KernelEntry* entry = nullptr;
   std::string reason;
+  std::string name = {};  // of the entry, or of what runs the node in its place
 };
 KernelChoice choose_kernel(const NodeSpec& node);
 

@@ -15,7 +15,7 @@
 namespace bascule {
 
 struct GraphSpec;
-class Kernel;
+class HostOperator;
 
 using Attribute =
     std::variant<int64_t, float, std::string, Tensor, std::vector<int64_t>, std::vector<float>,
@@ -48,8 +48,8 @@ struct NodeSpec {
   std::vector<ValueSpec> inputs;
   std::vector<ValueSpec> outputs;
   std::map<std::string, Attribute> attributes;
-  // The kernel of an operator that the embedding program runs itself, or why it cannot.
-  std::shared_ptr<const Kernel> host;
+  // The operator, where it is not one of ours (see kernel.h), or why it cannot run.
+  std::shared_ptr<const HostOperator> host;
   std::string host_refusal;
 
   // Attributes with the default that the standard gives; an error when the type is another.

@@ -119,6 +119,7 @@ Program::Program(const GraphSpec& graph)
     }
     Step step;
     step.entry = choice.entry;
+    step.kernel_name = choice.name;
     try {
       step.kernel = choice.entry->create(node);
     } catch (const Error& error) {
@@ -265,7 +266,7 @@ std::shared_ptr<const StepNames> Program::step_names() const {
   if (step_names_ == nullptr) {
     auto names = std::make_shared<StepNames>();
     for (const Step& step : steps_) {
-      names->steps.push_back({step.name, step.op_type, step.domain, step.entry->name});
+      names->steps.push_back({step.name, step.op_type, step.domain, step.kernel_name});
     }
     step_names_ = std::move(names);
   }

@@ -58,6 +58,7 @@ class Program {
   struct Step {
     std::unique_ptr<Kernel> kernel;
     const KernelEntry* entry;
+    std::string kernel_name;
     std::string name;
     std::string op_type;
     std::string domain;

@@ -99,6 +99,13 @@ if TYPE_CHECKING:
         OrtEpAssignedNode,
         OrtEpAssignedSubgraph,
     )
+    from bascule.operator_libraries import (
+        LibraryOperator,
+        OperatorLibrary,
+        cmake_dir,
+        include_dir,
+        load_operators,
+    )
     from bascule.operators import Operator, TensorSpec, operator
     from bascule.tools.check import ModelCheck, check
     from bascule.tools.convert import Conversion, convert
@@ -109,6 +116,11 @@ if TYPE_CHECKING:
 
 # What stands on the graph is imported when it is asked for: a session from a plan needs none of it.
 _LATER = {
+    "LibraryOperator": "bascule.operator_libraries",
+    "OperatorLibrary": "bascule.operator_libraries",
+    "cmake_dir": "bascule.operator_libraries",
+    "include_dir": "bascule.operator_libraries",
+    "load_operators": "bascule.operator_libraries",
     "Operator": "bascule.operators",
     "TensorSpec": "bascule.operators",
     "operator": "bascule.operators",

@@ -17,7 +17,6 @@ from bascule.ir.inline import inline_call, inline_functions, schema_function
 from bascule.ir.replaced import replaced_by
 from bascule.ir.source_trace import scope_of, source_text, sources_of
 from bascule.load_clock import LoadClock
-from bascule.operators import registry
 from bascule.optimizer import Context, Level, Report, optimize
 from bascule.optimizer.context import Note
 from bascule.optimizer.fused import definition
@@ -168,7 +167,6 @@ def compile_model(
     `check` is called between the steps.
     """
     clock = LoadClock() if clock is None else clock
-    registry.bind(model)
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:

@@ -23,9 +23,11 @@ from bascule.providers.cpu.host.registry import (
     host_operator,
     remove_host_operator,
 )
+from bascule.providers.cuda.registry import Kernel, device_operator
 
 if TYPE_CHECKING:
     from bascule.gradient.build import Builder, Term
+    from bascule.operator_libraries import LibraryOperator
 
 _RESERVED = frozenset(("", "ai.onnx", "ai.onnx.ml", "bascule", "com.microsoft"))
 
@@ -64,6 +66,8 @@ class Operator:
         self.__wrapped__ = function
         self._signature = inspect.signature(function)
         self._numba: Callable[..., Any] | None = None
+        self._cuda: Callable[..., Any] | None = None
+        self._is_captured = False
         self._types: TypeRule | None = None
         self._gradient: Callable[..., Any] | None = None
 
@@ -105,6 +109,29 @@ class Operator:
         self._numba = function
         return function
 
+    def cuda(
+        self, function: Callable[..., Any] | None = None, *, captured: bool = False
+    ) -> Callable[..., Any]:
+        """Decorate a version for sessions on a GPU, written with CuPy.
+
+        It is called like the operator's function, with a CuPy array over device memory for each
+        input, which it must not write into, and returns new CuPy arrays. The session's stream is
+        the current one, so what CuPy starts needs no waiting for. Inputs and outputs are not
+        copied to the host. Element types that CuPy has not (bfloat16, float8, int4) go to the CPU.
+
+        Args:
+            function: the version; ``@op.cuda`` and ``@op.cuda(captured=True)`` both do.
+            captured: whether the function may be called once for a set of shapes, and what it
+                started be replayed from then on: it starts the same work for the same shapes,
+                waits for nothing, and keeps no array.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._cuda, self._is_captured = function, captured
+            return function
+
+        return decorate if function is None else decorate(function)
+
     # --- what the compiler asks
 
     def _function_for(self, node: Node) -> HostFunction:
@@ -131,6 +158,18 @@ class Operator:
             return lambda *inputs: _outputs(compiled(*inputs, *values), several)
         function = self.__wrapped__
         return lambda *inputs: _outputs(function(*inputs, **attributes), several)
+
+    def _kernel_for(self, node: Node) -> Kernel | str:
+        """What runs `node` on a GPU, or why nothing does."""
+        if self._cuda is None:
+            return "the operator has no version for CUDA"
+        # Imported here: only sessions on a GPU need it.
+        from bascule.providers.cuda.python_kernel import python_kernel
+
+        function, attributes = self._cuda, _attributes(node)
+        return python_kernel(
+            node, lambda *inputs: function(*inputs, **attributes), self._is_captured
+        )
 
     def _default(self, parameter: inspect.Parameter) -> Any:
         """What the compiled version gets where a node says nothing: as the function itself."""
@@ -164,6 +203,15 @@ class Operator:
         return list(found) if isinstance(found, (list, tuple)) else [found]
 
 
+def check_domain(operator: Operator | LibraryOperator) -> None:
+    """Refuse an operator in a domain of the standard, or of ours."""
+    if operator.domain in _RESERVED or operator.domain.startswith("ai.onnx."):
+        raise InvalidArgument(
+            f"operator '{operator.name}' cannot be of domain '{operator.domain}', whose "
+            "operators are given; choose a domain of your own"
+        )
+
+
 class OperatorRegistry:
     """Operators by domain, name and the version that brought them.
 
@@ -172,12 +220,12 @@ class OperatorRegistry:
     """
 
     def __init__(self) -> None:
-        self._versions: dict[tuple[str, str], dict[int, Operator]] = {}
+        self._versions: dict[tuple[str, str], dict[int, Operator | LibraryOperator]] = {}
 
     def __iter__(self) -> Any:
         return (o for versions in self._versions.values() for o in versions.values())
 
-    def add(self, operator: Operator, replace: bool = False) -> None:
+    def add(self, operator: Operator | LibraryOperator, replace: bool = False) -> None:
         """Let models call the operator.
 
         Raises:
@@ -185,11 +233,7 @@ class OperatorRegistry:
                 domain is one of the standard.
         """
         key = operator.domain, operator.name
-        if operator.domain in _RESERVED or operator.domain.startswith("ai.onnx."):
-            raise InvalidArgument(
-                f"operator '{operator.name}' cannot be of domain '{operator.domain}', whose "
-                "operators are given; choose a domain of your own"
-            )
+        check_domain(operator)
         if operator.since < 1:
             raise InvalidArgument(f"since={operator.since}: opset versions begin with 1")
         versions = self._versions.setdefault(key, {})
@@ -201,7 +245,7 @@ class OperatorRegistry:
         versions[operator.since] = operator
         self._publish(key)
 
-    def remove(self, operator: Operator) -> None:
+    def remove(self, operator: Operator | LibraryOperator) -> None:
         """Forget the operator; sessions that use it go on."""
         key = operator.domain, operator.name
         versions = self._versions.get(key, {})
@@ -211,7 +255,7 @@ class OperatorRegistry:
             self._versions.pop(key, None)
         self._publish(key)
 
-    def find(self, node: Node) -> Operator | None:
+    def find(self, node: Node) -> Operator | LibraryOperator | None:
         """The version of the node's operator that is in force."""
         versions = self._versions.get((node.domain, node.op_type), {})
         allowed = [v for v in versions if node.opset is None or v <= node.opset]
@@ -235,6 +279,7 @@ class OperatorRegistry:
         remove_host_operator(name, domain)
         add_type_rule(domain, name, None)
         remove_gradient(name, domain)
+        device_operator(name, domain, None)
         if key not in self._versions:
             return
 
@@ -255,14 +300,21 @@ class OperatorRegistry:
         def derivative(node: Node, dy: Any, build: Builder) -> Any:
             found = self.find(node)
             assert found is not None
-            if found._gradient is None:
+            if not isinstance(found, Operator) or found._gradient is None:
                 from bascule.gradient.registry import Refusal
 
                 raise Refusal(f"operator {domain}.{name} was registered without a gradient")
             one = isinstance(dy, list) and len(node.outputs) == 1
             return found._differentiate(node, dy[0] if one else dy, build)
 
+        def kernel(node: Node) -> Kernel | str:
+            found = self.find(node)
+            if not isinstance(found, Operator):
+                return "libraries run on the CPU" if found is not None else "no such version"
+            return found._kernel_for(node)
+
         host_operator(name, domain)(factory)
+        device_operator(name, domain, kernel)
         add_type_rule(domain, name, types)
         gradient(name, domain=domain, outputs=ALL)(derivative)
 

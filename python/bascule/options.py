@@ -7,16 +7,18 @@ import contextlib
 import copy
 import enum
 import operator
-import os
 import threading
 import weakref
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bascule.errors import Fail, InvalidArgument
 from bascule.load_cancellation import LoadCancellation
 from bascule.native import _native
 from bascule.provider_choice import ProviderChoice
 from bascule.values import OrtValue
+
+if TYPE_CHECKING:
+    from bascule.operator_libraries import OperatorLibrary
 
 
 class _Enum(enum.IntEnum):
@@ -159,12 +161,14 @@ class SessionOptions(_Typed, ProviderChoice):
     _denotations: dict[str, int]
     _initializers: dict[str, OrtValue]
     _files: dict[str, memoryview]
+    _libraries: list[OperatorLibrary]
     _cancellation: LoadCancellation
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("_config", "_dimensions", "_denotations", "_initializers", "_files"):
             object.__setattr__(self, name, {})
+        object.__setattr__(self, "_libraries", [])
         object.__setattr__(self, "_providers", {})
         object.__setattr__(self, "_policy", None)
         object.__setattr__(self, "_context_reader", None)
@@ -233,17 +237,21 @@ class SessionOptions(_Typed, ProviderChoice):
             self._files[name] = memoryview(buffer).cast("B")[:length]
 
     def register_custom_ops_library(self, path: str) -> None:
-        """Refused: operators of shared libraries need another runtime's binary interface.
+        """Let the sessions made with these options call the operators of a library.
+
+        Libraries are built with ``bascule/operator.h`` (docs/custom_operators.md), not against
+        onnxruntime's C interface for custom operators. Other sessions do not see them; see
+        bascule.load_operators for all of the process.
 
         Raises:
-            Fail: always; the message says whether the file exists.
+            Fail: the file does not exist or is no such library, or another of the libraries has an
+                operator of the same name and version.
+            InvalidArgument: the domain of an operator is one of the standard.
         """
-        if not os.path.isfile(_check("path", path, str)):
-            raise Fail(f"Failed to load library {path}: the file does not exist")
-        raise Fail(
-            f"Failed to load library {path}: custom operator libraries are not supported",
-            fix="express the operator as an ONNX function in the model",
-        )
+        # Imported here: few sessions have libraries.
+        from bascule.operator_libraries import with_library
+
+        self._libraries = with_library(self._libraries, _check("path", path, str))
 
     def copy(self) -> SessionOptions:
         """An independent copy."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What session options say of sizes and initializers, put into a model."""
+"""What session options say of operators, sizes and initializers, put into a model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bascule.errors import Fail
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
 from bascule.ir.types import Dim, TensorType, shared_sizes
+from bascule.operator_libraries import bind_operators
 from bascule.optimizer.rewrite import remove_if_unused
 from bascule.options import SessionOptions
 
@@ -38,7 +39,8 @@ def keep_outputs(model: Model, names: Collection[str]) -> None:
 
 
 def override(model: Model, options: SessionOptions) -> None:
-    """Apply what the options say about sizes and initializers."""
+    """Apply what the options say about operators, sizes and initializers."""
+    bind_operators(model, options._libraries)
     for value in model.graph.inputs:
         if isinstance(value.type, TensorType) and value.type.shape is not None:
             shape = tuple(

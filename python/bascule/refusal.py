@@ -81,7 +81,7 @@ def _is_known(node: Node, imports: Mapping[str, int], model: Model) -> bool:
         return True
     if node.domain == ONNX_DOMAIN and node.op_type in check.OUTSIDE_STANDARD:
         return True
-    if has_host_function(node.op_type, node.domain):
+    if has_host_function(node):
         return True
     return check.schema(node.op_type, imports[node.domain], node.domain) is not None
 

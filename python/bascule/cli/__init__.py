@@ -7,6 +7,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bascule._version import __version__
 
@@ -32,12 +33,33 @@ VERBS = (
 )
 
 
+class _Folder(argparse.Action):
+    """Prints what the function of bascule that is called like the option returns, and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        # Imported here: few ask for it.
+        from bascule import operator_libraries
+
+        (option,) = self.option_strings
+        print(getattr(operator_libraries, option.lstrip("-").replace("-", "_"))())
+        parser.exit()
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
     parser = argparse.ArgumentParser(
         prog="bascule", description="Run, explain and measure ONNX models."
     )
     parser.add_argument("--version", action="version", version=f"bascule {__version__}")
+    parser.add_argument(
+        "--include-dir", action=_Folder, help="print the folder of bascule/operator.h and exit"
+    )
+    parser.add_argument(
+        "--cmake-dir", action=_Folder, help="print the folder of the CMake package and exit"
+    )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb in VERBS:
         importlib.import_module(f"bascule.cli.{verb}").add_parser(verbs)

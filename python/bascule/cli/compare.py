@@ -12,6 +12,7 @@ from bascule.cli.console import make_console
 from bascule.cli.session_arguments import (
     add_input_arguments,
     add_model_arguments,
+    add_operators_argument,
     check_dimensions,
     dimensions,
 )
@@ -47,15 +48,19 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="write the smallest model that differs there"
     )
+    add_operators_argument(parser)
     add_model_arguments(parser)
     parser.set_defaults(handler=main)
 
 
 def main(options: argparse.Namespace) -> int:
+    from bascule.operator_libraries import load_operators
     from bascule.tools.compare import compare
     from bascule.tools.compare.show import record
     from bascule.tools.compare.sides import is_backend
 
+    for library in options.operators:
+        load_operators(library)
     b: Any = (options.b, options.b_on)
     if is_backend(options.b):
         if options.b_on:

@@ -30,7 +30,19 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-O", "--level", choices=LEVELS, default="all", help="how far the graph is optimized"
     )
+    add_operators_argument(parser)
     add_model_arguments(parser)
+
+
+def add_operators_argument(parser: argparse.ArgumentParser) -> None:
+    """Libraries of operators."""
+    parser.add_argument(
+        "--operators",
+        action="append",
+        default=[],
+        metavar="LIBRARY",
+        help="a library of operators that the model may call",
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,6 +131,8 @@ def session_options(options: argparse.Namespace) -> SessionOptions:
     result = SessionOptions()
     result.intra_op_num_threads = options.threads
     result.graph_optimization_level = LEVELS[options.level]
+    for library in options.operators:
+        result.register_custom_ops_library(library)
     for name, size in dimensions(options).items():
         result.add_free_dimension_override_by_name(name, size)
     return result

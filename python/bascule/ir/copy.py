@@ -50,7 +50,7 @@ class GraphCopier:
             overload=old.overload,
         )
         node.doc, node.metadata, node.opset = old.doc, dict(old.metadata), old.opset
-        node.replaced = old.replaced
+        node.replaced, node.binding = old.replaced, old.binding
         for key, attribute in old.attributes.items():
             copied = self._attribute(attribute, node, output_name)
             if copied is not None:

@@ -7,7 +7,7 @@ A nested graph (the body of If, Loop, Scan) refers to values of the graphs aroun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,18 @@ Attribute = Any
 """int, float, str, Constant, SparseConstant, Graph, Type, a list of one of these, or an
 AttributeReference. Python's int and float stand for INT and FLOAT: never mix them up. A long list
 of numbers may come as an array.array of type "q" or "f", which never changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The operator that a node calls, where it is of one model alone."""
+
+    types: Callable[[Node], tuple[Type | None, ...]]
+    """What is known of the outputs."""
+    function: Callable[[Node], Any]
+    """What runs the node on the CPU."""
+    origin: str
+    """The name of the file that the operator is from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,7 @@ class Node:
         "_next",
         "_previous",
         "attributes",
+        "binding",
         "doc",
         "domain",
         "graph",
@@ -189,6 +202,8 @@ class Node:
         self.doc = ""
         self.opset: int | None = None
         """The opset that the node is written for, when it is not the model's."""
+        self.binding: Binding | None = None
+        """Where the operator is neither of the standard nor of the process."""
         self.attributes: dict[str, Attribute] = dict(attributes or {})
         self.metadata: dict[str, str] = {}
         self.replaced: tuple[Replaced, ...] = ()

@@ -23,6 +23,8 @@ def uncovered_types(model: Model) -> Iterator[tuple[Value, Type]]:
     """What follows for the outputs of these operators from what is known of their inputs."""
     for node in model.graph.walk_nodes():
         rule = _RULES.get((node.domain, node.op_type))
+        if node.binding is not None:
+            rule = node.binding.types
         for value, found in zip(node.outputs, rule(node)) if rule is not None else ():
             if found is not None:
                 yield value, found

@@ -69,11 +69,13 @@ class GraphLowering:
         attributes: dict[str, Any] = {}
         host = host_function(node)
         if host is not None:
+            if isinstance(host, _native.HostOperator):  # a function has its attributes already
+                attributes = {k: native_attribute(node, k, v) for k, v in node.attributes.items()}
             return self._append(node, inputs, attributes, host)
         nested = [key for key, value in node.attributes.items() if isinstance(value, Graph)]
         for key, value in node.attributes.items():
             if key not in nested:
-                attributes[key] = _attribute(node, key, value)
+                attributes[key] = native_attribute(node, key, value)
         choice = Choice.of(node)
         if choice.alternative:
             attributes[ALTERNATIVE] = choice.alternative
@@ -139,7 +141,8 @@ def native_constant(constant: Constant) -> Any:
     return _native.tensor(int(constant.dtype), list(constant.shape), buffer)
 
 
-def _attribute(node: Node, key: str, value: Any) -> Any:
+def native_attribute(node: Node, key: str, value: Any) -> Any:
+    """An attribute as the native compiler takes it."""
     if isinstance(value, (int, float, str)):
         return value
     if isinstance(value, Constant):

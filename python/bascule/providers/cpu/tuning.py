@@ -249,7 +249,7 @@ def _alone(node: Node, choice: Choice) -> tuple[Graph, list[Value]]:
             fed.append(value)
         values.append(inputs[id(value)])
     copy = Node(node.op_type, values, len(node.outputs), dict(node.attributes), domain=node.domain)
-    copy.name, copy.opset = node.name, node.opset
+    copy.name, copy.opset, copy.binding = node.name, node.opset, node.binding
     choice.give(copy)
     graph.append(copy)
     for made, original in zip(copy.outputs, node.outputs):

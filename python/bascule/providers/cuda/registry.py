@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Union
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
@@ -48,6 +48,11 @@ class Kernel:
 
 
 _KERNELS: dict[tuple[str, str], list[Kernel]] = {}
+
+Factory = Callable[[Node], Union[Kernel, str]]
+"""The kernel of a node, or why there is none."""
+
+_factories: dict[tuple[str, str], Factory] = {}
 
 
 def kernel(
@@ -91,9 +96,20 @@ def kernel(
     return register
 
 
+def device_operator(op_type: str, domain: str, factory: Factory | None) -> None:
+    """Let an operator's nodes have the kernels that `factory` makes; None takes it away."""
+    _factories.pop((domain, op_type), None)
+    if factory is not None:
+        _factories[domain, op_type] = factory
+
+
 def find(node: Node) -> tuple[Kernel | None, str]:
     """(the first kernel that takes `node`, "") or (None, the reasons of all)."""
     reasons = []
+    factory = _factories.get((node.domain, node.op_type)) if node.binding is None else None
+    if factory is not None:
+        made = factory(node)
+        return (None, made) if isinstance(made, str) else (made, "")
     for candidate in _KERNELS.get((node.domain, node.op_type), ()):
         reason = candidate.refuses(node)
         if not reason:

@@ -60,6 +60,7 @@ def examine_inside(
         return found + _wrong(error, model)
     found += _refused(unknown)
     found += _refused(without_kernel(model, providers, imports))
+    found += _run_by_libraries(model.graph)
     found += _promoted(model.graph)
     if len(providers) > 1:
         found += _left_to_cpu(model.graph, providers)
@@ -175,6 +176,27 @@ def _refused(refused: Sequence[Refused]) -> list[Finding]:
             advice_on(nodes[0]),
         )
         for (operator, reason), nodes in groups.items()
+    ]
+
+
+def _run_by_libraries(graph: Graph) -> list[Finding]:
+    # Imported here: few models call such operators.
+    from bascule.operator_libraries import library_of
+
+    groups: dict[str, list[Node]] = {}
+    for node in graph.walk_nodes():
+        library = library_of(node)
+        if library:
+            groups.setdefault(f"{node.domain}.{node.op_type} is run by {library}", []).append(node)
+    return [
+        Finding(
+            NOTE,
+            "library",
+            f"{text}: {listed([node.name for node in nodes])}",
+            tuple(node.name for node in nodes),
+            source(nodes),
+        )
+        for text, nodes in groups.items()
     ]
 
 

@@ -48,17 +48,20 @@ def remove_host_operator(op_type: str, domain: str) -> None:
     _factories.pop((domain, op_type), None)
 
 
-def has_host_function(op_type: str, domain: str) -> bool:
-    """Whether there is a factory for the operator."""
-    return (domain, op_type) in _factories
+def has_host_function(node: Node) -> bool:
+    """Whether there is a factory for the node's operator."""
+    return node.binding is not None or (node.domain, node.op_type) in _factories
 
 
 def host_function(node: Node) -> HostFunction | str | None:
     """The function that runs `node`, or why there is none, or None for an operator of another kind.
 
-    Raises what the factory raises about a node that is not valid.
+    An operator of a library gives a native HostOperator. Raises what the factory raises about a
+    node that is not valid.
     """
     factory = _factories.get((node.domain, node.op_type))
+    if node.binding is not None:
+        factory = node.binding.function
     if factory is None:
         return None
     try:

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+file(STRINGS "${CMAKE_CURRENT_LIST_DIR}/../../../_version.py" line REGEX "^__version__")
+string(REGEX MATCH "[0-9]+(\\.[0-9]+)*" PACKAGE_VERSION "${line}")
+string(REGEX MATCH "^[0-9]+" major "${PACKAGE_VERSION}")
+
+set(PACKAGE_VERSION_COMPATIBLE FALSE)
+if(PACKAGE_FIND_VERSION_MAJOR STREQUAL major AND NOT PACKAGE_VERSION VERSION_LESS
+                                                 PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+endif()
+if(PACKAGE_VERSION STREQUAL PACKAGE_FIND_VERSION)
+  set(PACKAGE_VERSION_EXACT TRUE)
+endif()
