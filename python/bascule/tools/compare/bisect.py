@@ -41,7 +41,7 @@ def guilty_pass(a: Subject, b: Subject, feeds: Sequence[Mapping[str, Any]]) -> t
 
 def wrong_rewrites(subject: Subject, pass_name: str, feeds: Mapping[str, Any]) -> list[Dropped]:
     """What verifying the rewrites of a subject finds wrong of a pass, on its own inputs."""
-    from bascule.compiler import canonical_form, legalize, level_of
+    from bascule.compiler import canonical_form, legalize, level_of, selection_of
     from bascule.optimizer import Context
     from bascule.optimizer.fused import definition
     from bascule.providers.cpu.provider import fold_node
@@ -65,7 +65,7 @@ def wrong_rewrites(subject: Subject, pass_name: str, feeds: Mapping[str, Any]) -
             level_of(session._options.graph_optimization_level),
             Context(fold_node, definition),
             defaults=given,
-            disabled=session._disabled,
+            selection=selection_of(session._options, session._disabled),
         )
     return [each for each in found.dropped if each.pass_name == pass_name]
 
