@@ -46,7 +46,8 @@ def weights(tail: float = 0.0, dtype: Any = np.float32) -> Any:
 def inputs(count: int = 500) -> Any:
     """Rows whose elements depend on each other, and are of different sizes."""
     random = np.random.default_rng(2)
-    mix = random.standard_normal((ROWS // 4, ROWS)) * random.permutation(np.geomspace(0.1, 10, ROWS))
+    mix = random.standard_normal((ROWS // 4, ROWS))
+    mix *= random.permutation(np.geomspace(0.1, 10, ROWS))
     found = random.standard_normal((count, ROWS // 4)) @ mix
     return found + 0.05 * random.standard_normal(found.shape)
 
