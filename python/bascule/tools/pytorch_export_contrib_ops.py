@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Let torch's TorchScript exporter write operators of com.microsoft.
 
-After `register`, ``torch.onnx.export(..., dynamo=False)`` writes Gelu, FastGelu, Inverse, and, where
+After `register`, ``torch.onnx.export(dynamo=False)`` writes Gelu, FastGelu, Inverse, and, where
 the standard has none yet, Trilu and GridSample. The newer exporter needs none of this.
 """
 
