@@ -231,6 +231,27 @@ def test_weights_are_left_unpacked_if_asked(tmp_path: Path) -> None:
     np.testing.assert_allclose(found["0"], found["1"], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_of_few_bits_unpacked(bits: int) -> None:
+    random = np.random.default_rng(3)
+    weights = constants(
+        b=random.integers(0, 256, (5, 2, 16 * bits // 8), dtype=np.uint8),
+        s=random.standard_normal((5, 2)).astype(np.float32),
+    )
+    sizes = {"K": 32, "N": 5, "bits": bits, "block_size": 16}
+    node = helper.make_node("MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", **sizes)
+    ends = [tensor("x", FLOAT, ["n", 32])], [tensor("y", FLOAT, ["n", 5])]
+    proto = model([node], *ends, weights, domains=[("com.microsoft", 1)])
+    x = random.standard_normal((3, 32)).astype(np.float32)
+    found = [
+        make(options(config={"session.disable_prepacking": value}), proto=proto).run(
+            None, {"x": x}
+        )[0]
+        for value in "01"
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-3)
+
+
 @row("options.add_external_initializers without the file")
 @pytest.mark.parametrize("runtime", BOTH)
 def test_given_initializers_need_no_file(runtime: str) -> None:
@@ -242,6 +263,16 @@ def test_given_initializers_need_no_file(runtime: str) -> None:
         external().SerializeToString(), made, providers=[CPU]
     )
     np.testing.assert_array_equal(session.run(["s"], {"x": GIVEN})[0], [[0.5, -100.0]] * 2)
+
+
+def test_a_given_initializer_of_an_impossible_size() -> None:
+    proto = external()
+    proto.graph.initializer[0].dims[:] = [1 << 40, 1 << 20]
+    made = options()
+    value = ort.OrtValue.ortvalue_from_numpy(np.zeros((3, 2), np.float32))
+    made.add_external_initializers(["w"], [value])
+    with pytest.raises(tuple(ort.errors.ALL)):
+        make(made, proto=proto)
 
 
 def test_a_given_initializer_is_no_excuse_for_another() -> None:
