@@ -110,10 +110,13 @@ int GraphBuilder::add_node(const std::string& op_type, const std::string& domain
     if (constant != graph_->constants.end()) value.constant = &constant->second;
     return value;
   };
-  for (const int id : inputs) step.node.inputs.push_back(spec(id));
-  for (const int id : outputs) step.node.outputs.push_back(spec(id));
   for (const auto& [key, value] : attributes) {
     step.node.attributes.emplace(key.cast<std::string>(), to_attribute(value));
+  }
+  for (const int id : inputs) step.node.inputs.push_back(spec(id));
+  for (const int id : outputs) step.node.outputs.push_back(spec(id));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (step.node.stays_unpacked(i)) step.node.inputs[i].constant = nullptr;
   }
   if (py::isinstance<py::str>(host)) {
     step.node.host_refusal = host.cast<std::string>();

@@ -70,6 +70,10 @@ struct NodeSpec {
   // The constant at input i, or nullptr when it is computed at run time.
   const Tensor* constant(size_t i) const { return has_input(i) ? inputs[i].constant : nullptr; }
 
+  // Whether input i is weights that are not to be packed: kernels then see no constant. Said by an
+  // attribute no model can have.
+  bool stays_unpacked(size_t i) const { return i == 1 && has("bascule.unpacked"); }
+
   // A kernel that has packed constant i and will not read the input again says so: the program
   // then lets go of the memory, and of the pages of a mapped file.
   void release_constant(size_t i) const { released_.push_back(i); }

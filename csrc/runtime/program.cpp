@@ -108,7 +108,7 @@ Program::Program(const GraphSpec& graph)
     if (compilation != nullptr) compilation->start(node);
     for (size_t i = 0; i < source.inputs.size(); ++i) {
       const auto constant = constants.find(source.inputs[i]);
-      if (constant == constants.end()) continue;
+      if (constant == constants.end() || node.stays_unpacked(i)) continue;
       align(constant->second);
       node.inputs[i].constant = &constant->second;
     }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bascule.canonical import canonicalize
@@ -17,10 +17,11 @@ from bascule.ir.inline import inline_call, inline_functions, schema_function
 from bascule.ir.replaced import replaced_by
 from bascule.ir.source_trace import scope_of, source_text, sources_of
 from bascule.load_clock import LoadClock
-from bascule.optimizer import Context, Level, Report, optimize
+from bascule.optimizer import Context, Level, Report, Selection, optimize
 from bascule.optimizer.context import Note
 from bascule.optimizer.fused import definition
-from bascule.options import GraphOptimizationLevel
+from bascule.optimizer.selection import USUAL
+from bascule.options import GraphOptimizationLevel, SessionOptions
 from bascule.providers.base import Program, Provider
 from bascule.providers.cpu.choice import Choice
 from bascule.providers.cpu.provider import CpuProvider, fold_node
@@ -48,11 +49,32 @@ def level_of(option: GraphOptimizationLevel) -> Level:
     }[option]
 
 
+def selection_of(options: SessionOptions, disabled: Iterable[str]) -> Selection:
+    """The passes that session options ask for, without those named in `disabled`."""
+
+    def is_on(key: str) -> bool:
+        return options._config.get(key, "0") == "1"
+
+    names = [*disabled]
+    if is_on("session.disable_double_qdq_remover"):
+        names.append("eliminate_quantize")
+    approximations = {
+        "optimization.enable_gelu_approximation": "approximate_gelu",
+        "session.enable_quant_qdq_cleanup": "eliminate_quantize_dequantize",
+    }
+    return Selection(
+        tuple(names),
+        tuple(name for key, name in approximations.items() if is_on(key)),
+        fuses_quantization=not is_on("session.disable_quant_qdq"),
+        repeats=options._config.get("session.graph_optimizations_loop_level", "1") != "0",
+    )
+
+
 def prepare(
     model: Model,
     providers: Sequence[Provider],
     level: Level,
-    disabled: Collection[str] = (),
+    selection: Selection = USUAL,
     clock: LoadClock | None = None,
     check: Callable[[], None] = lambda: None,
     verify: Mapping[str, Constant] | None = None,
@@ -70,7 +92,7 @@ def prepare(
     legalize(model, providers)
     phase("legalize")
     note = clock.note if clock.keeps_spans else None
-    return improve(model, providers, level, disabled, phase, verify, note)
+    return improve(model, providers, level, selection, phase, verify, note)
 
 
 def canonical_form(model: Model) -> None:
@@ -85,7 +107,7 @@ def improve(
     model: Model,
     providers: Sequence[Provider],
     level: Level,
-    disabled: Collection[str] = (),
+    selection: Selection = USUAL,
     phase: Callable[[str], None] = lambda name: None,
     verify: Mapping[str, Constant] | None = None,
     note: Note | None = None,
@@ -99,13 +121,13 @@ def improve(
     verification = None
     if verify is None:
         few = providers[0].hosts_others
-        report = optimize(model, level, disabled=disabled, context=context, few_launches=few)
+        report = optimize(model, level, selection=selection, context=context, few_launches=few)
     else:
         # Imported here: few sessions are verified.
         from bascule.tools.verify import optimize_verified
 
         report, verification = optimize_verified(
-            model, providers, level, context, defaults=verify, disabled=disabled
+            model, providers, level, context, defaults=verify, selection=selection
         )
     phase("optimize")
     legalize(model, providers, prefer_lead=True)
@@ -157,7 +179,7 @@ def compile_model(
     model: Model,
     providers: Sequence[Provider],
     level: Level,
-    disabled: Collection[str] = (),
+    selection: Selection = USUAL,
     clock: LoadClock | None = None,
     check: Callable[[], None] = lambda: None,
     verify: Mapping[str, Constant] | None = None,
@@ -170,7 +192,7 @@ def compile_model(
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
     try:
-        report, verified = prepare(model, providers, level, disabled, clock, check, verify)
+        report, verified = prepare(model, providers, level, selection, clock, check, verify)
     except Exception as error:
         if unknown:  # which may be why
             raise refusal(unknown) from None

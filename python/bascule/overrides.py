@@ -11,10 +11,36 @@ import numpy as np
 from bascule.errors import Fail
 from bascule.ir.constant import Constant
 from bascule.ir.graph import Model
+from bascule.ir.infer import refuse_contradictions
+from bascule.ir.load import load_model
 from bascule.ir.types import Dim, TensorType, shared_sizes
 from bascule.operator_libraries import bind_operators
 from bascule.optimizer.rewrite import remove_if_unused
 from bascule.options import SessionOptions
+
+_EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+def load_with(source: str | bytes, options: SessionOptions) -> Model:
+    """Load a model as the options say: external data, sizes, initializers, and what is refused.
+
+    Data of initializers that the options give is not needed.
+    """
+
+    def missing(tensor: str, error: Exception) -> None:
+        if tensor not in options._initializers:
+            raise error
+
+    model = load_model(
+        source,
+        external_folder=options._config.get(_EXTERNAL_FOLDER),
+        external_files=options._files,
+        on_external_problem=missing,
+    )
+    override(model, options)
+    if options._config.get("session.strict_shape_type_inference", "0") == "1":
+        refuse_contradictions(model)
+    return model
 
 
 def forget_names(model: Model) -> None:

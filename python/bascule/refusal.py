@@ -139,7 +139,11 @@ def _head(first: Refused) -> tuple[type[Exception], str]:
     """As onnxruntime begins."""
     node, operator, domain = first.node, first.operator, first.domain
     if not first.is_unknown:
-        text = f"Could not find an implementation for {operator} node with name '{node.name}':"
+        known = None if first.opset is None else check.schema(operator, first.opset, domain)
+        since = "" if known is None else f"({known.since_version})"
+        text = (
+            f"Could not find an implementation for {operator}{since} node with name '{node.name}':"
+        )
         return errors.NotImplemented, text
     if first.opset is not None and domain not in check.newest_opsets():
         return errors.Fail, f"Fatal error: {domain}:{operator}(-1) is not a registered function/op"

@@ -30,6 +30,7 @@ from bascule.session_settings import (
     names_cpu,
     reads_config,
     refuse_cpu,
+    set_up_cpu,
     set_up_program,
     take_config,
     thread_count,
@@ -136,22 +137,14 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         The Model is what is left of it, optimized.
         """
         # Imported here: onnx is needed only where a model is parsed.
-        from bascule.compiler import compile_model, level_of, take_defaults
-        from bascule.ir.load import load_model
-        from bascule.overrides import forget_names, keep_outputs, override
+        from bascule.compiler import compile_model, level_of, selection_of, take_defaults
+        from bascule.overrides import forget_names, keep_outputs, load_with
 
         clock = LoadClock(self._trace.is_on)
-        model = load_model(
-            self._source,
-            external_folder=self._options._config.get(
-                "session.model_external_initializers_file_folder_path"
-            ),
-            external_files=self._options._files,
-        )
+        model = load_with(self._source, self._options)
         clock.phase("load")
         self._external_files: list[str] | None = list(model.external_files)
         self._options._cancellation.check()
-        override(model, self._options)
         if outputs is not None:
             keep_outputs(model, outputs)
         if not trust_names:
@@ -160,9 +153,10 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         defaults = take_defaults(model)
         executors = self._executors(record)
         level = level_of(self._options.graph_optimization_level)
+        chosen = selection_of(self._options, self._disabled)
         check = self._options._cancellation.check
         verify = defaults if self._config("session.verify_optimizer", "0") == "1" else None
-        compiled = compile_model(model, executors, level, self._disabled, clock, check, verify)
+        compiled = compile_model(model, executors, level, chosen, clock, check, verify)
         compiled.metadata = metadata
         compiled.defaults = defaults
         return compiled, model
@@ -172,9 +166,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         from bascule.providers.cpu.provider import CpuProvider
 
         cpu = CpuProvider(thread_count(self._options), record)
-        cpu.winograd = self._config("session.disable_winograd", "0") != "1"
-        cpu.float16_sums = self._config("session.float16_sums", "0") == "1"
-        cpu.product_parts = self._config("session.disable_product_parts", "0") != "1"
+        set_up_cpu(cpu, self._options)
         cuda = dict(self._resolved).get(CUDA)
         if cuda is None:
             return [self._tuned(cpu)]

@@ -109,13 +109,9 @@ def _digest(path: str) -> str:
 def _external_paths(session: Any, source: str) -> list[str]:
     names = session._external_files
     if names is None:  # the session came from a plan
-        from bascule.ir.load import load_model
+        from bascule.overrides import load_with
 
-        names = load_model(
-            source,
-            external_folder=session._options._config.get(_EXTERNAL_FOLDER),
-            external_files=session._options._files,
-        ).external_files
+        names = load_with(source, session._options).external_files
     folder = session._options._config.get(_EXTERNAL_FOLDER) or os.path.dirname(source)
     paths = [os.path.abspath(os.path.join(folder, name)) for name in names]
     return [path for path in paths if os.path.exists(path)]

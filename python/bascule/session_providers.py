@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bascule.errors import Fail
 from bascule.graph_assignment import OrtEpAssignedSubgraph, assigned_subgraphs
 from bascule.provider_choice import ep_devices
-from bascule.providers.names import CPU, resolve_providers
+from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.session_settings import names_cpu
 
 if TYPE_CHECKING:
@@ -40,8 +40,14 @@ class SessionProviders:
         return [name for name, _ in self._resolved]
 
     def get_provider_options(self) -> dict[str, dict[str, str]]:
-        """The effective options of each provider."""
-        return {name: dict(options) for name, options in self._resolved}
+        """The effective options of each provider, the defaults of others included."""
+        found = {name: dict(options) for name, options in self._resolved}
+        if CUDA in found:
+            # Imported here: most sessions are on the CPU alone.
+            from bascule.providers.cuda.options import effective
+
+            found[CUDA] = effective(found[CUDA])
+        return found
 
     def set_providers(
         self,

@@ -7,13 +7,16 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bascule import global_threads
 from bascule.errors import Fail, InvalidArgument
 from bascule.native import _native, usable_cpus
 from bascule.options import ExecutionMode, GraphOptimizationLevel, SessionOptions
 from bascule.providers.names import CPU, CUDA
+
+if TYPE_CHECKING:
+    from bascule.providers.cpu.provider import CpuProvider
 
 _AFFINITIES = "session.intra_op_thread_affinities"
 _INTERVAL = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
@@ -86,6 +89,18 @@ def _processors(entry: str) -> list[int]:
     return found
 
 
+def set_up_cpu(cpu: CpuProvider, options: SessionOptions) -> None:
+    """How products and convolutions are computed, and whether their weights are packed."""
+
+    def is_on(key: str) -> bool:
+        return options._config.get(key, "0") == "1"
+
+    cpu.winograd = not is_on("session.disable_winograd")
+    cpu.float16_sums = is_on("session.float16_sums")
+    cpu.product_parts = not is_on("session.disable_product_parts")
+    cpu.packs_weights = not is_on("session.disable_prepacking")
+
+
 def set_up_program(program: Any, options: SessionOptions) -> None:
     """Whether threads that wait for its work spin, and how it computes with denormal numbers."""
     if hasattr(program, "spins"):
@@ -119,7 +134,9 @@ def take_config(options: SessionOptions, source: str | bytes) -> None:
     # Imported here: few models carry options.
     from bascule.ir.load import load_model
 
-    text = load_model(source, external_files=options._files).metadata.get("ort_config")
+    text = load_model(
+        source, external_files=options._files, on_external_problem=lambda tensor, error: None
+    ).metadata.get("ort_config")
     if text is None:
         return
     try:

@@ -415,7 +415,8 @@ ACCEPTED = [
 ]  # fmt: skip
 NUMBERS = [
     "session.qdq_matmulnbits_accuracy_level", "session.graph_optimizations_loop_level",
-    "session.dynamic_block_base", "ep.context_enable",
+    "session.dynamic_block_base", "ep.context_enable", "ep.context_file_path",
+    "ep.context_embed_mode", "mlas.enable_gemm_fastmath_arm64_bfloat16",
 ]  # fmt: skip
 
 

@@ -122,6 +122,69 @@ with tempfile.TemporaryDirectory() as folder:
 print("near")
 """
 
+PIPELINES = """
+import os, tempfile, warnings
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+warnings.simplefilter("ignore")
+import torch, transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BertConfig, BertForSequenceClassification, BertModel, LlamaConfig, LlamaForCausalLM,
+    PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration,
+)
+from optimum.onnxruntime import (
+    ORTModelForCausalLM, ORTModelForFeatureExtraction, ORTModelForSeq2SeqLM,
+    ORTModelForSequenceClassification, pipeline,
+)
+
+words = "[PAD] [UNK] [CLS] [SEP] the cat sat on a mat dog ran far away from home .".split()
+whole = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+whole.pre_tokenizer = pre_tokenizers.Whitespace()
+tokenizer = PreTrainedTokenizerFast(
+    tokenizer_object=whole, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+    sep_token="[SEP]", eos_token="[SEP]", padding_side="left", model_max_length=32,
+)
+torch.manual_seed(0)
+sizes = dict(vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
+             intermediate_size=64, max_position_embeddings=64)
+t5 = T5Config(vocab_size=len(words), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+              decoder_start_token_id=0, pad_token_id=0, eos_token_id=3)
+llama = LlamaConfig(**sizes, num_key_value_heads=2, bos_token_id=2, eos_token_id=3, pad_token_id=0)
+texts = ["the cat sat on a mat .", "a dog ran far away ."]
+
+def near(one, other):
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        one, other = list(one.values()), list(other.values())
+    if isinstance(one, list):
+        assert len(one) == len(other)
+        for a, b in zip(one, other):
+            near(a, b)
+    else:
+        assert abs(one - other) < 1e-4 if isinstance(one, float) else one == other, (one, other)
+
+for task, model, kind, asked in (
+    ("text-classification", BertForSequenceClassification(BertConfig(**sizes, num_labels=3)),
+     ORTModelForSequenceClassification, {"top_k": None}),
+    ("feature-extraction", BertModel(BertConfig(**sizes)), ORTModelForFeatureExtraction, {}),
+    ("text-generation", LlamaForCausalLM(llama), ORTModelForCausalLM,
+     {"max_new_tokens": 8, "do_sample": False, "num_beams": 3}),
+    ("text2text-generation", T5ForConditionalGeneration(t5), ORTModelForSeq2SeqLM,
+     {"max_new_tokens": 8, "do_sample": False}),
+):
+    want = transformers.pipeline(task, model=model.eval(), tokenizer=tokenizer)(texts, **asked)
+    for bound in (True, False):
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            loaded = kind.from_pretrained(folder, export=True, use_io_binding=bound)
+        near(pipeline(task, model=loaded, tokenizer=tokenizer)(texts, **asked), want)
+print("the same")
+"""
+
+
+def test_pipelines() -> None:
+    assert "the same" in run(PIPELINES)
+
 
 def test_quantizer() -> None:
     assert "near" in run(QUANTIZER, "imported")

@@ -67,6 +67,24 @@ def test_aggregates(aggregate: str, targets: int) -> None:
         close(y, expected_scores(trees, x, targets, aggregate) + base)
 
 
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+def test_a_weight_that_is_repeated(aggregate: str) -> None:
+    """Of one target a leaf's first weight counts, as in onnxruntime; of more targets all do.
+
+    skl2onnx repeats the weights in the trees by which it tells decision paths.
+    """
+    rng = np.random.default_rng(3)
+    x = random_rows(rng, 21)
+    trees = [random_tree(rng, 4, leaf=one_vote(rng, 0)) for _ in range(5)]
+    attributes = old_attributes(trees, "target")
+    for key in ("target_ids", "target_nodeids", "target_treeids", "target_weights"):
+        attributes[key] = [each for each in attributes[key] for _ in range(3)]
+    attributes["target_weights"][1::3] = [7.0] * (len(attributes["target_weights"]) // 3)
+    attributes |= {"n_targets": 1, "aggregate_function": aggregate}
+    (y,) = run_node("TreeEnsembleRegressor", [x], attributes, domain=ML)
+    close(y, expected_scores(trees, x, 1, aggregate))
+
+
 @pytest.mark.parametrize("targets", [1, 3])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms(name: str, targets: int) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from bascule.ir.graph import Graph, Value
-from bascule.optimizer import Context, Level, PassError, optimize
+from bascule.optimizer import Context, Level, PassError, Selection, optimize
 from bascule.optimizer.passes import graph_pass
 from bascule.optimizer.pattern import constant_of, op, values
 from bascule.optimizer.rewrite import Match, Reject, rule
@@ -46,7 +46,7 @@ def test_levels() -> None:
 def test_disabled_passes_do_not_run() -> None:
     text = "g (float[2] x) => (float[2] y) { i = Identity(x) y = Neg(i) }"
     model = parse(text)
-    report = optimize(model, Level.ALL, disabled=["eliminate_identity"])
+    report = optimize(model, Level.ALL, selection=Selection(disabled=("eliminate_identity",)))
     assert [node.op_type for node in model.graph] == ["Identity", "Neg"]
     assert not report.changes
 

@@ -16,6 +16,7 @@ from bascule.quantization.matmul_nbits_quantizer import (
     GPTQWeightOnlyQuantConfig,
     HQQWeightOnlyQuantConfig,
     MatMulNBitsQuantizer,
+    NVAWQWeightOnlyQuantConfig,
     RTNWeightOnlyQuantConfig,
 )
 from bascule.quantization.quant_utils import QuantFormat
@@ -97,11 +98,12 @@ def test_configurations(tmp_path: Path) -> None:
     assert operators(path).count("MatMulNBits") == 1
     path = quantized(tmp_path, nodes_to_include=["q"])
     assert operators(path).count("MatMulNBits") == 1
-    for left_out in (GPTQWeightOnlyQuantConfig, HQQWeightOnlyQuantConfig):
-        with pytest.raises(NotImplementedError, match="DefaultWeightOnlyQuantConfig"):
-            left_out()
-    with pytest.raises(NotImplementedError, match="clipping"):
-        RTNWeightOnlyQuantConfig({"q": 0.9})
+    with pytest.raises(ValueError, match="GPTQWeightOnlyQuantConfig needs a calibration_data_read"):
+        quantized(tmp_path, algo_config=GPTQWeightOnlyQuantConfig())
+    with pytest.raises(ValueError, match="AWQ needs inputs of the model"):
+        NVAWQWeightOnlyQuantConfig("folder")
+    with pytest.raises(NotImplementedError, match="axis 0"):
+        HQQWeightOnlyQuantConfig(axis=0)
     with pytest.raises(NotImplementedError, match="QDQ"):
         DefaultWeightOnlyQuantConfig(channel_wised_quantize=True)
     with pytest.raises(ValueError, match="2, 4 or 8 bits"):

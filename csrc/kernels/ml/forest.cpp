@@ -407,6 +407,9 @@ Forest read_forest(const NodeSpec& node, const std::string& prefix, int64_t targ
   check_size(prefix + "_weights", weights.size(), prefix + "_ids", vote_count);
   forest.targets = target_count(targets, vote_targets);
   // The votes of each leaf in their order in the lists; those of other nodes mean nothing.
+  // Of a regressor with one target a leaf has one weight: onnxruntime reads the first alone, and
+  // skl2onnx, which repeats it in its trees of decision paths, counts on that.
+  const bool single = prefix == "target" && forest.targets == 1;
   std::vector<Place> voters(vote_count);
   forest.first_vote.assign(static_cast<size_t>(leaves) + 1, 0);
   size_t tree = 0;
@@ -418,7 +421,13 @@ Forest read_forest(const NodeSpec& node, const std::string& prefix, int64_t targ
              ", which is no node of tree " + std::to_string(vote_trees[i]));
     }
     voters[i] = places[static_cast<size_t>(found)];
-    if (voters[i] < 0) ++forest.first_vote[static_cast<size_t>(~voters[i]) + 1];
+    if (voters[i] >= 0) continue;
+    int32_t& votes = forest.first_vote[static_cast<size_t>(~voters[i]) + 1];
+    if (single && votes > 0) {
+      voters[i] = 0;
+    } else {
+      ++votes;
+    }
   }
   std::partial_sum(forest.first_vote.begin(), forest.first_vote.end(), forest.first_vote.begin());
   std::vector<int32_t> next(forest.first_vote.begin(), forest.first_vote.end());

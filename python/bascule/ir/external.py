@@ -51,8 +51,13 @@ class ExternalFiles:
             if self._on_problem is None:
                 raise
             self._on_problem(tensor, error)
-            # Untouched pages of such a mapping take no memory.
-            return memoryview(mmap.mmap(-1, nbytes)).toreadonly() if nbytes else memoryview(b"")
+            if not nbytes:
+                return memoryview(b"")
+            try:
+                # Untouched pages of such a mapping take no memory.
+                return memoryview(mmap.mmap(-1, nbytes)).toreadonly()
+            except (OSError, OverflowError, ValueError):  # more than there can be
+                raise error from None
 
     def _read(self, tensor: str, entries: dict[str, str], nbytes: int) -> memoryview:
         location = entries.get("location", "")

@@ -108,6 +108,37 @@ def strict_errors(model: Model, definitions: Definitions | None = None) -> str:
     return "\n".join(_ERROR_STEP.sub(named, line) for line in errors.splitlines())
 
 
+def refuse_contradictions(model: Model) -> None:
+    """Raise where a shape that the file declares for a node's output is not the one inferred.
+
+    Without this the inferred one holds.
+
+    Raises:
+        Fail: number of axes, or the size of one, differ; the message names node, output and both.
+    """
+    skeleton, inferred, _ = _infer(model, None, types_known=False)
+    for value in _inferred_values(model):
+        found, declared, node = inferred.get(skeleton.name(value)), value.type, value.producer
+        if node is None or not isinstance(found, TensorType) or found.shape is None:
+            continue
+        if not isinstance(declared, TensorType) or declared.shape is None:
+            continue
+        where = f"Node:{node.name} Output:{value.name} [ShapeInferenceError]"
+        if len(found.shape) != len(declared.shape):
+            raise Fail(
+                f"{where} Mismatch between number of inferred and declared dimensions. "
+                f"inferred={len(found.shape)} declared={len(declared.shape)}",
+                op=node.op_type,
+            )
+        for axis, (ours, theirs) in enumerate(zip(found.shape, declared.shape)):
+            if isinstance(ours, int) and isinstance(theirs, int) and ours != theirs:
+                raise Fail(
+                    f"{where} Can't merge shape info. Both inferred and declared dimension have "
+                    f"values but they differ. Inferred={ours} Declared={theirs} Dimension={axis}",
+                    op=node.op_type,
+                )
+
+
 def _inferred_values(model: Model) -> list[Value]:
     """All values but the inputs of the model, whose types are given."""
     fixed = {id(value) for value in model.graph.inputs}

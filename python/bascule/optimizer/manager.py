@@ -29,24 +29,29 @@ def run_stages(
     context: Context,
     *,
     disabled: Collection[str] = (),
+    repeats: bool = True,
     verify: bool = False,
 ) -> Report:
     """Run `stages` on `model`, leaving out the passes named in `disabled`.
 
-    With `verify` the structure of the graph is checked after every change.
+    Each stage runs until nothing changes, without `repeats` once. With `verify` the structure of
+    the graph is checked after every change.
     """
     runner = _Runner(model.graph, context, verify)
+    most = _ROUNDS if repeats else 1
     for stage in stages:
         passes = [each for each in stage.passes if each.name not in disabled]
         with _timed(context, "stage", stage.name):
             changed = runner.run(passes)
             rounds = 1
-            while changed and rounds < _ROUNDS:
+            while changed and rounds <= most:
                 with (
                     _named(f"type inference after stage '{stage.name}'"),
                     _timed(context, "inference", "types"),
                 ):
                     infer_types(model, context.definitions, check=False)
+                if rounds == most:
+                    break
                 changed = runner.run(passes)
                 rounds += 1
     for graph in model.graph.walk_graphs():

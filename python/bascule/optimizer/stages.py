@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bascule.optimizer.approximations import APPROXIMATIONS
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fold_small_dequantize import fold_small_dequantize
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
@@ -29,6 +30,7 @@ SIMPLIFY = Stage("simplify", Level.BASIC, SIMPLIFICATIONS)
 FUSE_QUANTIZED = Stage("fuse_quantized", Level.EXTENDED, (*QUANTIZED, *SIMPLIFICATIONS))
 FUSE_FORMULAS = Stage("fuse_formulas", Level.EXTENDED, (*FORMULAS, *SIMPLIFICATIONS))
 FUSE_PRODUCTS = Stage("fuse_products", Level.EXTENDED, (*PRODUCTS, *SIMPLIFICATIONS))
+APPROXIMATE = Stage("approximate", Level.EXTENDED, APPROXIMATIONS)
 FUSE_EPILOGUES = Stage("fuse_epilogues", Level.EXTENDED, EPILOGUES)
 CHANNELS_LAST = Stage(
     "channels_last",
@@ -73,6 +75,7 @@ STAGES = (
     FUSE_QUANTIZED,
     FUSE_FORMULAS,
     FUSE_PRODUCTS,
+    APPROXIMATE,
     FUSE_EPILOGUES,
     CHANNELS_LAST,
     FINISH,
@@ -83,3 +86,9 @@ STAGES = (
 """In order; each runs from its level up."""
 
 STAGES_FOR_FEW_LAUNCHES = (*STAGES[:-3], PROJECTIONS, FUSE_ELEMENTWISE, FEW_LAUNCHES)
+
+OF_QUANTIZED = frozenset(
+    each.name
+    for each in (*QUANTIZED, fuse_quantized_bias, fuse_quantized_residual, move_to_unsigned)
+)
+"""The passes that compute in integers what lies between DequantizeLinear and QuantizeLinear."""

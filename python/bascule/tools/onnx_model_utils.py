@@ -180,6 +180,15 @@ def fix_output_shapes(model: onnx.ModelProto) -> None:
             output.type.tensor_type.shape.CopyFrom(found.type.tensor_type.shape)
 
 
+class ModelProtoWithShapeInfo:
+    """A model from a file, types inferred: `model_with_shape_info`."""
+
+    def __init__(self, model_path: Path) -> None:
+        self.model_path = model_path
+        model = onnx.load(os.fspath(model_path), load_external_data=False)
+        self.model_with_shape_info = onnx.shape_inference.infer_shapes(model)
+
+
 def is_fixed_size_tensor(value: onnx.ValueInfoProto) -> bool:
     """Whether a value is a tensor with a number for each size."""
     return value.type.tensor_type.HasField("shape") and all(

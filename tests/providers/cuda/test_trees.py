@@ -78,6 +78,22 @@ def test_regressor(dtype: Any, aggregate: str) -> None:
     agree("TreeEnsembleRegressor", x.astype(dtype), attributes, [np.float32])
 
 
+def test_a_weight_that_is_repeated() -> None:
+    """Of one target the first weight of a leaf counts."""
+    rng = np.random.default_rng(2)
+    trees = [random_tree(rng, 4, modes=_OLD_MODES, leaf=one_vote(rng, 0)) for _ in range(5)]
+    attributes = old_attributes(trees, "target")
+    x, results = random_rows(rng, 40), []
+    for count in (1, 3):
+        for key in ("target_ids", "target_nodeids", "target_treeids", "target_weights"):
+            attributes[key] = [each for each in attributes[key] for _ in range(count)]
+        if count > 1:
+            attributes["target_weights"][2::3] = [7.0] * (len(attributes["target_weights"]) // 3)
+        given = attributes | {"n_targets": 1}
+        results += agree("TreeEnsembleRegressor", x, given, [np.float32])
+    np.testing.assert_array_equal(*results)
+
+
 @pytest.mark.parametrize("transform", _TRANSFORMS)
 def test_transforms(transform: str) -> None:
     rng = np.random.default_rng(2)

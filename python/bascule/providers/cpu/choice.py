@@ -14,6 +14,8 @@ ALTERNATIVE, THREADS = "bascule.alternative", "bascule.threads"
 # Of csrc/kernels/gemm/product.h: float16 may make short sums in float16; numbers are multiplied
 # whole, not in parts.
 FLOAT16_SUMS, WHOLE_PRODUCTS = "bascule.float16_sums", "bascule.whole_products"
+# Of csrc/runtime/node.h: weights stay as they are in the model.
+UNPACKED = "bascule.unpacked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def forbid_winograd(graph: Graph) -> None:
 
 
 def mark_products(graph: Graph, flag: str) -> None:
-    """Set FLOAT16_SUMS or WHOLE_PRODUCTS for every product, in nested graphs too."""
+    """Set FLOAT16_SUMS, WHOLE_PRODUCTS or UNPACKED for every product, in nested graphs too."""
     for inner in graph.walk_graphs():
         for node in inner:
             if node.op_type in ("MatMul", "Gemm", "Conv", "MatMulNBits"):

@@ -23,6 +23,7 @@ from bascule.providers.cpu.choice import (
     ALTERNATIVE,
     FLOAT16_SUMS,
     THREADS,
+    UNPACKED,
     WHOLE_PRODUCTS,
     Choice,
 )
@@ -81,7 +82,7 @@ class GraphLowering:
             attributes[ALTERNATIVE] = choice.alternative
         if choice.threads:
             attributes[THREADS] = choice.threads
-        for flag in (FLOAT16_SUMS, WHOLE_PRODUCTS):
+        for flag in (FLOAT16_SUMS, UNPACKED, WHOLE_PRODUCTS):
             if flag in node.metadata:
                 attributes[flag] = 1
         order = {name: position for position, name in enumerate(_SUBGRAPHS)}

@@ -13,6 +13,7 @@ from bascule.native import _native, usable_cpus
 from bascule.providers.base import Answer
 from bascule.providers.cpu.choice import (
     FLOAT16_SUMS,
+    UNPACKED,
     WHOLE_PRODUCTS,
     forbid_winograd,
     mark_products,
@@ -41,6 +42,8 @@ class CpuProvider:
         """Whether products of float16 may make short sums in float16."""
         self.product_parts = True
         """Whether products of float32 may be made of parts of their numbers."""
+        self.packs_weights = True
+        """Whether kernels keep weights in the order in which they read them."""
         self._record = record
 
     def capabilities(self, graph: Graph) -> dict[Node, Answer]:
@@ -77,6 +80,8 @@ class CpuProvider:
             mark_products(graph, FLOAT16_SUMS)
         if not self.product_parts:
             mark_products(graph, WHOLE_PRODUCTS)
+        if not self.packs_weights:
+            mark_products(graph, UNPACKED)
 
     def compile(self, graph: Graph) -> Any:
         return _native.Runner(

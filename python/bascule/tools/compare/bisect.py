@@ -48,7 +48,7 @@ def guilty_pass(
 
 def wrong_rewrites(subject: Subject, feeds: Mapping[str, Any]) -> list[Dropped]:
     """What verifying the rewrites of a subject finds wrong, on its own inputs."""
-    from bascule.compiler import canonical_form, legalize, level_of
+    from bascule.compiler import canonical_form, legalize, level_of, selection_of
     from bascule.optimizer import Context
     from bascule.optimizer.fused import definition
     from bascule.providers.cpu.provider import fold_node
@@ -72,7 +72,7 @@ def wrong_rewrites(subject: Subject, feeds: Mapping[str, Any]) -> list[Dropped]:
             level_of(session._options.graph_optimization_level),
             Context(fold_node, definition),
             defaults=given,
-            disabled=session._disabled,
+            selection=selection_of(session._options, session._disabled),
         )
     return found.dropped
 

@@ -43,7 +43,7 @@ def prepare_session(
     `disabled` names further passes to leave out.
     """
     # Imported here: they import onnx.
-    from bascule.compiler import canonical_form, improve, legalize, level_of
+    from bascule.compiler import canonical_form, improve, legalize, level_of, selection_of
 
     model, providers = load_of(session, session._signature.names_hold(values))
     canonical_form(model)
@@ -55,7 +55,8 @@ def prepare_session(
     passes: dict[str, int] = {}
     if fused:
         level = level_of(session._options.graph_optimization_level)
-        report, _ = improve(model, providers, level, [*session._disabled, *disabled])
+        selection = selection_of(session._options, [*session._disabled, *disabled])
+        report, _ = improve(model, providers, level, selection)
         passes = dict(report.changes)
     return Prepared(model.graph, source, providers, model, passes)
 
@@ -65,13 +66,9 @@ def load_of(session: InferenceSession, trust_names: bool) -> tuple[Model, list[P
     from bascule.compiler import take_defaults
     from bascule.gradient import bind_gradients
     from bascule.ir.inline import inline_functions
-    from bascule.ir.load import load_model
-    from bascule.overrides import forget_names, override
+    from bascule.overrides import forget_names, load_with
 
-    options = session._options
-    folder = options._config.get("session.model_external_initializers_file_folder_path")
-    model = load_model(session._source, external_folder=folder, external_files=options._files)
-    override(model, options)
+    model = load_with(session._source, session._options)
     if not trust_names:
         forget_names(model)
     take_defaults(model)

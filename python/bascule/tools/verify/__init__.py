@@ -8,14 +8,15 @@ rounding explains is dropped, and so named.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bascule.ir.constant import Constant
 from bascule.ir.copy import copy_graph
 from bascule.ir.graph import Model
-from bascule.optimizer import Context, Level, Report, optimize
+from bascule.optimizer import Context, Level, Report, Selection, optimize
 from bascule.optimizer.context import Spoiled
+from bascule.optimizer.selection import USUAL
 from bascule.providers.base import Provider
 from bascule.tools.stepping.prepared import Source, mark_origins
 from bascule.tools.verify.check import Dropped, RewriteCheck
@@ -50,7 +51,7 @@ def optimize_verified(
     context: Context,
     *,
     defaults: Mapping[str, Constant],
-    disabled: Collection[str] = (),
+    selection: Selection = USUAL,
 ) -> tuple[Report, Verification]:
     """Optimize `model`, a legal one, in place, without the rewrites that are wrong."""
     few_launches = providers[0].hosts_others
@@ -64,12 +65,12 @@ def optimize_verified(
         found.note = values.problem
         warnings.warn(f"the optimizer was not verified: {values.problem}", stacklevel=2)
         return optimize(
-            model, level, disabled=disabled, context=context, few_launches=few_launches
+            model, level, selection=selection, context=context, few_launches=few_launches
         ), found
     watched = Context(context.fold, context.definitions, check, context.note)
     report = _until_it_holds(
         lambda: optimize(
-            model, level, disabled=disabled, context=watched, few_launches=few_launches
+            model, level, selection=selection, context=watched, few_launches=few_launches
         ),
         lambda: _start_again(model, pristine, check),
     )

@@ -244,8 +244,10 @@ def _read_lists(call: Call, prefix: str, asked: int, aggregate: int) -> _Forest:
     _, firsts = np.unique(trees[tops], return_index=True)
     _require(call, len(firsts) == len(np.unique(trees)), "the nodes of a tree form a circle")
     roots = places[np.sort(tops[firsts])]
-    votes = _read_votes(call, prefix, (trees, ids), places, int(is_leaf.sum()))
     targets = _target_count(asked, _integers(call, f"{prefix}_ids"))
+    # Of a regressor with one target only the first weight of a leaf counts: see ml/forest.cpp.
+    single = prefix == "target" and targets == 1
+    votes = _read_votes(call, prefix, (trees, ids), places, int(is_leaf.sum()), single)
     base = _reals(call, "base_values")
     if prefix == "class" and targets == 2 and len(base) == 1:
         base = np.append(base, 0.0)
@@ -253,7 +255,12 @@ def _read_lists(call: Call, prefix: str, asked: int, aggregate: int) -> _Forest:
 
 
 def _read_votes(
-    call: Call, prefix: str, keys: tuple[Array, Array], places: Array, leaves: int
+    call: Call,
+    prefix: str,
+    keys: tuple[Array, Array],
+    places: Array,
+    leaves: int,
+    single: bool,
 ) -> _Votes:
     """The votes of each leaf in their order in the lists; those of other nodes mean nothing."""
     targets = _integers(call, f"{prefix}_ids")
@@ -263,6 +270,8 @@ def _read_votes(
     voters = places[_positions(call, keys, (trees, nodes))]
     own = np.flatnonzero(voters < 0)
     own = own[np.argsort(~voters[own], kind="stable")]
+    if single:
+        own = own[np.unique(voters[own], return_index=True)[1][::-1]]
     first = np.searchsorted(~voters[own], np.arange(leaves + 1))
     return _Votes(first, weights[own], targets[own])
 
