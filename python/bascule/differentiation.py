@@ -50,7 +50,7 @@ def grad(
             does not depend on it.
         NotImplemented: operators that are in the way have no derivative here; all are listed.
 
-    Example:
+    Examples:
         >>> gradient = bascule.grad("model.onnx", wrt=["weight", "bias"], of="loss")
         >>> session = bascule.InferenceSession(gradient)
         >>> weight_grad, bias_grad = session.run(None, feeds)

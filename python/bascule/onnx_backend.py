@@ -55,7 +55,7 @@ class BackendRep:
 
         Raises:
             RuntimeError: the number of inputs is wrong, or an option may not be set here.
-            As InferenceSession.run does, else.
+            Others: as InferenceSession.run raises.
         """
         options = RunOptions()
         _set_options(options, kwargs, _RUN_OPTIONS)
@@ -107,7 +107,7 @@ class Backend:
         Raises:
             RuntimeError: the build has no such device, or an option may not be set here.
             unittest.SkipTest: a ModelProto imports an operator set that is not released.
-            As InferenceSession does, else.
+            Others: as InferenceSession raises.
         """
         if isinstance(model, BackendRep):
             return model

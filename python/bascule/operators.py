@@ -293,7 +293,7 @@ def operator(
     Raises:
         InvalidArgument: it is there already, or the domain is one of the standard.
 
-    Example:
+    Examples:
         >>> @bascule.operator("my.domain", "Scale")
         ... def scale(x, bias=None, *, factor=1.0):
         ...     return x * np.float32(factor) if bias is None else x * np.float32(factor) + bias

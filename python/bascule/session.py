@@ -418,7 +418,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
 
         Raises:
             AttributeError: a feed is no OrtValue.
-            As run does, else.
+            Others: as `run` raises.
         """
         return run_with_values(self, output_names, input_dict_ort_values, run_options)
 
@@ -453,7 +453,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
 
         Raises:
             InvalidArgument: names and values differ in number, or one in `fetches` does not fit.
-            As run does, else.
+            Others: as `run` raises.
         """
         if not isinstance(run_options, RunOptions):
             raise TypeError("incompatible function arguments: run_options must be RunOptions")

@@ -153,7 +153,7 @@ def convert(
             budget cannot be met; a safetensors file is damaged.
         NoSuchFile, InvalidProtobuf, InvalidGraph: the model cannot be read.
 
-    Example:
+    Examples:
         >>> print(bascule.convert("net.onnx", "net16.onnx", to="float16", keep_io_types=True))
     """
     # Imported here: they import onnx.

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What docstrings say, and what they leave out that the code knows."""
+
+from __future__ import annotations
+
+import ast
+import enum
+import functools
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Examples|Config entries):$")
+_ENTRY = re.compile(r"^    ([*\w.]+(?:, [*\w.]+)*): +\S")
+_ARRAYS = re.compile(r"\bArray\b|ndarray")
+_SHAPE_OR_TYPE = re.compile(
+    r"\[[^\]]*\]|\bshapes?\b|\bdtype|element types?|\bint(8|32|64)|\bfloat(16|32|64)|\bbytes\b"
+)
+# What a name says of its unit, and the word that must then be said of the thing.
+_UNITS = {r"seconds|timeout": "second", r"(?<!giga)bytes|size_threshold": "byte"}
+_ON_THE_WAY = ("error", "each")
+
+
+@dataclass(frozen=True)
+class Name:
+    """A public name: its path from the module, what it is, and the class that it is found in."""
+
+    path: str
+    item: Any
+    owner: type | None = None
+
+    @property
+    def last(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    @property
+    def function(self) -> Any:
+        """The function behind it, of a property that which reads; None if there is none."""
+        item = self.item
+        if isinstance(item, (staticmethod, classmethod)):
+            item = item.__func__
+        if isinstance(item, property):
+            item = item.fget
+        if isinstance(item, functools.cached_property):
+            item = item.func
+        item = inspect.unwrap(item) if callable(item) else item
+        return item if inspect.isfunction(item) else None
+
+    @property
+    def text(self) -> str:
+        """What is said about it."""
+        if self.function is not None:
+            return inspect.getdoc(self.function) or ""
+        if inspect.isclass(self.item) and self.owner is None:
+            return inspect.cleandoc(self.item.__doc__ or "")
+        if self.owner is not None:
+            return attribute_texts(self.owner).get(self.last, "")
+        return ""
+
+
+def members_of(kind: type) -> Iterator[Name]:
+    """What a class has for its users: methods, properties, fields and enum members."""
+    seen: set[str] = set()
+    for base in kind.__mro__:
+        if not base.__module__.startswith("bascule"):
+            continue
+        fields = [*vars(base), *getattr(base, "_fields", ()), *vars(base).get("__annotations__", ())]
+        for name in fields:
+            if not name.startswith("_") and name not in seen:
+                seen.add(name)
+                item = inspect.getattr_static(kind, name, None)
+                yield Name(f"{kind.__name__}.{name}", item, kind)
+
+
+def sections(text: str) -> dict[str, dict[str, str]]:
+    """The entries of each section, by their names: ``{"Args": {"x": "what x is"}}``."""
+    found: dict[str, dict[str, str]] = {}
+    section, names = "", []
+    for line in text.splitlines():
+        if match := _SECTION.match(line):
+            section, names = match[1], []
+            found[section] = {}
+        elif line and not line.startswith(" "):
+            section = ""
+        elif section and (match := _ENTRY.match(line)):
+            names = [name.lstrip("*") for name in match[1].split(", ")]
+            for name in names:
+                found[section][name] = line.partition(":")[2].strip()
+        elif section:
+            for name in names:
+                found[section][name] += f" {line.strip()}"
+    return found
+
+
+@functools.cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(inspect.getsource(sys.modules[module]))
+
+
+def _class_node(kind: type) -> ast.ClassDef | None:
+    for node in ast.walk(_tree(kind.__module__)):
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__:
+            return node
+    return None
+
+
+@functools.cache
+def attribute_texts(kind: type) -> dict[str, str]:
+    """What is said of each attribute, in a section of the class or by a string below it."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        node = _class_node(base) if base.__module__.startswith("bascule") else None
+        if node is None:
+            continue
+        found.update(sections(inspect.cleandoc(base.__doc__ or "")).get("Attributes", {}))
+        bodies = [node.body]
+        bodies += [
+            inner.body
+            for inner in node.body
+            if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"
+        ]
+        for body in bodies:
+            for statement, below in zip(body, body[1:]):
+                if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                    for name in _targets(statement):
+                        found[name] = str(below.value.value)
+    return found
+
+
+def _targets(statement: ast.stmt) -> Iterator[str]:
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign):
+        targets = [statement.target]
+    for target in targets:
+        if isinstance(target, ast.Name):
+            yield target.id
+        elif isinstance(target, ast.Attribute):
+            yield target.attr
+
+
+def raised(function: Any) -> set[str]:
+    """The exceptions that a function's own body raises by name."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            made = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
+            if isinstance(made, ast.Name) and made.id not in _ON_THE_WAY and made.id[0].isupper():
+                found.add(made.id)
+    return found
+
+
+def complaints(name: Name) -> Iterator[str]:
+    """What a docstring of substance would say and this one does not."""
+    text = name.text
+    words = re.findall(r"[\w'`]+", text)
+    if not text or len(words) < 2:
+        yield "says nothing"
+        return
+    function = name.function
+    parts = sections(text)
+    if function is not None:
+        yield from _about_arguments(function, text, parts.get("Args"))
+        told = " ".join([*parts.get("Raises", {}), text])
+        for error in sorted(raised(function)):
+            if not re.search(rf"\b{error}\b", told):
+                yield f"does not say that it raises {error}"
+    elif inspect.isclass(name.item) and name.owner is None:
+        init = vars(name.item).get("__init__")
+        if inspect.isfunction(init) and not hasattr(name.item, "__dataclass_fields__"):
+            told = f"{text}\n{inspect.getdoc(init) or ''}" if init.__doc__ else text
+            for error in sorted(raised(init)):
+                if not re.search(rf"\b{error}\b", told):
+                    yield f"does not say that making one raises {error}"
+            if "Args" in parts:
+                yield from _about_arguments(init, text, parts["Args"])
+    if name.owner is not None and function is None and not issubclass(name.owner, enum.Enum):
+        yield from _about_units(name.last, text)
+        default = getattr(name.owner, "_fields", {})
+        if isinstance(default, dict) and name.last in default:
+            value = default[name.last][1]
+            said = value.name if isinstance(value, enum.Enum) else str(value) or "empty"
+            if said not in text:
+                yield f"does not say its default, {said}"
+
+
+def _about_arguments(function: Any, text: str, args: dict[str, str] | None) -> Iterator[str]:
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if name not in ("self", "cls") and not name.startswith("_")
+    }
+    if args is not None:
+        for missing in parameters.keys() - args.keys():
+            yield f"does not say what `{missing}` is"
+        for unknown in args.keys() - parameters.keys():
+            yield f"tells of `{unknown}`, which is no parameter"
+    elif len(parameters) > 2:
+        yield f"has {len(parameters)} parameters and no Args"
+    for name, parameter in parameters.items():
+        about = (args or {}).get(name, text)
+        if _ARRAYS.search(str(parameter.annotation)) and not _SHAPE_OR_TYPE.search(about):
+            yield f"tells neither shape nor element type of the array `{name}`"
+        if args is not None:
+            yield from _about_units(name, about)
+
+
+def _about_units(name: str, text: str) -> Iterator[str]:
+    for pattern, unit in _UNITS.items():
+        if re.search(pattern, name) and unit not in text.lower():
+            yield f"does not say that `{name}` counts {unit}s"
