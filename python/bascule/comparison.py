@@ -28,12 +28,15 @@ def compare(
     `a` computed in float64; its bound is the rounding that they may do (docs/find_out_why.md).
     Memory holds the values that are alive and one node's weights.
 
+    Source: the bound grows with the square root of a sum's length, as in N. Higham, T. Mary, A New
+    Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41 (2019).
+
     Args:
-        a: a model (a path, bytes, an onnx.ModelProto, an InferenceSession or a Model), a backend (of
-            the model of the other side), or (model, backend). Backends are ``cpu`` and ``cuda``,
-            both also with a level, as in ``cpu:basic`` (``disabled``, ``basic``, ``extended``,
-            ``all``); ``onnxruntime``; and ``reference``, which is onnx.reference. A model alone is
-            on ``cpu``; only one side may be a backend alone.
+        a: a model (a path, bytes, an onnx.ModelProto, an InferenceSession or a Model), a backend
+            (of the model of the other side), or (model, backend). Backends are ``cpu`` and
+            ``cuda``, both also with a level, as in ``cpu:basic`` (``disabled``, ``basic``,
+            ``extended``, ``all``); ``onnxruntime``; and ``reference``, which is onnx.reference.
+            A model alone is on ``cpu``; only one side may be a backend alone.
         b: the other side, in the same ways.
         feeds: by input name; by default seeded random ones. Floats are cast to what a side takes.
         dims: sizes of symbolic dimensions, for random feeds.

@@ -161,6 +161,12 @@ class Model:
     ) -> Iterator[TracedValue]:
         """Yield every intermediate value of a run: see InferenceSession.trace.
 
+        Args:
+            feeds: by input name, as for InferenceSession.run.
+            nodes: names or patterns of nodes or values, by default all.
+            fused: whether the optimized graph is traced.
+            stop_on: watchpoints: ``nan``, ``inf``, ``overflow``, joined by ``|``.
+
         Examples:
             >>> for value in model.trace({"x": x}, stop_on="nan|overflow"):
             ...     print(value.name, value.node, value.statistics)
@@ -199,6 +205,13 @@ class Model:
 
 class Outputs(tuple[Any, ...]):
     """The outputs of one run: a tuple, indexed by name too; names are attributes where they can be.
+
+    Attributes:
+        names: of the outputs, in graph order.
+
+    Raises:
+        KeyError: there is no output of the name in ``outputs["name"]``.
+        AttributeError: the same of ``outputs.name``.
 
     Examples:
         >>> outputs = model(x)

@@ -10,11 +10,12 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Examples|Config entries):$")
+_SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields|Examples):$")
 _ENTRY = re.compile(r"^    ([*\w.]+(?:, [*\w.]+)*): +\S")
 _ARRAYS = re.compile(r"\bArray\b|ndarray")
 _SHAPE_OR_TYPE = re.compile(
@@ -22,7 +23,7 @@ _SHAPE_OR_TYPE = re.compile(
 )
 # What a name says of its unit, and the word that must then be said of the thing.
 _UNITS = {r"seconds|timeout": "second", r"(?<!giga)bytes|size_threshold": "byte"}
-_ON_THE_WAY = ("error", "each")
+_OURS = ("bascule", "tests")
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,20 @@ class Name:
             return inspect.cleandoc(self.item.__doc__ or "")
         if self.owner is not None:
             return attribute_texts(self.owner).get(self.last, "")
-        return ""
+        return module_attribute_text(self.last)
 
 
 def members_of(kind: type) -> Iterator[Name]:
     """What a class has for its users: methods, properties, fields and enum members."""
     seen: set[str] = set()
     for base in kind.__mro__:
-        if not base.__module__.startswith("bascule"):
+        if not base.__module__.startswith(_OURS):
             continue
-        fields = [*vars(base), *getattr(base, "_fields", ()), *vars(base).get("__annotations__", ())]
+        fields = [
+            *vars(base),
+            *getattr(base, "_fields", ()),
+            *vars(base).get("__annotations__", ()),
+        ]
         for name in fields:
             if not name.startswith("_") and name not in seen:
                 seen.add(name)
@@ -113,7 +118,7 @@ def attribute_texts(kind: type) -> dict[str, str]:
     """What is said of each attribute, in a section of the class or by a string below it."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        node = _class_node(base) if base.__module__.startswith("bascule") else None
+        node = _class_node(base) if base.__module__.startswith(_OURS) else None
         if node is None:
             continue
         found.update(sections(inspect.cleandoc(base.__doc__ or "")).get("Attributes", {}))
@@ -124,10 +129,16 @@ def attribute_texts(kind: type) -> dict[str, str]:
             if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"
         ]
         for body in bodies:
-            for statement, below in zip(body, body[1:]):
-                if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                    for name in _targets(statement):
-                        found[name] = str(below.value.value)
+            found.update(_texts_below(body))
+    return found
+
+
+def _texts_below(body: Sequence[ast.stmt]) -> dict[str, str]:
+    """The strings that stand below assignments, by what is assigned."""
+    found = {}
+    for statement, below in pairwise(body):
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found.update(dict.fromkeys(_targets(statement), str(below.value.value)))
     return found
 
 
@@ -151,19 +162,28 @@ def raised(function: Any) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and node.exc is not None:
             made = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
-            if isinstance(made, ast.Name) and made.id not in _ON_THE_WAY and made.id[0].isupper():
+            if isinstance(made, ast.Name) and made.id[0].isupper():
                 found.add(made.id)
     return found
+
+
+@functools.cache
+def module_attribute_text(name: str) -> str:
+    """What is said below a variable that the package takes from one of its modules."""
+    for node in _tree("bascule").body:
+        if isinstance(node, ast.ImportFrom) and any(each.name == name for each in node.names):
+            return _texts_below(_tree(node.module or "").body).get(name, "")
+    return ""
 
 
 def complaints(name: Name) -> Iterator[str]:
     """What a docstring of substance would say and this one does not."""
     text = name.text
-    words = re.findall(r"[\w'`]+", text)
-    if not text or len(words) < 2:
+    function = name.function
+    fewest = 3 if function is not None or inspect.isclass(name.item) else 1
+    if len(re.findall(r"\w+", text)) < fewest:
         yield "says nothing"
         return
-    function = name.function
     parts = sections(text)
     if function is not None:
         yield from _about_arguments(function, text, parts.get("Args"))
@@ -202,7 +222,9 @@ def _about_arguments(function: Any, text: str, args: dict[str, str] | None) -> I
         for unknown in args.keys() - parameters.keys():
             yield f"tells of `{unknown}`, which is no parameter"
     elif len(parameters) > 2:
-        yield f"has {len(parameters)} parameters and no Args"
+        for missing in parameters:
+            if f"`{missing}`" not in text:
+                yield f"has no Args and does not tell of `{missing}`"
     for name, parameter in parameters.items():
         about = (args or {}).get(name, text)
         if _ARRAYS.search(str(parameter.annotation)) and not _SHAPE_OR_TYPE.search(about):

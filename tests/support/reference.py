@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,20 +25,14 @@ def directives() -> Iterator[tuple[str, str, list[str] | None]]:
 
 
 def resolve(path: str) -> Any:
-    """What a dotted path names."""
+    """What a dotted path names: an attribute before a module of the same name."""
     parts = path.split(".")
-    for count in range(len(parts), 0, -1):
+    for count in (*range(len(parts) - 1, 0, -1), len(parts)):
         try:
             found: Any = importlib.import_module(".".join(parts[:count]))
-        except ModuleNotFoundError:
-            continue
-        try:
             for part in parts[count:]:
                 found = getattr(found, part)
-        except AttributeError:
+        except (ModuleNotFoundError, AttributeError):
             continue
-        # ``bascule.check`` is the function, not the module that it lies in.
-        if inspect.ismodule(found) and len(parts) == 2:
-            found = getattr(importlib.import_module(parts[0]), parts[1], found)
         return found
     raise LookupError(path)

@@ -77,6 +77,7 @@ class CalibraterBase(abc.ABC):
     """
 
     method = CalibrationMethod.MinMax
+    """How it chooses a range."""
 
     def __init__(
         self,
@@ -187,6 +188,9 @@ class MinMaxCalibrater(CalibraterBase):
 
     With `moving_average` the means of the runs' extremes, each weighing `averaging_constant` of
     those before; `max_intermediate_outputs` is accepted: one batch is kept in any case.
+
+    Raises:
+        ValueError: `averaging_constant` is not between 0 and 1.
     """
 
     def __init__(
@@ -229,7 +233,7 @@ class MinMaxCalibrater(CalibraterBase):
         self._found[name] = (low, high)
 
     def compute_data(self) -> TensorsData:
-        """The ranges."""
+        """The range of each tensor, by its name."""
         return self._ranges(self._found)
 
 
@@ -336,7 +340,14 @@ def create_calibrator(
 ) -> CalibraterBase:
     """A calibrater of this method, with its session made.
 
-    `extra_options` are arguments of the calibrater's class, those of other classes ignored.
+    Args:
+        model: a file, or a ModelProto.
+        op_types_to_calibrate: the operators whose inputs and outputs count; None for all.
+        augmented_model_path: accepted; the model with more outputs is kept in memory.
+        calibrate_method: how ranges are chosen.
+        use_external_data_format: accepted.
+        providers: run the samples on these.
+        extra_options: arguments of the calibrater's class, those of other classes ignored.
 
     Raises:
         ValueError: there is no such method.

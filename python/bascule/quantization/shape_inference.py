@@ -43,7 +43,8 @@ def quant_pre_process(
         save_as_external_data: put the weights into a file of their own.
         all_tensors_to_one_file: accepted.
         external_data_location: accepted.
-        external_data_size_threshold: accepted.
+        external_data_size_threshold: bytes; accepted.
+        **deprecated_kwargs: ``input_model_path``, the old name of `input_model`.
 
     Raises:
         TypeError: there is no input or output.

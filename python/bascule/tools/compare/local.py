@@ -30,19 +30,25 @@ class ComparedValue:
     """A value that both sides compute, from the same inputs."""
 
     name: str
+    """As in the model."""
     node: str
     """The node of `b`."""
     op_type: str
+    """With its domain, if that is not the standard's."""
     sources: tuple[str, ...]
     """The nodes of the model of `b` that the node stands for."""
     dtype: str
+    """The element type, as ``float32``."""
     shape: tuple[int, ...] | None
+    """The sizes; None for what is no tensor."""
     judged: Judged
+    """The error and its bound."""
     line: str = ""
     """The exporter's source line, where the model carries it."""
 
     @property
     def is_within(self) -> bool:
+        """Whether the error is within its bound."""
         return self.judged.is_within
 
 
@@ -51,10 +57,13 @@ class Alarm:
     """Where `a` first makes a number that is none, or an infinity out of finite inputs."""
 
     kind: str
+    """``nan`` or ``overflow``."""
     name: str
+    """The value, as in the model."""
     nodes: tuple[str, ...]
     """The nodes of the model behind it: several if they are one after a fusion."""
     op_type: str
+    """The operator of the node that made it."""
     inputs: tuple[str, ...]
     """Those that hold such numbers already: of a weight, the culprit."""
 

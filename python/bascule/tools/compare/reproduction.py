@@ -33,8 +33,11 @@ class Reproduction:
     """A model of some nodes, and an array for each of its inputs."""
 
     model: bytes
+    """The serialized model."""
     feeds: dict[str, Any]
+    """An array for each input, by name."""
     nodes: tuple[str, ...]
+    """The names of its nodes."""
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write ``reproduction.onnx`` and ``reproduction.npz``; returns both paths."""

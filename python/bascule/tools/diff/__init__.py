@@ -45,7 +45,7 @@ def diff(
 
     Nodes are recognised by what they compute and what reads them, so names, order, and where
     tensors are stored do not count; nor do documentation and metadata of nodes. Weights are read in
-    pieces.
+    pieces. Source: docs/diff.md tells the signs by which nodes are recognised, in their order.
 
     Args:
         old: the path of an .onnx file, its bytes, a file object or an onnx.ModelProto.

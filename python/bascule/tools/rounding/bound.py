@@ -28,16 +28,21 @@ class Judged:
     error: float
     """Absolute; infinite where one of the two is not finite and the other is not the same."""
     bound: float
+    """The rounding that the nodes may do, absolute."""
     ratio: float
     """error / bound: above 1 the result is out of bounds."""
     index: tuple[int, ...] = ()
+    """Where the element is."""
     found: float = 0.0
+    """The element that was judged."""
     expected: float = 0.0
+    """The element of the reference."""
     note: str = ""
     """What cannot be told by numbers: another shape, or why nothing was judged."""
 
     @property
     def is_within(self) -> bool:
+        """Whether the error is within its bound."""
         return self.ratio <= 1
 
 
