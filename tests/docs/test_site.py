@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import bascule
+import bascule.errors
 from tests.api.test_public_names import public_names
 from tests.support import reference_pages
 from tests.support.reference import DOCS, ROOT, directives, resolve
@@ -92,8 +93,9 @@ def test_every_public_name_stands_on_a_reference_page() -> None:
             assert id(value) in objects or is_error or f"`{member[1]}`" in text, name
 
 
-def test_errors_are_on_their_page() -> None:
-    assert ("bascule.errors", "errors.md", None) in list(directives())
+def test_every_error_is_on_its_page() -> None:
+    shown = next(members for path, _, members in directives() if path == "bascule.errors")
+    assert shown == [*(error.__name__ for error in bascule.errors.ALL), "ALL"]
 
 
 def test_every_config_entry_is_explained() -> None:
