@@ -207,7 +207,7 @@ class SessionOptions(_Typed, ProviderChoice):
     def set_load_cancellation_flag(self, value: bool) -> None:
         """Whether loads with these options stop, also those under way in other threads.
 
-        They raise ModelLoadCanceled.
+        They raise ModelLoadCanceled; this raises TypeError for what is no bool.
         """
         self._cancellation.requested = _check("value", value, bool)
 
@@ -230,11 +230,11 @@ class SessionOptions(_Typed, ProviderChoice):
         return str(self._config[key])
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
-        """Fix the symbolic size `name` of the inputs before anything is optimized."""
+        """Fix the symbolic size `name` of the inputs; TypeError for other types."""
         self._dimensions[_check("name", name, str)] = _check("size", size, int)
 
     def add_free_dimension_override_by_denotation(self, denotation: str, size: int) -> None:
-        """Fix the sizes of the inputs that the model file denotes so, such as ``DATA_BATCH``."""
+        """Fix sizes that the model denotes so, as ``DATA_BATCH``; TypeError for other types."""
         self._denotations[_check("denotation", denotation, str)] = _check("size", size, int)
 
     def add_initializer(self, name: str, value: Any) -> None:
@@ -242,6 +242,7 @@ class SessionOptions(_Typed, ProviderChoice):
 
         Raises:
             RuntimeError: `value` is no OrtValue, or the name has one already.
+            TypeError: `name` is no str.
         """
         if not isinstance(value, OrtValue):
             raise RuntimeError(f"the value for initializer '{name}' must be an OrtValue")
@@ -284,7 +285,7 @@ class SessionOptions(_Typed, ProviderChoice):
         """Refused: operators of shared libraries need another runtime's binary interface.
 
         Raises:
-            Fail: always; the message says whether the file exists.
+            Fail: always; the message says whether the file exists. TypeError: `path` is no str.
         """
         if not os.path.isfile(_check("path", path, str)):
             raise Fail(f"Failed to load library {path}: the file does not exist")

@@ -156,8 +156,26 @@ def _targets(statement: ast.stmt) -> Iterator[str]:
 
 
 def raised(function: Any) -> set[str]:
-    """The exceptions that a function's own body raises by name."""
+    """The exceptions that a function raises by name, in its own body or a private helper's."""
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    found = _raised_in(tree)
+    caught = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node not in caught:
+            helper = function.__globals__.get(node.func.id)
+            is_private = node.func.id.startswith("_") and inspect.isfunction(helper)
+            if is_private and helper.__module__ == function.__module__:
+                found |= _raised_in(ast.parse(textwrap.dedent(inspect.getsource(helper))))
+    return found
+
+
+def _raised_in(tree: ast.AST) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and node.exc is not None:
