@@ -51,11 +51,11 @@ class ModelPackageOptions(_LeftOut):
 
 
 class ModelPackageWriteMode(enum.IntEnum):
-    """How a package would be written.
+    """How onnxruntime writes a package; bascule writes none.
 
     Attributes:
-        PRESERVE: files as they are.
-        DENSE: without what no variant needs.
+        PRESERVE: a name only.
+        DENSE: a name only.
     """
 
     PRESERVE = 0

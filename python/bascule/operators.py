@@ -51,6 +51,12 @@ class Operator:
 
     It is called like the function.
 
+    Args:
+        function: what runs it.
+        domain: of the operator.
+        name: the operator's.
+        since: the version of the domain that brought it in this form.
+
     Attributes:
         domain, name, since: what models call it, and the opset version of the domain that brought
             it in its present form.

@@ -66,7 +66,14 @@ class CsrcView:
 
 
 class SparseTensor:
-    """A matrix of which only some values are stored; made by its static methods."""
+    """A matrix of which only some values are stored; its static methods make one.
+
+    Args:
+        dense_shape: the sizes with all zeros written out.
+        values: [nnz], of any element type.
+        format: how positions are stored.
+        view: the positions.
+    """
 
     def __init__(
         self,

@@ -216,8 +216,7 @@ def complaints(name: Name) -> Iterator[str]:
             for error in sorted(raised(init)):
                 if not re.search(rf"\b{error}\b", told):
                     yield f"does not say that making one raises {error}"
-            if "Args" in parts:
-                yield from _about_arguments(init, text, parts["Args"])
+            yield from _about_arguments(init, told, parts.get("Args"))
     if name.owner is not None and function is None and not issubclass(name.owner, enum.Enum):
         yield from _about_units(name.last, text)
         default = getattr(name.owner, "_fields", {})

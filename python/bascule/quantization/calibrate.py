@@ -186,8 +186,16 @@ class CalibraterBase(abc.ABC):
 class MinMaxCalibrater(CalibraterBase):
     """The smallest and the greatest value that a tensor has in any run.
 
-    With `moving_average` the means of the runs' extremes, each weighing `averaging_constant` of
-    those before; `max_intermediate_outputs` is accepted: one batch is kept in any case.
+    Args:
+        model_path: a file, or a ModelProto.
+        op_types_to_calibrate: the operators; None for all.
+        augmented_model_path: accepted; the model with more outputs is kept in memory.
+        symmetric: let each range be symmetric about zero.
+        use_external_data_format: accepted.
+        moving_average: take the means of the runs' extremes instead.
+        averaging_constant: how much each run weighs beside those before, 0 to 1.
+        max_intermediate_outputs: accepted: one batch is kept in any case.
+        per_channel: a range for each index of axis 1.
 
     Raises:
         ValueError: `averaging_constant` is not between 0 and 1.

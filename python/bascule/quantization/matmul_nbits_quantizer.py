@@ -53,6 +53,11 @@ class DefaultWeightOnlyQuantConfig(WeightOnlyQuantConfig):
         quant_axes: along which axis blocks lie: 0 for MatMul, 1 for Gather.
         bits: 2, 4 or 8.
         channel_wised_quantize: one block for each column; in the QDQ format.
+        customized_weight_config: by node names, ``{"bits": ..., "group_size": ...}``.
+
+    Raises:
+        ValueError: there are no weights of so many bits.
+        NotImplementedError: `channel_wised_quantize` is asked of QOperator.
     """
 
     def __init__(
@@ -82,9 +87,16 @@ class DefaultWeightOnlyQuantConfig(WeightOnlyQuantConfig):
 
 
 class RTNWeightOnlyQuantConfig(DefaultWeightOnlyQuantConfig):
-    """Round to the nearest in symmetric blocks of 4 bits; `ratios`, shares to clip, must be empty.
+    """Round to the nearest in symmetric blocks of 32 weights of 4 bits.
 
-    `customized_weight_config` maps node names to ``{"bits": ..., "group_size": ...}``.
+    Args:
+        ratios: shares to clip; must be empty.
+        quant_format: QOperator or QDQ.
+        op_types_to_quantize: MatMul, Gather, or both; by default MatMul.
+        customized_weight_config: by node names, ``{"bits": ..., "group_size": ...}``.
+
+    Raises:
+        NotImplementedError: there are `ratios`.
     """
 
     def __init__(
@@ -133,8 +145,22 @@ class NVAWQWeightOnlyQuantConfig(_LeftOut):
 class MatMulNBitsQuantizer:
     """Quantizes constant weights of a model's main graph; see process.
 
-    The arguments after `model` are those of DefaultWeightOnlyQuantConfig, which `algo_config`
-    replaces; `nodes_to_exclude` and `nodes_to_include` are names.
+    Args:
+        model: a file, or a ModelProto.
+        bits: 2, 4 or 8.
+        block_size: values in a block, 16 to 256.
+        is_symmetric: let zero be in the middle; else zero points are stored.
+        accuracy_level: attribute of MatMulNBits: 4 lets activations be 8-bit integers.
+        nodes_to_exclude: no nodes of these names.
+        nodes_to_include: only nodes of these names.
+        quant_format: QOperator (com.microsoft's MatMulNBits) or QDQ (DequantizeLinear).
+        op_types_to_quantize: MatMul, Gather, or both; by default MatMul.
+        quant_axes: along which axis blocks lie: 0 for MatMul, 1 for Gather.
+        channel_wised_quantize: one block for each column; in the QDQ format.
+        algo_config: a DefaultWeightOnlyQuantConfig in place of the arguments above.
+
+    Raises:
+        ValueError, NotImplementedError: as DefaultWeightOnlyQuantConfig.
     """
 
     def __init__(

@@ -60,9 +60,9 @@ class OpsetChange:
     changed: int = 0
     """Nodes that were replaced, attributes and operators."""
     nodes_before: int = 0
-    """Nodes of the graph that the model had."""
+    """Nodes that the model had, nested graphs included."""
     nodes_after: int = 0
-    """Nodes of the graph that it has now."""
+    """Nodes that it has now, nested graphs included."""
     inlined: int = 0
     """Functions of the model whose calls were replaced by what they do."""
     checked: str = ""

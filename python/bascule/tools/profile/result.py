@@ -157,7 +157,7 @@ class Profile:
     loaded: Loaded = field(repr=False)
     """What was noted while the model was loaded, for the report and the trace."""
     bounds: list[tuple[int, int]] = field(repr=False)
-    """Where each profiled run begins and ends in the recording."""
+    """When each profiled run began and ended, in nanoseconds of ``time.monotonic_ns``."""
     costs: dict[str, Cost] = field(repr=False)
     """What each node computes and moves, by its name."""
 
