@@ -227,7 +227,7 @@ class IOBinding:
         return vector
 
     def copy_outputs_to_cpu(self) -> list[Array]:
-        """The outputs of the last run as arrays, in the order of binding.
+        """The outputs of the last run as arrays, of their shapes and types, in order of binding.
 
         Raises:
             RuntimeError: outputs are bound, and no run has taken place; or one is no tensor.

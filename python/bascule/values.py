@@ -203,7 +203,7 @@ class OrtValue:
     def numpy(self) -> Array:
         """The tensor as an array: over the same memory, or a copy of what is on a GPU.
 
-        Element types that NumPy does not have are those of ml_dtypes.
+        Its dtype is NumPy's or, for bfloat16, float8, int4 and their kin, that of ml_dtypes.
 
         Raises:
             RuntimeError: this is no dense tensor.

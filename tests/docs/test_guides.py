@@ -15,7 +15,13 @@ from tests.support.reference import ROOT
 
 
 @pytest.mark.parametrize(
-    "page, count", [("index.md", 4), ("find_out_why.md", 15), ("coming_from_onnxruntime.md", 6)]
+    "page, count",
+    [
+        ("index.md", 4),
+        ("find_out_why.md", 15),
+        ("coming_from_onnxruntime.md", 6),
+        ("gradients.md", 3),
+    ],
 )
 def test_guide(page: str, count: int, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")

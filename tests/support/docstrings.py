@@ -205,6 +205,9 @@ def complaints(name: Name) -> Iterator[str]:
     parts = sections(text)
     if function is not None:
         yield from _about_arguments(function, text, parts.get("Args"))
+        returned = str(inspect.signature(function).return_annotation)
+        if _ARRAYS.search(returned) and not _SHAPE_OR_TYPE.search(text):
+            yield "tells neither shape nor element type of the arrays that it returns"
         told = " ".join([*parts.get("Raises", {}), text])
         for error in sorted(raised(function)):
             if not re.search(rf"\b{error}\b", told):

@@ -107,7 +107,8 @@ def _verbs(parser: argparse.ArgumentParser, path: str, level: int) -> Iterator[s
 
 def command_page() -> str:
     """docs/reference/command_line.md."""
-    return "".join([_COMMANDS_HEAD, *_verbs(make_parser(), "bascule", 2)])
+    parser = make_parser()
+    return "".join([_COMMANDS_HEAD, *_table(parser), *_verbs(parser, "bascule", 2)])
 
 
 if __name__ == "__main__":
