@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 import bascule
 import bascule.errors
+from bascule.cli import make_parser
 from tests.api.test_public_names import public_names
 from tests.support import reference_pages
 from tests.support.reference import DOCS, ROOT, directives, resolve
@@ -20,6 +23,7 @@ _NAV = re.compile(r"^ +- [^:]+: ([\w/]+\.md)$", re.MULTILINE)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|<(?:img|a) [^>]*(?:src|href)=\"([^\"]+)\"")
 _IMAGE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _CONFIG_ENTRY = re.compile(r"[\"']((?:session|optimization)\.[a-z_.]+)[\"']")
 
@@ -71,6 +75,30 @@ def test_relative_links_lead_somewhere(page: str) -> None:
         if anchor and found.suffix == ".md":
             headings = map(_anchor, _HEADING.findall(_prose(found)))
             assert anchor in headings, f"{page}: {link}"
+
+
+def _commands(path: Path) -> Iterator[str]:
+    """The lines of listings that call the command line."""
+    for block in _FENCE.finditer(path.read_text(encoding="utf-8")):
+        for line in block[0].splitlines():
+            line = line.removeprefix("$ ").partition("  #")[0]
+            for part in line.split(" && "):
+                if re.match(r"bascule [a-z]+(?!:)\b", part):
+                    yield part
+
+
+@pytest.mark.parametrize("page", [*(f"docs/{page}" for page in PAGES), "README.md"])
+def test_commands_and_snippets_are_well_formed(page: str) -> None:
+    """Verbs and options exist, and Python compiles; tests/docs/test_guides.py runs some of them."""
+    path = ROOT / page
+    for command in _commands(path):
+        try:
+            make_parser().parse_args(shlex.split(command)[1:])
+        except SystemExit:
+            pytest.fail(f"{page}: {command}")
+    for block in _PYTHON.finditer(path.read_text(encoding="utf-8")):
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        compile(block[1], page, "exec", flags=flags, dont_inherit=True)
 
 
 def test_every_public_name_stands_on_a_reference_page() -> None:
