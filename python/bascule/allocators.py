@@ -18,7 +18,12 @@ _CPU_DEVICE = 0
 
 
 class ArenaExtendStrategy(enum.IntEnum):
-    """By how much an arena grows."""
+    """By how much an arena grows.
+
+    Attributes:
+        kNextPowerOfTwo: to the next power of two.
+        kSameAsRequested: by what was asked for.
+    """
 
     kNextPowerOfTwo = 0
     kSameAsRequested = 1
@@ -29,11 +34,19 @@ kSameAsRequested = ArenaExtendStrategy.kSameAsRequested
 
 
 class OrtArenaCfg:
-    """Sizes of an arena in bytes; -1 stands for a default.
+    """Sizes of an arena; -1 stands for a default. They are kept and have no effect.
 
     Args:
         *values: ``max_mem``, ``arena_extend_strategy``, ``initial_chunk_size_bytes`` and
             ``max_dead_bytes_per_chunk``; or one dict of any of the attributes.
+
+    Attributes:
+        max_mem: the most bytes that the arena may take.
+        arena_extend_strategy: an ArenaExtendStrategy's number.
+        initial_chunk_size_bytes: bytes of the first piece.
+        max_dead_bytes_per_chunk: bytes that a piece may waste.
+        initial_growth_chunk_size_bytes: bytes of the second piece.
+        max_power_of_two_extend_bytes: bytes of a piece at most.
 
     Raises:
         RuntimeError: the dict has an unknown key.
@@ -98,6 +111,12 @@ def create_and_register_allocator_v2(
     arena_cfg: OrtArenaCfg | None,
 ) -> None:
     """Accepted for a provider of this machine, without effect: sessions share what they free.
+
+    Args:
+        provider_type: the provider's name.
+        mem_info: the memory.
+        options: of the allocator; not read.
+        arena_cfg: the arena, or None.
 
     Raises:
         RuntimeError: there is no such provider here.

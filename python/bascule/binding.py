@@ -96,13 +96,25 @@ class IOBinding:
             results.replay = None
 
     def bind_cpu_input(self, name: str, array: Array) -> None:
-        """Feed `array`, which is kept alive and read at each run."""
+        """Feed `array`, which is kept alive and read at each run.
+
+        Args:
+            name: the input.
+            array: of the shape and element type that the input has.
+
+        Raises:
+            RuntimeError: there is no such input, or `array` is no NumPy array.
+        """
         if not isinstance(array, np.ndarray):
             raise RuntimeError(f"bind_cpu_input takes an array, not {type(array).__name__}")
         self._bind_input(name, array)
 
     def bind_ortvalue_input(self, name: str, value: OrtValue) -> None:
-        """Feed `value`, read at each run; RuntimeError for an unknown name."""
+        """Feed `value`, read at each run.
+
+        Raises:
+            RuntimeError: there is no input of this name.
+        """
         self._bind_input(name, value)
 
     def bind_input(
@@ -114,7 +126,20 @@ class IOBinding:
         shape: Sequence[int],
         buffer_ptr: int,
     ) -> None:
-        """Feed foreign memory, which the caller keeps alive."""
+        """Feed foreign memory, which the caller keeps alive.
+
+        Args:
+            name: the input.
+            device_type: ``cpu`` or ``cuda``.
+            device_id: accepted; memory on a GPU is that of the session's.
+            element_type: a NumPy type, or an ONNX type number.
+            shape: the sizes; elements lie in C order without gaps.
+            buffer_ptr: the address of the first element.
+
+        Raises:
+            RuntimeError: there is no such input, or the type or device is unknown.
+            Exception: there is no such kind of device.
+        """
         self._bind_input(name, _memory(device_type, element_type, shape, buffer_ptr))
 
     def bind_output(
@@ -130,6 +155,19 @@ class IOBinding:
 
         What lies at `buffer_ptr` after a run that failed is unknown: outputs are computed there.
         On a GPU, memory of an earlier run is used again once nobody has its results any more.
+
+        Args:
+            name: the output.
+            device_type: ``cpu`` or ``cuda``: where it is wanted.
+            device_id: accepted; a GPU is that of the session.
+            element_type: a NumPy type, or an ONNX type number; with `buffer_ptr`.
+            shape: the sizes; elements lie in C order without gaps; with `buffer_ptr`.
+            buffer_ptr: the address of the first element; by default each run makes new memory.
+
+        Raises:
+            ValueError: there is a `buffer_ptr`, and no `element_type` or `shape`.
+            RuntimeError: the type or device is unknown.
+            Exception: there is no such kind of device.
         """
         on_gpu = is_gpu(device_type)
         if buffer_ptr is None:
@@ -169,7 +207,11 @@ class IOBinding:
             self._is_pending = False
 
     def get_outputs(self) -> list[OrtValue]:
-        """The outputs of the last run, in the order of binding; waits for them."""
+        """The outputs of the last run, in the order of binding; waits for them.
+
+        Raises:
+            RuntimeError: outputs are bound, and no run has taken place.
+        """
         if self._results is None:
             if self._outputs:
                 raise RuntimeError("no run with this binding has taken place yet")
@@ -185,7 +227,11 @@ class IOBinding:
         return vector
 
     def copy_outputs_to_cpu(self) -> list[Array]:
-        """The outputs of the last run as arrays, in the order of binding."""
+        """The outputs of the last run as arrays, of their shapes and types, in order of binding.
+
+        Raises:
+            RuntimeError: outputs are bound, and no run has taken place; or one is no tensor.
+        """
         return [value.numpy() for value in self.get_outputs()]
 
     # --- running
@@ -252,7 +298,14 @@ class SessionIOBinding(IOBinding):
             self._bind_input(name, _memory(device, element_type, shape, pointer))
 
     def bind_output(self, name: str, device: str | OrtDevice = "cpu", *memory: Any) -> None:
-        """Ask for an output on a device, or in memory: element type, shape and address."""
+        """Ask for an output on a device, or in memory.
+
+        Args:
+            name: the output.
+            device: a name or an OrtDevice.
+            *memory: element type, shape and address of memory that the caller keeps alive;
+                nothing for new memory at each run.
+        """
         if memory:
             element_type, shape, pointer = memory
             self._bind_output(name, _memory(device, element_type, shape, pointer))

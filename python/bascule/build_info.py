@@ -10,12 +10,15 @@ import numpy as np
 from bascule._version import __version__
 
 package_name = "bascule"
+"""The name of the package."""
 version = __version__
+"""The version of bascule."""
 cuda_version = ""
+"""Empty: the CUDA that is used is that of the packages which are installed."""
 
 
 def get_device() -> str:
-    """What this installation computes on: ``CPU``."""
+    """What every installation computes on: ``CPU``; get_available_providers tells of a GPU."""
     return "CPU"
 
 
@@ -46,7 +49,14 @@ def has_collective_ops() -> bool:
 def preload_dlls(
     cuda: bool = True, cudnn: bool = True, msvc: bool = True, directory: str | None = None
 ) -> None:
-    """Nothing needs to be loaded before the first session of this installation."""
+    """Nothing needs to be loaded in advance: the CUDA provider finds its libraries itself.
+
+    Args:
+        cuda: accepted.
+        cudnn: accepted.
+        msvc: accepted.
+        directory: accepted.
+    """
 
 
 def enable_telemetry_events() -> None:

@@ -29,12 +29,16 @@ def compare(
     Memory holds the values that are alive and one node's weights; at the end, with `outputs`, it
     holds all of `b`.
 
+    Source: the bound grows with the square root of a sum's length, as in N. Higham, T. Mary, A New
+    Approach to Probabilistic Rounding Error Analysis, SIAM J. Sci. Comput. 41 (2019).
+
     Args:
-        a, b: each a model (a path, bytes, an onnx.ModelProto, an InferenceSession or a Model), a
-            backend (of the model of the other side), or (model, backend). Backends are ``cpu`` and
+        a: a model (a path, bytes, an onnx.ModelProto, an InferenceSession or a Model), a backend
+            (of the model of the other side), or (model, backend). Backends are ``cpu`` and
             ``cuda``, both also with a level, as in ``cpu:basic`` (``disabled``, ``basic``,
             ``extended``, ``all``); ``onnxruntime``; and ``reference``, which is onnx.reference.
             A model alone is on ``cpu``; only one side may be a backend alone.
+        b: the other side, in the same ways.
         feeds: by input name; by default seeded random ones. Floats are cast to what a side takes.
         dims: sizes of symbolic dimensions, for random feeds.
         seed: of random feeds.
@@ -51,7 +55,7 @@ def compare(
         ImportError: a backend is not installed; the message names the pip command.
         Fail: a node cannot run; the message names it.
 
-    Example:
+    Examples:
         >>> print(bascule.compare("model.onnx", "onnxruntime"))
         >>> bascule.compare("float32.onnx", "float16.onnx").guilty_nodes
         >>> bascule.compare(("model.onnx", "cpu:disabled"), "cpu").guilty_pass

@@ -20,12 +20,17 @@ class NodeRow:
     """One line of explain(): a node as it runs."""
 
     name: str
+    """As in the graph as it runs."""
     op_type: str
+    """The operator."""
     domain: str
+    """Of the operator; empty for the standard's."""
     outputs: list[tuple[str, str, list[Any] | None]]
     """(name, type, shape) of each."""
     provider: str
+    """Which runs it."""
     kernel: str
+    """The kernel's name, and the way of computing where several were timed."""
     reasons: list[tuple[str, str]]
     """(provider, why not) of every provider that was asked before."""
     source: str = ""

@@ -51,7 +51,12 @@ class ModelPackageOptions(_LeftOut):
 
 
 class ModelPackageWriteMode(enum.IntEnum):
-    """How a package would be written."""
+    """How onnxruntime writes a package; bascule writes none.
+
+    Attributes:
+        PRESERVE: a name only.
+        DENSE: a name only.
+    """
 
     PRESERVE = 0
     DENSE = 1
@@ -66,7 +71,14 @@ class OrtEpContextDataBuffer(_LeftOut):
 
 
 class OrtCompiledModelCompatibility(enum.IntEnum):
-    """Whether a compiled model fits a device."""
+    """Whether a compiled model fits a device; nothing here answers with one.
+
+    Attributes:
+        EP_NOT_APPLICABLE: the provider does not know the model.
+        EP_SUPPORTED_OPTIMAL: it fits.
+        EP_SUPPORTED_PREFER_RECOMPILATION: it runs, and would be better compiled anew.
+        EP_UNSUPPORTED: it cannot run.
+    """
 
     EP_NOT_APPLICABLE = 0
     EP_SUPPORTED_OPTIMAL = 1
@@ -75,7 +87,15 @@ class OrtCompiledModelCompatibility(enum.IntEnum):
 
 
 class OrtDeviceEpIncompatibilityReason(enum.IntFlag):
-    """Why a provider cannot use a device."""
+    """Why a provider cannot use a device; nothing here answers with one.
+
+    Attributes:
+        NONE: it can.
+        DRIVER_INCOMPATIBLE: the driver does not fit.
+        DEVICE_INCOMPATIBLE: the device does not fit.
+        MISSING_DEPENDENCY: a library is missing.
+        UNKNOWN: another reason.
+    """
 
     NONE = 0
     DRIVER_INCOMPATIBLE = 1
@@ -86,7 +106,13 @@ class OrtDeviceEpIncompatibilityReason(enum.IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class OrtExternalInitializerInfo:
-    """Where the data of an initializer is: a file, the offset in it and the size, in bytes."""
+    """Where the data of an initializer is.
+
+    Attributes:
+        filepath: the file.
+        file_offset: bytes before the data.
+        byte_size: bytes of the data.
+    """
 
     filepath: str
     file_offset: int

@@ -7,7 +7,13 @@ import enum
 
 
 class OrtHardwareDeviceType(enum.IntEnum):
-    """Kinds of hardware."""
+    """Kinds of hardware.
+
+    Attributes:
+        CPU: a processor.
+        GPU: a graphics processor.
+        NPU: a processor for neural networks; none is used here.
+    """
 
     CPU = 0
     GPU = 1
@@ -15,7 +21,14 @@ class OrtHardwareDeviceType(enum.IntEnum):
 
 
 class OrtMemoryInfoDeviceType(enum.IntEnum):
-    """Kinds of hardware that memory belongs to."""
+    """Kinds of hardware that memory belongs to.
+
+    Attributes:
+        CPU: a processor.
+        GPU: a graphics processor.
+        FPGA: programmable hardware; none is used here.
+        NPU: a processor for neural networks; none is used here.
+    """
 
     CPU = 0
     GPU = 1
@@ -24,14 +37,29 @@ class OrtMemoryInfoDeviceType(enum.IntEnum):
 
 
 class OrtDeviceMemoryType(enum.IntEnum):
-    """Whether the host can reach a device's memory."""
+    """Whether the host can reach a device's memory.
+
+    Attributes:
+        DEFAULT: the device's own memory.
+        HOST_ACCESSIBLE: memory that host and device both reach, as CUDA's pinned memory.
+    """
 
     DEFAULT = 0
     HOST_ACCESSIBLE = 5
 
 
 class OrtExecutionProviderDevicePolicy(enum.IntEnum):
-    """What to prefer where several devices could run a model."""
+    """What to prefer where several devices could run a model.
+
+    Attributes:
+        DEFAULT: the CPU.
+        PREFER_CPU: the CPU.
+        PREFER_NPU: the CPU, as there is no provider for NPUs.
+        PREFER_GPU: a GPU if there is one, else the CPU.
+        MAX_PERFORMANCE: a GPU if there is one, else the CPU.
+        MAX_EFFICIENCY: the CPU.
+        MIN_OVERALL_POWER: the CPU.
+    """
 
     DEFAULT = 0
     PREFER_CPU = 1
@@ -43,7 +71,13 @@ class OrtExecutionProviderDevicePolicy(enum.IntEnum):
 
 
 class OrtCompileApiFlags(enum.IntFlag):
-    """What makes the compilation of a model an error."""
+    """What would make the compilation of a model an error; nothing takes them, see ModelCompiler.
+
+    Attributes:
+        NONE: nothing.
+        ERROR_IF_NO_NODES_COMPILED: no node was compiled.
+        ERROR_IF_OUTPUT_FILE_EXISTS: the file to be written is there already.
+    """
 
     NONE = 0
     ERROR_IF_NO_NODES_COMPILED = 1

@@ -22,7 +22,13 @@ _MEMORIES = {
 
 
 class OrtAllocatorType(enum.IntEnum):
-    """Whether memory comes straight from the device or from an arena over it."""
+    """Whether memory comes straight from the device or from an arena over it.
+
+    Attributes:
+        INVALID: neither.
+        ORT_DEVICE_ALLOCATOR: straight from the device.
+        ORT_ARENA_ALLOCATOR: from an arena.
+    """
 
     INVALID = -1
     ORT_DEVICE_ALLOCATOR = 0
@@ -30,7 +36,14 @@ class OrtAllocatorType(enum.IntEnum):
 
 
 class OrtMemType(enum.IntEnum):
-    """What memory is for."""
+    """What memory is for.
+
+    Attributes:
+        CPU_INPUT: what a device reads from the host.
+        CPU_OUTPUT: what a device writes for the host.
+        CPU: the same as CPU_OUTPUT.
+        DEFAULT: the device's own use.
+    """
 
     CPU_INPUT = -2
     CPU_OUTPUT = -1
@@ -39,7 +52,18 @@ class OrtMemType(enum.IntEnum):
 
 
 class OrtDeviceVendorId(enum.IntEnum):
-    """PCI numbers of device makers."""
+    """Numbers of device makers, as PCI has them.
+
+    Attributes:
+        NONE: no maker is meant.
+        AMD: 0x1002.
+        NVIDIA: 0x10DE.
+        ARM: 0x13B5.
+        MICROSOFT: 0x1414.
+        HUAWEI: 0x19E5.
+        QUALCOMM: 0x5143.
+        INTEL: 0x8086.
+    """
 
     NONE = 0
     AMD = 0x1002
@@ -55,6 +79,13 @@ class OrtDevice:
     """A device by kind and number; it need not be present.
 
     The numbers of onnxruntime's raw class, (kind, memory type, [vendor,] number), are taken too.
+
+    Args:
+        name: ``cpu``, ``cuda``, ``gpu``, ``dml``, ``webgpu``, ``npu`` or ``cann``; or the number of
+            the kind.
+        *numbers: which of several devices; after a number for `name`: memory type, [vendor,]
+            number.
+        vendor_id: the maker's PCI number; -1 for what the name implies.
 
     Raises:
         Exception: no device kind is called `name`.
@@ -77,7 +108,16 @@ class OrtDevice:
 
     @staticmethod
     def make(name: str, device_id: int, vendor_id: int = -1) -> OrtDevice:
-        """The device `name` (cpu, cuda, dml, cann, webgpu, gpu, npu) number `device_id`."""
+        """The device `name` number `device_id`; it need not be present.
+
+        Args:
+            name: ``cpu``, ``cuda``, ``dml``, ``cann``, ``webgpu``, ``gpu`` or ``npu``, in any case.
+            device_id: which of several.
+            vendor_id: the maker's PCI number; -1 for what the name implies.
+
+        Raises:
+            Exception: no device kind is called `name`.
+        """
         return OrtDevice(name.lower(), device_id, vendor_id)
 
     @staticmethod
@@ -122,7 +162,14 @@ class OrtDevice:
 
 @dataclass(frozen=True, slots=True)
 class OrtMemoryInfo:
-    """A kind of memory: the allocator's `name`, its type, the device's number, and the use.
+    """A kind of memory.
+
+    Attributes:
+        name: of the allocator: ``Cpu``, ``Cuda``, ``CudaPinned``, ``DML``, ``Cann``,
+            ``CannPinned`` or ``WebGPU_Buffer``; with `create_v2` any.
+        allocator_type: whether it has an arena.
+        device_id: which of several devices.
+        mem_type: what the memory is for.
 
     Raises:
         RuntimeError: no allocator is called `name`.

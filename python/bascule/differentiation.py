@@ -29,6 +29,9 @@ def grad(
     The result consists of standard operators of the newest opset: any runtime can run it, and it
     can be differentiated again.
 
+    Source: reverse mode, as in A. Griewank, A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008,
+    chapter 3; the rules of the operators follow from their definitions in the ONNX standard.
+
     Args:
         model: the path of an .onnx file, its bytes, a file object or an onnx.ModelProto.
         wrt: what to differentiate with respect to: the name, or names, of inputs, initializers or
@@ -50,7 +53,7 @@ def grad(
             does not depend on it.
         NotImplemented: operators that are in the way have no derivative here; all are listed.
 
-    Example:
+    Examples:
         >>> gradient = bascule.grad("model.onnx", wrt=["weight", "bias"], of="loss")
         >>> session = bascule.InferenceSession(gradient)
         >>> weight_grad, bias_grad = session.run(None, feeds)

@@ -28,7 +28,15 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True, slots=True)
 class OrtHardwareDevice:
-    """A piece of hardware: its kind, its maker's name and PCI number, its number, and more."""
+    """A piece of hardware.
+
+    Attributes:
+        type: CPU or GPU.
+        vendor: the maker's name, such as ``Intel``; empty where it is unknown.
+        vendor_id: the maker's PCI number, 0 where it is unknown.
+        device_id: which of several, as CUDA counts GPUs.
+        metadata: ``Description``, the model's name, of a GPU.
+    """
 
     type: OrtHardwareDeviceType
     vendor: str
@@ -50,7 +58,15 @@ class OrtSyncStream:
 
 @dataclass(frozen=True, slots=True)
 class OrtEpDevice:
-    """An execution provider on a piece of hardware."""
+    """An execution provider on a piece of hardware.
+
+    Attributes:
+        ep_name: the provider, such as ``CPUExecutionProvider``.
+        ep_vendor: ``bascule``.
+        device: the hardware.
+        ep_metadata: ``version``, that of bascule.
+        ep_options: none are needed.
+    """
 
     ep_name: str
     ep_vendor: str

@@ -3,7 +3,8 @@
 
 Each derives directly from Exception, as code that catches them by name expects, and begins with
 ``[ONNXRuntimeError] : <code> : <NAME> : ``. Keyword arguments name what the error is about (node,
-op, input, shape, expected ...); they are appended to the text and kept in `details`.
+op, input, shape, expected ...); they are appended to the text and kept in the attribute `details`,
+a dict.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def add_details(error: Exception, **details: object) -> None:
 
 
 class Fail(Exception):
-    """A model or a run that cannot go on, for a reason with no type of its own."""
+    """Code 1: a model or a run that cannot go on, for a reason with no type of its own.
+
+    An operator of a domain that nobody knows, external data that cannot be had, what an operator
+    of your own raises, a run that was terminated.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(1, "FAIL", message, details))
@@ -47,7 +52,7 @@ class Fail(Exception):
 
 
 class InvalidArgument(Exception):
-    """A name, type, shape or value from the caller that the model does not take."""
+    """Code 2: a name, type, shape or value from the caller that the model does not take."""
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(2, "INVALID_ARGUMENT", message, details))
@@ -55,7 +60,7 @@ class InvalidArgument(Exception):
 
 
 class NoSuchFile(Exception):
-    """The model file does not exist."""
+    """Code 3: the model file does not exist."""
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(3, "NO_SUCHFILE", message, details))
@@ -63,7 +68,10 @@ class NoSuchFile(Exception):
 
 
 class NoModel(Exception):
-    """There is no model to work on."""
+    """Code 4: there is no model to work on.
+
+    Nothing here raises it; code that catches it goes on.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(4, "NO_MODEL", message, details))
@@ -71,7 +79,10 @@ class NoModel(Exception):
 
 
 class EngineError(Exception):
-    """The machinery under a provider failed."""
+    """Code 5: the machinery under a provider failed.
+
+    There is no GPU, or a library or driver that the CUDA provider needs is missing or fails.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(5, "ENGINE_ERROR", message, details))
@@ -79,7 +90,10 @@ class EngineError(Exception):
 
 
 class RuntimeException(Exception):
-    """A kernel failed while running."""
+    """Code 6: a kernel failed while running.
+
+    Nothing here raises it, such failures are Fail; code that catches it goes on.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(6, "RUNTIME_EXCEPTION", message, details))
@@ -87,7 +101,7 @@ class RuntimeException(Exception):
 
 
 class InvalidProtobuf(Exception):
-    """The bytes are not an ONNX model."""
+    """Code 7: the bytes are not an ONNX model, or are cut short."""
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(7, "INVALID_PROTOBUF", message, details))
@@ -95,7 +109,10 @@ class InvalidProtobuf(Exception):
 
 
 class ModelLoaded(Exception):
-    """A model is loaded already."""
+    """Code 8: a model is loaded already.
+
+    Nothing here raises it; code that catches it goes on.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(8, "MODEL_LOADED", message, details))
@@ -103,7 +120,7 @@ class ModelLoaded(Exception):
 
 
 class NotImplemented(Exception):
-    """No provider has a kernel for a node."""
+    """Code 9: nodes have no kernel in any provider, or no derivative; all are told."""
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(9, "NOT_IMPLEMENTED", message, details))
@@ -111,7 +128,7 @@ class NotImplemented(Exception):
 
 
 class InvalidGraph(Exception):
-    """The model breaks a rule of the standard."""
+    """Code 10: the model breaks a rule of the standard."""
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(10, "INVALID_GRAPH", message, details))
@@ -119,7 +136,10 @@ class InvalidGraph(Exception):
 
 
 class EPFail(Exception):
-    """A device failed inside its execution provider."""
+    """Code 11: a device failed inside its execution provider.
+
+    Nothing here raises it; a run that meets it goes on with the CPU if the session allows that.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(11, "EP_FAIL", message, details))
@@ -127,7 +147,7 @@ class EPFail(Exception):
 
 
 class ModelLoadCanceled(Exception):
-    """Loading was cancelled by the caller."""
+    """Code 12: loading was cancelled, by SessionOptions.set_load_cancellation_flag."""
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(12, "MODEL_LOAD_CANCELED", message, details))
@@ -135,7 +155,10 @@ class ModelLoadCanceled(Exception):
 
 
 class ModelRequiresCompilation(Exception):
-    """The model must be compiled for the provider first."""
+    """Code 13: the model must be compiled for the provider first.
+
+    Nothing here raises it; code that catches it goes on.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(13, "MODEL_REQUIRES_COMPILATION", message, details))
@@ -143,7 +166,10 @@ class ModelRequiresCompilation(Exception):
 
 
 class NotFound(Exception):
-    """A thing asked for by name is not there."""
+    """Code 14: a thing asked for by name is not there.
+
+    Nothing here raises it; code that catches it goes on.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(14, "NOT_FOUND", message, details))
@@ -151,7 +177,10 @@ class NotFound(Exception):
 
 
 class DeviceReset(Exception):
-    """The device was reset; its sessions are lost."""
+    """Code 15: the device was reset; its sessions are lost.
+
+    Nothing here raises it; code that catches it goes on.
+    """
 
     def __init__(self, message: object = "", **details: object) -> None:
         super().__init__(_text(15, "DEVICE_RESET", message, details))

@@ -13,7 +13,13 @@ from bascule.providers.names import CPU
 
 @dataclass(frozen=True, slots=True)
 class OrtEpAssignedNode:
-    """A node of the optimized graph."""
+    """A node of the optimized graph.
+
+    Attributes:
+        name: of the node.
+        op_type: its operator.
+        domain: of the operator; empty for the standard's.
+    """
 
     name: str
     op_type: str
@@ -22,7 +28,12 @@ class OrtEpAssignedNode:
 
 @dataclass(frozen=True, slots=True)
 class OrtEpAssignedSubgraph:
-    """Neighbouring nodes that one provider runs; on the CPU each node stands alone."""
+    """Neighbouring nodes that one provider runs; on the CPU each node stands alone.
+
+    Attributes:
+        ep_name: the provider.
+        nodes: in the order in which they run.
+    """
 
     ep_name: str
     nodes: tuple[OrtEpAssignedNode, ...]

@@ -61,6 +61,7 @@ def set_default_logger_callback(callback: Callback | None, severity: int = 2) ->
 
     Raises:
         RuntimeError: `severity` is not in 0..4, or `callback` cannot be called.
+        TypeError: `severity` is no int.
     """
     level = _level(severity)
     if callback is not None and not callable(callback):

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodeArg:
-    """An input or output. `shape` has an int for a fixed size, a str for a named one, None else."""
+    """An input or output.
+
+    Attributes:
+        name: as the model has it.
+        type: the type as text, such as ``tensor(float)``.
+        shape: an int for a fixed size, a str for a named one, None for one that is unknown.
+    """
 
     name: str
     type: str
@@ -44,7 +50,17 @@ class NodeArg:
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """The model's own description of itself."""
+    """The model's own description of itself; what it leaves out is empty.
+
+    Attributes:
+        producer_name: the program that wrote the model.
+        graph_name: the graph's name.
+        graph_description: the graph's doc string.
+        description: the model's doc string.
+        domain: the model's domain, as ``com.example``.
+        version: the model's version, 0 where none is given.
+        custom_metadata_map: its metadata entries.
+    """
 
     producer_name: str = ""
     graph_name: str = ""

@@ -52,7 +52,7 @@ def load(
         NoSuchFile, InvalidProtobuf, InvalidGraph, InvalidArgument, NotImplemented, Fail: see
             bascule.errors; the message names the node, operator, input and shape.
 
-    Example:
+    Examples:
         >>> model = bascule.load("model.onnx")
         >>> y = model(x)
     """
@@ -161,7 +161,13 @@ class Model:
     ) -> Iterator[TracedValue]:
         """Yield every intermediate value of a run: see InferenceSession.trace.
 
-        Example:
+        Args:
+            feeds: by input name, as for InferenceSession.run.
+            nodes: names or patterns of nodes or values, by default all.
+            fused: whether the optimized graph is traced.
+            stop_on: watchpoints: ``nan``, ``inf``, ``overflow``, joined by ``|``.
+
+        Examples:
             >>> for value in model.trace({"x": x}, stop_on="nan|overflow"):
             ...     print(value.name, value.node, value.statistics)
         """
@@ -200,7 +206,14 @@ class Model:
 class Outputs(tuple[Any, ...]):
     """The outputs of one run: a tuple, indexed by name too; names are attributes where they can be.
 
-    Example:
+    Attributes:
+        names: of the outputs, in graph order.
+
+    Raises:
+        KeyError: there is no output of the name in ``outputs["name"]``.
+        AttributeError: the same of ``outputs.name``.
+
+    Examples:
         >>> outputs = model(x)
         >>> logits, hidden = outputs
         >>> outputs["logits"] is outputs[0] is outputs.logits

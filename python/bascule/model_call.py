@@ -39,7 +39,13 @@ class ValueInfo:
 
     @classmethod
     def of(cls, name: str, type_: Type | None, optional: bool = False) -> ValueInfo:
-        """Of the name and type of a graph's input or output."""
+        """Of the name and type of a graph's input or output.
+
+        Args:
+            name: as the model has it.
+            type_: its type; None where even the kind is unknown.
+            optional: whether a call may leave it out.
+        """
         dtype, shape = None, None
         if isinstance(type_, (TensorType, SparseTensorType)):
             dtype = type_.dtype.numpy

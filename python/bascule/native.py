@@ -49,7 +49,14 @@ _keys: np.random.Generator | None = None
 
 
 def set_seed(seed: int) -> None:
-    """Seed the random operators that have no seed of their own."""
+    """Seed the random operators that have no seed of their own.
+
+    Args:
+        seed: 0 to 2**64 - 1.
+
+    Raises:
+        TypeError: it is another number, or none.
+    """
     global _keys
     _native.set_random_seed(seed)
     _keys = np.random.default_rng(seed)

@@ -55,7 +55,7 @@ class BackendRep:
 
         Raises:
             RuntimeError: the number of inputs is wrong, or an option may not be set here.
-            As InferenceSession.run does, else.
+            Others: as InferenceSession.run raises.
         """
         options = RunOptions()
         _set_options(options, kwargs, _RUN_OPTIONS)
@@ -72,7 +72,13 @@ class Backend:
 
     @classmethod
     def is_compatible(cls, model: Any, device: str | None = None, **kwargs: Any) -> bool:
-        """Whether the model's device is one of this build; the model itself is not looked at."""
+        """Whether the model's device is one of this build; the model itself is not looked at.
+
+        Args:
+            model: not read.
+            device: 'CPU', 'GPU' or 'CUDA'; None for what the build has.
+            **kwargs: ignored.
+        """
         return cls.supports_device(device if device is not None else get_device())
 
     @classmethod
@@ -107,7 +113,7 @@ class Backend:
         Raises:
             RuntimeError: the build has no such device, or an option may not be set here.
             unittest.SkipTest: a ModelProto imports an operator set that is not released.
-            As InferenceSession does, else.
+            Others: as InferenceSession raises.
         """
         if isinstance(model, BackendRep):
             return model
@@ -138,7 +144,20 @@ class Backend:
     def run_model(
         cls, model: Any, inputs: Any, device: str | None = None, **kwargs: Any
     ) -> list[Any]:
-        """Prepare a model and run it once; see prepare and BackendRep.run."""
+        """Prepare a model and run it once.
+
+        Args:
+            model: as for `prepare`.
+            inputs: as for BackendRep.run: a value for each input, in order.
+            device: as for `prepare`.
+            **kwargs: attributes of SessionOptions and RunOptions.
+
+        Returns:
+            The outputs in graph order.
+
+        Raises:
+            Others: as `prepare` and BackendRep.run raise.
+        """
         rep = cls.prepare(model, device, **kwargs)
         allowed = {name: value for name, value in kwargs.items() if name not in _SESSION_OPTIONS}
         allowed |= {name: kwargs[name] for name in kwargs if name in _RUN_OPTIONS}
@@ -147,6 +166,12 @@ class Backend:
     @classmethod
     def run_node(cls, node: Any, inputs: Any, device: str | None = None, **kwargs: Any) -> Any:
         """Not offered: a node alone says nothing of its operator set.
+
+        Args:
+            node: not read.
+            inputs: not read.
+            device: not read.
+            **kwargs: not read.
 
         Raises:
             NotImplementedError: always.

@@ -53,6 +53,12 @@ class Operator:
 
     It is called like the function.
 
+    Args:
+        function: what runs it.
+        domain: of the operator.
+        name: the operator's.
+        since: the version of the domain that brought it in this form.
+
     Attributes:
         domain, name, since: what models call it, and the opset version of the domain that brought
             it in its present form.
@@ -345,7 +351,7 @@ def operator(
     Raises:
         InvalidArgument: it is there already, or the domain is one of the standard.
 
-    Example:
+    Examples:
         >>> @bascule.operator("my.domain", "Scale")
         ... def scale(x, bias=None, *, factor=1.0):
         ...     return x * np.float32(factor) if bias is None else x * np.float32(factor) + bias

@@ -28,7 +28,15 @@ class _Enum(enum.IntEnum):
 
 
 class GraphOptimizationLevel(_Enum):
-    """How far the graph is rewritten before it is compiled."""
+    """How far the graph is rewritten before it is compiled.
+
+    Attributes:
+        ORT_DISABLE_ALL: not at all: nodes run as the model says it.
+        ORT_ENABLE_BASIC: constants are folded, what has no effect is left out.
+        ORT_ENABLE_EXTENDED: and nodes are fused.
+        ORT_ENABLE_LAYOUT: and images are computed channels-last; the same as ORT_ENABLE_ALL.
+        ORT_ENABLE_ALL: everything, the default.
+    """
 
     ORT_DISABLE_ALL = 0
     ORT_ENABLE_BASIC = 1
@@ -38,14 +46,25 @@ class GraphOptimizationLevel(_Enum):
 
 
 class ExecutionMode(_Enum):
-    """Whether independent nodes may run at the same time."""
+    """Whether independent nodes may run at the same time; accepted, nodes run in order in any case.
+
+    Attributes:
+        ORT_SEQUENTIAL: one after the other.
+        ORT_PARALLEL: at the same time.
+    """
 
     ORT_SEQUENTIAL = 0
     ORT_PARALLEL = 1
 
 
 class ExecutionOrder(_Enum):
-    """The order in which nodes are scheduled."""
+    """The order in which nodes are scheduled; accepted, the order is the graph's in any case.
+
+    Attributes:
+        DEFAULT: the graph's.
+        PRIORITY_BASED: by priority.
+        MEMORY_EFFICIENT: by memory.
+    """
 
     DEFAULT = 0
     PRIORITY_BASED = 1
@@ -95,26 +114,41 @@ class _Typed:
 class SessionOptions(_Typed, ProviderChoice):
     """How a session is made. A session copies it, so one may serve many sessions.
 
-    `intra_op_num_threads` 0 means one thread per usable CPU. Flags for memory are hints.
+    An attribute that does not exist, or is of another type, is an AttributeError or TypeError.
 
-    Config entries of our own:
-        session.cache_dir: a folder for compiled plans. The first session on a model writes its plan
-            there (the optimized graph and the packed weights, in one file); later ones, in any
-            process, map that file and start in milliseconds, sharing its memory. Only for sessions
-            on the CPU alone. What became of the plan is told by `session.explain().plan_cache`; a
-            folder that cannot be used is a warning, never an error. See docs/plan_cache.md.
-        session.cache_max_bytes: what all plans of the folder may take, by default 16 GiB; the
-            least recently used ones go first.
-        session.autotune_seconds, session.autotune_file: see docs/autotune.md.
-        session.verify_optimizer: "1" runs each rewrite of the optimizer beside what it replaces, on
-            seeded inputs, and drops and names one that is wrong; see docs/find_out_why.md.
-        session.disable_winograd: "1" computes 3x3 convolutions by their definition, without
-            Winograd's transformation, whose error is about 1e-5 of the largest result.
-        session.float16_sums: "1" lets products of float16 with constant weights add up 32 products
-            in float16 before they go to float32, where the processor computes in float16
-            (AVX512-FP16): faster, within 2e-3 of the largest result. See docs/half_precision.md.
-        session.disable_product_parts: "1" multiplies float32 numbers as they are where otherwise a
-            processor with AMX multiplies three parts of each; see docs/product_parts.md.
+    Attributes:
+        graph_optimization_level: how far the graph is rewritten (default ORT_ENABLE_ALL).
+        intra_op_num_threads: the threads of a node (default 0: one for each processor that the
+            process may use, quotas of containers included).
+        inter_op_num_threads: accepted (default 0): nodes run one after the other.
+        execution_mode: accepted (default ORT_SEQUENTIAL): nodes run one after the other.
+        execution_order: accepted (default DEFAULT): the order is the graph's.
+        log_severity_level: of the session's records, 0 verbose to 4 fatal (default -1: that of
+            set_default_logger_severity).
+        log_verbosity_level: accepted (default 0).
+        logid: stands in the session's records (default empty).
+        enable_profiling: whether runs are recorded for `end_profiling` (default False).
+        profile_file_prefix: what the name of that file begins with (default
+            ``onnxruntime_profile_``), before the time and a number.
+        optimized_model_filepath: where to write the optimized model (default empty: nowhere).
+        enable_mem_pattern: accepted (default True): memory is planned in any case.
+        enable_mem_reuse: accepted (default True): memory is planned in any case.
+        enable_cpu_mem_arena: accepted (default True): memory is planned in any case.
+        use_deterministic_compute: accepted (default False): results are the same every time.
+        use_per_session_threads: False takes the number of set_global_thread_pool_sizes, which must
+            have been called (default True).
+
+    Config entries of our own, strings under strings (the reference has all that are read):
+
+    - ``session.cache_dir``: a folder for compiled plans (docs/plan_cache.md).
+    - ``session.cache_max_bytes``: what they may take, by default 16 GiB.
+    - ``session.autotune_seconds``, ``session.autotune_file``: see docs/autotune.md.
+    - ``session.verify_optimizer``: ``1`` checks each rewrite of the optimizer as it is applied
+      (docs/find_out_why.md).
+    - ``session.disable_winograd``: ``1`` computes 3x3 convolutions by their definition.
+    - ``session.float16_sums``: ``1`` adds products of float16 in float16 (docs/half_precision.md).
+    - ``session.disable_product_parts``: ``1`` multiplies float32 numbers as they are on processors
+      with AMX, too (docs/product_parts.md).
     """
 
     _fields: ClassVar[dict[str, tuple[type, Any]]] = {
@@ -177,12 +211,17 @@ class SessionOptions(_Typed, ProviderChoice):
     def set_load_cancellation_flag(self, value: bool) -> None:
         """Whether loads with these options stop, also those under way in other threads.
 
-        They raise ModelLoadCanceled.
+        They raise ModelLoadCanceled; this raises TypeError for what is no bool.
         """
         self._cancellation.requested = _check("value", value, bool)
 
     def add_session_config_entry(self, key: str, value: str) -> None:
-        """Store a string under a string; the last write wins. Unknown keys are kept unread."""
+        """Store a string under a string; the last write wins. Unknown keys are kept unread.
+
+        Raises:
+            TypeError: one is no str.
+            RuntimeError: the key is empty or longer than 1,024 characters, or the value than 8,192.
+        """
         _check("key", key, str)
         _check("value", value, str)
         _check_entry(key, value)
@@ -195,15 +234,20 @@ class SessionOptions(_Typed, ProviderChoice):
         return str(self._config[key])
 
     def add_free_dimension_override_by_name(self, name: str, size: int) -> None:
-        """Fix the symbolic size `name` of the inputs before anything is optimized."""
+        """Fix the symbolic size `name` of the inputs; TypeError for other types."""
         self._dimensions[_check("name", name, str)] = _check("size", size, int)
 
     def add_free_dimension_override_by_denotation(self, denotation: str, size: int) -> None:
-        """Fix the sizes of the inputs that the model file denotes so, such as ``DATA_BATCH``."""
+        """Fix sizes that the model denotes so, as ``DATA_BATCH``; TypeError for other types."""
         self._denotations[_check("denotation", denotation, str)] = _check("size", size, int)
 
     def add_initializer(self, name: str, value: Any) -> None:
-        """Replace the initializer `name` by an OrtValue, which is kept alive."""
+        """Replace the initializer `name` by an OrtValue, which is kept alive.
+
+        Raises:
+            RuntimeError: `value` is no OrtValue, or the name has one already.
+            TypeError: `name` is no str.
+        """
         if not isinstance(value, OrtValue):
             raise RuntimeError(f"the value for initializer '{name}' must be an OrtValue")
         if _check("name", name, str) in self._initializers:
@@ -224,7 +268,12 @@ class SessionOptions(_Typed, ProviderChoice):
     def add_external_initializers_from_files_in_memory(
         self, names: list[str], buffers: list[bytes], lengths: list[int]
     ) -> None:
-        """Contents of external data files, by the location that is written in the model.
+        """Contents of external data files, instead of those in the model's folder.
+
+        Args:
+            names: of the files: the locations that are written in the model.
+            buffers: their contents, kept alive.
+            lengths: bytes of each that count.
 
         Raises:
             RuntimeError: the lists differ in length, or a buffer is shorter than its length.
@@ -247,6 +296,7 @@ class SessionOptions(_Typed, ProviderChoice):
             Fail: the file does not exist or is no such library, or another of the libraries has an
                 operator of the same name and version.
             InvalidArgument: the domain of an operator is one of the standard.
+            TypeError: `path` is no str.
         """
         # Imported here: few sessions have libraries.
         from bascule.operator_libraries import with_library
@@ -284,7 +334,16 @@ class SessionOptions(_Typed, ProviderChoice):
 
 
 class RunOptions(_Typed):
-    """Options of one run. Setting `terminate` stops the runs that were given this object."""
+    """Options of one run. Setting `terminate` stops the runs that were given this object.
+
+    Attributes:
+        log_severity_level: of the run's records, 0 verbose to 4 fatal (default -1: that of
+            set_default_logger_severity).
+        log_verbosity_level: accepted (default 0).
+        logid: stands in the run's records (default empty).
+        only_execute_path_to_fetches: whether nodes that the wanted outputs do not need are left out
+            (default False); the first run for some outputs compiles the model for them.
+    """
 
     _fields: ClassVar[dict[str, tuple[type, Any]]] = {
         "log_severity_level": (int, -1),
@@ -416,7 +475,16 @@ class RunOptions(_Typed):
         self.terminate = state["terminate"]
 
     def add_run_config_entry(self, key: str, value: str) -> None:
-        """Store a string under a string; unknown keys are kept unread."""
+        """Store a string under a string; the last write wins. Unknown keys are kept unread.
+
+        Known are ``memory.enable_memory_arena_shrinkage`` (devices whose free memory is given back
+        after the run, as ``gpu:0``), ``disable_synchronize_execution_providers`` (``1``: a run with
+        outputs on a GPU does not wait for them) and ``gpu_graph_id``, which is only checked.
+
+        Raises:
+            TypeError: one is no str.
+            RuntimeError: the key is empty or longer than 1,024 characters, or the value than 8,192.
+        """
         _check("key", key, str)
         _check("value", value, str)
         _check_entry(key, value)

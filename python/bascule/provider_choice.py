@@ -64,7 +64,11 @@ class ProviderChoice:
         self.add_provider(names.pop(), options)
 
     def set_provider_selection_policy(self, policy: Policy) -> None:
-        """Let the runtime choose: a GPU for PREFER_GPU and MAX_PERFORMANCE, else the CPU."""
+        """Let the runtime choose: a GPU for PREFER_GPU and MAX_PERFORMANCE, else the CPU.
+
+        Raises:
+            TypeError: `policy` is no OrtExecutionProviderDevicePolicy.
+        """
         if not isinstance(policy, Policy):
             raise TypeError(
                 "incompatible function arguments: policy must be OrtExecutionProviderDevicePolicy, "
@@ -77,6 +81,9 @@ class ProviderChoice:
 
         It is called when a session is made; that raises Fail when the delegate fails or chooses
         nothing. None takes the policy back.
+
+        Raises:
+            TypeError: it cannot be called.
         """
         if delegate is not None and not callable(delegate):
             raise TypeError("incompatible function arguments: the delegate cannot be called")
@@ -85,7 +92,11 @@ class ProviderChoice:
     def set_ep_context_data_read_func(
         self, read_func: Callable[[str, Any], object], max_data_size: int
     ) -> None:
-        """Accepted: it would read data of models compiled for a device, which there are none of."""
+        """Accepted: it would read data of models compiled for a device, which there are none of.
+
+        Raises:
+            TypeError: `read_func` cannot be called, or `max_data_size` (bytes) is no int.
+        """
         if not callable(read_func) or not isinstance(max_data_size, int):
             raise TypeError(
                 "incompatible function arguments: expected a function and a number of bytes"
@@ -97,7 +108,11 @@ class ProviderChoice:
         self._context_reader = None
 
     def chosen_providers(self) -> list[tuple[str, dict[str, str]]]:
-        """(name, options) of what is to be used, by falling preference."""
+        """(name, options) of what is to be used, by falling preference.
+
+        Raises:
+            Fail: the delegate of set_provider_selection_policy_delegate fails, or chooses nothing.
+        """
         if self._providers or self._policy is None:
             return [(name, dict(options)) for name, options in self._providers.items()]
         if isinstance(self._policy, Policy):

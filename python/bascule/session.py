@@ -297,6 +297,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             InvalidArgument: an unknown name, or a wrong type or shape.
             RuntimeError: a feed that is no tensor at all.
             Fail: an operator could not go on.
+            TypeError: `run_options` is no RunOptions.
 
         Safe to call from several threads at once.
         """
@@ -406,11 +407,13 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         input_dict_ort_values: Mapping[str, OrtValue],
         run_options: RunOptions | None = None,
     ) -> list[OrtValue]:
-        """Like run, with OrtValues in and out.
+        """Like `run`, with OrtValues in and out.
+
+        `output_names` and `run_options` are as there, `input_dict_ort_values` is by input name.
 
         Raises:
             AttributeError: a feed is no OrtValue.
-            As run does, else.
+            Others: as `run` raises.
         """
         return run_with_values(self, output_names, input_dict_ort_values, run_options)
 
@@ -441,11 +444,15 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         fetches: Any,
         fetch_devices: Sequence[Any],
     ) -> None:
-        """Run with vectors of OrtValue; the results go to `fetches`, into its values if it has any.
+        """Run, with `run_options`, on vectors of OrtValue: `feeds` for the inputs `feed_names`.
+
+        The outputs `fetch_names` go to `fetches`, into its values if it has any; `fetch_devices`
+        are not read.
 
         Raises:
             InvalidArgument: names and values differ in number, or one in `fetches` does not fit.
-            As run does, else.
+            TypeError: `run_options` is no RunOptions, or a value no OrtValue.
+            Others: as `run` raises.
         """
         if not isinstance(run_options, RunOptions):
             raise TypeError("incompatible function arguments: run_options must be RunOptions")

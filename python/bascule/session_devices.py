@@ -44,8 +44,15 @@ class SessionDevices:
     ) -> OrtValue:
         """Uninitialized memory; see OrtValue.ortvalue_from_shape_and_type.
 
+        Args:
+            shape: the sizes.
+            element_type: a NumPy type or its name, or an ONNX type number.
+            device_type: ``cpu`` or ``cuda``.
+            device_id: which GPU.
+            vendor_id: not needed.
+
         Raises:
-            RuntimeError: the session has no provider on the device.
+            RuntimeError: the session has no provider on the device, or the type or a size is wrong.
         """
         if is_gpu(device_type) and self._cuda is None:
             raise RuntimeError(

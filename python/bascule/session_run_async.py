@@ -52,13 +52,22 @@ class AsyncRuns:
         success, otherwise it is the message, and the results are [].
 
         Without one: returns a coroutine of what `run` returns, for ``await`` on any event loop of
-        asyncio. Cancelling it, or `timeout` seconds (``asyncio.TimeoutError``), stops the run
-        before its next node. Many may be awaited at once: they run on the loop's executor.
+        asyncio. Many may be awaited at once: they run on the loop's executor.
+
+        Args:
+            output_names: the outputs wanted, as for `run`.
+            input_feed: arrays by input name, as for `run`.
+            callback: what is called with the results, or None to await them.
+            user_data: is handed to the callback.
+            run_options: of this run.
+            timeout: seconds after which what is awaited is ``asyncio.TimeoutError``. That, and
+                cancelling, stop the run before its next node. None: no limit.
 
         Raises:
             ValueError: a required input is missing; nothing runs.
             RuntimeError: a feed is no tensor at all; nothing runs.
             InvalidArgument: with a callback, the session has ``intra_op_num_threads = 1``.
+            TypeError: there are a callback and a timeout.
         """
         self._signature.check_missing(input_feed)
         feeds = dict(input_feed)

@@ -17,7 +17,14 @@ Array = np.ndarray[Any, Any]
 
 
 class OrtSparseFormat(enum.IntEnum):
-    """How a SparseTensor says where its values are."""
+    """How a SparseTensor says where its values are.
+
+    Attributes:
+        ORT_SPARSE_UNDEFINED: not at all.
+        ORT_SPARSE_COO: by coordinates.
+        ORT_SPARSE_CSRC: by compressed rows.
+        ORT_SPARSE_BLOCK_SPARSE: by blocks, of which no tensor here is.
+    """
 
     ORT_SPARSE_UNDEFINED = 0
     ORT_SPARSE_COO = 1
@@ -59,7 +66,14 @@ class CsrcView:
 
 
 class SparseTensor:
-    """A matrix of which only some values are stored; made by its static methods."""
+    """A matrix of which only some values are stored; its static methods make one.
+
+    Args:
+        dense_shape: the sizes with all zeros written out.
+        values: [nnz], of any element type.
+        format: how positions are stored.
+        view: the positions.
+    """
 
     def __init__(
         self,
@@ -77,7 +91,13 @@ class SparseTensor:
     def sparse_coo_from_numpy(
         dense_shape: Sequence[int], values: Array, coo_indices: Array, ort_device: OrtDevice
     ) -> SparseTensor:
-        """From values [nnz] and their int64 indices, [nnz] or [nnz, 2].
+        """A tensor of values and their coordinates; numbers are shared, text is copied.
+
+        Args:
+            dense_shape: the sizes with all zeros written out.
+            values: [nnz], of any element type.
+            coo_indices: int64 [nnz], positions in the flattened tensor, or [nnz, 2], (row, column).
+            ort_device: not read; the tensor is on the CPU.
 
         Raises:
             RuntimeError: the number of indices does not fit that of values.
@@ -104,7 +124,14 @@ class SparseTensor:
         outer_indices: Array,
         ort_device: OrtDevice,
     ) -> SparseTensor:
-        """From values [nnz], their columns [nnz], and the start of each row [rows + 1].
+        """A tensor of values in compressed rows; numbers are shared, text is copied.
+
+        Args:
+            dense_shape: [rows, columns].
+            values: [nnz], of any element type.
+            inner_indices: int64 [nnz], the column of each value.
+            outer_indices: int64 [rows + 1], where each row's values begin.
+            ort_device: not read; the tensor is on the CPU.
 
         Raises:
             RuntimeError: the counts do not fit each other.
@@ -162,7 +189,11 @@ class SparseTensor:
         return "cpu"
 
     def to_cuda(self, ort_device: OrtDevice) -> SparseTensor:
-        """RuntimeError: this installation has only the CPU provider."""
+        """Refused: sparse tensors stay on the CPU.
+
+        Raises:
+            RuntimeError: always.
+        """
         raise RuntimeError("to_cuda needs the CUDA provider, which this installation does not have")
 
 

@@ -27,7 +27,19 @@ Array = np.ndarray[Any, Any]
 
 
 class OrtValue:
-    """A tensor (or a list of them) that sessions take and return without conversion."""
+    """A tensor (or a list of them) that sessions take and return without conversion.
+
+    Its static methods make one. On the CPU it shares the memory of a NumPy array, on a GPU
+    that of a CuPy array. ``numpy.asarray``, ``torch.from_dlpack`` and other libraries read it
+    without a copy.
+
+    Args:
+        value: a NumPy array, a list of such, a dict, a SparseTensor, another OrtValue, None, or an
+            array in GPU memory of a library that has DLPack or ``__cuda_array_interface__``.
+
+    Raises:
+        ValueError: `value` is of another type.
+    """
 
     _array: Any
 
@@ -141,9 +153,13 @@ class OrtValue:
     def from_dlpack(cls, data: Any) -> OrtValue:
         """A value that shares the memory of an object with ``__dlpack__``, or of a capsule.
 
+        Args:
+            data: of a CPU or a CUDA device, of any shape and of an element type that ONNX has, but
+                complex ones; dense and in C order.
+
         Raises:
             TypeError: `data` is neither.
-            RuntimeError: the memory is not the CPU's or not contiguous, or the type is unknown.
+            RuntimeError: another device, type or layout.
         """
         if is_on_gpu(data):
             return cls(gpu_array(data))
@@ -185,7 +201,13 @@ class OrtValue:
     # --- reading it
 
     def numpy(self) -> Array:
-        """The tensor as an array: over the same memory, or a copy of what is on a GPU."""
+        """The tensor as an array: over the same memory, or a copy of what is on a GPU.
+
+        Its dtype is NumPy's or, for bfloat16, float8, int4 and their kin, that of ml_dtypes.
+
+        Raises:
+            RuntimeError: this is no dense tensor.
+        """
         if is_on_gpu(self._array):
             copied: Array = self._array.get()
             return copied
@@ -283,8 +305,12 @@ class OrtValue:
     def update_inplace(self, data: Array | OrtValue) -> None:
         """Copy the bytes of `data` here; the address stays.
 
+        Args:
+            data: an array or OrtValue with as many bytes; shape and element type do not count.
+
         Raises:
-            RuntimeError: `data` has another number of bytes.
+            RuntimeError: `data` has another number of bytes, or this is no tensor.
+            TypeError: `data` is neither.
         """
         source = data.numpy() if isinstance(data, OrtValue) else data
         if not isinstance(source, np.ndarray):

@@ -30,7 +30,18 @@ def quantize_matmul_2bits(
     rows: int,
     symmetric: bool,
 ) -> None:
-    """See bascule.block_quantization.quantize_matmul_nbits."""
+    """Quantize weights to 2 bits for MatMulNBits, into the arrays that are passed.
+
+    Args:
+        packed: uint8 [N, blocks, block_size * 2 / 8], written.
+        weights: float32 or float16 [K, N].
+        scales: [N, blocks] of the weights' type, written.
+        zero_points: uint8 [N, ceil(blocks * 2 / 8)], written unless `symmetric`.
+        block_size: rows in a block.
+        columns: N.
+        rows: K.
+        symmetric: whether the zero point is the middle.
+    """
     quantize_matmul_nbits(
         packed, weights, scales, zero_points, block_size, columns, rows, symmetric, 2
     )
@@ -46,7 +57,18 @@ def quantize_matmul_4bits(
     rows: int,
     symmetric: bool,
 ) -> None:
-    """See bascule.block_quantization.quantize_matmul_nbits."""
+    """Quantize weights to 4 bits for MatMulNBits, into the arrays that are passed.
+
+    Args:
+        packed: uint8 [N, blocks, block_size * 4 / 8], written.
+        weights: float32 or float16 [K, N].
+        scales: [N, blocks] of the weights' type, written.
+        zero_points: uint8 [N, ceil(blocks * 4 / 8)], written unless `symmetric`.
+        block_size: rows in a block.
+        columns: N.
+        rows: K.
+        symmetric: whether the zero point is the middle.
+    """
     quantize_matmul_nbits(
         packed, weights, scales, zero_points, block_size, columns, rows, symmetric, 4
     )
@@ -62,7 +84,18 @@ def quantize_matmul_8bits(
     rows: int,
     symmetric: bool,
 ) -> None:
-    """See bascule.block_quantization.quantize_matmul_nbits."""
+    """Quantize weights to 8 bits for MatMulNBits, into the arrays that are passed.
+
+    Args:
+        packed: uint8 [N, blocks, block_size * 8 / 8], written.
+        weights: float32 or float16 [K, N].
+        scales: [N, blocks] of the weights' type, written.
+        zero_points: uint8 [N, ceil(blocks * 8 / 8)], written unless `symmetric`.
+        block_size: rows in a block.
+        columns: N.
+        rows: K.
+        symmetric: whether the zero point is the middle.
+    """
     quantize_matmul_nbits(
         packed, weights, scales, zero_points, block_size, columns, rows, symmetric, 8
     )
@@ -78,7 +111,21 @@ def quantize_qdq_matmul_2bits(
     rows: int,
     symmetric: bool,
 ) -> bool:
-    """See bascule.block_quantization.quantize_qdq_matmul_nbits."""
+    """Quantize weights to 2 bits for DequantizeLinear along axis 0, into the arrays passed.
+
+    Args:
+        packed: uint8 [K * N * 2 / 8], written: signed integers if `symmetric`, else unsigned.
+        weights: float32 or float16 [K, N].
+        scales: [blocks, N] of the weights' type, written.
+        zero_points: uint8 [blocks * N * 2 / 8], written unless `symmetric`.
+        block_size: rows in a block.
+        columns: N.
+        rows: K.
+        symmetric: whether the zero point is the middle.
+
+    Returns:
+        Whether the integers are signed.
+    """
     return quantize_qdq_matmul_nbits(
         packed, weights, scales, zero_points, block_size, columns, rows, symmetric, 2
     )
@@ -94,7 +141,21 @@ def quantize_qdq_matmul_4bits(
     rows: int,
     symmetric: bool,
 ) -> bool:
-    """See bascule.block_quantization.quantize_qdq_matmul_nbits."""
+    """Quantize weights to 4 bits for DequantizeLinear along axis 0, into the arrays passed.
+
+    Args:
+        packed: uint8 [K * N * 4 / 8], written: signed integers if `symmetric`, else unsigned.
+        weights: float32 or float16 [K, N].
+        scales: [blocks, N] of the weights' type, written.
+        zero_points: uint8 [blocks * N * 4 / 8], written unless `symmetric`.
+        block_size: rows in a block.
+        columns: N.
+        rows: K.
+        symmetric: whether the zero point is the middle.
+
+    Returns:
+        Whether the integers are signed.
+    """
     return quantize_qdq_matmul_nbits(
         packed, weights, scales, zero_points, block_size, columns, rows, symmetric, 4
     )

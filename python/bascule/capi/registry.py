@@ -19,7 +19,12 @@ _NEWEST = (1 << 31) - 1
 class KernelDef:
     """An operator that a provider runs, in a range of versions.
 
-    `type_constraints` has the types of each type parameter, such as ``{"T": ["tensor(float)"]}``.
+    Attributes:
+        domain: of the operator; empty for the standard's.
+        op_name: the operator.
+        provider: ``CPUExecutionProvider``.
+        type_constraints: the types of each type parameter, such as ``{"T": ["tensor(float)"]}``.
+        version_range: the first and the last version of the domain, both inclusive.
     """
 
     domain: str

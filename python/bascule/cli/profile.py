@@ -34,7 +34,7 @@ def add_parser(verbs: Any) -> None:
         "-n",
         "--runs",
         type=int,
-        help="runs that are profiled (default: a second of them, 5 to 200)",
+        help="runs that are profiled (default: a second of them, 5 to 400)",
     )
     parser.add_argument("--warmup", type=int, default=2, help="runs before (default 2)")
     parser.add_argument("--top", type=int, default=15, help="rows of each table (default 15)")

@@ -158,6 +158,11 @@ def check_and_normalize_provider_args(
 ) -> tuple[list[str], list[dict[str, str]]]:
     """(names, options) of a session's arguments, with a warning for what is not available.
 
+    Args:
+        providers: names, or (name, options), by falling preference.
+        provider_options: options of each, where `providers` holds names.
+        available_provider_names: the names that give no warning.
+
     Raises:
         ValueError: an argument is malformed.
     """

@@ -77,6 +77,7 @@ class CalibraterBase(abc.ABC):
     """
 
     method = CalibrationMethod.MinMax
+    """How it chooses a range."""
 
     def __init__(
         self,
@@ -185,8 +186,19 @@ class CalibraterBase(abc.ABC):
 class MinMaxCalibrater(CalibraterBase):
     """The smallest and the greatest value that a tensor has in any run.
 
-    With `moving_average` the means of the runs' extremes, each weighing `averaging_constant` of
-    those before; `max_intermediate_outputs` is accepted: one batch is kept in any case.
+    Args:
+        model_path: a file, or a ModelProto.
+        op_types_to_calibrate: the operators; None for all.
+        augmented_model_path: accepted; the model with more outputs is kept in memory.
+        symmetric: let each range be symmetric about zero.
+        use_external_data_format: accepted.
+        moving_average: take the means of the runs' extremes instead.
+        averaging_constant: how much each run weighs beside those before, 0 to 1.
+        max_intermediate_outputs: accepted: one batch is kept in any case.
+        per_channel: a range for each index of axis 1.
+
+    Raises:
+        ValueError: `averaging_constant` is not between 0 and 1.
     """
 
     def __init__(
@@ -229,7 +241,7 @@ class MinMaxCalibrater(CalibraterBase):
         self._found[name] = (low, high)
 
     def compute_data(self) -> TensorsData:
-        """The ranges."""
+        """The range of each tensor, by its name."""
         return self._ranges(self._found)
 
 
@@ -336,7 +348,14 @@ def create_calibrator(
 ) -> CalibraterBase:
     """A calibrater of this method, with its session made.
 
-    `extra_options` are arguments of the calibrater's class, those of other classes ignored.
+    Args:
+        model: a file, or a ModelProto.
+        op_types_to_calibrate: the operators whose inputs and outputs count; None for all.
+        augmented_model_path: accepted; the model with more outputs is kept in memory.
+        calibrate_method: how ranges are chosen.
+        use_external_data_format: accepted.
+        providers: run the samples on these.
+        extra_options: arguments of the calibrater's class, those of other classes ignored.
 
     Raises:
         ValueError: there is no such method.

@@ -21,10 +21,15 @@ class MatMulBnb4Quantizer:
         quant_type: FP4 or NF4.
         block_size: values that share a scale.
         nodes_to_exclude: names.
+
+    Raises:
+        ValueError: `quant_type` is neither.
     """
 
     FP4 = 0
+    """A floating-point type of 4 bits."""
     NF4 = 1
+    """16 quantiles of the normal distribution (T. Dettmers et al., QLoRA, 2023)."""
 
     def __init__(
         self,

@@ -42,6 +42,11 @@ class DefaultWeightOnlyQuantConfig(WeightOnlyQuantConfig):
         quant_axes: along which axis blocks lie: 0 for MatMul, 1 for Gather.
         bits: 2, 4 or 8.
         channel_wised_quantize: one block for each column; in the QDQ format.
+        customized_weight_config: by node names, ``{"bits": ..., "group_size": ...}``.
+
+    Raises:
+        ValueError: there are no weights of so many bits.
+        NotImplementedError: `channel_wised_quantize` is asked of QOperator.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class RTNWeightOnlyQuantConfig(WeightOnlyQuantConfig):
     Args:
         ratios: shares to clip by the weight's name; a range is multiplied by it.
         quant_format: QOperator or QDQ.
-        op_types_to_quantize: MatMul, Gather, or both.
+        op_types_to_quantize: MatMul, Gather, or both; by default MatMul.
         customized_weight_config: by node name, ``{"bits": ..., "group_size": ...}``.
     """
 
@@ -126,6 +131,9 @@ class HQQWeightOnlyQuantConfig(WeightOnlyQuantConfig):
         quant_format: QOperator or QDQ.
         op_types_to_quantize: MatMul, Gather, or both; tables are rounded to the nearest.
         quant_axes: along which axis blocks lie: 0 for MatMul, 1 for Gather.
+
+    Raises:
+        NotImplementedError: `axis` is not 1.
     """
 
     def __init__(
@@ -192,6 +200,10 @@ class NVAWQWeightOnlyQuantConfig(WeightOnlyQuantConfig):
         calibration_method: ``awq_lite``; clipping is not done.
         calibration_data_reader: gives inputs of the model.
         quant_format: QOperator or QDQ.
+
+    Raises:
+        ValueError: there is no `calibration_data_reader`.
+        NotImplementedError: another `calibration_method`.
     """
 
     def __init__(

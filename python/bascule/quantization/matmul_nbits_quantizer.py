@@ -43,9 +43,24 @@ _MICROSOFT = "com.microsoft"
 class MatMulNBitsQuantizer:
     """Quantizes constant weights of a model's main graph; see process.
 
-    The arguments after `model` are those of DefaultWeightOnlyQuantConfig. Of another `algo_config`
-    the format and the operators hold, and its block size and bits if it has any; of
-    DefaultWeightOnlyQuantConfig all. `nodes_to_exclude` and `nodes_to_include` are names.
+    Args:
+        model: a file, or a ModelProto.
+        bits: 2, 4 or 8.
+        block_size: values in a block, 16 to 256.
+        is_symmetric: let zero be in the middle; else zero points are stored.
+        accuracy_level: attribute of MatMulNBits: 4 lets activations be 8-bit integers.
+        nodes_to_exclude: no nodes of these names.
+        nodes_to_include: only nodes of these names.
+        quant_format: QOperator (com.microsoft's MatMulNBits) or QDQ (DequantizeLinear).
+        op_types_to_quantize: MatMul, Gather, or both; by default MatMul.
+        quant_axes: along which axis blocks lie: 0 for MatMul, 1 for Gather.
+        channel_wised_quantize: one block for each column; in the QDQ format.
+        algo_config: how weights are rounded. Of a DefaultWeightOnlyQuantConfig all holds, in place
+            of the arguments above; of another one the format and the operators, and its block
+            size and bits if it has any.
+
+    Raises:
+        ValueError, NotImplementedError: as DefaultWeightOnlyQuantConfig.
     """
 
     def __init__(

@@ -39,18 +39,34 @@ class QuantizationMode(_Named):
     """Whether activations are quantized by what each run computes, or by calibrated ranges."""
 
     IntegerOps = 0
+    """Activations by what each run computes."""
     QLinearOps = 1
+    """Activations by calibrated ranges."""
 
 
 class QuantFormat(_Named):
     """Integer operators, or floating-point ones between QuantizeLinear and DequantizeLinear."""
 
     QOperator = 0
+    """Integer operators."""
     QDQ = 1
+    """Floating-point ones between QuantizeLinear and DequantizeLinear."""
 
 
 class QuantType(_Named):
-    """Element types of quantized tensors."""
+    """Element types of quantized tensors.
+
+    Attributes:
+        QInt8: int8.
+        QUInt8: uint8.
+        QFLOAT8E4M3FN: float8, largest number 448.
+        QInt16: int16.
+        QUInt16: uint16.
+        QInt4: int4, -8 to 7.
+        QUInt4: uint4, 0 to 15.
+        QInt2: int2, -2 to 1.
+        QUInt2: uint2, 0 to 3.
+    """
 
     QInt8 = 0
     QUInt8 = 1

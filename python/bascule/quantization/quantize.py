@@ -210,7 +210,24 @@ def _calibrated(
 
 @dataclass
 class StaticQuantConfig:
-    """Arguments of quantize_static."""
+    """Arguments of quantize_static, which tells more of each.
+
+    Attributes:
+        calibration_data_reader: gives sample inputs.
+        calibrate_method: how ranges are chosen.
+        quant_format: QDQ, or operators on integers.
+        activation_type: of activations.
+        weight_type: of weights.
+        op_types_to_quantize: operators; None for all that can be.
+        nodes_to_quantize: only nodes of these names; None for all.
+        nodes_to_exclude: no nodes of these names.
+        per_channel: a scale for each output channel of weights.
+        reduce_range: weights in 7 bits.
+        use_external_data_format: put the weights into a file of their own.
+        calibration_providers: run the samples on these.
+        extra_options: by name.
+        calibration_cache_path: a file that keeps the ranges.
+    """
 
     calibration_data_reader: Reader
     calibrate_method: CalibrationMethod = CalibrationMethod.MinMax
@@ -230,7 +247,18 @@ class StaticQuantConfig:
 
 @dataclass
 class DynamicQuantConfig:
-    """Arguments of quantize_dynamic."""
+    """Arguments of quantize_dynamic, which tells more of each.
+
+    Attributes:
+        weight_type: QInt8 or QUInt8.
+        op_types_to_quantize: operators; None for all that can be.
+        nodes_to_quantize: only nodes of these names; None for all.
+        nodes_to_exclude: no nodes of these names.
+        per_channel: a scale for each output channel of weights.
+        reduce_range: weights in 7 bits.
+        use_external_data_format: put the weights into a file of their own.
+        extra_options: by name.
+    """
 
     weight_type: QuantType = QuantType.QInt8
     op_types_to_quantize: Names = None
@@ -246,6 +274,11 @@ def quantize(
     model_input: Source, model_output: Path_, quant_config: StaticQuantConfig | DynamicQuantConfig
 ) -> None:
     """quantize_static or quantize_dynamic, by the kind of configuration.
+
+    Args:
+        model_input: a file, or a ModelProto.
+        model_output: where to write the result.
+        quant_config: a StaticQuantConfig or a DynamicQuantConfig.
 
     Raises:
         TypeError: the configuration is neither.
@@ -282,8 +315,24 @@ def get_qdq_config(
 ) -> StaticQuantConfig:
     """A StaticQuantConfig for the QDQ format, with weights beside the model if it is big.
 
-    `nodes_to_exclude` is a list of names, or tells by a function of (model, node); operators of
-    other arguments are accepted as onnxruntime has them.
+    Args:
+        model_input: a file, or a ModelProto.
+        calibration_data_reader: gives sample inputs.
+        calibrate_method: how ranges are chosen.
+        calibrate_args: ``percentile`` and ``symmetric`` are read.
+        activation_type: of activations.
+        weight_type: of weights.
+        activation_symmetric: whether their zero point is the middle.
+        weight_symmetric: the same of weights; None for what the type makes usual.
+        per_channel: a scale for each output channel of weights.
+        reduce_range: weights in 7 bits.
+        keep_removable_activations: accepted.
+        min_real_range: accepted.
+        tensor_quant_overrides: settings of single tensors, by name.
+        calibration_providers: run the samples on these.
+        op_types_to_quantize: operators; None for all of the model's.
+        nodes_to_exclude: names, or a function of (model, node) that tells.
+        extra_options: of quantize_static; they outweigh what follows from the arguments above.
     """
     model = load(model_input)
     if callable(nodes_to_exclude):

@@ -36,9 +36,15 @@ def quant_pre_process(
         skip_optimization: do not fold constants and batch normalizations.
         skip_onnx_shape: do not infer shapes by onnx.
         skip_symbolic_shape: do not infer shapes with names of sizes.
-        auto_merge, int_max, guess_output_rank, verbose: see SymbolicShapeInference.
+        auto_merge: accepted; where names contradict each other, the declared ones hold.
+        int_max: accepted; indices are never taken for sizes here.
+        guess_output_rank: accepted; a value of unknown rank is no error.
+        verbose: above 0, values without a shape are logged.
         save_as_external_data: put the weights into a file of their own.
-        all_tensors_to_one_file, external_data_location, external_data_size_threshold: accepted.
+        all_tensors_to_one_file: accepted.
+        external_data_location: accepted.
+        external_data_size_threshold: bytes; accepted.
+        **deprecated_kwargs: ``input_model_path``, the old name of `input_model`.
 
     Raises:
         TypeError: there is no input or output.

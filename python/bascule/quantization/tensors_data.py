@@ -19,13 +19,25 @@ class CalibrationMethod(enum.Enum):
     """How a range is chosen from the values of a tensor."""
 
     MinMax = 0
+    """All that the tensor was."""
     Entropy = 1
+    """The range in which its values in few levels diverge least from its values (S. Migacz, 8-bit
+    Inference with TensorRT, GTC 2017)."""
     Percentile = 2
+    """The range that holds some per cent of its values."""
     Distribution = 3
+    """All that it was, with mean and standard deviation, for float8."""
 
 
 class TensorData:
-    """The statistics of a tensor: any of avg, std, lowest, highest, hist, hist_edges and bins."""
+    """The statistics of a tensor: any of avg, std, lowest, highest, hist, hist_edges and bins.
+
+    Args:
+        **values: these, as numbers or arrays.
+
+    Raises:
+        ValueError: another name is given.
+    """
 
     def __init__(self, **values: Any) -> None:
         for name, value in values.items():

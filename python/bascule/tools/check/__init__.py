@@ -63,7 +63,7 @@ def check(
             not fit; a provider does not exist; `model` is no path, bytes or ModelProto.
         NoSuchFile: there is no such file.
 
-    Example:
+    Examples:
         >>> print(bascule.check("model.onnx", {"batch": 8}))
     """
     # Imported here: models are parsed with onnx, which takes long to import.

@@ -22,11 +22,13 @@ class Finding:
     ``sizes``, ``unused``, ``nan``, ``inf``, ``denormal``, ``clamped``, ``saturated``, ``scale``,
     ``memory``."""
     text: str
+    """What was found."""
     subjects: tuple[str, ...] = ()
     """The nodes, tensors or inputs that it is about."""
     source: str = ""
     """The exporter's source lines of the first node, in short."""
     advice: str = ""
+    """What can be done about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,11 @@ class Prediction:
     """Bytes that the process will have at most: `process`, `weights`, `copies`, `first_run` and
     `feeds`; None where sizes depend on data."""
     least_seconds: float
-    """What the machine needs at least: the measured peaks of arithmetic and memory."""
+    """Seconds that the machine needs at least, by its measured peaks of arithmetic and memory."""
     seconds: float
-    """What it will take about."""
+    """Seconds that it will take, about."""
     threads: int
+    """Of the session."""
     unknown: int
     """Nodes whose sizes depend on data: they are not counted."""
     optimized: bool
@@ -67,7 +70,15 @@ class Prediction:
 class ModelCheck:
     """All findings on a model. Print it for a table; `can_run` says whether a session can be made.
 
-    `prediction` is None where the model cannot run.
+    Attributes:
+        model: the name of the file, or ``model``.
+        findings: all of them, errors first, then warnings and notes.
+        producer: the program that wrote the model, with its version.
+        opsets: the version of each domain that is imported.
+        nodes: how many nodes there are, nested graphs included.
+        weight_bytes: bytes of all constants.
+        inputs: the type and shape of each input, as ``float[batch,3]``.
+        prediction: what a run will take; None where the model cannot run.
     """
 
     model: str

@@ -30,6 +30,7 @@ class OutputDifference:
     """How an output differs when both models run in one piece, errors of all nodes added up."""
 
     name: str
+    """The output, as `a` calls it."""
     error: float
     """The largest absolute difference; infinite where only one is finite, or shapes differ."""
     largest: float

@@ -24,9 +24,11 @@ class Alarm:
     kind: str
     """``nan`` or ``overflow``."""
     name: str
+    """The value, as in the model."""
     nodes: tuple[str, ...]
     """The nodes of the model behind it: several if they are one after a fusion."""
     op_type: str
+    """The operator of the node that made it."""
     inputs: tuple[str, ...]
     """Those that hold such numbers already: of a weight, the culprit."""
     inside: str = ""

@@ -32,19 +32,25 @@ class ComparedValue:
     """A value that both sides compute, from the same inputs."""
 
     name: str
+    """As in the model."""
     node: str
     """The node of `b`."""
     op_type: str
+    """With its domain, if that is not the standard's."""
     sources: tuple[str, ...]
     """The nodes of the model of `b` that the node stands for."""
     dtype: str
+    """The element type, as ``float32``."""
     shape: tuple[int, ...] | None
+    """The sizes; None for what is no tensor."""
     judged: Judged
+    """The error and its bound."""
     line: str = ""
     """The exporter's source line, where the model carries it."""
 
     @property
     def is_within(self) -> bool:
+        """Whether the error is within its bound."""
         return self.judged.is_within
 
 

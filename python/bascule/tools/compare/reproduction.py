@@ -34,8 +34,11 @@ class Reproduction:
     """A model of some nodes, and an array for each of its inputs."""
 
     model: bytes
+    """The serialized model."""
     feeds: dict[str, Any]
+    """An array for each input, by name."""
     nodes: tuple[str, ...]
+    """The names of its nodes."""
     other: bytes | None = None
     """Of two models that were compared: the same part of `a`, with the same inputs."""
 

@@ -32,6 +32,8 @@ class Conversion:
     """A converted model; large tensors stay in the files that they came from until it is saved.
 
     Attributes:
+        document: the model, as the other parts of the tools take it; `proto` and `session` are for
+            users.
         precision: what became float16 or bfloat16, what did not and why; None if nothing was to.
         opset: what was done for another opset; None if nothing was to.
         replaced: the weights that came from a safetensors file.
@@ -153,7 +155,7 @@ def convert(
             budget cannot be met; a safetensors file is damaged.
         NoSuchFile, InvalidProtobuf, InvalidGraph: the model cannot be read.
 
-    Example:
+    Examples:
         >>> print(bascule.convert("net.onnx", "net16.onnx", to="float16", keep_io_types=True))
     """
     # Imported here: they import onnx.

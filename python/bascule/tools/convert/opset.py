@@ -56,11 +56,15 @@ class OpsetChange:
     """What was done to bring a model to another opset."""
 
     before: int
+    """The opset that the model had."""
     after: int
+    """The opset that it has now."""
     changed: int = 0
     """Nodes that were replaced, attributes and operators."""
     nodes_before: int = 0
+    """Nodes that the model had, nested graphs included."""
     nodes_after: int = 0
+    """Nodes that it has now, nested graphs included."""
     inlined: int = 0
     """Functions of the model whose calls were replaced by what they do."""
     checked: str = ""

@@ -77,14 +77,19 @@ class Precision:
     """What was converted to a narrow type, and what it costs."""
 
     to: str
+    """``float16`` or ``bfloat16``."""
     budget: float
+    """The error of an output that was allowed, as a part of its largest element."""
     error: float
     """The largest error of an output, as errors_of in outputs.py tells it."""
     outputs: dict[str, float]
+    """The error of each output, by name."""
     nodes: int
     """Nodes that computed in float32."""
     kept: list[KeptNode] = field(default_factory=list)
+    """The nodes that stay in float32, and why."""
     trials: int = 0
+    """How often the model was converted and measured."""
     inlined: int = 0
     """Functions of the model whose calls were replaced by what they do."""
 

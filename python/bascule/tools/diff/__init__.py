@@ -45,10 +45,11 @@ def diff(
 
     Nodes are recognised by what they compute and what reads them, so names, order, and where
     tensors are stored do not count; nor do documentation and metadata of nodes. Weights are read in
-    pieces.
+    pieces. Source: docs/diff.md tells the signs by which nodes are recognised, in their order.
 
     Args:
-        old, new: the path of an .onnx file, its bytes, a file object or an onnx.ModelProto.
+        old: the path of an .onnx file, its bytes, a file object or an onnx.ModelProto.
+        new: the same of the other model.
         run: whether to run both on the same inputs and compare the outputs.
         feeds: arrays by the old model's input names; with `run`, the inputs without one are random.
         dims: sizes for symbolic sizes of the inputs; others are 1.
@@ -59,7 +60,7 @@ def diff(
         NoSuchFile, InvalidProtobuf, InvalidGraph, InvalidArgument, Fail: a model cannot be read or,
             with `run`, cannot be run on the inputs.
 
-    Example:
+    Examples:
         >>> changes = bascule.diff("old.onnx", "new.onnx")
         >>> changes.same
         False

@@ -26,7 +26,7 @@ class Digest:
         digest: ``bascule1:`` and 64 hexadecimal digits.
         nodes: of the graph and the graphs nested in it.
         tensors: how many were read.
-        tensor_bytes: their elements, packed as the standard packs them.
+        tensor_bytes: bytes of their elements, packed as the standard packs them.
         external_files: the files that were read, by their paths from the model's folder.
     """
 
@@ -49,6 +49,8 @@ def digest(source: Source, progress: Callable[[int], None] | None = None) -> Dig
 
     Raises:
         NoSuchFile, InvalidProtobuf, InvalidGraph, InvalidArgument, Fail: the model cannot be read.
+
+    Source: docs/digest.md has the algorithm, byte by byte.
     """
     from bascule.ir.load import load_model
 

@@ -35,7 +35,7 @@ class Editor(Steps):
     Raises:
         NoSuchFile, InvalidProtobuf, InvalidArgument, InvalidGraph: the model cannot be read.
 
-    Example:
+    Examples:
         >>> editor = bascule.edit("model.onnx").cut(["x"], ["features"]).save("features.onnx")
     """
 
@@ -110,7 +110,7 @@ class Editor(Steps):
             InvalidArgument: a name does not exist or is taken, or nothing reads the value.
             Fail, InvalidGraph: the node is not valid there.
 
-        Example:
+        Examples:
             >>> editor.insert("x", "Mul", inputs=["x", "scale"], constants={"scale": np.float32(2)})
         """
         with self._edit(f"insert {op_type} on '{value}'") as change:

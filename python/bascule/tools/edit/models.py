@@ -48,7 +48,9 @@ def chain_models(
 
     Args:
         models: paths of .onnx files, bytes, onnx.ModelProtos, loaded models or Editors.
-        connect, keep, prefixes: see Editor.chain.
+        connect: which outputs go to which inputs, as `Editor.chain` tells.
+        keep: outputs that stay outputs although they go to an input.
+        prefixes: for each but the first, what comes before all of its names.
 
     Raises:
         InvalidArgument: they cannot be one model; the message says why.

@@ -38,7 +38,7 @@ class Steps:
 
         If an error leaves the block, the model is as it was. In between it need not be valid.
 
-        Example:
+        Examples:
             >>> with editor.step("to float16 and back"):
             ...     editor.insert("x", "Cast", attributes={"to": 10})
             ...     editor.insert("y", "Cast", attributes={"to": 1})

@@ -82,7 +82,7 @@ def profile(
         InvalidArgument: `runs` is no positive number, or a feed is wrong.
         NoSuchFile, InvalidProtobuf, InvalidGraph, NotImplemented, Fail: as for InferenceSession.
 
-    Example:
+    Examples:
         >>> found = bascule.profile("model.onnx", runs=20)
         >>> print(found)
         >>> found.save("report.html")

@@ -17,6 +17,7 @@ class Peaks:
     """The limits that a node is held against."""
 
     threads: int
+    """With so many it was measured."""
     gflops: float
     """float32 operations in registers, in GFLOP/s."""
     gigabytes_s: float
@@ -29,13 +30,18 @@ class Peaks:
 
         The bytes are held against the second caches where they fit into them. More than 1 is
         possible: nearer caches are faster, and so are operations on bytes.
+
+        Args:
+            flops: operations; a multiply-add counts 2.
+            nbytes: bytes read and written.
+            seconds: seconds that they took.
         """
         if not seconds or (flops is None and nbytes is None):
             return None
         return self.least_seconds(flops, nbytes) / seconds
 
     def least_seconds(self, flops: int | None, nbytes: int | None) -> float:
-        """What so many operations and bytes take at least."""
+        """How many seconds so many operations and bytes take at least."""
         fits = (nbytes or 0) <= _CACHED_BYTES * self.threads
         bandwidth = self.cache_gigabytes_s if fits else self.gigabytes_s
         return max((flops or 0) / self.gflops, (nbytes or 0) / bandwidth) / 1e9

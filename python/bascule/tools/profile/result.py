@@ -22,12 +22,15 @@ class NodeProfile:
     """What a node took in a run: medians over the runs."""
 
     name: str
+    """As in the graph as it runs."""
     op_type: str
     """With its domain, if that is not the standard's: ``bascule.MatMul``."""
     provider: str
+    """Which runs it."""
     kernel: str
+    """The kernel's name."""
     seconds: float
-    """In one run, all calls together, without the nodes of nested graphs."""
+    """Seconds in one run, all calls together, without the nodes of nested graphs."""
     share: float
     """Of the time of all nodes."""
     calls: float
@@ -35,10 +38,11 @@ class NodeProfile:
     flops: int | None
     """Of one run; a multiply-add counts 2. None where sizes are unknown."""
     bytes: int | None
-    """That one run reads and writes at least."""
+    """Bytes that one run reads and writes at least; None where sizes are unknown."""
     of_peak: float | None
     """The time that the machine needs at least for these, as a part of `seconds`."""
     dtype: str
+    """The element type of the first output, as ``float``."""
     shape: tuple[int, ...] | None
     """Of the first output."""
     source: str
@@ -68,12 +72,19 @@ class GroupProfile:
     """Nodes with something in common."""
 
     name: str
+    """What they have in common: the operator, module or source line."""
     nodes: int
+    """How many there are."""
     seconds: float
+    """Seconds of one run, together."""
     share: float
+    """Of the time of all nodes."""
     flops: int
+    """Of one run; a multiply-add counts 2. Nodes of unknown sizes count 0."""
     bytes: int
+    """Bytes that one run reads and writes at least."""
     of_peak: float | None
+    """The time that the machine needs at least, as a part of `seconds`; None where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +92,11 @@ class PassProfile:
     """What an optimizer pass took."""
 
     name: str
+    """The pass, or the rule."""
     changes: int
+    """How often it changed something."""
     seconds: float
-    """Of a rule: of the rewrites that it did; looking for them is counted with its group."""
+    """Seconds. Of a rule: of its rewrites; looking for them is counted with its group."""
 
 
 @dataclass
@@ -109,6 +122,7 @@ class Memory:
 
     @property
     def most_live(self) -> int:
+        """The most bytes in use while a node runs."""
         return max(self.live, default=0)
 
 
@@ -117,25 +131,35 @@ class Profile:
     """Where the time of a model goes. Print it for a table; `save` writes a report or a trace."""
 
     model: str
+    """The file, or ``model``."""
     nodes: list[NodeProfile]
     """In execution order."""
     run_seconds: list[float]
-    """Of each profiled run, by the clock."""
+    """Seconds of each profiled run, by the clock."""
     plain_seconds: list[float]
-    """Of runs of the same session that were not profiled."""
+    """Seconds of each run of the same session that was not profiled."""
     load_seconds: dict[str, float]
-    """Of each phase of loading."""
+    """Seconds of each phase of loading, by its name."""
     load_spans: Sequence[LoadSpan]
+    """What was done when, while the model was loaded."""
     passes: list[PassProfile]
+    """What each optimizer pass did, and took."""
     peaks: Peaks
+    """The limits of the machine, measured in this process."""
     memory: Memory
+    """What the session and its runs take."""
     cpu: str
+    """The processor's name."""
     feeds: dict[str, str]
     """What was fed, as ``float32[1,3,224,224]``."""
     recording: Recording = field(repr=False)
+    """All that was measured, for the report and the trace."""
     loaded: Loaded = field(repr=False)
+    """What was noted while the model was loaded, for the report and the trace."""
     bounds: list[tuple[int, int]] = field(repr=False)
+    """When each profiled run began and ended, in nanoseconds of ``time.monotonic_ns``."""
     costs: dict[str, Cost] = field(repr=False)
+    """What each node computes and moves, by its name."""
 
     @property
     def seconds(self) -> float:

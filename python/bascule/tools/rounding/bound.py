@@ -30,11 +30,15 @@ class Judged:
     error: float
     """Absolute; infinite where one of the two is not finite and the other is not the same."""
     bound: float
+    """The rounding that the nodes may do, absolute."""
     ratio: float
     """error / bound: above 1 the result is out of bounds."""
     index: tuple[int, ...] = ()
+    """Where the element is."""
     found: float = 0.0
+    """The element that was judged."""
     expected: float = 0.0
+    """The element of the reference."""
     note: str = ""
     """What cannot be told by numbers: another shape, or what was not judged."""
     is_finite: bool = True
@@ -42,6 +46,7 @@ class Judged:
 
     @property
     def is_within(self) -> bool:
+        """Whether the error is within its bound."""
         return self.ratio <= 1
 
 

@@ -29,9 +29,13 @@ class TracedInput:
     """What a bad node read."""
 
     name: str
+    """As in the model."""
     dtype: str
+    """The element type, as ``float32``."""
     shape: tuple[int, ...] | None
+    """The sizes; None for what is no tensor."""
     statistics: Statistics | None
+    """Of its elements; None for what has no numbers."""
     constant: bool
     """Whether it is a weight or another constant of the model."""
 
@@ -45,6 +49,7 @@ class TracedValue:
     names: tuple[str, ...]
     """All values of the model that it stands for; () if there is none."""
     node: str
+    """The name of the node that made it."""
     op_type: str
     """With its domain, if that is not the standard's: ``bascule.MatMul``."""
     sources: tuple[str, ...]
@@ -54,6 +59,7 @@ class TracedValue:
     dtype: str
     """The element type, as ``float32``; the Python type of what is no tensor."""
     shape: tuple[int, ...] | None
+    """The sizes; None for what is no tensor."""
     array: Any
     """A NumPy array; a list, a dict or None for other kinds of values."""
     statistics: Statistics | None

@@ -17,12 +17,19 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of the `count` elements of a tensor; of complex ones, of both parts.
+    """Of the elements of a tensor; of complex ones, of both parts.
 
-    `min` and `max` are over all numbers, infinities included, `mean` and `std` over the finite
-    ones; all are NaN where there is none. `nan` and `inf` are counts, `zeros` is a share from 0 to
-    1, `denormals` a count of numbers below the smallest normal one. `largest` tells whether the
-    largest finite number of the element type is reached, in either sign.
+    Attributes:
+        count: of the elements.
+        min: the smallest, infinities included; NaN where there is no number.
+        max: the largest, infinities included; NaN where there is no number.
+        mean: of the finite ones; NaN where there is none.
+        std: the standard deviation of the finite ones; NaN where there is none.
+        nan: how many are NaN.
+        inf: how many are infinite.
+        zeros: the share of zeros, from 0 to 1.
+        denormals: how many are below the smallest normal number of the element type.
+        largest: whether the largest finite number of the element type is reached, in either sign.
     """
 
     count: int

@@ -21,10 +21,13 @@ class Dropped:
     """A rewrite that was found wrong."""
 
     pass_name: str
+    """The optimizer pass."""
     node: str
     """Where a pattern matched, or the first node whose result is wrong after a whole pass."""
     value: str
+    """The value that came out wrong."""
     judged: Judged
+    """Its error and bound."""
     whole: bool
     """Whether the pass was left out altogether, as one that rewrites the graph at once is."""
     maker: str = ""
