@@ -19,11 +19,9 @@ class DescribedSession(InferenceSession):
     def _compile(self) -> None:
         # Imported here: they import onnx.
         from bascule.compiler import take_defaults
-        from bascule.ir.load import load_model
-        from bascule.overrides import override
+        from bascule.overrides import load_with
 
-        model = load_model(self._source)
-        override(model, self._options)
+        model = load_with(self._source, self._options)
         defaults = take_defaults(model)
         inputs, outputs = model.graph.inputs, model.graph.outputs
         arguments = [NodeArg.of(value) for value in inputs]
