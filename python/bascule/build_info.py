@@ -8,6 +8,7 @@ import platform
 import numpy as np
 
 from bascule._version import __version__
+from bascule.providers.names import CUDA, available_providers
 
 package_name = "bascule"
 """The name of the package."""
@@ -18,8 +19,8 @@ cuda_version = ""
 
 
 def get_device() -> str:
-    """What every installation computes on: ``CPU``; get_available_providers tells of a GPU."""
-    return "CPU"
+    """What is computed on: ``GPU`` where the CUDA provider is available, else ``CPU``."""
+    return "GPU" if CUDA in available_providers() else "CPU"
 
 
 def get_version_string() -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bascule.build_info import get_device
 from bascule.options import RunOptions, SessionOptions
-from bascule.providers.names import available_providers
+from bascule.providers.names import CPU, available_providers
 from bascule.session import InferenceSession
 
 # Attributes that write files are left out: a test runner passes its keywords on unseen.
@@ -97,8 +97,8 @@ class Backend:
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether this build runs on `device`: 'CPU', 'GPU' or 'CUDA'."""
-        return ("GPU" if device == "CUDA" else device) in get_device().split("-")
+        """Whether this installation runs on `device`: 'CPU', 'GPU' or 'CUDA'."""
+        return device == "CPU" or ("GPU" if device == "CUDA" else device) == get_device()
 
     @classmethod
     def prepare(cls, model: Any, device: str | None = None, **kwargs: Any) -> BackendRep:
@@ -107,7 +107,7 @@ class Backend:
         Args:
             model: a path, the bytes of a model, a ModelProto (which onnx.checker checks), a
                 session, or what this function has returned.
-            device: 'CPU', 'GPU' or 'CUDA'; None for what the build has.
+            device: 'CPU', 'GPU' or 'CUDA'; None for the best there is.
             **kwargs: SessionOptions attributes that write no files; unknown ones are ignored.
 
         Raises:
@@ -125,7 +125,8 @@ class Backend:
             raise RuntimeError(f"Incompatible device expected '{device}', got '{get_device()}'")
         options = SessionOptions()
         _set_options(options, kwargs, _SESSION_OPTIONS)
-        session = InferenceSession(model, options, providers=available_providers())
+        providers = [CPU] if device == "CPU" else available_providers()
+        session = InferenceSession(model, options, providers=providers)
         session.disable_fallback()
         return BackendRep(session)
 

@@ -55,6 +55,14 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def test_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bascule.providers.names._has_gpu", lambda: True)
+    assert bascule.get_device() == "GPU"
+    assert all(bascule.backend.supports_device(device) for device in ("CPU", "GPU", "CUDA"))
+    rep = bascule.backend.prepare(linear(), "CPU")
+    assert rep._session.get_providers() == ["CPUExecutionProvider"]
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_same_as_onnxruntime(name: str) -> None:
     reference = pytest.importorskip("onnxruntime.backend")

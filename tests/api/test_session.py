@@ -131,7 +131,8 @@ def test_provider_lists() -> None:
     assert ort.get_available_providers()[-1] == CPU
     assert ort.get_all_providers()[-1] == CPU
     assert set(ort.get_available_providers()) <= set(ort.get_all_providers())
-    assert "CPU" in ort.get_device()
+    has_gpu = "CUDAExecutionProvider" in ort.get_available_providers()
+    assert ort.get_device() == ("GPU" if has_gpu else "CPU")
 
 
 @pytest.mark.parametrize(

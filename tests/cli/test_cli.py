@@ -324,6 +324,22 @@ def test_wrong_inputs(path: str, tmp_path: Path, capsys: Capture) -> None:
     assert "need a model" in refused(capsys, "run", "-i", str(feed))
 
 
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_floats_for_float16(suffix: str, tmp_path: Path, capsys: Capture) -> None:
+    half = TensorProto.FLOAT16
+    node = helper.make_node("Identity", ["x"], ["y"], "copy")
+    path = str(tmp_path / "half.onnx")
+    onnx.save(model([node], [tensor("x", half, [2, 3])], [tensor("y", half, [2, 3])]), path)
+    feed = tmp_path / f"x.{suffix}"
+    if suffix == "npy":
+        np.save(feed, X)
+    else:
+        np.savez(feed, x=X)
+    expected = X.astype(np.float16).tolist()
+    assert printed(capsys, "run", path, "-i", str(feed))["y"] == expected
+    assert main(["trace", path, "-i", str(feed)]) == 0
+
+
 def test_version(capsys: Capture) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--version"])

@@ -79,6 +79,13 @@ def test_format_of_onnxruntime() -> None:
         load_model(b"\x18\0\0\0ORTM" + bytes(16))
 
 
+def test_pointer_of_git_lfs(tmp_path: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+    (tmp_path / "m.onnx").write_text(text)
+    with pytest.raises(InvalidProtobuf, match=r"pointer of Git LFS.*git lfs pull"):
+        load_model(tmp_path / "m.onnx")
+
+
 def test_bad_sources(tmp_path: Path) -> None:
     with pytest.raises(NoSuchFile, match=r"failed\. File doesn't exist"):
         load_model(tmp_path / "none.onnx")

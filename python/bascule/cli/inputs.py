@@ -53,12 +53,17 @@ def read_feeds(arguments: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str,
 
 
 def _typed(value: Any, arg: NodeArg) -> np.ndarray[Any, Any]:
-    """Lists take the input's element type; arrays keep their own, if NumPy's files know it."""
+    """Lists take the input's element type, and so do floats where it is narrower than float32."""
     if not isinstance(value, np.ndarray):
         return np.array(value, dtype=element_type(arg))
     if value.dtype.kind not in "fV" or not arg.type.startswith("tensor("):
         return value
     dtype = element_type(arg)
+    if dtype == np.float16 and value.dtype.kind == "f":
+        # Imported here: few models have such inputs.
+        from bascule.tools.rounding import narrowed
+
+        return narrowed(value, dtype)
     return value if dtype.isbuiltin == 1 else value.astype(dtype)
 
 

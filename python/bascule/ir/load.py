@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Source = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, IO[bytes], "onnx.ModelProto"]
 
 _NO_GRAPH = "No graph was found in the protobuf."
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def load_model(
@@ -87,6 +88,10 @@ def read_proto(
         raise InvalidProtobuf(
             f"{failure} It is in onnxruntime's own format (.ort), made for one version and kind of "
             "machine: load the .onnx model that it was made from."
+        )
+    if data[: len(_LFS)].tobytes() == _LFS:
+        raise InvalidProtobuf(
+            f"{failure} It is a pointer of Git LFS, not the model: `git lfs pull` fetches that."
         )
     try:
         skeleton = wire.cut_payloads(data, lists)
