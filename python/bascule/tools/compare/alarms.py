@@ -11,7 +11,7 @@ import numpy as np
 
 from bascule.ir.graph import Node, Value
 from bascule.tools.compare.sides import Side
-from bascule.tools.stepping.part import reads_of
+from bascule.tools.stepping.part import let_go, reads_of
 from bascule.tools.stepping.prepared import Source, shown_names
 from bascule.tools.stepping.steps import Environment, Step, enters_body
 from bascule.tools.trace import Statistics, alarm_of, holds_bad, statistics_of
@@ -155,4 +155,6 @@ def model_steps(side: Side) -> Iterator[Step]:
     environment = Environment()
     for value, array in zip(side.source.graph.inputs, side.feeds):
         environment[value] = array
-    yield from side.stepper(enters_body).steps(side.source.graph, environment)
+    for step in side.stepper(enters_body).steps(side.source.graph, environment):
+        yield step
+        let_go(reads_of(step.node))

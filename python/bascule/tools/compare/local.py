@@ -17,12 +17,11 @@ import numpy as np
 
 from bascule.errors import Fail
 from bascule.ir.graph import Node, Value
-from bascule.ir.pages import give_back
 from bascule.ir.source_trace import source_of
 from bascule.tools.compare.alarms import Watch
 from bascule.tools.compare.sides import FOREIGN, Side
 from bascule.tools.rounding import Judged, judge, narrowed
-from bascule.tools.stepping.part import reads_of
+from bascule.tools.stepping.part import let_go, reads_of
 from bascule.tools.stepping.prepared import Found, Source, shown_names
 from bascule.tools.stepping.steps import Environment, Step
 
@@ -179,7 +178,7 @@ class _Runner:
         ]
         if pairs:
             yield from self._judge(node, pairs, problem)
-        _let_go(reads_of(node))
+        let_go(reads_of(node))
         for value in _unique([*reads_of(node), *cut]):
             self._uses_b[id(value)] -= 1
         for value in _unique([*reads_of(node), *cut, *wanted]):
@@ -215,7 +214,7 @@ class _Runner:
         else:
             judged = judge(nodes, own, self._a.imports, given, results, expected)
         for each in nodes:
-            _let_go(reads_of(each))
+            let_go(reads_of(each))
         sources = self._sources(node, pairs)
         for (value, array, found), verdict, right in zip(pairs, judged, expected):
             if found is self._aligned.found[id(value)]:
@@ -268,7 +267,7 @@ class _Runner:
                 self._env_a[value] = array
             if self._watch is not None:
                 self._watch.look(Step(node, "", inputs, list(zip(wanted, results))))
-        _let_go(reads)
+        let_go(reads)
         self._done.update(id(value) for value in node.outputs)
         for value in reads:
             self._uses_a[id(value)] -= 1
@@ -299,14 +298,6 @@ def shown_operator(node: Node) -> str:
 def _shown(value: Value) -> str:
     """Its name in the model."""
     return shown_names(value)[0]
-
-
-def _let_go(values: list[Value]) -> None:
-    """Take weights that were read from a mapped file out of memory."""
-    for value in values:
-        constant = value.constant
-        if constant is not None and constant.mapped and constant.raw is not None:
-            give_back(constant.raw)
 
 
 def _unique(values: list[Value]) -> list[Value]:

@@ -10,6 +10,7 @@ from typing import Any
 from bascule.errors import Fail
 from bascule.ir.copy import GraphCopier
 from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.pages import give_back
 from bascule.providers.base import Program, Provider
 from bascule.providers.cpu.provider import CpuProvider
 from bascule.providers.partition import assign, partition
@@ -31,6 +32,14 @@ def reads_of(node: Node) -> list[Value]:
     for graph in node.subgraphs:
         values.extend(graph.captures())
     return values
+
+
+def let_go(values: Sequence[Value]) -> None:
+    """Take weights that were read from a mapped file out of memory."""
+    for value in values:
+        constant = value.constant
+        if constant is not None and constant.mapped and constant.raw is not None:
+            give_back(constant.raw)
 
 
 def extract(nodes: Sequence[Node], outputs: Sequence[Value]) -> Part:
