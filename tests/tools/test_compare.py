@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +241,44 @@ def test_only_the_side_that_runs_in_one_piece_is_compiled_as_a_whole(
     assert made == []
     assert bascule.compare((model, "cpu"), "cpu:disabled").outputs
     assert made == ["ORT_DISABLE_ALL"]
+
+
+def test_weights_do_not_stay_in_memory(tmp_path: Path) -> None:
+    size, count = 2048, 24
+    nodes, tensors = [], []
+    with open(tmp_path / "weights.bin", "wb") as file:
+        file.truncate(4 * size * size * count)  # 400 MB of zeros, which take no place on the disk
+    for number in range(count):
+        tensor = TensorProto(name=f"w{number}", data_type=TensorProto.FLOAT, dims=[size, size])
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="weights.bin")
+        tensor.external_data.add(key="offset", value=str(4 * size * size * number))
+        tensors.append(tensor)
+        nodes.append(helper.make_node("MatMul", [f"x{number}", f"w{number}"], [f"x{number + 1}"]))
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size])
+        for name in ("x0", f"x{count}")
+    ]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+    imports = [helper.make_opsetid("", 17)]
+    (tmp_path / "model.onnx").write_bytes(
+        helper.make_model(graph, opset_imports=imports, ir_version=8).SerializeToString()
+    )
+    code = (
+        "import bascule, re, sys; from pathlib import Path\n"
+        "result = bascule.compare(sys.argv[1], 'cpu:disabled', outputs=False)\n"
+        "assert result.agrees and len(result.values) == 24, result\n"
+        "print(re.search(r'RssFile:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.onnx")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(bascule.__file__).parents[1])},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) * 1024 < 150e6
 
 
 def test_random_feeds_and_sessions() -> None:
