@@ -95,8 +95,8 @@ def write(results: dict[str, Any], peers: Sequence[str]) -> str:
         )
         if title.startswith("AVX2"):
             text.append(
-                "bascule and OpenVINO are held to AVX2; onnxruntime has no such switch and uses "
-                "all that the CPU has.\n"
+                "All are held to AVX2: their processes are told that the CPU has no more "
+                "(`only_avx2.c`).\n"
             )
         for group, names in GROUPS:
             rows = {name: section["rows"][name] for name in names if name in section["rows"]}

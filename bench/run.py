@@ -14,6 +14,7 @@ measured again and the rest stays; RESULTS.md and RESULTS.svg are written from t
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -21,6 +22,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,18 @@ from bascule.cli.info import describe
 
 HERE = Path(__file__).parent
 PEERS = tuple(name for name in ("onnxruntime", "openvino") if importlib.util.find_spec(name))
-ISA_VARIABLES = {"avx2": {"BASCULE_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, "": {}}
+
+
+@functools.cache
+def isa_variables(isa: str) -> dict[str, str]:
+    """The environment that holds a process, peers included, to older instructions."""
+    if not isa:
+        return {}
+    library = Path(tempfile.mkdtemp()) / "only_avx2.so"
+    source = HERE / "only_avx2.c"
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return {"BASCULE_ISA": isa, "LD_PRELOAD": str(library)}
+
 
 _PEAKS = """
 import json, sys
@@ -73,7 +86,7 @@ def measure_model(
     model, inputs = folder / f"{name}.onnx", inputs_of(name, folder)
     command = ["-m", "bascule.cli", "bench", str(model), "-i", str(inputs), "--json"]
     command += ["-t", str(threads)]
-    variables = ISA_VARIABLES[isa]
+    variables = isa_variables(isa)
 
     def bench(peers: list[str], length: float) -> list[dict[str, Any]]:
         records: list[dict[str, Any]] = run_python(
@@ -149,7 +162,7 @@ def measure_models(options: argparse.Namespace, results: dict[str, Any]) -> None
     for threads in options.threads if names else ():
         section = results["sections"].setdefault(section_key(options.isa, threads), {"rows": {}})
         section["peaks"] = run_python(
-            "-c", _PEAKS, str(threads), variables=ISA_VARIABLES[options.isa]
+            "-c", _PEAKS, str(threads), variables=isa_variables(options.isa)
         )
         for name in names:
             row = measure_model(name, options.folder, threads, options.seconds, options.isa)

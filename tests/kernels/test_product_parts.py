@@ -15,7 +15,14 @@ import pytest
 import bascule
 from bascule import _native
 
-SIZES = [(96, 192, 192), (97, 193, 200), (128, 768, 224), (225, 1537, 193), (500, 300, 250)]
+SIZES = [
+    (96, 192, 192),
+    (196, 128, 128),
+    (97, 193, 200),
+    (128, 768, 224),
+    (225, 1537, 193),
+    (500, 300, 250),
+]
 needs_tiles = pytest.mark.skipif(not _native.has_bfloat16_tiles(), reason="needs AMX")
 
 

@@ -49,7 +49,7 @@ class Dense {
     for (int64_t n = 0; n < s_.batch; ++n) {
       const T* image = image_of(n);
       if (border != nullptr) {
-        c.parallel_for(rows, static_cast<double>(border_.size[2] * s_.in_channels) / 8,
+        c.parallel_for(rows, static_cast<double>(border_.size[2] * s_.in_channels),
                        [&](int64_t begin, int64_t end) {
                          for (int64_t row = begin; row < end; ++row) {
                            copy_row(image, border, row);
@@ -230,7 +230,7 @@ template <class T>
 const T* strided_pixels(RunContext& c, const ConvSizes& s, const T* x) {
   const int64_t channels = s.in_channels;
   T* pixels = c.workspace<T>(s.batch * s.out_pixels() * channels);
-  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels) / 8,
+  c.parallel_for(s.batch * s.out[0] * s.out[1], static_cast<double>(s.out[2] * channels),
                  [&](int64_t begin, int64_t end) {
                    for (int64_t row = begin; row < end; ++row) {
                      const int64_t image = row / (s.out[0] * s.out[1]);

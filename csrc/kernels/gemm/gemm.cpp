@@ -117,7 +117,7 @@ GemmBlock<T> part_of(const GemmBlock<T>& g, const Cut& cut, int64_t index) {
 }  // namespace
 
 bool pays_by_parts(int64_t rows, int64_t k, int64_t columns) {
-  return rows >= 96 && k >= 192 && columns >= 192 && has_bfloat16_tiles();
+  return rows >= 96 && k >= 128 && columns >= 128 && has_bfloat16_tiles();
 }
 
 #if BASCULE_WITH_AVX512_AMX
