@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import bascule
 from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.cuda import cupy_device
 from bascule.providers.cuda.provider import CudaProvider
 from tests.support.cuda_emulation import emulated_device
 
@@ -21,3 +24,11 @@ class EmulatedSession(bascule.InferenceSession):
         cpu = CpuProvider(self._options.intra_op_num_threads, record)
         self._cuda = CudaProvider(self.device or emulated_device(), cpu)
         return [self._cuda, cpu]
+
+
+def use(patch: pytest.MonkeyPatch) -> None:
+    """Until `patch` is undone, the emulated device is the GPU of every session that asks for one.
+
+    Unlike EmulatedSession this reaches the sessions that tools make themselves.
+    """
+    patch.setattr(cupy_device, "CupyDevice", lambda *options: emulated_device())
