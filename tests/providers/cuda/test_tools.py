@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -236,8 +237,43 @@ def test_rows_name_the_provider(profiled: Any) -> None:
 def test_nodes_of_both_providers(profiled: Any, tmp_path: Path) -> None:
     found = profiled(parsed(MIXED), MIXED_FEEDS)
     assert {node.name: node.provider for node in found.nodes} == {"number": CUDA, "text": CPU}
-    found.save(tmp_path / "trace.json")
-    events = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
-    events = events["traceEvents"] if isinstance(events, dict) else events
-    nodes = [event for event in events if event.get("cat") == "Node"]
+    text = str(found)
+    assert re.search(r"│ number +│ Sigmoid +│ CUDA ", text)
+    assert re.search(r"│ text +│ StringConcat +│ CPU ", text)
+    nodes = [event for event in _events(found, tmp_path) if event.get("cat") == "Node"]
     assert {event["args"]["provider"] for event in nodes} == {CPU, CUDA}
+
+
+def test_nothing_is_held_against_the_cpu(profiled: Any, tmp_path: Path) -> None:
+    """Its processor and memory are not what limits a GPU."""
+    found = profiled(ARCHITECTURES["cnn"](), feeds("cnn"))
+    machine, rate, memory, *_ = str(found).splitlines()
+    assert machine.startswith(f"model on {CUDA} ({len(found.nodes)} nodes), with ")
+    assert re.search(r"GFLOP/s(; profiling|$)", rate)
+    assert "arena" not in memory
+    for event in _events(found, tmp_path):
+        assert "of peak" not in event.get("args", {})
+    found.save(tmp_path / "report.html")
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert '"provider":"CUDA"' in report
+    assert "of the float32 peak" not in report
+
+
+def test_the_trace_of_a_session_names_the_provider(tmp_path: Path) -> None:
+    options = bascule.SessionOptions()
+    options.enable_profiling = True
+    options.profile_file_prefix = str(tmp_path / "session")
+    session, _ = sessions(parsed(MIXED), sess_options=options)
+    for _ in range(2):
+        session.run(None, MIXED_FEEDS)
+    events = json.loads(Path(session.end_profiling()).read_bytes())
+    providers = {
+        event["name"]: event["args"]["provider"] for event in events if event.get("cat") == "Node"
+    }
+    assert providers == {"number_kernel_time": CUDA, "text_kernel_time": CPU}
+
+
+def _events(found: bascule.tools.profile.Profile, folder: Path) -> list[dict[str, Any]]:
+    found.save(folder / "trace.json")
+    events: list[dict[str, Any]] = json.loads((folder / "trace.json").read_bytes())["traceEvents"]
+    return events
