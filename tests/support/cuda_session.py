@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import bascule
+from bascule.providers import names
 from bascule.providers.cpu.provider import CpuProvider
 from bascule.providers.cuda import cupy_device
 from bascule.providers.cuda.provider import CudaProvider
@@ -29,6 +30,8 @@ class EmulatedSession(bascule.InferenceSession):
 def use(patch: pytest.MonkeyPatch) -> None:
     """Until `patch` is undone, the emulated device is the GPU of every session that asks for one.
 
-    Unlike EmulatedSession this reaches the sessions that tools make themselves.
+    Those that ask for no provider get it too, as on a machine with a GPU. Unlike EmulatedSession
+    this reaches the sessions that tools make themselves.
     """
+    patch.setattr(names, "_has_gpu", lambda: True)
     patch.setattr(cupy_device, "CupyDevice", lambda *options: emulated_device())

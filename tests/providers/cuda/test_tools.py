@@ -153,6 +153,17 @@ def test_a_wrong_kernel_inside_a_loop_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert found.guilty_nodes == ("bent",)
 
 
+def test_what_is_to_run_on_the_cpu_does() -> None:
+    """Where there is a GPU a session that asks for no provider is on it."""
+    model, given = ARCHITECTURES["lstm"](), feeds("lstm")
+    device = unused_device()
+    for other in ("cpu:disabled", "reference"):
+        assert bascule.compare((model, "cpu"), other, given).agrees
+    assert device.launches == []
+    assert list(bascule.load(model).trace(given, nodes="node_y"))
+    assert device.launches
+
+
 def test_both_sides_on_the_gpu() -> None:
     model = ARCHITECTURES["lstm"]()
     found = bascule.compare((model, "cuda:disabled"), "cuda", feeds("lstm"))
