@@ -16,12 +16,13 @@ import pytest
 from onnx import numpy_helper, parser
 
 import bascule
-from bascule.providers.cuda import operators, registry
+from bascule.cli import main
+from bascule.providers.cuda import cupy_device, operators, registry
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA
 from tests.support import cuda_session
-from tests.support.cuda_emulation import missing, unused_device
+from tests.support.cuda_emulation import emulated_device, missing, unused_device
 from tests.tools.planted import ARCHITECTURES, feeds
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -224,6 +225,19 @@ def test_it_halts_at_a_nan() -> None:
             assert any(read.constant and read.statistics.nan for read in last.inputs)
 
 
+def test_the_command_runs_where_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(ARCHITECTURES["cnn"](), path)
+    for providers, on_gpu in (([CPU], False), ([CUDA, CPU], True)):
+        device = unused_device()
+        chosen = [word for name in providers for word in ("--provider", name)]
+        assert main(["trace", str(path), *chosen]) == 0
+        assert "node_swish" in capsys.readouterr().out
+        assert bool(device.launches) is on_gpu
+
+
 # --- profile
 
 
@@ -243,6 +257,25 @@ def test_rows_name_the_provider(profiled: Any) -> None:
     assert all(node.seconds > 0 and node.calls == 1 for node in found.nodes)
     assert all(node.of_peak is None for node in found.nodes)  # only the CPU's is measured
     assert {row["provider"] for row in found.records()["nodes"]} == {CUDA}
+
+
+def test_a_session_is_profiled_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the options of its providers, and the passes that it leaves out."""
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(
+        cupy_device, "CupyDevice", lambda *given: asked.append(given) or emulated_device()
+    )
+    session = bascule.InferenceSession(
+        ARCHITECTURES["cnn"]().SerializeToString(),
+        providers=[CUDA, CPU],
+        provider_options=[{"use_tf32": "0", "gpu_mem_limit": "1000000"}, {}],
+        disabled_optimizers=["fuse_activation"],
+    )
+    kernels = [row.kernel for row in session.explain().rows]
+    found = bascule.profile(session, feeds("cnn"), 1, warmup=1)
+    assert asked[0] == asked[1]
+    assert asked[0][1:3] == (1000000, False)
+    assert [node.kernel for node in found.nodes] == kernels
 
 
 def test_nodes_of_both_providers(profiled: Any, tmp_path: Path) -> None:
