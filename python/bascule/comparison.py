@@ -53,6 +53,7 @@ def compare(
     Raises:
         InvalidArgument: a backend is unknown, or two of them stand without a model.
         ImportError: a backend is not installed; the message names the pip command.
+        EngineError: there is no GPU for ``cuda``, or something that it needs is missing.
         Fail: a node cannot run; the message names it.
 
     Examples:

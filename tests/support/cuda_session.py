@@ -5,8 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 import bascule
+from bascule.providers import names
 from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.cuda import cupy_device
 from bascule.providers.cuda.provider import CudaProvider
 from tests.support.cuda_emulation import emulated_device
 
@@ -21,3 +25,13 @@ class EmulatedSession(bascule.InferenceSession):
         cpu = CpuProvider(self._options.intra_op_num_threads, record)
         self._cuda = CudaProvider(self.device or emulated_device(), cpu)
         return [self._cuda, cpu]
+
+
+def use(patch: pytest.MonkeyPatch) -> None:
+    """Until `patch` is undone, the emulated device is the GPU of every session that asks for one.
+
+    Those that ask for no provider get it too, as on a machine with a GPU. Unlike EmulatedSession
+    this reaches the sessions that tools make themselves.
+    """
+    patch.setattr(names, "_has_gpu", lambda: True)
+    patch.setattr(cupy_device, "CupyDevice", lambda *options: emulated_device())

@@ -123,7 +123,8 @@ def make_session(options: argparse.Namespace) -> InferenceSession:
         from bascule.ir.load import load_model
 
         check_dimensions(dimensions(options), load_model(options.model).graph.inputs)
-    return InferenceSession(options.model, session_options(options))
+    providers = getattr(options, "provider", None)  # not every verb lets them be chosen
+    return InferenceSession(options.model, session_options(options), providers)
 
 
 def session_options(options: argparse.Namespace) -> SessionOptions:

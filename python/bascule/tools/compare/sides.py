@@ -15,6 +15,7 @@ from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.types import OptionalType, TensorType
 from bascule.optimizer.channels_last import CHANNELS_LAST
 from bascule.options import GraphOptimizationLevel, SessionOptions
+from bascule.providers.names import CPU, CUDA
 from bascule.session import InferenceSession
 from bascule.tools.compare.described import DescribedSession
 from bascule.tools.stepping.part import extract
@@ -100,7 +101,8 @@ def subject(
         _require_onnxruntime()
     options = SessionOptions()
     options.graph_optimization_level = LEVELS["disabled" if name in FOREIGN else level or "all"]
-    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if name == "cuda" else None
+    # A session that is given none takes the GPU where there is one.
+    providers = [CUDA, CPU] if name == "cuda" else [CPU]
     session = DescribedSession(data, options, providers, disabled_optimizers=list(disabled))
     return Subject(data, backend, session)
 

@@ -90,11 +90,11 @@ def profile(
     if runs is not None and runs < 1:
         raise InvalidArgument(f"runs is {runs}, expected a positive number")
     tell = progress or (lambda text: None)
-    source, options, chosen = _settings(model, session_options, providers)
+    source, options, arguments = _settings(model, session_options, providers)
     before = _resident()
     tell("loading")
     options.enable_profiling = True
-    session = InferenceSession(source, options, chosen)
+    session = InferenceSession(source, options, **arguments)
     loaded_bytes = _resident()
     # Imported here: it is a part of the command line otherwise.
     from bascule.cli.inputs import random_feeds
@@ -137,18 +137,21 @@ def profile(
 
 def _settings(
     model: Any, session_options: SessionOptions | None, providers: Sequence[Any] | None
-) -> tuple[str | bytes, SessionOptions, Sequence[Any] | None]:
+) -> tuple[str | bytes, SessionOptions, dict[str, Any]]:
     """What the session that is profiled is made of."""
     model = getattr(model, "session", model)
     options = session_options.copy() if session_options is not None else None
+    arguments: dict[str, Any] = {"providers": providers}
     if isinstance(model, InferenceSession):
         options = options or model.get_session_options()
-        providers = providers or model._asked[0]
+        if not providers:
+            arguments = dict(zip(("providers", "provider_options"), model._asked))
+        arguments["disabled_optimizers"] = model._disabled
         model = model._source
     elif hasattr(model, "SerializeToString"):
         model = model.SerializeToString()
     source: str | bytes = model if isinstance(model, bytes) else os.fspath(model)
-    return source, options or SessionOptions(), providers
+    return source, options or SessionOptions(), arguments
 
 
 def _run(

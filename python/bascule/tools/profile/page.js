@@ -572,6 +572,8 @@ const nodeColumns = [
   ["makes", (node) => node.shape, (node) => node.shape, ""],
   ...speedColumns,
 ];
+if (nodes.some((node) => node.provider !== "CPU"))
+  nodeColumns.splice(2, 0, ["provider", (node) => node.provider, (node) => node.provider, ""]);
 if (hasScopes) nodeColumns.push(["module", (n) => n.scope.join("."), (n) => n.scope.join("."), ""]);
 if (data.lines.length) nodeColumns.push(["source", sourceText, sourceText, "code"]);
 const filterNodes = table(byId("nodes"), nodeColumns, nodes, {

@@ -12,7 +12,14 @@ from typing import Any
 
 from bascule.tools.profile.collect import top_level_runs
 from bascule.tools.profile.result import GroupProfile, NodeProfile, Profile
-from bascule.tools.profile.table import duration, shape_text, size
+from bascule.tools.profile.table import (
+    duration,
+    is_on_cpu,
+    machine,
+    provider_text,
+    shape_text,
+    size,
+)
 
 _FOLDER = Path(__file__).parent
 
@@ -39,8 +46,7 @@ def _data(profile: Profile) -> dict[str, Any]:
     lines = list(dict.fromkeys(line for node in profile.nodes for line in node.sources))
     numbers = {line: number for number, line in enumerate(lines)}
     about = [
-        profile.cpu,
-        f"{profile.peaks.threads} thread{'s' * (profile.peaks.threads > 1)}",
+        machine(profile),
         ", ".join(f"{name} {kind}" for name, kind in profile.feeds.items()),
     ]
     return {
@@ -67,14 +73,19 @@ def _data(profile: Profile) -> dict[str, Any]:
 def _tiles(profile: Profile) -> list[list[str]]:
     runs, memory = profile.run_seconds, profile.memory
     gflops = sum(node.flops or 0 for node in profile.nodes) / max(profile.seconds, 1e-12) / 1e9
+    of_peak, values = "in a run", ""
+    if is_on_cpu(profile):
+        of_peak = f"{gflops / profile.peaks.gflops:.0%} of the float32 peak"
+    if is_on_cpu(profile) or memory.live:
+        values = f"; values of a run {size(memory.most_live)}"
     tiles = [
         [
             duration(profile.seconds),
             f"a run, median of {len(runs)}; {duration(min(runs))} to {duration(max(runs))}",
         ],
-        [f"{gflops:.3g} GFLOP/s", f"{gflops / profile.peaks.gflops:.0%} of the float32 peak"],
+        [f"{gflops:.3g} GFLOP/s", of_peak],
         [str(len(profile.nodes)), f"nodes; together {duration(profile.node_seconds)}"],
-        [size(memory.weights), f"weights; values of a run {size(memory.most_live)}"],
+        [size(memory.weights), f"weights{values}"],
         [duration(sum(profile.load_seconds.values())), "to load"],
     ]
     if memory.peak:
@@ -89,6 +100,7 @@ def _node(node: NodeProfile, numbers: dict[str, int]) -> dict[str, Any]:
         "name": node.name,
         "inside": node.inside,
         "op": node.op_type,
+        "provider": provider_text(node),
         "kernel": node.kernel,
         "shape": shape_text(node),
         "t": round(node.seconds * 1e9),

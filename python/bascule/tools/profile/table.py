@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from bascule.providers.names import CPU
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,21 +49,44 @@ def heading(profile: Profile) -> list[str]:
     runs, memory, peaks = profile.run_seconds, profile.memory, profile.peaks
     feeds = ", ".join(f"{name} {kind}" for name, kind in profile.feeds.items())
     rate = sum(node.flops or 0 for node in profile.nodes) / max(profile.seconds, 1e-12) / 1e9
+    values = f", values of a run {size(memory.most_live)} (arena {size(memory.arena)})"
+    if is_on_cpu(profile):
+        limits = f" of {peaks.gflops:.0f}; memory is read at {peaks.gigabytes_s:.1f} GB/s"
+    else:
+        limits, values = "", values * bool(memory.live)
     lines = [
-        f"{profile.model} on {profile.cpu}, {peaks.threads} "
-        f"thread{'s' * (peaks.threads > 1)}; {feeds}",
+        f"{profile.model} on {machine(profile)}; {feeds}",
         f"a run takes {duration(profile.seconds)} (median of {len(runs)}, "
         f"{duration(min(runs))} to {duration(max(runs))}); its {len(profile.nodes)} nodes "
-        f"{duration(profile.node_seconds)}; {rate:.1f} GFLOP/s of {peaks.gflops:.0f}; "
-        f"memory is read at {peaks.gigabytes_s:.1f} GB/s",
-        f"memory: weights {size(memory.weights)}, values of a run {size(memory.most_live)} "
-        f"(arena {size(memory.arena)}); the process had {size(memory.before)} before, "
-        f"{size(memory.peak)} at most",
+        f"{duration(profile.node_seconds)}; {rate:.1f} GFLOP/s{limits}",
+        f"memory: weights {size(memory.weights)}{values}; the process had {size(memory.before)} "
+        f"before, {size(memory.peak)} at most",
         "loading: " + ", ".join(f"{k} {duration(v)}" for k, v in profile.load_seconds.items()),
     ]
     if profile.overhead is not None:
         lines[1] += f"; profiling adds {profile.overhead:+.1%}"
     return lines
+
+
+def is_on_cpu(profile: Profile) -> bool:
+    """Whether the CPU runs all nodes; what it can do at most says nothing of other devices."""
+    return all(node.provider == CPU for node in profile.nodes)
+
+
+def machine(profile: Profile) -> str:
+    """The processor and its threads, behind the providers where not all nodes run on the CPU."""
+    threads = profile.peaks.threads
+    processor = f"{profile.cpu}, {threads} thread{'s' * (threads > 1)}"
+    if is_on_cpu(profile):
+        return processor
+    counts = Counter(node.provider for node in profile.nodes)
+    nodes = ", ".join(f"{name} ({n} node{'s' * (n > 1)})" for name, n in counts.most_common())
+    return f"{nodes}, with {processor}"
+
+
+def provider_text(node: NodeProfile) -> str:
+    """``CUDA``."""
+    return node.provider.removesuffix("ExecutionProvider")
 
 
 def _nodes_table(profile: Profile, top: int) -> Table:
@@ -69,7 +95,8 @@ def _nodes_table(profile: Profile, top: int) -> Table:
 
     table = Table()
     has_sources = any(node.source for node in profile.nodes)
-    for title in ("node", "operator", "shape"):
+    has_others = not is_on_cpu(profile)
+    for title in ("node", "operator", *["provider"] * has_others, "shape"):
         table.add_column(title, overflow="fold")
     for title in ("time", "%", "GFLOP/s", "GB/s", "of peak"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -79,6 +106,7 @@ def _nodes_table(profile: Profile, top: int) -> Table:
         cells = [
             escape(node.inside + node.name),
             node.op_type,
+            *[provider_text(node)] * has_others,
             shape_text(node),
             duration(node.seconds),
             f"{100 * node.share:.1f}",
@@ -89,7 +117,11 @@ def _nodes_table(profile: Profile, top: int) -> Table:
     if rest:
         seconds, share = sum(n.seconds for n in rest), sum(n.share for n in rest)
         table.add_row(
-            f"{len(rest)} more", "", "", duration(seconds), f"{100 * share:.1f}", style="dim"
+            f"{len(rest)} more",
+            *[""] * (2 + has_others),
+            duration(seconds),
+            f"{100 * share:.1f}",
+            style="dim",
         )
     return table
 

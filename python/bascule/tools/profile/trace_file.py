@@ -167,7 +167,7 @@ class _Writer:
             "provider": span.provider,
             "kernel": span.kernel,
             "output_type_shape": [{dtype: shape} for dtype, shape in span.outputs],
-            **self._facts(span.name, span.duration_ns),
+            **self._facts(span.name, span.duration_ns, span.provider),
         }
         name = f"{span.name}_kernel_time"
         return self.event("Node", name, span.start_ns, span.duration_ns, thread, arguments)
@@ -224,7 +224,7 @@ class _Writer:
                 "args": {"name": name},
             }
 
-    def _facts(self, name: str, duration_ns: int) -> Event:
+    def _facts(self, name: str, duration_ns: int, provider: str = CPU) -> Event:
         """Speed and origin of a node."""
         facts: Event = {}
         cost = self._costs.get(name)
@@ -233,7 +233,8 @@ class _Writer:
                 facts["GFLOP/s"] = round(cost.flops / duration_ns, 3)
             if cost.bytes:
                 facts["GB/s"] = round(cost.bytes / duration_ns, 3)
-            if self._peaks is not None and cost.flops is not None and cost.bytes:
+            is_known = provider == CPU and cost.flops is not None
+            if self._peaks is not None and is_known and cost.bytes:
                 share = self._peaks.share(cost.flops, cost.bytes, duration_ns / 1e9)
                 facts["of peak"] = "" if share is None else f"{share:.0%}"
         row: NodeRow | None = self._rows.get(name)
