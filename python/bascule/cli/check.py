@@ -11,7 +11,6 @@ from typing import Any
 from bascule.cli.console import make_console
 from bascule.cli.progress import reading
 from bascule.cli.session_arguments import (
-    add_provider_argument,
     add_session_arguments,
     dimensions,
     session_options,
@@ -38,7 +37,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--no-constants", action="store_true", help="do not look at the elements of constants"
     )
-    add_provider_argument(parser)
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 

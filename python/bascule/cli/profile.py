@@ -12,10 +12,10 @@ from bascule.cli.console import make_console
 from bascule.cli.inputs import read_feeds
 from bascule.cli.session_arguments import (
     add_input_arguments,
-    add_provider_argument,
     add_session_arguments,
     check_dimensions,
     dimensions,
+    providers,
     session_options,
 )
 
@@ -40,7 +40,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--top", type=int, default=15, help="rows of each table (default 15)")
     parser.add_argument("--html", metavar="FILE", help="write a report")
     parser.add_argument("--trace", metavar="FILE", help="write a trace")
-    add_provider_argument(parser)
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 
@@ -74,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
             warmup=options.warmup,
             seed=options.seed,
             session_options=session_options(options),
-            providers=options.provider,
+            providers=providers(options),
             progress=shown.update if status.is_terminal and not options.json else None,
         )
     for path in (options.html, options.trace):

@@ -23,7 +23,14 @@ LEVELS = {
 
 
 def add_session_arguments(parser: argparse.ArgumentParser) -> None:
-    """Threads, optimization level, sizes, and the form of what is printed."""
+    """Providers, threads, optimization level, sizes, and the form of what is printed."""
+    parser.add_argument(
+        "--provider",
+        action="append",
+        type=_provider,
+        metavar="NAME",
+        help="execution provider (cpu, cuda or its full name), in order",
+    )
     parser.add_argument(
         "-t", "--threads", type=_count, default=0, help="threads in an operator (default: all CPUs)"
     )
@@ -77,13 +84,6 @@ def add_input_arguments(parser: argparse.ArgumentParser, use: str = "") -> None:
     parser.add_argument("--seed", type=int, default=0, help="of random inputs")
 
 
-def add_provider_argument(parser: argparse.ArgumentParser) -> None:
-    """Execution providers."""
-    parser.add_argument(
-        "--provider", action="append", metavar="NAME", help="execution provider, in order"
-    )
-
-
 def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
     """Where weights are written."""
     parser.add_argument(
@@ -115,7 +115,8 @@ def make_session(options: argparse.Namespace) -> InferenceSession:
     """A session of `options.model` as the arguments ask for it.
 
     Raises:
-        ValueError: --dim names a size that the model does not have.
+        ValueError: --dim names a size that the model does not have, or --provider what is not
+            available.
     """
     from bascule.session import InferenceSession
 
@@ -123,8 +124,26 @@ def make_session(options: argparse.Namespace) -> InferenceSession:
         from bascule.ir.load import load_model
 
         check_dimensions(dimensions(options), load_model(options.model).graph.inputs)
-    providers = getattr(options, "provider", None)  # not every verb lets them be chosen
-    return InferenceSession(options.model, session_options(options), providers)
+    return InferenceSession(options.model, session_options(options), providers(options))
+
+
+def providers(options: argparse.Namespace) -> list[str] | None:
+    """The names given with --provider, or None: sessions then choose.
+
+    Raises:
+        ValueError: one of them is not available here.
+    """
+    from bascule.providers.names import available_providers
+
+    chosen: list[str] | None = options.provider
+    available = available_providers()
+    for name in chosen or ():
+        if name not in available:
+            hint = "; `bascule doctor -p cuda` tells what is missing" if "CUDA" in name else ""
+            raise ValueError(
+                f"--provider: {name} is not available here, there are {', '.join(available)}{hint}"
+            )
+    return chosen
 
 
 def session_options(options: argparse.Namespace) -> SessionOptions:
@@ -164,6 +183,11 @@ def _dimension(text: str) -> tuple[str, int]:
     if not name or not size.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=SIZE")
     return name, int(size)
+
+
+def _provider(text: str) -> str:
+    short = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+    return short.get(text.lower(), text)
 
 
 def _count(text: str) -> int:

@@ -12,7 +12,6 @@ from bascule.cli.console import make_console
 from bascule.cli.inputs import random_feeds, read_feeds
 from bascule.cli.session_arguments import (
     add_input_arguments,
-    add_provider_argument,
     add_session_arguments,
     dimensions,
     make_session,
@@ -44,7 +43,6 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--stop-on", default="", metavar="ALARMS", help="nan, inf, overflow, joined by |"
     )
-    add_provider_argument(parser)
     add_session_arguments(parser)
     parser.set_defaults(handler=main)
 
