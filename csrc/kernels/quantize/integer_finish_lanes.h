@@ -11,17 +11,6 @@
 namespace bascule::BASCULE_ISA {
 namespace {
 
-// Nearest, ties to even.
-BASCULE_INLINE I32 to_nearest_int(F32 v) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<I32>(_mm512_cvtps_epi32(reinterpret_cast<__m512>(v)));
-#elif defined(__AVX2__)
-  return reinterpret_cast<I32>(_mm256_cvtps_epi32(reinterpret_cast<__m256>(v)));
-#else
-  return to_int(round(v));
-#endif
-}
-
 BASCULE_INLINE void store_part(int32_t* to, I32 value, int64_t count) {
   if (count >= lanes) return store_int(to, value);
   for (int64_t i = 0; i < count; ++i) to[i] = value[i];

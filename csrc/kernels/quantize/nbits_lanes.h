@@ -3,6 +3,7 @@
 // Included by sources that are compiled per instruction set.
 #pragma once
 
+#include "kernels/quantize/narrow_lanes.h"
 #include "kernels/quantize/nbits_panels.h"
 #include "simd/half.h"
 #include "simd/vec.h"
@@ -23,20 +24,6 @@ constexpr int panel_width = panel_vectors * lanes;
 constexpr int64_t words_ahead = 16;
 constexpr int64_t blocks_ahead = 4;
 
-BASCULE_INLINE I32 widen_bytes(const uint8_t* bytes) {
-#if defined(__AVX512F__)
-  return reinterpret_cast<I32>(
-      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes))));
-#elif defined(__AVX2__)
-  return reinterpret_cast<I32>(
-      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes))));
-#else
-  I32 result;
-  for (int i = 0; i < lanes; ++i) result[i] = bytes[i];
-  return result;
-#endif
-}
-
 BASCULE_INLINE F32 load_numbers(const void* from, NBitsNumber type, int64_t index) {
   switch (type) {
     case NBitsNumber::f32:
@@ -48,7 +35,7 @@ BASCULE_INLINE F32 load_numbers(const void* from, NBitsNumber type, int64_t inde
     case NBitsNumber::u8:
       break;
   }
-  return to_float(widen_bytes(static_cast<const uint8_t*>(from) + index));
+  return to_float(load_narrow(static_cast<const uint8_t*>(from) + index, lanes));
 }
 
 #if defined(__AVX512F__)

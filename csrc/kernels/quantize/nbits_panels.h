@@ -42,6 +42,9 @@ struct NBitsRows {
   int64_t columns;  // of the panel, > 0
 };
 
+// Signed bytes of a number of A.
+inline constexpr int64_t nbits_split_parts = 3;
+
 // Rows of A in integers. A span of k (a block of B, or a part of one) is
 // factor * (65536 p0 + 256 p1 + p2) with signed bytes p: 23 bits and a sign under its largest
 // number.
@@ -56,13 +59,12 @@ struct NBitsSplit {
   int32_t* starts;  // [row][spans][part]: minus the sum of the bytes, times a common zero point
 
   int64_t part_step() const { return group * span; }
-  int64_t span_step() const { return 3 * part_step(); }
+  int64_t span_step() const { return nbits_split_parts * part_step(); }
   int8_t* parts_of(int64_t row) const {
     return parts + row / group * spans * span_step() + row % group * span;
   }
 };
 
-inline constexpr int64_t nbits_split_parts = 3;
 // A sum of so many bytes fits 16 bits.
 inline constexpr int64_t nbits_longest_span = 128;
 

@@ -25,10 +25,6 @@ constexpr int32_t least_exponent = 127 - 100, largest_exponent = 127 + 100;
 constexpr int group = 16;
 using Bytes = int8_t __attribute__((vector_size(group)));
 
-I32 to_nearest_int(F32 x) {
-  return reinterpret_cast<I32>(_mm512_cvtps_epi32(reinterpret_cast<__m512>(x)));
-}
-
 }  // namespace
 
 bool split_row(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit& to, int64_t row) {
@@ -133,7 +129,7 @@ void multiply_tile(const NBitsSplitRows& g, int first_vector) {
             sum[r][p][v] = _mm512_set1_epi32(start);
           } else {
             const auto* zeros = static_cast<const uint8_t*>(b.zeros) + numbers + v * lanes;
-            sum[r][p][v] = _mm512_madd_epi16(reinterpret_cast<__m512i>(widen_bytes(zeros)),
+            sum[r][p][v] = _mm512_madd_epi16(reinterpret_cast<__m512i>(load_narrow(zeros, lanes)),
                                              _mm512_set1_epi32(start & 0xffff));
           }
         }

@@ -30,7 +30,7 @@ void expand_vector(const NBitsSplitRows& g, int vector, int8_t* to) {
   for (int64_t word = 0; word < b.word_rows; ++word) {
     if (zeros != nullptr && word % words_a_block == 0) {
       zero = _mm512_mullo_epi32(
-          reinterpret_cast<__m512i>(widen_bytes(zeros + word / words_a_block * panel_width)),
+          reinterpret_cast<__m512i>(load_narrow(zeros + word / words_a_block * panel_width, lanes)),
           _mm512_set1_epi32(0x01010101));
     }
     const U32 x = load_words(words + word * panel_width);
