@@ -17,6 +17,7 @@
 #include "runtime/affinity.h"
 #include "runtime/float_mode.h"
 #include "runtime/frame.h"
+#include "runtime/packed_memory.h"
 #include "runtime/plan_file.h"
 #include "runtime/prepack.h"
 #include "runtime/profiler.h"
@@ -33,6 +34,8 @@ struct TerminateFlag {
 
 std::unique_ptr<Program> compiled(const GraphSpec& graph, Compilation* compilation) {
   const Compilation::Scope scope(compilation);
+  PackedMemory memory;
+  const PackedMemory::Scope memory_scope(memory);
   return std::make_unique<Program>(graph);
 }
 

@@ -14,4 +14,9 @@ namespace bascule {
 // MB of freed pieces stay with the process. Returns nullptr when there is no memory.
 std::shared_ptr<void> allocate_buffer(size_t bytes);
 
+// At least `bytes` of uninitialized memory in pages of 2 MB, each of which is taken from the system
+// when it is written for the first time. Given back with its last owner. Returns nullptr where the
+// system has no such pages, or no memory.
+std::shared_ptr<void> allocate_huge_pages(size_t bytes);
+
 }  // namespace bascule

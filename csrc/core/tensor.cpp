@@ -45,6 +45,10 @@ Shape broadcast(const Shape& a, const Shape& b) {
   return result;
 }
 
+size_t padded_bytes(DType dtype, const Shape& shape) {
+  return (static_cast<size_t>(byte_size(dtype, shape.size())) + 127) / 64 * 64;
+}
+
 Tensor Tensor::allocate(DType dtype, const Shape& shape) {
   const int64_t size = shape.size();
   if (dtype == DType::string) {
@@ -52,8 +56,7 @@ Tensor Tensor::allocate(DType dtype, const Shape& shape) {
     std::string* data = strings.get();
     return Tensor(dtype, shape, data, std::shared_ptr<void>(std::move(strings), data));
   }
-  // A multiple of the alignment, with room for kernels that read a whole vector at the end.
-  const size_t bytes = (static_cast<size_t>(byte_size(dtype, size)) + 127) / 64 * 64;
+  const size_t bytes = padded_bytes(dtype, shape);
   std::shared_ptr<void> owner = allocate_buffer(bytes);
   if (owner == nullptr) {
     fail("cannot allocate " + std::to_string(bytes) + " bytes for a tensor(" + name_of(dtype) +

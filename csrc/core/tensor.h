@@ -12,6 +12,10 @@
 
 namespace bascule {
 
+// Bytes of memory for a tensor: a multiple of its alignment, with room for kernels that read a
+// whole vector at the end.
+size_t padded_bytes(DType dtype, const Shape& shape);
+
 // Copying a Tensor copies the handle, not the elements. Without an owner the memory belongs to
 // somebody who outlives the tensor (the arena of a run, a constant of the program).
 class Tensor {

@@ -10,6 +10,7 @@
 
 #include "core/digest.h"
 #include "runtime/graph_bytes.h"
+#include "runtime/packed_memory.h"
 #include "simd/isa.h"
 
 namespace bascule {
@@ -110,7 +111,7 @@ Digest identity_of(const NodeSpec& node, std::initializer_list<size_t> inputs,
 }
 
 Tensor filled(DType dtype, const Shape& shape, const std::function<void(Tensor&)>& fill) {
-  Tensor tensor = Tensor::allocate(dtype, shape);
+  Tensor tensor = PackedMemory::allocate(dtype, shape);
   fill(tensor);
   return tensor;
 }
