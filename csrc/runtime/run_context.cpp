@@ -63,7 +63,7 @@ int RunContext::threads() const {
 void RunContext::pool_for(Loop loop, int threads, double cost) const {
   // Several pieces a thread, so that one which the system has stopped delays the others less; what
   // takes a few microseconds is not worth being taken over.
-  constexpr int most = 16;
+  constexpr int most = 64;
   constexpr double least_cost = 65536;
   const double pieces = std::min(static_cast<double>(loop.count),
                                  static_cast<double>(loop.count) * cost / least_cost);
