@@ -94,10 +94,11 @@ struct NBitsFunctions {
 inline constexpr int64_t nbits_split_rows = 4;
 
 namespace avx512_vnni {
-// A row of k numbers as row `row` of `to`. False where its numbers are not finite, are beyond what
-// sums of floats hold, or where one so outweighs its span that the others would lose most of their
-// bits: then the row must be multiplied as floats.
-bool split_row(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit& to, int64_t row);
+// Spans [first, last) of a row of k numbers as those of row `row` of `to`. False where numbers are
+// not finite, are beyond what sums of floats hold, or where one so outweighs its span that the
+// others would lose most of their bits: then the row must be multiplied as floats.
+bool split_spans(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit& to, int64_t row,
+                 int64_t first, int64_t last);
 // Up to nbits_split_rows rows, for weights whose zero points are bytes.
 void multiply_split_rows(const NBitsSplitRows& rows);
 }  // namespace avx512_vnni

@@ -27,7 +27,8 @@ using Bytes = int8_t __attribute__((vector_size(group)));
 
 }  // namespace
 
-bool split_row(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit& to, int64_t row) {
+bool split_spans(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit& to, int64_t row,
+                 int64_t first, int64_t last) {
   // Byte j of a quad is multiplied by the bits that byte j of a word ends up with.
   const int per_word = 32 / b.bits, per_byte = 8 / b.bits;
   Bytes order;
@@ -36,8 +37,8 @@ bool split_row(const NBitsPanels& b, const float* a, int64_t k, const NBitsSplit
     order[i] = static_cast<int8_t>(i - at + at % 4 * per_byte + at / 4);
   }
   const int32_t zero = b.zeros == nullptr ? static_cast<int32_t>(b.zero) : 1;
-  int8_t* parts = to.parts_of(row);
-  for (int64_t s = 0; s < to.spans; ++s, parts += to.span_step()) {
+  int8_t* parts = to.parts_of(row) + first * to.span_step();
+  for (int64_t s = first; s < last; ++s, parts += to.span_step()) {
     const float* from = a + s * to.span;
     const int64_t left = k - s * to.span, count = left < to.span ? left : to.span;
     I32 most_lanes = {};

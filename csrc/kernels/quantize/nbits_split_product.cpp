@@ -12,8 +12,8 @@ namespace bascule {
 
 namespace {
 
-// Rows of A that are split at a time.
-constexpr int64_t most_split = 128;
+// Rows of A that are split at a time, and parts of a row that several threads may split.
+constexpr int64_t most_split = 128, row_parts = 4;
 
 // Fewer rows are not worth it to lay the weights out for tiles.
 constexpr int64_t least_for_tiles = 13;
@@ -55,12 +55,20 @@ void NBitsWeights::multiply_split(RunContext& c, const float* a, int64_t rows, c
   split.parts = c.workspace<int8_t>(groups * split.spans * split.span_step());
   split.factors = c.workspace<float>(most * split.spans);
   split.starts = c.workspace<int32_t>(most * split.spans * nbits_split_parts);
-  bool* fits = c.workspace<bool>(most);
+  bool* part_fits = c.workspace<bool>(most * row_parts);
+  const auto fits = [&](int64_t row) {
+    return std::all_of(part_fits + row * row_parts, part_fits + (row + 1) * row_parts,
+                       [](bool part) { return part; });
+  };
   for (int64_t from = 0; from < rows; from += most, a += most * k, y += most * n) {
     const int64_t count = std::min(rows - from, most);
-    c.parallel_for(count, static_cast<double>(k * 4), [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        fits[row] = avx512_vnni::split_row(b, a + row * k, k, split, row);
+    const auto work = static_cast<double>(k * 4 / row_parts);
+    c.parallel_for(count * row_parts, work, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t row = i / row_parts, part = i % row_parts;
+        part_fits[i] =
+            avx512_vnni::split_spans(b, a + row * k, k, split, row, split.spans * part / row_parts,
+                                     split.spans * (part + 1) / row_parts);
       }
     });
     const double cost = static_cast<double>(k * step) * static_cast<double>(count + 3) / 16;
@@ -70,7 +78,7 @@ void NBitsWeights::multiply_split(RunContext& c, const float* a, int64_t rows, c
         const float* panel_bias = bias != nullptr ? bias + column : nullptr;
         multiply_panel({&b, panel, split, count, panel_bias, y + column, n, columns});
         for (int64_t row = 0; row < count; ++row) {
-          if (fits[row]) continue;
+          if (fits(row)) continue;
           nbits().multiply(
               {&b, panel, k, a + row * k, k, 1, panel_bias, y + row * n + column, n, columns});
         }
