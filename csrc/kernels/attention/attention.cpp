@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention: softmax(scale * Q K' + mask) V for every head, with grouped heads, a cache, causal and
 // window masks. The fused operator of the same name takes queries of three axes with a cache of
-// four, and a sink: one more score for each head, of a key without a value.
+// four, a sink: one more score for each head, of a key without a value, and caches to which the new
+// keys and values go as UpdateCache has it.
 #include <cmath>
 #include <optional>
 
 #include "kernels/attention/attention_job.h"
+#include "kernels/attention/cache_checks.h"
 #include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
@@ -21,6 +23,10 @@ class Attention final : public Kernel {
       if (node.has_input(i) && node.dtype(i) != node.dtype(0)) {
         return reject("input " + std::to_string(i) + " is of another type than Q");
       }
+    }
+    for (size_t i : {8u, 9u}) {
+      const Capability typed = require_dtype(node, i, Types<int64_t>{});
+      if (!typed.accepted()) return typed;
     }
     return require_dtype(node, 0, FloatTypes{});
   }
@@ -50,17 +56,24 @@ class Attention final : public Kernel {
     const auto key_strides = k.rank() == 3 ? strides_3d : strides_4d;
     const int64_t new_keys = s.keys;
     const bool has_past = c.has_input(4);
+    const bool updates = c.has_input(8);
     if (has_past != c.has_input(5)) fail("past_key and past_value are used together or not at all");
     if (has_past) {
-      s.past = c.input(4).rank() == 4 ? c.input(4).dim(2) : 0;
-      check_past(c.input(4), {s.batch, s.kv_heads, s.past, s.head}, "past_key");
-      check_past(c.input(5), {s.batch, s.kv_heads, s.past, s.v_head}, "past_value");
-      s.keys += s.past;
+      const int64_t before = c.input(4).rank() == 4 ? c.input(4).dim(2) : 0;
+      check_past(c.input(4), {s.batch, s.kv_heads, before, s.head}, "past_key");
+      check_past(c.input(5), {s.batch, s.kv_heads, before, s.v_head}, "past_value");
+      if (updates) {
+        s.keys = std::max(before, length_of(c.input(9)));
+        check_starts(c.input(8), s.batch, s.keys - new_keys);
+      } else {
+        s.past = before;
+        s.keys += s.past;
+      }
     }
 
     Operands o{k.raw(), v.raw(), key_strides(s.kv_heads, new_keys, s.head),
                key_strides(s.kv_heads, new_keys, s.v_head)};
-    Visibility visible{causal_, left_, right_, has_past, nullptr, s.keys};
+    Visibility visible{causal_, left_, right_, has_past && !updates, nullptr, s.keys};
     if (c.has_input(6)) visible.lengths = read_lengths(c.input(6), s);
     if (c.has_input(3)) check_mask(c.input(3), s);
     if (c.has_input(7) && !(c.input(7).shape() == Shape{s.q_heads})) {
@@ -72,15 +85,16 @@ class Attention final : public Kernel {
                          flat ? Shape{s.batch, s.queries, s.q_heads * s.v_head}
                               : Shape{s.batch, s.q_heads, s.queries, s.v_head});
     Presents presents;
+    const int64_t* starts = updates ? c.input(8).data<int64_t>() : nullptr;
     if (has_past || c.wants_output(1)) {
       Tensor& present = c.output(1, k.dtype(), {s.batch, s.kv_heads, s.keys, s.head});
-      presents.add(has_past ? &c.input(4) : nullptr, k, o.k_strides, present);
+      presents.add(has_past ? &c.input(4) : nullptr, k, new_keys, o.k_strides, starts, present);
       o.k = present.raw();
       o.k_strides = strides_4d(s.kv_heads, s.keys, s.head);
     }
     if (has_past || c.wants_output(2)) {
       Tensor& present = c.output(2, v.dtype(), {s.batch, s.kv_heads, s.keys, s.v_head});
-      presents.add(has_past ? &c.input(5) : nullptr, v, o.v_strides, present);
+      presents.add(has_past ? &c.input(5) : nullptr, v, new_keys, o.v_strides, starts, present);
       o.v = present.raw();
       o.v_strides = strides_4d(s.kv_heads, s.keys, s.v_head);
     }
@@ -88,7 +102,7 @@ class Attention final : public Kernel {
     if (c.wants_output(3)) {
       scores = c.output(3, q.dtype(), {s.batch, s.q_heads, s.queries, s.keys}).raw();
     }
-    if (s.batch * s.q_heads * s.queries == 0) return presents.make(c, s);
+    if (s.batch * s.q_heads * s.queries == 0) return presents.make(c);
     visit(FloatTypes{}, q.dtype(), [&](auto tag) {
       using S = typename decltype(tag)::type;
       using T = Compute<S>;
@@ -246,7 +260,8 @@ class Attention final : public Kernel {
   std::optional<float> scale_;
 };
 BASCULE_KERNEL("Attention", Attention);
-BASCULE_KERNEL_IN("bascule", "Attention", Attention);
+// Only caches that keep their length are written in place: the memory has to be of one size.
+BASCULE_KERNEL_IN("bascule", "Attention", Attention, InPlace{4, 1}, InPlace{5, 2});
 
 }  // namespace
 }  // namespace bascule

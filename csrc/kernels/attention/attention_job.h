@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "kernels/attention/attention_rows.h"
+#include "kernels/attention/presents.h"
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/move/transpose_tile.h"
@@ -31,20 +32,6 @@ struct Sizes {
 
   int64_t group() const { return q_heads / kv_heads; }
 };
-
-// A tensor [batch, head, row, size], in elements; the last axis is contiguous.
-struct Strides {
-  int64_t batch;
-  int64_t head;
-  int64_t row;
-};
-
-inline Strides strides_4d(int64_t heads, int64_t rows, int64_t size) {
-  return {heads * rows * size, rows * size, size};
-}
-inline Strides strides_3d(int64_t heads, int64_t rows, int64_t size) {
-  return {heads * rows * size, size, heads * size};
-}
 
 // Which keys a query may see.
 struct Visibility {
@@ -72,63 +59,6 @@ struct Visibility {
     const int64_t begin = left >= 0 ? std::max<int64_t>(0, position - left) : 0;
     return end <= begin ? Range{0, 0} : Range{begin, end};
   }
-};
-
-// What becomes the keys and values: [batch, heads, past + rows, size] from a past of [batch, heads,
-// past, size] and new rows. Sizes and strides are in bytes.
-class Presents {
- public:
-  void add(const Tensor* past, const Tensor& rows, const Strides& strides, Tensor& present) {
-    const int64_t item = item_size(present.dtype());
-    parts_[count_++] = {past == nullptr ? nullptr : past->raw(),
-                        rows.raw(),
-                        {strides.batch * item, strides.head * item, strides.row * item},
-                        present.raw(),
-                        past == nullptr ? 0 : past->dim(2),
-                        present.dim(2),
-                        present.dim(3) * item};
-  }
-  double bytes_per_head() const {
-    double bytes = 0;
-    for (int i = 0; i < count_; ++i) {
-      bytes += static_cast<double>(parts_[i].length) * static_cast<double>(parts_[i].size);
-    }
-    return bytes;
-  }
-  // Those of one head of one batch item.
-  void make(int64_t item, int64_t heads) const {
-    for (int i = 0; i < count_; ++i) {
-      const Part& part = parts_[i];
-      const int64_t size = part.size;
-      std::byte* to = part.to + item * part.length * size;
-      std::copy_n(part.past + item * part.before * size, part.before * size, to);
-      const std::byte* from =
-          part.rows + item / heads * part.strides.batch + item % heads * part.strides.head;
-      for (int64_t r = part.before; r < part.length; ++r) {
-        std::copy_n(from + (r - part.before) * part.strides.row, size, to + r * size);
-      }
-    }
-  }
-  void make(RunContext& c, const Sizes& sizes) const {
-    if (count_ == 0) return;
-    c.parallel_for(sizes.batch * sizes.kv_heads, bytes_per_head() / 16,
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) make(i, sizes.kv_heads);
-                   });
-  }
-
- private:
-  struct Part {
-    const std::byte* past;
-    const std::byte* rows;
-    Strides strides;
-    std::byte* to;
-    int64_t before;
-    int64_t length;
-    int64_t size;
-  };
-  Part parts_[2];
-  int count_ = 0;
 };
 
 // Which of the scores the fourth output shows.
@@ -215,15 +145,45 @@ struct Job {
     widen_rows(dtype_of<S>, reinterpret_cast<const std::byte*>(from), stride, to, size, rows, size);
   }
 
-  // The keys and values of one head, as the tiles read them.
+  // Whether keys and values are read where they were before they went to the presents.
+  bool reads_past() const {
+    return direct() && shown == Shown::nothing && presents.cover(visible.lengths);
+  }
+
+  // Keys or values of one head, one in a row, as the tiles read them: those from `fresh_from` on
+  // may lie somewhere else.
+  struct Rows {
+    const T* data;
+    int64_t stride;
+    int64_t fresh_from = std::numeric_limits<int64_t>::max();
+    const T* fresh = nullptr;
+    int64_t fresh_stride = 0;
+  };
   struct Head {
-    const T* k;
-    int64_t k_stride;
-    const T* v;
-    int64_t v_stride;
+    Rows k;
+    Rows v;
   };
 
+  // Those of cache i where they were.
+  Rows past_rows(int i, int64_t item, int64_t size, T* space) const {
+    const auto* past = reinterpret_cast<const S*>(presents.past_of(i, item));
+    const auto* fresh = reinterpret_cast<const S*>(presents.rows_of(i, item));
+    const int64_t stride = presents.row_stride(i) / static_cast<int64_t>(sizeof(S));
+    const int64_t start = presents.start_of(item);
+    if constexpr (narrow) {
+      widen(past, size, start, size, space);
+      widen(fresh, stride, presents.row_count(), size, space + start * size);
+      return {space, size};
+    } else {
+      return {past, size, start, fresh, stride};
+    }
+  }
+
   Head prepare(int64_t item, T* space) const {
+    T* wide_v = space + sizes.keys * sizes.head;
+    if (reads_past()) {
+      return {past_rows(0, item, sizes.head, space), past_rows(1, item, sizes.v_head, wide_v)};
+    }
     const int64_t b = item / sizes.kv_heads;
     const int64_t h = item % sizes.kv_heads;
     const S* from_k = k + b * k_strides.batch + h * k_strides.head;
@@ -233,35 +193,34 @@ struct Job {
     Head head;
     if constexpr (narrow) {
       widen(from_k, k_strides.row, sizes.keys, sizes.head, space);
-      head = {space, sizes.head, space + sizes.keys * sizes.head, sizes.v_head};
+      head = {{space, sizes.head}, {wide_v, sizes.v_head}};
       if (direct()) {
-        widen(from_v, v_strides.row, sizes.keys, sizes.v_head, space + sizes.keys * sizes.head);
+        widen(from_v, v_strides.row, sizes.keys, sizes.v_head, wide_v);
         return head;
       }
     } else {
-      head = {from_k, k_strides.row, from_v, v_strides.row};
+      head = {{from_k, k_strides.row}, {from_v, v_strides.row}};
       if (direct()) return head;
     }
-    pack_keys(head, packed_k);
+    pack_keys(head.k, packed_k);
     if constexpr (narrow) {
       widen(from_v, v_strides.row, sizes.keys, sizes.v_head, space);
-      head.v = space;
+      head.v.data = space;
     }
-    head.k = packed_k;
+    head.k.data = packed_k;
     if (values_in_place()) return head;
-    pack_panels<T>(head.v, head.v_stride, 1, sizes.keys, sizes.v_head, packed_v);
-    head.v = packed_v;
+    pack_panels<T>(head.v.data, head.v.stride, 1, sizes.keys, sizes.v_head, packed_v);
+    head.v.data = packed_v;
     return head;
   }
   // The keys as columns of panels.
-  void pack_keys(const Head& head, T* to) const {
+  void pack_keys(const Rows& k, T* to) const {
     constexpr auto item = static_cast<int64_t>(sizeof(T));
     const int64_t width = gemm.panel_width;
     for (int64_t j = 0; j < sizes.keys; j += width, to += width * sizes.head) {
       const int64_t columns = std::min(width, sizes.keys - j);
-      transpose_tile<T>(reinterpret_cast<const std::byte*>(head.k + j * head.k_stride),
-                        head.k_stride * item, reinterpret_cast<std::byte*>(to), width * item,
-                        columns, sizes.head);
+      transpose_tile<T>(reinterpret_cast<const std::byte*>(k.data + j * k.stride), k.stride * item,
+                        reinterpret_cast<std::byte*>(to), width * item, columns, sizes.head);
       if (columns == width) continue;
       for (int64_t i = 0; i < sizes.head; ++i) {
         std::fill(to + i * width + columns, to + (i + 1) * width, T(0));
@@ -325,7 +284,7 @@ struct Job {
       weights.mask = mask_tile == nullptr ? nullptr : mask_tile + begin;
       const bool whole = sees_all(ranges, block, count);
       if (whole && in_one_step()) {
-        loops.score(q_tile, head.k + begin * sizes.head, sizes.head, weights);
+        loops.score(q_tile, head.k.data + begin * sizes.head, sizes.head, weights);
       } else {
         multiply_keys(head, q_tile, count, block, scores);
         show(Shown::raw, weights, shown_rows);
@@ -354,16 +313,32 @@ struct Job {
     }
   }
 
+  // body(rows, stride, first, number) for the rows of a block, from its `first` on, that lie
+  // together.
+  template <class Body>
+  static void by_place(const Rows& rows, Visibility::Range block, const Body& body) {
+    const int64_t border = std::clamp(rows.fresh_from, block.begin, block.end);
+    if (border > block.begin) {
+      body(rows.data + block.begin * rows.stride, rows.stride, int64_t{0}, border - block.begin);
+    }
+    if (border < block.end) {
+      body(rows.fresh + (border - rows.fresh_from) * rows.fresh_stride, rows.fresh_stride,
+           border - block.begin, block.end - border);
+    }
+  }
+
   void multiply_keys(const Head& head, const T* const q_tile, int64_t count,
                      Visibility::Range block, T* scores) const {
     const int64_t columns = block.end - block.begin;
     if (direct()) {
-      loops.dot_rows(q_tile, sizes.head, count, head.k + block.begin * head.k_stride, head.k_stride,
-                     columns, sizes.head, scores, score_stride());
+      by_place(head.k, block, [&](const T* rows, int64_t stride, int64_t first, int64_t number) {
+        loops.dot_rows(q_tile, sizes.head, count, rows, stride, number, sizes.head, scores + first,
+                       score_stride());
+      });
       return;
     }
     GemmBlock<T> g = matrix_block<T>(&q_tile, count, sizes.head, sizes.head,
-                                     head.k + block.begin * sizes.head, scores, columns);
+                                     head.k.data + block.begin * sizes.head, scores, columns);
     g.c_stride = score_stride();
     multiply(g);
   }
@@ -372,13 +347,15 @@ struct Job {
                        T* out, bool accumulate) const {
     const int64_t keys = block.end - block.begin;
     if (direct()) {
-      loops.weighted_rows(weights, score_stride(), count, head.v + block.begin * head.v_stride,
-                          head.v_stride, keys, sizes.v_head, out, sizes.v_head);
+      by_place(head.v, block, [&](const T* rows, int64_t stride, int64_t first, int64_t number) {
+        loops.weighted_rows(weights + first, score_stride(), count, rows, stride, number,
+                            sizes.v_head, out, sizes.v_head, first > 0);
+      });
       return;
     }
     GemmBlock<T> g =
-        matrix_block<T>(&weights, count, keys, score_stride(), head.v, out, sizes.v_head);
-    g.b_stride = values_in_place() ? head.v_stride : gemm.panel_width;
+        matrix_block<T>(&weights, count, keys, score_stride(), head.v.data, out, sizes.v_head);
+    g.b_stride = values_in_place() ? head.v.stride : gemm.panel_width;
     g.b_panel_stride = values_in_place() ? gemm.panel_width : gemm.panel_width * sizes.keys;
     g.b += block.begin * g.b_stride;
     g.accumulate = accumulate;
@@ -458,7 +435,7 @@ struct Job {
     // Parts may begin and end inside a head, which then is prepared by both sides. What is read
     // once is made where it is read.
     const bool make_here = direct();
-    if (!make_here) presents.make(c, sizes);
+    if (!make_here) presents.make(c);
     const int64_t total = items() * per_item;
     const int64_t parts = std::min(threads, total);
     const int64_t space_size = head_size() + tile_size();
@@ -471,7 +448,7 @@ struct Job {
                        int64_t prepared = -1;
                        for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
                          const int64_t item = i / per_item;
-                         if (make_here) presents.make(item, sizes.kv_heads);
+                         if (make_here) presents.make(item);
                          if (item != prepared) head = prepare(item, own);
                          prepared = item;
                          const int64_t index = i % per_item;

@@ -111,11 +111,18 @@ void dot_rows(const float* q, int64_t q_stride, int64_t rows, const float* k, in
 
 template <int rows>
 void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v, int64_t v_stride,
-                     int64_t count, int64_t size, float* y, int64_t y_stride) {
+                     int64_t count, int64_t size, float* y, int64_t y_stride, bool more) {
   constexpr int vectors = 4;
   int64_t i = 0;
   for (; i + vectors * lanes <= size; i += vectors * lanes) {
     F32 sum[rows][vectors] = {};
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int p = 0; p < vectors; ++p) {
+        if (more) sum[r][p] = load(y + r * y_stride + i + p * lanes);
+      }
+    }
     for (int64_t j = 0; j < count; ++j) {
       const float* value = v + j * v_stride + i;
 #pragma GCC unroll 4
@@ -136,6 +143,10 @@ void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v
   for (; i < size; i += lanes) {
     const int64_t part = size - i < lanes ? size - i : int64_t{lanes};
     F32 sum[rows] = {};
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+      if (more) sum[r] = load(y + r * y_stride + i, part, 0);
+    }
     for (int64_t j = 0; j < count; ++j) {
       const F32 value = load(v + j * v_stride + i, part, 0);
 #pragma GCC unroll 4
@@ -149,19 +160,20 @@ void weigh_some_rows(const float* weights, int64_t weight_stride, const float* v
 }
 
 void weighted_rows(const float* weights, int64_t weight_stride, int64_t rows, const float* v,
-                   int64_t v_stride, int64_t count, int64_t size, float* y, int64_t y_stride) {
+                   int64_t v_stride, int64_t count, int64_t size, float* y, int64_t y_stride,
+                   bool more) {
   int64_t r = 0;
   for (; r + most_together <= rows; r += most_together) {
     weigh_some_rows<most_together>(weights + r * weight_stride, weight_stride, v, v_stride, count,
-                                   size, y + r * y_stride, y_stride);
+                                   size, y + r * y_stride, y_stride, more);
   }
   for (; r + 2 <= rows; r += 2) {
     weigh_some_rows<2>(weights + r * weight_stride, weight_stride, v, v_stride, count, size,
-                       y + r * y_stride, y_stride);
+                       y + r * y_stride, y_stride, more);
   }
   if (r < rows) {
     weigh_some_rows<1>(weights + r * weight_stride, weight_stride, v, v_stride, count, size,
-                       y + r * y_stride, y_stride);
+                       y + r * y_stride, y_stride, more);
   }
 }
 
@@ -232,10 +244,11 @@ void dot_rows_f64(const double* q, int64_t q_stride, int64_t rows, const double*
 }
 
 void weighted_rows_f64(const double* weights, int64_t weight_stride, int64_t rows, const double* v,
-                       int64_t v_stride, int64_t count, int64_t size, double* y, int64_t y_stride) {
+                       int64_t v_stride, int64_t count, int64_t size, double* y, int64_t y_stride,
+                       bool more) {
   for (int64_t r = 0; r < rows; ++r) {
     double* to = y + r * y_stride;
-    std::fill_n(to, size, 0.0);
+    if (!more) std::fill_n(to, size, 0.0);
     for (int64_t j = 0; j < count; ++j) {
       const double weight = weights[r * weight_stride + j];
       for (int64_t i = 0; i < size; ++i) to[i] += weight * v[j * v_stride + i];

@@ -37,9 +37,11 @@ struct AttentionFunctions {
   // for `rows` rows and `count` keys.
   void (*dot_rows)(const T* q, int64_t q_stride, int64_t rows, const T* k, int64_t k_stride,
                    int64_t count, int64_t size, T* scores, int64_t score_stride);
-  // y[r * y_stride ..] = sum over j of weights[r * weight_stride + j] * v[j * v_stride ..].
+  // y[r * y_stride ..] = sum over j of weights[r * weight_stride + j] * v[j * v_stride ..]; with
+  // `more`, on top of what y is.
   void (*weighted_rows)(const T* weights, int64_t weight_stride, int64_t rows, const T* v,
-                        int64_t v_stride, int64_t count, int64_t size, T* y, int64_t y_stride);
+                        int64_t v_stride, int64_t count, int64_t size, T* y, int64_t y_stride,
+                        bool more);
   // x = cap * tanh(x / cap).
   void (*cap_row)(T* x, int64_t n, T cap);
   // Turns scores into weights. Scores of -infinity weigh nothing. Where a top changes, the row's

@@ -3,10 +3,14 @@
 // [batch, heads, length, size] that grows when it is shorter than it has to be.
 #include <algorithm>
 
+#include "kernels/attention/cache_checks.h"
+#include "kernels/attention/presents.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
 namespace {
+
+using namespace attention;
 
 class UpdateCache final : public Kernel {
  public:
@@ -23,8 +27,7 @@ class UpdateCache final : public Kernel {
     const Tensor& rows = c.input(1);
     if (cache.rank() != 4)
       fail("the cache has shape " + cache.shape().text() + ", expected 4 axes");
-    const int64_t batch = cache.dim(0), heads = cache.dim(1), before = cache.dim(2);
-    const int64_t size = cache.dim(3);
+    const int64_t batch = cache.dim(0), heads = cache.dim(1), size = cache.dim(3);
     const int64_t count = rows.rank() == 3 ? rows.dim(1) : 0;
     if (!(rows.shape() == Shape{batch, count, heads * size})) {
       fail("the rows have shape " + rows.shape().text() + ", expected " +
@@ -32,49 +35,13 @@ class UpdateCache final : public Kernel {
            cache.shape().text());
     }
     const Tensor& starts = c.input(2);
-    const int64_t length = std::max(before, length_of(c.input(3)));
+    const int64_t length = std::max(cache.dim(2), length_of(c.input(3)));
     check_starts(starts, batch, length - count);
 
     Tensor& y = c.output(0, cache.dtype(), {batch, heads, length, size});
-    const int64_t row = size * item_size(cache.dtype());
-    const int64_t step = heads * row;
-    c.parallel_for(batch * heads, static_cast<double>(length * row) / 16,
-                   [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i) {
-                       const int64_t b = i / heads;
-                       std::byte* to = y.raw() + i * length * row;
-                       const std::byte* old = cache.raw() + i * before * row;
-                       const int64_t start = starts.data<int64_t>()[b];
-                       if (old != to) {
-                         std::copy_n(old, before * row, to);
-                         std::fill_n(to + before * row, (length - before) * row, std::byte{0});
-                       }
-                       const std::byte* from = rows.raw() + b * count * step + i % heads * row;
-                       for (int64_t r = 0; r < count; ++r) {
-                         std::copy_n(from + r * step, row, to + (start + r) * row);
-                       }
-                     }
-                   });
-  }
-
- private:
-  static int64_t length_of(const Tensor& length) {
-    if (length.size() != 1) {
-      fail("the length has " + std::to_string(length.size()) + " elements, expected one");
-    }
-    return length.data<int64_t>()[0];
-  }
-
-  static void check_starts(const Tensor& starts, int64_t batch, int64_t last) {
-    if (starts.size() != batch) {
-      fail("there are " + std::to_string(starts.size()) + " starts for a batch of " +
-           std::to_string(batch));
-    }
-    for (const int64_t start : starts.elements<int64_t>()) {
-      if (start < 0 || start > last) {
-        invalid("rows that start at " + std::to_string(start) + " do not end within the cache");
-      }
-    }
+    Presents present;
+    present.add(&cache, rows, count, strides_3d(heads, count, size), starts.data<int64_t>(), y);
+    present.make(c);
   }
 };
 // Only a cache that keeps its length is written in place: the memory has to be of one size.
