@@ -49,6 +49,16 @@ def flat(x: np.ndarray) -> np.ndarray:
     return np.swapaxes(x, 1, 2).reshape(x.shape[0], x.shape[2], -1)
 
 
+# How long caches are, where new rows begin in them, and how long they are without the new rows.
+UPDATES = [
+    (9, [9, 9], 9),
+    (9, [9, 4], 9),
+    (40, [7, 0], 3),
+    (9, [11, 2], 14),
+    (0, [0, 0], 0),
+    (600, [600, 599], 600),
+]
+
 TOLERANCE = {"float32": 2e-6, "float64": 1e-13, "float16": 2e-3, "bfloat16": 2e-2}
 
 
@@ -104,6 +114,67 @@ def test_cache(queries: int, past: int) -> None:
     y, present_k, _ = run_node("Attention", inputs, attributes, 3)
     assert np.array_equal(present_k, keys)
     check(y, flat(expected))
+
+
+TYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("past, head, v_head", [(37, 33, 20), (1030, 64, 72), (257, 64, 64)])
+def test_a_step_has_the_bits_of_all_keys_together(
+    dtype: Any, past: int, head: int, v_head: int
+) -> None:
+    """Keys are read where they are, before they go to the presents."""
+    q = normal(1, 8, 2, head, dtype=dtype)
+    k, v = normal(1, 8, 2, head, seed=1, dtype=dtype), normal(1, 8, 2, v_head, seed=2, dtype=dtype)
+    pk = normal(1, 8, past, head, seed=3, dtype=dtype)
+    pv = normal(1, 8, past, v_head, seed=4, dtype=dtype)
+    keys, values = np.concatenate([pk, k], 2), np.concatenate([pv, v], 2)
+    for causal in ({}, {"left_window_size": past - 1, "right_window_size": 0}):
+        step = run_node("Attention", [q, k, v, None, pk, pv], causal, 3, threads=2)
+        bias = np.zeros((2, past + 2), bool if causal else np.float32)
+        if causal:
+            distance = np.arange(past + 2) - np.arange(2)[:, None] - past
+            bias = (distance <= 0) & (distance > -past)
+        (whole,) = run_node("Attention", [q, keys, values, bias])
+        assert all(np.array_equal(a, b) for a, b in zip(step, (whole, keys, values)))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("queries", [1, 3, 20])
+@pytest.mark.parametrize("before, starts, length", UPDATES)
+def test_caches_are_updated(
+    dtype: Any, queries: int, before: int, starts: list[int], length: int
+) -> None:
+    """The fused operator's caches are those of UpdateCache."""
+    q = normal(2, queries, 4 * 24, dtype=dtype)
+    k, v = normal(2, queries, 48, seed=1, dtype=dtype), normal(2, queries, 32, seed=2, dtype=dtype)
+    pk = normal(2, 2, before, 24, seed=3, dtype=dtype)
+    pv = normal(2, 2, before, 16, seed=4, dtype=dtype)
+    where = [np.array(starts), np.array([length + queries])]
+    keys, values = (
+        run_node("UpdateCache", [past, new, *where], domain="bascule")[0]
+        for past, new in ((pk, k), (pv, v))
+    )
+    for lengths in (where[0] + queries, None):
+        attributes = {"q_num_heads": 4, "is_causal": 0 if lengths is None else 1}
+        inputs = [q, keys, values, None, None, None, lengths]
+        (expected,) = run_node("Attention", inputs, attributes, domain="bascule")
+        inputs = [q, k, v, None, pk, pv, lengths, None, *where]
+        attributes["kv_num_heads"] = 2
+        for threads in (1, 2):
+            found = run_node("Attention", inputs, attributes, 3, "bascule", threads, runs=2)
+            assert all(np.array_equal(a, b) for a, b in zip(found, (expected, keys, values)))
+
+
+def test_rows_must_end_within_the_cache() -> None:
+    q, k, past = normal(1, 2, 8), normal(1, 2, 8, seed=1), normal(1, 2, 5, 4, seed=2)
+    attributes = {"q_num_heads": 2, "kv_num_heads": 2}
+    for starts, length, message in (([4], [5], "start at 4"), ([0], [5, 6], "2 elements")):
+        where = [np.array(starts), np.array(length)]
+        with pytest.raises((Fail, InvalidArgument), match=message):
+            inputs = [q, k, k, None, past, past, None, None, *where]
+            run_node("Attention", inputs, attributes, 3, "bascule")
 
 
 @pytest.mark.parametrize("shape", [(40,), (30, 40), (1, 1, 40), (4, 1, 1), (2, 1, 30, 40)])

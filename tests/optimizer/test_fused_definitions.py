@@ -210,6 +210,20 @@ def test_update_cache() -> None:
     assert_close(run("UpdateCache", [cache, rows, starts, length]), [expected])
 
 
+def test_attention_with_caches() -> None:
+    q, k, v = normal(2, 1, 8), normal(2, 1, 4), normal(2, 1, 6)
+    keys, values = normal(2, 1, 5, 4), normal(2, 1, 5, 6)
+    starts, length = np.array([1, 5]), np.array([6])
+    call = "Attention<q_num_heads = 2, kv_num_heads = 1>"
+    inputs = [q, k, v, None, keys, values, starts + 1, None, starts, length]
+    found = run(call, inputs, "y, nk, nv")
+    (new_keys,) = run("UpdateCache", [keys, k, starts, length])
+    (new_values,) = run("UpdateCache", [values, v, starts, length])
+    inputs = [q, new_keys, new_values, None, None, None, starts + 1]
+    (expected,) = run("Attention<q_num_heads = 2>", inputs)
+    assert_close(found, [expected, new_keys, new_values])
+
+
 def test_cache_rows() -> None:
     keys, values = normal(2, 1, 5, 4), normal(2, 1, 5, 4) + 1
     q, k, v = normal(2, 1, 8), normal(2, 1, 4), normal(2, 1, 4) + 2

@@ -77,12 +77,10 @@ def _fuse_scatters(graph: Graph, attention: Node) -> int:
 
 
 def _fuse(graph: Graph, attention: Node) -> int:
-    query, updates = attention.inputs[0], _makers(graph, attention, "UpdateCache", FUSED_DOMAIN)
+    query, updates = attention.inputs[0], cache_updates(graph, attention)
     if query is None or updates is None:
         return 0
     keys, values = updates
-    if keys.inputs[2:] != values.inputs[2:]:
-        return 0
     inputs = [None, keys.inputs[1], values.inputs[1], keys.inputs[0], values.inputs[0]]
     inputs += keys.inputs[2:]
     attributes = {}
@@ -107,6 +105,12 @@ def _fuse(graph: Graph, attention: Node) -> int:
             inherit([made], [turn])
             graph.remove(turn)
     return 1
+
+
+def cache_updates(graph: Graph, attention: Node) -> list[Node] | None:
+    """The two UpdateCaches with the same starts of an attention, which alone reads them."""
+    updates = _makers(graph, attention, "UpdateCache", FUSED_DOMAIN)
+    return updates if updates and updates[0].inputs[2:] == updates[1].inputs[2:] else None
 
 
 def _makers(graph: Graph, attention: Node, op_type: str, domain: str) -> list[Node] | None:

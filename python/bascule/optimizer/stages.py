@@ -7,6 +7,7 @@ from bascule.optimizer.approximations import APPROXIMATIONS
 from bascule.optimizer.fold_constants import fold_transposed_weights
 from bascule.optimizer.fold_small_dequantize import fold_small_dequantize
 from bascule.optimizer.fuse_cache_rows import fuse_cache_rows
+from bascule.optimizer.fuse_cache_update import fuse_cache_update
 from bascule.optimizer.fuse_channel_scale import fuse_channel_scale
 from bascule.optimizer.fuse_convolution_transpose import fuse_convolution_transpose
 from bascule.optimizer.fuse_elementwise import fuse_elementwise
@@ -59,7 +60,7 @@ FEW_COPIES = Stage(
     "few_copies",
     Level.EXTENDED,
     (
-        *(move_split_to_weights, fuse_resize_sum),
+        *(move_split_to_weights, fuse_resize_sum, fuse_cache_update),
         *(fuse_quantized_bias, fuse_quantized_residual, move_to_unsigned),
     ),
 )

@@ -47,11 +47,11 @@ def flops(node: Node) -> int | None:
             return None
         return 2 * math.prod(x) * math.prod(weight[1:])
     if node.op_type == "Attention":
-        q, k = _shape(node, 0), _shape(node, 1)
+        q, k, past = _shape(node, 0), _shape(node, 1), _shape(node, 4)
         if q is None or k is None:
             return None
         # Scores and the weighted sum each take one multiply-add per query, key and feature.
-        return 4 * math.prod(q) * k[-2]
+        return 4 * math.prod(q) * (k[-2] + (0 if past is None else past[-2]))
     if node.op_type in ("LSTM", "GRU", "RNN"):
         w, r, x = _shape(node, 1), _shape(node, 2), _shape(node, 0)
         if w is None or r is None or x is None:

@@ -31,8 +31,10 @@ GroupNormalization
 SkipLayerNormalization,   ``(X, skip, scale, bias?) -> (Y, sum)``, attribute epsilon: the
 SkipRMSNormalization      normalization over the last axis of ``sum = X + skip``.
 Attention                 The standard operator, where Q may have three axes and K and V four (then
-                          without attribute kv_num_heads), with an eighth input ``sink``, ``[heads
-                          of Q]``: one more score for each head, of a key without a value.
+                          without attribute kv_num_heads), with up to three more inputs:
+                          ``sink``, ``[heads of Q]``: one more score for each head, of a key
+                          without a value, and ``starts, length``: the presents, which are attended
+                          to, are UpdateCache of the pasts and of K and V of three axes.
 MatMulNBits               ``(A, B, scales, zero_points?, g_idx?, bias?) -> Y``, attributes K, N,
                           bits and block_size: a product with weights of 2, 4 or 8 bits that
                           are packed along K, and have a scale and a zero point for each

@@ -17,22 +17,31 @@ _MASKED, _WEIGHTS = 2, 3
 def define_attention(node: Node) -> Body:
     """Attention by heads; what the sink takes of the weights is missing in Y.
 
-    What has three axes has its number of heads in an attribute.
+    What has three axes has its number of heads in an attribute. With `starts`, K and V are first
+    brought to the caches.
     """
     names = ("Q", "K", "V", "attn_mask", "past_key", "past_value", "nonpad_kv_seqlen", "sink")
-    body = Body(node, *names)
+    body = Body(node, *names, "starts", "length")
     attributes = dict(node.attributes)
     q_heads, kv_heads = attributes.pop("q_num_heads", 0), attributes.pop("kv_num_heads", 0)
     mode = attributes.pop("qk_matmul_output_mode", 0)
     heads = (q_heads, kv_heads, kv_heads)
-    inputs: list[Value | None] = [
-        _heads_apart(body, body.input(name), count) for name, count in zip(names, heads)
-    ]
-    inputs += [body.optional(name) for name in names[3:7]]
+    inputs: list[Value | None]
+    presents: list[Value] = []
+    if body.optional("starts") is None:
+        inputs = [_heads_apart(body, body.input(name), n) for name, n in zip(names, heads)]
+        inputs += [body.optional(name) for name in names[3:7]]
+    else:
+        caches = (body.input("past_key"), body.input("past_value"))
+        presents = [_updated(body, each, body.input(new)) for each, new in zip(caches, ("K", "V"))]
+        inputs = [_heads_apart(body, body.input("Q"), q_heads), *presents]
+        inputs += [body.optional("attn_mask"), None, None, body.optional("nonpad_kv_seqlen")]
 
     def attention(mode: int, count: int) -> list[Value]:
         calls: dict[str, Any] = {**attributes, "qk_matmul_output_mode": mode}
-        return list(body.graph.append(Node("Attention", inputs, count, calls)).outputs)
+        made = list(body.graph.append(Node("Attention", inputs, count, calls)).outputs)
+        made[1:3] = (presents or made[1:3])[: count - 1]
+        return made
 
     found = attention(mode, len(node.outputs))
     sink = body.optional("sink")

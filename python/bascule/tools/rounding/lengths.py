@@ -82,8 +82,10 @@ def _recurrent(node: Node, shapes: Shapes) -> int:
 
 
 def _attention(node: Node, shapes: Shapes) -> int:
-    query, key = shapes[0], shapes[1]
-    return max(query[-1], key[-2]) + key[-2]
+    query, key = shapes[:2]
+    past = shapes[4] if len(shapes) > 4 else ()
+    keys = key[-2] + (past[-2] if past else 0)
+    return max(query[-1], keys) + keys
 
 
 _RULES: dict[str, Callable[[Node, Shapes], int]] = {

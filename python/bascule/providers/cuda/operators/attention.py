@@ -55,6 +55,8 @@ _SHORT = 256
 _GRID_LIMIT = 65535
 """Of blocks along the later axes of a grid."""
 _THREADS = 256
+_STARTS = 8
+"""The input of the fused operator that says where new keys and values begin."""
 
 
 def _accepts(node: Node) -> str:
@@ -62,7 +64,7 @@ def _accepts(node: Node) -> str:
     for index in (1, 2, 4, 5, 7):
         if index < len(dtypes) and dtypes[index] not in (None, dtypes[0]):
             return f"input {index} is of another type than Q"
-    return ""
+    return "caches are updated by operators of their own" if node.input(_STARTS) else ""
 
 
 @kernel("Attention", dtypes=FLOATS, accepts=_accepts)
