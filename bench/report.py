@@ -42,7 +42,8 @@ _LEGEND = """Medians in ms, the runtimes taking turns in one process. Ratio: bas
 peer, lower is better. GFLOP/s: multiply-adds of the model's own products, convolutions, attention
 and recurrences (each counts 2), whatever the runtime saves of them, per second of bascule's median;
 beside it that as a part of the float32 peak measured with as many threads (so int8 can be above
-100 %). GB/s, for decode steps: weights read a second, as a part of the measured read bandwidth.
+100 %). GB/s, for decode steps: weights read a second, as a part of what nothing but
+reading so many bytes reaches right after.
 Difference: largest of any output from any peer's, relative to its largest value.
 """
 
@@ -171,7 +172,8 @@ def _speed(name: str, row: dict[str, Any], peaks: dict[str, float]) -> tuple[str
     seconds = row["runtimes"]["bascule"]["median_ms"] / 1e3
     if "decode" in name:
         rate = row["streamed_bytes"] / 1e9 / seconds
-        return f"{rate:.1f} GB/s", f"{rate / peaks['gigabytes_s']:.0%}"
+        limit = row.get("gigabytes_s", peaks["gigabytes_s"])
+        return f"{rate:.1f} GB/s", f"{rate / limit:.0%}"
     rate = row["product_flops"] / 1e9 / seconds
     return f"{rate:.0f}", f"{rate / peaks['gflops']:.0%}"
 

@@ -53,12 +53,22 @@ def isa_variables(isa: str) -> dict[str, str]:
 _PEAKS = """
 import json, sys
 from bascule.native import _native
-threads = int(sys.argv[1])
+threads, bytes = map(int, sys.argv[1:])
 print(json.dumps({
     "gflops": _native.peak_gflops(threads),
-    "gigabytes_s": _native.read_bandwidth(threads),
+    "gigabytes_s": _native.read_bandwidth(threads, bytes=bytes),
 }))
 """
+_MEMORY = 1 << 30
+"""Bytes read to measure the memory: a last cache of 480 MB holds a part of half of them."""
+
+
+def measure_peaks(threads: int, isa: str, read: int = _MEMORY) -> dict[str, float]:
+    """GFLOP/s, and GB/s of reading so many bytes."""
+    made: dict[str, float] = run_python(
+        "-c", _PEAKS, str(threads), str(read), variables=isa_variables(isa)
+    )
+    return made
 
 
 def inputs_of(name: str, folder: Path) -> Path:
@@ -111,6 +121,9 @@ def measure_model(
             row["errors"]["bascule"] = str(error)
             records = []
     row["runtimes"] = {record["runtime"]: record for record in records}
+    if "decode" in name:
+        peaks = measure_peaks(threads, isa, row["streamed_bytes"])
+        row["gigabytes_s"] = peaks["gigabytes_s"]
     return row
 
 
@@ -161,9 +174,7 @@ def measure_models(options: argparse.Namespace, results: dict[str, Any]) -> None
     names = select(options)
     for threads in options.threads if names else ():
         section = results["sections"].setdefault(section_key(options.isa, threads), {"rows": {}})
-        section["peaks"] = run_python(
-            "-c", _PEAKS, str(threads), variables=isa_variables(options.isa)
-        )
+        section["peaks"] = measure_peaks(threads, options.isa)
         for name in names:
             row = measure_model(name, options.folder, threads, options.seconds, options.isa)
             section["rows"][name] = {**row, "commit": results["commit"]}
