@@ -11,7 +11,21 @@
 namespace bascule {
 
 namespace {
+
 constexpr int never = std::numeric_limits<int>::max();
+
+// Whether the step reads `slot` through an input over which this output must not be written, too.
+bool reads_beside(const Program::Step& step, int slot, int output) {
+  const auto& pairs = step.entry->in_place;
+  for (size_t i = 0; i < step.inputs.size(); ++i) {
+    const auto allows = [&](const InPlace& pair) {
+      return pair.output == output && pair.input == static_cast<int>(i);
+    };
+    if (step.inputs[i] == slot && std::none_of(pairs.begin(), pairs.end(), allows)) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Frame::Frame(const Program& program_)
@@ -72,6 +86,7 @@ int Frame::in_place_source(int step, int slot, int64_t bytes) const {
     }
     const int source = s.inputs[static_cast<size_t>(pair.input)];
     if (source < 0 || program.last_use_[static_cast<size_t>(source)] != step) continue;
+    if (reads_beside(s, source, pair.output)) continue;
     const int storage = records_[static_cast<size_t>(source)].storage;
     if (storage < 0) continue;
     const Storage& memory = storages_[static_cast<size_t>(storage)];

@@ -49,8 +49,9 @@ Capability require_dtype(const NodeSpec& node, size_t i, Types<T...> types) {
                 " is not supported");
 }
 
-// Output `output` may be written over input `input` when nothing reads that input later and both
-// have the same number of bytes.
+// Output `output` may be written over input `input` when nothing reads that input later, not even
+// this node through another input that is not one of its pairs, and both have the same number of
+// bytes.
 struct InPlace {
   int input;
   int output;

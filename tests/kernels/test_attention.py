@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from bascule.errors import Fail, InvalidArgument
-from tests.support.native import run_node
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.types import TensorType
+from tests.support.native import compile_graph, run_node
 
 
 def normal(*shape: int, seed: int = 0, dtype: Any = np.float32) -> np.ndarray:
@@ -167,9 +170,39 @@ def test_caches_are_updated(
             assert all(np.array_equal(a, b) for a, b in zip(found, (expected, keys, values)))
 
 
+def test_a_cache_may_be_keys_and_values() -> None:
+    """Neither present is written over the past, which the other one needs."""
+    graph = Graph("shared")
+    q, k, v, x = (
+        graph.add_input(Value(name, TensorType(DataType.FLOAT, (None,) * rank)))
+        for name, rank in (("q", 3), ("k", 3), ("v", 3), ("x", 4))
+    )
+    starts, length = graph.constant(np.array([1])), graph.constant(np.array([5]))
+    past = graph.append(Node("Neg", [x], name="past")).output
+    inputs = [q, k, v, None, past, past, None, None, starts, length]
+    attributes = {"q_num_heads": 2, "kv_num_heads": 2}
+    made = Node("Attention", inputs, 3, attributes, domain=FUSED_DOMAIN, name="attention")
+    last = graph.append(Node("Neg", [graph.append(made).output], name="last"))
+    for node in graph:
+        for value in node.outputs:
+            value.type = TensorType(DataType.FLOAT, (None,) * (4 if node.name == "past" else 3))
+    graph.add_output(last.output)
+    arrays = [normal(1, 2, 8, seed=i) for i in range(3)] + [normal(1, 2, 5, 4, seed=3)]
+    keys, values = (-arrays[3], (-arrays[3]).copy())
+    for cache, new in ((keys, arrays[1]), (values, arrays[2])):
+        cache[:, :, 1:3] = new.reshape(1, 2, 2, 4).swapaxes(1, 2)
+    expected = -flat(attend(arrays[0].reshape(1, 2, 2, 4).swapaxes(1, 2), keys, values))
+    runner = compile_graph(graph)
+    for _ in range(2):
+        check(runner.run_values(arrays, [])[0], expected)
+
+
 def test_rows_must_end_within_the_cache() -> None:
     q, k, past = normal(1, 2, 8), normal(1, 2, 8, seed=1), normal(1, 2, 5, 4, seed=2)
     attributes = {"q_num_heads": 2, "kv_num_heads": 2}
+    with pytest.raises(Fail, match="starts are used with"):
+        inputs = [q, k, k, *[None] * 5, np.array([0]), np.array([5])]
+        run_node("Attention", inputs, attributes, 3, "bascule")
     for starts, length, message in (([4], [5], "start at 4"), ([0], [5, 6], "2 elements")):
         where = [np.array(starts), np.array(length)]
         with pytest.raises((Fail, InvalidArgument), match=message):

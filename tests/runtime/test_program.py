@@ -113,6 +113,29 @@ def test_a_chain_runs_in_one_buffer() -> None:
     assert runner.arena_bytes == 0  # the only buffer is the output's own
 
 
+@pytest.mark.parametrize("of_itself", [False, True])
+def test_what_a_node_reads_twice_is_not_overwritten(of_itself: bool) -> None:
+    """A scatter writes over the data that dies there, unless these are its updates, too."""
+    graph = Graph("scatter")
+    x, u = (graph.add_input(Value(name, FLOAT)) for name in "xu")
+    rows = graph.constant(np.array([[1], [2], [3], [0]]))
+    data = graph.append(Node("Neg", [x], name="data")).output
+    updates = data if of_itself else u
+    scattered = graph.append(Node("ScatterND", [data, rows, updates], name="scatter")).output
+    graph.append(Node("Sigmoid", [scattered], name="last"))
+    for node in graph:
+        node.output.type = FLOAT
+    graph.add_output(node.output)
+    runner = compile_graph(graph)
+    arrays = [np.arange(64, dtype=np.float32).reshape(4, 16) + i for i in range(2)]
+    changes = -arrays[0] if of_itself else arrays[1]
+    for _ in range(2):
+        (y,) = runner.run_values(arrays, [])
+        np.testing.assert_allclose(y, 1 / (1 + np.exp(-np.roll(changes, 1, 0))), rtol=1e-6)
+    # Else all three are in the output's own memory.
+    assert (runner.arena_bytes >= arrays[0].nbytes) == of_itself
+
+
 def test_shapes_may_change_from_run_to_run() -> None:
     runner = compile_graph(chain(7))
     for size in [5, 0, 1000, 5, 3, 1000, *range(100)]:

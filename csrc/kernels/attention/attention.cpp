@@ -58,6 +58,7 @@ class Attention final : public Kernel {
     const bool has_past = c.has_input(4);
     const bool updates = c.has_input(8);
     if (has_past != c.has_input(5)) fail("past_key and past_value are used together or not at all");
+    if (updates && !has_past) fail("starts are used with past_key and past_value");
     if (has_past) {
       const int64_t before = c.input(4).rank() == 4 ? c.input(4).dim(2) : 0;
       check_past(c.input(4), {s.batch, s.kv_heads, before, s.head}, "past_key");

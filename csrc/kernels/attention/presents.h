@@ -67,9 +67,8 @@ class Presents {
       std::byte* to = part.to + item * part.length * size;
       if (!part.in_place()) {
         copy(past_of(i, item), part.before * size, to);
-        if (start > part.before)
-          std::fill(to + part.before * size, to + start * size, std::byte{0});
-        const int64_t covered = std::max(end, part.before);
+        const int64_t gap = std::max(start, part.before), covered = std::max(end, part.before);
+        std::fill(to + part.before * size, to + gap * size, std::byte{0});
         std::fill(to + covered * size, to + part.length * size, std::byte{0});
       }
       const std::byte* from = rows_of(i, item);

@@ -20,6 +20,12 @@ inline Tensor unpacked(RunContext& c, const Tensor& x) {
   return bytes;
 }
 
+// The same without an owner, for kernels that may write an output over `x`.
+inline Tensor unpacked_view(RunContext& c, const Tensor& x) {
+  const Tensor elements = unpacked(c, x);
+  return Tensor(elements.dtype(), elements.shape(), const_cast<std::byte*>(elements.raw()));
+}
+
 // Packs one byte per element into the memory of `to`.
 inline void pack_bytes(const std::byte* bytes, Tensor& to) {
   // Whole bytes first: the bits after the last element are zero.

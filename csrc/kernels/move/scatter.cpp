@@ -73,7 +73,7 @@ void scatter(RunContext& c, const Tensor& data, const Tensor& updates, Reduction
     combine(c, reduction, sums, work_view<float>(c, updates), offsets, count, inner);
     return store_work<float>(c, sums, y);
   }
-  const Tensor source = unpacked(c, data);
+  const Tensor source = unpacked_view(c, data);
   const Tensor changes = unpacked(c, updates);
   MovedOutput output(c, 0, data.dtype(), data.shape());
   if (output.data() != source.raw()) {
@@ -170,7 +170,7 @@ struct TensorScatter final : Kernel {
     const int64_t inner = cache.shape().product(at + 1, cache.rank());
     const DType dtype = cache.dtype();
     const Tensor rows = unpacked(c, update);
-    const Tensor source = unpacked(c, cache);
+    const Tensor source = unpacked_view(c, cache);
     MovedOutput y(c, 0, dtype, cache.shape());
     if (y.data() != source.raw()) {
       copy_run(c, source.dtype(), source.raw(), y.data(), source.size());
