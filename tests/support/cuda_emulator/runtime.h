@@ -23,7 +23,10 @@
 
 namespace bascule_emulator {
 
-constexpr size_t stack_bytes = 256 * 1024, guard_bytes = 64 * 1024;
+// Stacks lie one above the other behind one guard: a process that runs all kernels would have more
+// mappings than Linux allows, if each had its own. A word at the end of each shows what overran it.
+constexpr size_t stack_bytes = 256 * 1024, guard_bytes = 64 * 1024, stacks_together = 64;
+constexpr uint64_t stack_end = 0x5afe57ac6e4d0fffull;
 
 struct Fiber;
 
@@ -116,21 +119,46 @@ inline void switch_to(Fiber* next) {
 
 inline void fiber_main();
 
+static std::vector<unsigned char*> stacks, unused_stacks;
+
+inline unsigned char* take_stack() {
+  if (unused_stacks.empty()) {
+    constexpr size_t bytes = guard_bytes + stacks_together * stack_bytes;
+    auto* base = static_cast<unsigned char*>(
+        mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    if (base == MAP_FAILED ||
+        mprotect(base + guard_bytes, bytes - guard_bytes, PROT_READ | PROT_WRITE) != 0) {
+      abort();
+    }
+    for (size_t i = 0; i < stacks_together; ++i) {
+      unused_stacks.push_back(base + guard_bytes + i * stack_bytes);
+    }
+  }
+  unsigned char* const stack = unused_stacks.back();
+  unused_stacks.pop_back();
+  memcpy(stack, &stack_end, sizeof(stack_end));
+  stacks.push_back(stack);
+  return stack;
+}
+
+inline bool stacks_are_whole() {
+  for (const unsigned char* stack : stacks) {
+    if (memcmp(stack, &stack_end, sizeof(stack_end)) != 0) return false;
+  }
+  return true;
+}
+
 inline Fiber* make_fiber() {
-  auto* base =
-      static_cast<unsigned char*>(mmap(nullptr, guard_bytes + stack_bytes, PROT_NONE,
-                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
-  if (base == MAP_FAILED) abort();
-  mprotect(base + guard_bytes, stack_bytes, PROT_READ | PROT_WRITE);
+  unsigned char* const stack = take_stack();
   auto* fiber = new Fiber;
 #if !defined(BASCULE_UCONTEXT)
-  auto* top = reinterpret_cast<void**>(base + guard_bytes + stack_bytes) - 8;
+  auto* top = reinterpret_cast<void**>(stack + stack_bytes) - 8;
   memset(top, 0, 8 * sizeof(void*));
   top[6] = reinterpret_cast<void*>(&fiber_main);  // where bascule_switch returns to
   fiber->stack_pointer = top;
 #else
   getcontext(&fiber->context);
-  fiber->context.uc_stack.ss_sp = base + guard_bytes;
+  fiber->context.uc_stack.ss_sp = stack;
   fiber->context.uc_stack.ss_size = stack_bytes;
   makecontext(&fiber->context, reinterpret_cast<void (*)()>(&fiber_main), 0);
 #endif
@@ -302,6 +330,7 @@ inline const char* run_grid(const unsigned* sizes, void (*run)(const void*), con
       }
     }
   }
+  if (!stacks_are_whole()) abort();  // what lies behind is not to be trusted either
   if (failure != nullptr) {  // fibers in the middle of something are never used again
     at_barrier.clear();
     ready.clear();
