@@ -331,7 +331,7 @@ inline const char* run_grid(const unsigned* sizes, void (*run)(const void*), con
     }
   }
   if (!stacks_are_whole()) abort();  // what lies behind is not to be trusted either
-  if (failure != nullptr) {  // fibers in the middle of something are never used again
+  if (failure != nullptr) {          // fibers in the middle of something are never used again
     at_barrier.clear();
     ready.clear();
     ready_first = 0;
