@@ -10,7 +10,7 @@ namespace bascule {
 // At least `bytes` of uninitialized memory, 64-byte aligned, released with its last owner.
 //
 // The C library gives large pieces back to the system at once, and every new one then costs a page
-// fault for each 4 KB: writing a 16 MB result took ten times as long as computing it. So up to 64
+// fault for each 4 KB: writing a 16 MB result took ten times as long as computing it. So up to 256
 // MB of freed pieces stay with the process. Returns nullptr when there is no memory.
 std::shared_ptr<void> allocate_buffer(size_t bytes);
 

@@ -219,6 +219,12 @@ def test_what_can_be_profiled(kind: str) -> None:
         ("g (float[2,3] x) => (float[2,3] y) { y = Add(x, x) }", 6, 48),
         ("g (float[2,3] x, float[3,5] w) => (float[2,5] y) { y = MatMul(x, w) }", 60, 124),
         ("g (float[n,3] x) => (float[n,3] y) { y = Exp(x) }", None, None),
+        (
+            "g (float[1,2,1,4] q, float[1,2,1,4] k, float[1,2,6,4] p) => (float[1,2,1,4] y,"
+            " float[1,2,7,4] nk, float[1,2,7,4] nv) { y, nk, nv = Attention(q, k, k, , p, p) }",
+            4 * 8 * 7,
+            4 * (2 * 8 + 48 + 8 + 2 * 56),
+        ),
         ("g (float[2,3] x) => (float[1,1] y) { y = ReduceSum(x) }", 6, 28),
         ("g (float[1,1,4] x) => (float[1,1,2] y) { y = MaxPool<kernel_shape=[3]>(x) }", 6, 24),
     ],

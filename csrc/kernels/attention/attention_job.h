@@ -179,9 +179,9 @@ struct Job {
     }
   }
 
-  Head prepare(int64_t item, T* space) const {
+  Head prepare(int64_t item, bool from_past, T* space) const {
     T* wide_v = space + sizes.keys * sizes.head;
-    if (reads_past()) {
+    if (from_past) {
       return {past_rows(0, item, sizes.head, space), past_rows(1, item, sizes.v_head, wide_v)};
     }
     const int64_t b = item / sizes.kv_heads;
@@ -434,7 +434,7 @@ struct Job {
                                              static_cast<double>(sizes.head + sizes.v_head + 16);
     // Parts may begin and end inside a head, which then is prepared by both sides. What is read
     // once is made where it is read.
-    const bool make_here = direct();
+    const bool make_here = direct(), from_past = reads_past();
     if (!make_here) presents.make(c);
     const int64_t total = items() * per_item;
     const int64_t parts = std::min(threads, total);
@@ -449,7 +449,7 @@ struct Job {
                        for (int64_t i = total * part / parts; i < total * (part + 1) / parts; ++i) {
                          const int64_t item = i / per_item;
                          if (make_here) presents.make(item);
-                         if (item != prepared) head = prepare(item, own);
+                         if (item != prepared) head = prepare(item, from_past, own);
                          prepared = item;
                          const int64_t index = i % per_item;
                          const int64_t first = index % tiles() * tile_rows();

@@ -426,3 +426,12 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         run_node("Attention", [k, k, k[:, :, :4]])
     with pytest.raises(Fail, match="attn_mask"):
         run_node("Attention", [k, k, k, np.zeros((5, 6), np.float32)])
+
+
+def test_caches_are_not_updated_by_attention() -> None:
+    """Such a node, of a model that was saved for the CPU, is left to its definition."""
+    q, past = normal(1, 2, 8), normal(1, 2, 5, 4)
+    inputs = [q, q, q, None, past, past, None, None, np.array([1]), np.array([5])]
+    attributes = {"q_num_heads": 2, "kv_num_heads": 2}
+    with pytest.raises(NotImplementedError, match="operators of their own"):
+        run_node("Attention", inputs, attributes, 3, "bascule")

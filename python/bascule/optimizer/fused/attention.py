@@ -39,11 +39,11 @@ def define_attention(node: Node) -> Body:
 
     def attention(mode: int, count: int) -> list[Value]:
         calls: dict[str, Any] = {**attributes, "qk_matmul_output_mode": mode}
-        made = list(body.graph.append(Node("Attention", inputs, count, calls)).outputs)
-        made[1:3] = (presents or made[1:3])[: count - 1]
-        return made
+        return list(body.graph.append(Node("Attention", inputs, count, calls)).outputs)
 
     found = attention(mode, len(node.outputs))
+    if presents:
+        found[1:3] = presents[: len(found) - 1]
     sink = body.optional("sink")
     if sink is not None:
         share = _share_beside(body, attention(_MASKED, 4)[3], sink)
