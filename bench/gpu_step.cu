@@ -22,7 +22,8 @@ namespace {
 
 constexpr size_t pool_bytes = size_t{12} << 30, buffer_bytes = 1 << 20;
 constexpr int threads = 512, stage_bytes = 16384, processors = 132, clusters = 8;
-constexpr int nbits_depth = 6, half_depth = 5;  // as in the kernels
+constexpr int unit_bytes = 1152;  // of weights with blocks of 32
+constexpr int half_depth = 5;     // as in the kernel
 
 void check(cudaError_t error, int line) {
   if (error == cudaSuccess) return;
@@ -137,10 +138,10 @@ class Gpu {
 };
 
 // How stream.py cuts a product: log2 of the warps that share columns, and blocks.
-std::pair<int, int> work_of(int tiles, int groups, bool gated) {
+std::pair<int, int> work_of(int tiles, int groups) {
   int best = 0;
   double least = 1e30;
-  for (int slices = gated ? 3 : 4; slices >= 2; --slices) {
+  for (int slices = 4; slices >= 2; --slices) {
     const int at_once = (16 >> slices) * processors, share = 1 << slices;
     const double cost = ((tiles + at_once - 1) / at_once) * ((groups + share - 1) / share + 1.0);
     if (cost < least) best = slices;
@@ -160,22 +161,26 @@ const void* const none = nullptr;
 
 // Returns the bytes of weights.
 double nbits(Gpu& gpu, const Product& p, const char* x, char* y) {
-  const size_t data = size_t(p.n) * p.k / 2, scales = size_t(p.n) * p.k / 16;
-  const int groups = (p.k + 127) / 128;
-  const auto [slices, blocks] =
-      work_of(p.gated ? 2 * ((p.n / 2 + 15) / 16) : (p.n + 15) / 16, groups, p.gated);
+  const int groups = (p.k + 127) / 128, pair = p.gated ? 2 : 1;
+  const int tiles = (p.n / pair + 15) / 16 * pair;
+  const size_t bytes = size_t(tiles) * groups * unit_bytes;
+  const int blocks = std::min(tiles / pair, processors);
+  const int of_block = (tiles / pair + blocks - 1) / blocks * pair;
+  const int of_warp = (of_block * groups + 15) / 16;
+  const int depth = of_warp < 3 ? 3 : of_warp < 5 ? 5 : 6;
   Arguments a;
-  a << x << gpu.take(data) << gpu.take(scales) << none << y << (p.norm ? gpu.buffer(3) : nullptr)
-    << 1e-5f << 1 << p.n << p.k << p.k / 32 << p.k / 2 << 5 << slices << nbits_depth << int(p.gated)
-    << 1 << none << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f << 0 << 0.0f << 0.0f;
-  const int shared = (p.k + 32) * 2 + groups * 32 + nbits_depth * (stage_bytes + 4 * threads);
-  gpu.launch("stream_nbits", "stream_nbits_4_float16", blocks, threads, shared, a);
-  return double(data + scales);
+  a << x << gpu.take(bytes) << y << (p.norm ? gpu.buffer(3) : nullptr) << 1e-5f << 1 << p.n << p.k
+    << depth << int(p.gated) << 1 << none << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f << 0
+    << 0.0f << 0.0f;
+  const int shared =
+      (groups * 128 + 32) * 2 + groups * 32 + (of_block + 16) * 64 + 16 * depth * unit_bytes;
+  gpu.launch("stream_nbits", "stream_nbits_4_1_float16", blocks, threads, shared, a);
+  return double(bytes);
 }
 
 double half(Gpu& gpu, const Product& p, const char* x, char* y) {
   const size_t data = size_t(p.n) * p.k * 2;
-  const auto [slices, blocks] = work_of((p.n + 15) / 16, (p.k + 31) / 32, false);
+  const auto [slices, blocks] = work_of((p.n + 15) / 16, (p.k + 31) / 32);
   const char* norm = p.norm ? gpu.buffer(3) : nullptr;
   Arguments a;
   a << x << gpu.take(data) << y << norm << norm << 1e-5f << 1 << 1 << p.n << p.k << slices

@@ -17,6 +17,18 @@ __device__ inline void copy_16_bytes(void* to, const void* from, bool exists) {
 #endif
 }
 
+// 4 or 8 bytes that are there.
+template <int bytes>
+__device__ inline void copy_few_bytes(void* to, const void* from) {
+#if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(from), "n"(bytes)
+               : "memory");
+#else
+  memcpy(to, from, bytes);
+#endif
+}
+
 // The copies of this thread since the last call become a batch.
 __device__ inline void end_batch_of_copies() {
 #if !defined(BASCULE_EMULATED) && __CUDA_ARCH__ >= 800

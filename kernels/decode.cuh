@@ -81,7 +81,7 @@ __device__ inline T made(const T* from) {
 
 // What the warps of a block have for its rows.
 template <int warps, int ROWS, int SIZE>
-struct OfWarps {
+struct alignas(16) OfWarps {  // read by twos
   float result[warps][ROWS][SIZE];
   float top[warps][ROWS];  // the largest score
   float sum[warps][ROWS];

@@ -31,7 +31,9 @@ from bascule.providers.cuda import operators, registry
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.cupy_device import CupyDevice
 from bascule.providers.cuda.device import Argument, Dim3, Struct
+from bascule.providers.cuda.entry import Entry
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.cuda.weight import Weight
 from tests.support.cuda_emulator import build
 from tests.support.cuda_emulator.build import Function
 from tests.support.native import node_graph
@@ -383,7 +385,14 @@ def run_node(
         raise NotImplementedError(f"{op_type}: {reason}")
     device = device or emulated_device()
     call = Call(node, device, device.allocate, {}, {})
-    given = [x if i in kernel.host else _uploaded(device, x) for i, x in enumerate(inputs)]
+    given = [
+        x
+        if x is None or i in kernel.host
+        else _weight(device, x, i in constants)
+        if i in kernel.weights
+        else _uploaded(device, x)
+        for i, x in enumerate(inputs)
+    ]
     with device.current(device.allocate):
         results = kernel.function(call, *given)
     device.synchronize()
@@ -417,6 +426,11 @@ def _typed_node(
         value.type = TensorType(DataType.from_numpy(np.dtype(dtype)), None)
     infer_types(Model(graph, {domain: 1} | _VERSIONS), definition, check=False)
     return node
+
+
+def _weight(device: Any, array: np.ndarray[Any, Any], is_constant: bool) -> Weight:
+    entry = Entry(host=array, is_constant=is_constant)
+    return Weight(entry, device, lambda: entry.on_device(device, device.allocate))
 
 
 def _uploaded(device: Any, array: Any) -> Any:

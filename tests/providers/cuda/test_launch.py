@@ -44,7 +44,7 @@ def test_hot_modules_wait() -> None:
     for module in (
         *modules,
         "softmax.float16",
-        "stream_nbits.4_float16",
+        "stream_nbits.4_1_float16",
         "cache_rows",
         "decode_attention.float32_64",
         "decode_tiles.float16_64",

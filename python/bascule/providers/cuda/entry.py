@@ -20,7 +20,7 @@ _ABSENT = object()
 class Entry:
     """What a value holds. Sequences are lists; None stands for an optional that has nothing."""
 
-    __slots__ = ("_device", "_host", "is_constant")
+    __slots__ = ("_device", "_host", "is_constant", "layouts")
 
     def __init__(
         self, host: Any = _ABSENT, device: Any = _ABSENT, is_constant: bool = False
@@ -28,6 +28,8 @@ class Entry:
         self._host = host
         self._device = device
         self.is_constant = is_constant
+        self.layouts: dict[Any, Tensor] | None = {} if is_constant else None
+        """What kernels have made of a constant, see weight.py."""
 
     @classmethod
     def of(cls, value: Any) -> Entry:

@@ -43,7 +43,7 @@ def python_kernel(node: Node, function: Callable[..., Any], captured: bool) -> K
             for index, result in enumerate(results[: len(node.outputs)])
         )
 
-    return Kernel("python", run, (), frozenset(), not captured, None, {}, {})
+    return Kernel("python", run, (), frozenset(), frozenset(), not captured, None, {}, {})
 
 
 def _has_arrays(dtype: DataType) -> bool:

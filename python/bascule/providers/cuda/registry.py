@@ -30,6 +30,8 @@ class Kernel:
     dtypes: Collection[DataType]
     host: Collection[int]
     """The inputs that `function` takes as NumPy arrays."""
+    weights: Collection[int]
+    """The inputs that `function` takes as Weights."""
     synchronizes: bool
     """True when `function` reads results back: it cannot be part of a captured graph."""
     accepts: Accept | None
@@ -60,6 +62,7 @@ def kernel(
     domain: str = "",
     dtypes: Collection[DataType] = (),
     host: Collection[int] = (),
+    weights: Collection[int] = (),
     synchronizes: bool = False,
     accepts: Accept | None = None,
     updates: Mapping[int, int] = MappingProxyType({}),
@@ -68,14 +71,16 @@ def kernel(
     """Register a function as the kernel of operators.
 
     The function is called as ``function(call, *inputs)``: a Call, and one Tensor per input of the
-    node (None where one is left out; a NumPy array for those numbered in `host`; a list for a
-    sequence). It returns a Tensor, or a tuple with one entry per output, None for unused ones.
+    node (None where one is left out; a NumPy array for those numbered in `host`, a Weight for those
+    in `weights`; a list for a sequence). It returns a Tensor, or a tuple with one entry per output,
+    None for unused ones.
 
     Args:
         *op_types: operators of `domain`, in their newest form.
         domain: the operators' domain.
         dtypes: the element types of the first input (of the output, without inputs) it can take.
         host: numbers of the inputs whose values are needed on the host, such as sizes and axes.
+        weights: numbers of the inputs that may be wanted in another layout.
         synchronizes: it reads device memory back, for results of sizes that depend on values.
         accepts: tells what else stands against a node.
         updates: the inputs by the numbers of the outputs that may be given their memory. The
@@ -87,8 +92,8 @@ def kernel(
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         for op_type in op_types:
             made = Kernel(
-                *(function.__name__, function, dtypes, frozenset(host), synchronizes, accepts),
-                *(updates, lengths),
+                *(function.__name__, function, dtypes, frozenset(host), frozenset(weights)),
+                *(synchronizes, accepts, updates, lengths),
             )
             _KERNELS.setdefault((domain, op_type), []).append(made)
         return function

@@ -17,6 +17,7 @@ from bascule.providers.cuda.entry import Entry, bring_to_host, upload
 from bascule.providers.cuda.memory import Allocation
 from bascule.providers.cuda.registry import Kernel
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.cuda.weight import Weight
 
 Values = dict[int, Entry]
 """The values of a run by their numbers."""
@@ -71,6 +72,11 @@ class KernelStep:
         if index in self.kernel.host:
             return values[number].on_host(run.device)
         entry = values[number]
+        if index in self.kernel.weights:
+            return Weight(entry, run.device, lambda: self._on_device(number, entry, run))
+        return self._on_device(number, entry, run)
+
+    def _on_device(self, number: int, entry: Entry, run: Run) -> Any:
         if entry.is_on_device or not entry.is_tensor:
             return entry.on_device(run.device, run.allocate)
         if entry.is_constant:

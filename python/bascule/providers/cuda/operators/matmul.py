@@ -47,7 +47,6 @@ _VANISHING = frozenset(("HardSigmoid", "HardSwish"))
 """Activations that cross zero away from zero: of a small result a rounded argument is much."""
 
 MOST_STREAMED_ROWS = 8
-_WEIGHTS = stream.Weights(together=32, depth=5)
 """Of stream_matmul.cu."""
 _WORTH_PADDING = 1 << 16
 _PADDED_BYTES = 24 << 20
@@ -238,7 +237,7 @@ def _stream_tiles(call: Call, p: Product, y: Tensor, normalization: Normalizatio
     """By tensor cores, at the speed of reading the weights, if they can do it."""
     if call.device.capability < 80 or p.a.dtype not in _NARROW or max(p.n, p.k) >= 2**30:
         return False
-    work = stream.work_of(call, _WEIGHTS, p.m, p.n, p.k, p.a.itemsize)
+    work = stream.work_of(call, p.m, p.n, p.k)
     if work is None:
         return False
     name = type_name(p.a.dtype)

@@ -3,9 +3,10 @@
 
 Which way a product goes, in this order:
 
-* a few rows of 16-bit elements times weights of 4 bits: tensor cores, as fast as weights are read
-  (``stream_nbits.cu``); normalization, gate and residual of ProjectNBits are part of it;
-* up to 16 rows stream the packed weights, which are expanded in registers (``matmul_nbits.cuh``);
+* constant weights of 4 bits are laid out anew for tensor cores, which multiply a few rows of 16-bit
+  elements as fast as the weights are read (``nbits_units.py``); normalization, gate and residual of
+  ProjectNBits are part of it;
+* of other weights up to 16 rows are expanded in registers (``matmul_nbits.cuh``);
 * for more rows, for weights whose rows are no multiples of 16 bytes, and where ``g_idx`` puts
   weights into blocks out of order, the weights are expanded to the type of A for the time of the
   product.
@@ -14,79 +15,29 @@ Which way a product goes, in this order:
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node
 from bascule.providers.cuda.call import Call, type_name
-from bascule.providers.cuda.device import Argument
-from bascule.providers.cuda.operators import stream
 from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.operators.library_matmul import activate
 from bascule.providers.cuda.operators.matmul import multiply
+from bascule.providers.cuda.operators.nbits_units import Around, Units, units_of
+from bascule.providers.cuda.operators.packed_nbits import KINDS, Packed
 from bascule.providers.cuda.operators.product import Epilogue
 from bascule.providers.cuda.registry import kernel
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.cuda.weight import Weight
 
 _FLOATS = frozenset((DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16))
-_KINDS = {DataType.FLOAT: 0, DataType.FLOAT16: 1, DataType.BFLOAT16: 2, DataType.UINT8: 3}
 _MOST_STREAMED_ROWS = 16
 _WARPS = 8
 _STAGE_BYTES = 40 * 1024
 """Bytes of A that a block keeps in shared memory."""
-_TOGETHER = 128
 
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What comes before and after a product."""
-
-    bias: Tensor | None = None
-    norm: Tensor | None = None
-    """The scale of a normalization of the rows of A by their root mean square."""
-    epsilon: float = 0.0
-    residual: Tensor | None = None
-    gated: bool = False
-    """The result is swish(first half of the columns) * second half."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """The weights of a node, ``[n, k]``."""
-
-    data: Tensor
-    scales: Tensor
-    zeros: Tensor | None
-    groups: Tensor | None
-    values: Tensor | None
-    n: int
-    k: int
-    bits: int
-    block_size: int
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.k // self.block_size)
-
-    @property
-    def row_bytes(self) -> int:
-        return self.blocks * self.block_size * self.bits // 8
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        """As kernels take it, last in their lists."""
-        return (
-            *(self.data, self.scales, self.zeros, self.groups, self.values),
-            *(np.int64(size) for size in (self.n, self.k, self.blocks, self.row_bytes)),
-            np.int32(self.block_size.bit_length() - 1),
-            np.int32(_KINDS[self.scales.dtype]),
-            np.int32(0 if self.zeros is None else _KINDS[self.zeros.dtype]),
-        )
-
-
-_OPERANDS = (_FLOATS, frozenset((DataType.UINT8,)), _FLOATS, frozenset(_KINDS))
+_OPERANDS = (_FLOATS, frozenset((DataType.UINT8,)), _FLOATS, frozenset(KINDS))
 
 
 def _accepts(node: Node) -> str:
@@ -105,13 +56,13 @@ def _refusal(node: Node, allowed: Sequence[Collection[DataType | None]]) -> str:
     return ""
 
 
-@kernel("MatMulNBits", domain=FUSED_DOMAIN, accepts=_accepts)
+@kernel("MatMulNBits", domain=FUSED_DOMAIN, accepts=_accepts, weights=(1, 2, 3))
 def matmul_nbits(
     call: Call,
     a: Tensor,
-    data: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None = None,
+    data: Weight,
+    scales: Weight,
+    zeros: Weight | None = None,
     groups: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
@@ -119,13 +70,19 @@ def matmul_nbits(
     return _multiply(call, a, _packed(call, data, scales, zeros, groups), bias)
 
 
-@kernel("ProjectNBits", domain=FUSED_DOMAIN, dtypes=_FLOATS, accepts=_accepts_projection)
+@kernel(
+    "ProjectNBits",
+    domain=FUSED_DOMAIN,
+    dtypes=_FLOATS,
+    accepts=_accepts_projection,
+    weights=(1, 2, 3),
+)
 def project_nbits(
     call: Call,
     x: Tensor,
-    data: Tensor,
-    scales: Tensor,
-    zeros: Tensor | None = None,
+    data: Weight,
+    scales: Weight,
+    zeros: Weight | None = None,
     bias: Tensor | None = None,
     norm: Tensor | None = None,
     residual: Tensor | None = None,
@@ -135,12 +92,13 @@ def project_nbits(
     gated, epsilon = bool(call.attribute("gated", 0)), float(call.attribute("epsilon", 1e-5))
     around = Around(bias, norm, epsilon, residual, gated)
     _check_around(call, x, w, around)
+    units = units_of(call, x.dtype, w, gated)
     y = call.empty((*x.shape[:-1], w.n // 2 if gated else w.n), x.dtype)
-    if y.size == 0 or _stream_tiles(call, x, w, around, y):
+    if y.size == 0 or (units is not None and units.multiply(call, x, around, y)):
         return y
     if norm is not None:
         x = normalized_rows(call, x, norm)
-    y = _multiply(call, x, w, bias)
+    y = _multiply_plainly(call, x, w, units, bias)
     if gated:
         y = _gated(call, y)
     if residual is not None:
@@ -153,24 +111,35 @@ def _multiply(call: Call, a: Tensor, w: Packed, bias: Tensor | None) -> Tensor:
         raise call.error(f"A has shape {a.shape}, expected {w.k} elements along its last axis")
     if bias is not None and bias.shape != (w.n,):
         raise call.error(f"bias has shape {bias.shape}, expected {(w.n,)}")
-    rows = a.size // w.k
-    if rows <= _MOST_STREAMED_ROWS and rows:
+    units = units_of(call, a.dtype, w)
+    if units is not None and a.size:
         y = call.empty((*a.shape[:-1], w.n), a.dtype)
-        if _stream_tiles(call, a, w, Around(bias), y):
+        if units.multiply(call, a, Around(bias), y):
             return y
-    if rows <= _MOST_STREAMED_ROWS and w.groups is None and w.row_bytes % 16 == 0:
+    return _multiply_plainly(call, a, w, units, bias)
+
+
+def _multiply_plainly(
+    call: Call, a: Tensor, w: Packed, units: Units | None, bias: Tensor | None
+) -> Tensor:
+    rows = a.size // w.k
+    streamed = rows <= _MOST_STREAMED_ROWS and w.groups is None and w.row_bytes % 16 == 0
+    if streamed and units is None:
         y = call.empty((*a.shape[:-1], w.n), a.dtype)
         if y.size:
             _stream(call, a, w, bias, y, rows)
         return y
     expanded = call.empty((w.n, w.k), a.dtype)
-    call.launch(
-        f"matmul_nbits_{w.bits}",
-        f"expand_nbits_{w.bits}_{type_name(a.dtype)}",
-        min(-(-expanded.size // 256), 1 << 20),
-        256,
-        *(expanded, *w.arguments),
-    )
+    if units is not None:
+        units.expand(call, expanded)
+    else:
+        call.launch(
+            f"matmul_nbits_{w.bits}",
+            f"expand_nbits_{w.bits}_{type_name(a.dtype)}",
+            min(-(-expanded.size // 256), 1 << 20),
+            256,
+            *(expanded, *w.arguments),
+        )
     if bias is not None and bias.dtype is not a.dtype:
         bias = call.tensor(call.array(bias).astype(a.dtype.numpy))
     return multiply(call, a, expanded, transpose_b=True, epilogue=Epilogue(bias=bias))
@@ -187,52 +156,6 @@ def _check_around(call: Call, x: Tensor, w: Packed, around: Around) -> None:
         given = getattr(around, name)
         if given is not None and given.shape != shape:
             raise call.error(f"{name} has shape {given.shape}, expected {shape}")
-
-
-def _stream_tiles(call: Call, x: Tensor, w: Packed, around: Around, y: Tensor) -> bool:
-    """By tensor cores, at the speed of reading the weights, if they can do it."""
-    segments = max(_TOGETHER // w.block_size, 1)
-    rows = x.size // w.k
-    if (
-        call.device.capability < 80
-        or x.dtype not in (DataType.FLOAT16, DataType.BFLOAT16)
-        or w.bits != 4
-        or any(t is not None for t in (w.groups, w.values))
-        or (w.zeros is not None and w.zeros.dtype is not DataType.UINT8)
-        or w.scales.dtype is not x.dtype
-        or (around.bias is not None and around.bias.dtype is not x.dtype)
-        or segments > 4
-        or (segments > 1 and w.blocks % 2)
-        or not 0 < rows <= stream.MOST_ROWS // segments
-        or w.row_bytes % 16
-        or w.data.address % 16
-        or w.scales.address % 4
-        or (w.zeros is not None and w.zeros.address % 4)
-        or max(w.n, w.k) >= 2**30
-    ):
-        return False
-    words = 1 if w.zeros is None else 2
-    weights = stream.Weights(
-        _TOGETHER, depth=6, more_bytes=4 * words * stream.THREADS, noted_of_group=8
-    )
-    work = stream.work_of(call, weights, rows, w.n, w.k, x.itemsize, around.gated)
-    if work is None:
-        return False
-    inputs = (1, 2, *(() if w.zeros is None else (3,)), *(() if around.norm is None else (5,)))
-    constant = all(map(call.is_constant, inputs))
-    call.launch(
-        "stream_nbits",
-        f"stream_nbits_{'' if w.zeros is None else 'zeros_'}{segments}_{type_name(x.dtype)}",
-        work.blocks,
-        stream.THREADS,
-        *(x, w.data, w.scales, w.zeros, y, around.norm, np.float32(around.epsilon)),
-        *(np.int32(size) for size in (rows, w.n, w.k, w.blocks, w.row_bytes)),
-        *(np.int32(n) for n in (w.block_size.bit_length() - 1, work.slices, work.depth)),
-        *(np.int32(around.gated), np.int32(constant)),
-        *Epilogue(bias=around.bias, residual=around.residual).arguments,
-        shared=work.shared,
-    )
-    return True
 
 
 def _gated(call: Call, x: Tensor) -> Tensor:
@@ -270,14 +193,14 @@ def _stream(call: Call, a: Tensor, w: Packed, bias: Tensor | None, y: Tensor, ro
         f"matmul_nbits_{w.bits}_{at_once}_{columns}_{type_name(a.dtype)}",
         (-(-w.n // (_WARPS // slices * columns)), -(-rows // at_once)),
         _WARPS * 32,
-        *(a, y, bias, np.int32(0 if bias is None else _KINDS[bias.dtype])),
+        *(a, y, bias, np.int32(0 if bias is None else KINDS[bias.dtype])),
         *(np.int64(rows), np.int32(slices), np.int64(stage), *w.arguments),
         shared=at_once * a.itemsize * stage,
     )
 
 
 def _packed(
-    call: Call, data: Tensor, scales: Tensor, zeros: Tensor | None, groups: Tensor | None
+    call: Call, data: Weight, scales: Weight, zeros: Weight | None, groups: Tensor | None
 ) -> Packed:
     n, k, size = (int(call.attribute(name, 0)) for name in ("N", "K", "block_size"))
     bits = int(call.attribute("bits", 4))
@@ -319,6 +242,8 @@ def _in_order(call: Call, k: int, blocks: int, size: int) -> bool:
     return bool(np.array_equal(groups, np.arange(k) // size))
 
 
-def _check(call: Call, name: str, tensor: Tensor, shapes: Sequence[tuple[int, ...]]) -> None:
-    if tensor.shape not in shapes:
-        raise call.error(f"{name} has shape {tensor.shape}, expected {shapes[0]}")
+def _check(
+    call: Call, name: str, given: Tensor | Weight, shapes: Sequence[tuple[int, ...]]
+) -> None:
+    if given.shape not in shapes:
+        raise call.error(f"{name} has shape {given.shape}, expected {shapes[0]}")
