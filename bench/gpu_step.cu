@@ -22,8 +22,8 @@ namespace {
 
 constexpr size_t pool_bytes = size_t{12} << 30, buffer_bytes = 1 << 20;
 constexpr int threads = 512, stage_bytes = 16384, processors = 132, clusters = 8;
-constexpr int unit_bytes = 1152;  // of weights with blocks of 32
-constexpr int half_depth = 5;     // as in the kernel
+constexpr int unit_bytes = 1152;                // of weights with blocks of 32
+constexpr int nbits_depth = 6, half_depth = 5;  // as in the kernels
 
 void check(cudaError_t error, int line) {
   if (error == cudaSuccess) return;
@@ -166,14 +166,12 @@ double nbits(Gpu& gpu, const Product& p, const char* x, char* y) {
   const size_t bytes = size_t(tiles) * groups * unit_bytes;
   const int blocks = std::min(tiles / pair, processors);
   const int of_block = (tiles / pair + blocks - 1) / blocks * pair;
-  const int of_warp = (of_block * groups + 15) / 16;
-  const int depth = of_warp < 3 ? 3 : of_warp < 5 ? 5 : 6;
   Arguments a;
   a << x << gpu.take(bytes) << y << (p.norm ? gpu.buffer(3) : nullptr) << 1e-5f << 1 << p.n << p.k
-    << depth << int(p.gated) << 1 << none << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f << 0
-    << 0.0f << 0.0f;
+    << nbits_depth << int(p.gated) << 1 << none << (p.residual ? gpu.buffer(4) : nullptr) << 1.0f
+    << 0 << 0.0f << 0.0f;
   const int shared =
-      (groups * 128 + 32) * 2 + groups * 32 + (of_block + 16) * 64 + 16 * depth * unit_bytes;
+      (groups * 128 + 32) * 2 + groups * 32 + (of_block + 16) * 64 + 16 * nbits_depth * unit_bytes;
   gpu.launch("stream_nbits", "stream_nbits_4_1_float16", blocks, threads, shared, a);
   return double(bytes);
 }

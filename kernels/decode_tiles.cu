@@ -8,6 +8,7 @@
 // does not matter, as long as queries and keys are put in the same order: so it reads 16 bytes of a
 // key at once, from where they are. Values are turned by way of shared memory.
 #include "decode.cuh"
+#include "gemv.cuh"
 #include "tensor_core.cuh"
 
 constexpr int warps = 8, threads = 32 * warps;
@@ -142,13 +143,19 @@ struct Decode {
     }
   }
 
+  // Weights are multiplied as sums of two elements, so that results are those of floats.
   __device__ void multiply_values(const float (&weights)[key_tiles][4]) {
 #pragma unroll
     for (int n = 0; n < key_tiles; n += 2) {  // 16 keys
-      const uint32_t rows[4] = {pack_pair<T>(weights[n][0], weights[n][1]),
-                                pack_pair<T>(weights[n][2], weights[n][3]),
-                                pack_pair<T>(weights[n + 1][0], weights[n + 1][1]),
-                                pack_pair<T>(weights[n + 1][2], weights[n + 1][3])};
+      uint32_t rows[4], rest[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float* pair = &weights[n + i / 2][i % 2 * 2];
+        float rounded[2];
+        rows[i] = pack_pair<T>(pair[0], pair[1]);
+        unpack_word<T>(rows[i], rounded);
+        rest[i] = pack_pair<T>(pair[0] - rounded[0], pair[1] - rounded[1]);
+      }
 #pragma unroll
       for (int c = 0; c < SIZE / 8; c += 2) {
         // Tiles (keys, columns): (0, 0), (8, 0), (0, 8), (8, 8).
@@ -157,6 +164,8 @@ struct Decode {
         load_tiles<true>(tiles, &shared.values[warp][key][column]);
         multiply_tiles<T>(result[c], rows, tiles[0], tiles[1]);
         multiply_tiles<T>(result[c + 1], rows, tiles[2], tiles[3]);
+        multiply_tiles<T>(result[c], rest, tiles[0], tiles[1]);
+        multiply_tiles<T>(result[c + 1], rest, tiles[2], tiles[3]);
       }
     }
   }

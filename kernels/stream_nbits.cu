@@ -18,8 +18,8 @@
 
 namespace {
 
-constexpr int deep = 6, middle = 5;  // units in a ring, or `shallow`
-constexpr int noted_bytes = 32;      // of a row of x and a unit, see Order
+constexpr int depth = 6;         // units in a ring, or `shallow`
+constexpr int noted_bytes = 32;  // of a row of x and a unit, see Order
 
 // Eight weights of a word as numbers: (0, 4), (1, 5), (2, 6) and (3, 7). Their patterns become the
 // low bits of numbers from a power of two on, so that this takes an instruction for a pair; what is
@@ -312,10 +312,8 @@ __device__ void multiply_units(const Product<T>& p, const unsigned char* units, 
   if (begin == end) sums.store(part, p.m);  // zeros: others count on it
 #pragma unroll 1
   for (int count = end - begin; count > 0; --count) {
-    if (stages == deep) {
-      wait_for_batches<deep - 2>();
-    } else if (stages == middle) {
-      wait_for_batches<middle - 2>();
+    if (stages == depth) {
+      wait_for_batches<depth - 2>();
     } else {
       wait_for_batches<shallow - 2>();
     }

@@ -89,3 +89,28 @@ def test_the_device_is_selected_where_another_is_current() -> None:
     assert device(current=1).selected() == "the device's own block"
     with device().selected():
         pass
+
+
+class Function:
+    """Notes how it is launched."""
+
+    ptr = 5
+
+    def __init__(self) -> None:
+        self.launches: list[Any] = []
+
+    def __call__(self, *arguments: Any, **_: Any) -> None:
+        self.launches.append(arguments)
+
+
+def test_a_launch_says_how_much_shared_memory_it_wants() -> None:
+    """Less than 48 KiB, too: a kernel may have some of its own beside it."""
+    made, function = device(), Function()
+    told: list[Any] = []
+    driver = SimpleNamespace(funcSetAttribute=lambda *arguments: told.append(arguments))
+    made.xp = SimpleNamespace(cuda=SimpleNamespace(driver=driver))
+    made._is_capturing, made.stream = False, None
+    for shared in (40 << 10, 0):
+        made.launch(function, (1, 1, 1), (32, 1, 1), (), shared)
+    assert [arguments[-1] for arguments in told] == [40 << 10]
+    assert [arguments[-1] for arguments in function.launches] == [40 << 10, 0]

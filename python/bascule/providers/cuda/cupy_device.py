@@ -24,7 +24,6 @@ from bascule.providers.cuda.launch import dependent_launcher, waits
 from bascule.providers.cuda.tensor import Tensor
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
-_USUAL_SHARED = 48 * 1024
 _REPEATS = 3
 _LEGACY = 1  # CU_STREAM_LEGACY
 _NOTHING: AbstractContextManager[Any] = contextlib.nullcontext()
@@ -190,7 +189,7 @@ class CupyDevice:
         arguments: Sequence[Argument],
         shared: int,
     ) -> None:
-        if shared > _USUAL_SHARED:
+        if shared:  # with what a kernel has of its own it may be more than is usual
             self.xp.cuda.driver.funcSetAttribute(function.ptr, _DYNAMIC_SHARED, shared)
         if self._is_capturing and self._dependent is not None and function.ptr in self._waiting:
             self._dependent.launch(function.ptr, grid, block, arguments, shared, self._stream_ptr)

@@ -25,9 +25,8 @@ _MOST_LAUNCHES = 4
 """For more rows it is faster to make floats of the weights."""
 _THREADS = 512
 _WARPS = _THREADS // 32
-_DEPTHS = 6, 5, 3
-"""Units in the ring of a warp: few where shared memory is short, as it is on GPUs for desktops, and
-where a warp has few, so that blocks of the next kernel find place beside those of this one."""
+_DEPTHS = 6, 3
+"""Units in the ring of a warp; few where shared memory is short, as it is on GPUs for desktops."""
 _MOST_TILES = 64
 """Of a block, roughly."""
 _OWN_SHARED = 1 << 10
@@ -101,9 +100,7 @@ class Units:
         of_block = -(-tiles // pair // blocks) * pair
         shared = (m * self._groups * _TOGETHER + 32) * 2 + m * self._groups * 32
         shared += (of_block + _WARPS) * m * _COLUMNS * 4
-        units = -(-of_block * self._groups // _WARPS)
-        enough = [depth for depth in _DEPTHS if depth > units] or _DEPTHS[:1]
-        for depth in _DEPTHS[_DEPTHS.index(enough[-1]) :]:
+        for depth in _DEPTHS:
             rings = _WARPS * depth * _unit_bytes(self.segments, self.has_zeros)
             if shared + rings + _OWN_SHARED <= call.device.shared_memory:
                 return blocks, depth, shared + rings
