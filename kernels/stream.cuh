@@ -54,8 +54,7 @@ __device__ inline float sum_over_threads(float value, float (&of_warps)[stream_w
 // Takes rows of x to shared memory after their normalization. `Weights` says in which order:
 //
 // - `place(i)`: where element i of each eight goes to;
-// - `note(row, k, end, values)` is told of eight elements, by all lanes, and may keep
-//   `noted_of_group` numbers of each row and part of k.
+// - `note(row, k, end, values)` is told of eight elements, by all lanes.
 template <typename T, typename Weights>
 struct Stage {
   const Product<T>& p;
