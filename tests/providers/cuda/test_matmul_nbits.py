@@ -100,6 +100,22 @@ def test_sets_of_rows(size: int, zeros: str, m: int) -> None:
     assert len(device.launches) == 1 + -(-m // 8)  # the first puts the weights into units
 
 
+def test_no_rows_expand_nothing() -> None:
+    device = unused_device()
+    case = Case(1, 50, 384, 4, 32, "float16")
+    inputs = [case.a[:0], case.b, case.scales]
+    (y,) = run_node(
+        "MatMulNBits",
+        inputs,
+        case.attributes,
+        domain="bascule",
+        device=device,
+        constants=(1, 2),
+    )
+    assert y.shape == (0, 50)
+    assert [name.split("_")[0] for name in device.launches] == ["pack"]
+
+
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("size", [16, 32, 128])
 @pytest.mark.parametrize("k", [96, 256, 2100])

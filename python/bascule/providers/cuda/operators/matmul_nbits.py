@@ -112,9 +112,9 @@ def _multiply(call: Call, a: Tensor, w: Packed, bias: Tensor | None) -> Tensor:
     if bias is not None and bias.shape != (w.n,):
         raise call.error(f"bias has shape {bias.shape}, expected {(w.n,)}")
     units = units_of(call, a.dtype, w)
-    if units is not None and a.size:
+    if units is not None:
         y = call.empty((*a.shape[:-1], w.n), a.dtype)
-        if units.multiply(call, a, Around(bias), y):
+        if y.size == 0 or units.multiply(call, a, Around(bias), y):
             return y
     return _multiply_plainly(call, a, w, units, bias)
 
