@@ -83,7 +83,7 @@ struct Flash {
       }
       // The four lanes that share a row add up their sums in the end.
       const float sum = lane % 4 == 0 && sink != negative_infinity() ? 1.0f : 0.0f;
-      softmax[m][0] = softmax[m][1] = {sink, sum};
+      softmax[m][0] = softmax[m][1] = RunningSoftmax<true>{sink, sum};
     }
   }
 
@@ -352,7 +352,7 @@ struct Flash {
       for (int half = 0; half < 2; ++half) {
         const int at = key_warp * rows + row_of(m, half);
         const float sum = sum_of(m, half);
-        if (lane % 4 == 0) states[at] = {softmax[m][half].top, sum};
+        if (lane % 4 == 0) states[at] = RunningSoftmax<true>{softmax[m][half].top, sum};
         float* row = parts + at * part_stride + lane % 4 * 2;
 #pragma unroll
         for (int n = 0; n < SIZE / 8; ++n) {

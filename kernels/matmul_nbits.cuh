@@ -7,7 +7,7 @@
 
 namespace {
 
-constexpr int most_threads = 256;
+[[maybe_unused]] constexpr int most_threads = 256;  // only of products of a few rows
 
 enum Kind : int { kind_float32, kind_float16, kind_bfloat16, kind_packed };
 

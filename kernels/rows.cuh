@@ -41,7 +41,8 @@ template <typename T>
 __device__ inline Raw<T> load_raw(const T* row, int64_t first, int64_t n, bool aligned, T fill) {
   Raw<T> raw;
   if (aligned) {
-    const uint4 words = *reinterpret_cast<const uint4*>(row + first);
+    // Its use is not seen by all compilers.
+    [[maybe_unused]] const uint4 words = *reinterpret_cast<const uint4*>(row + first);
     raw = {{words.x, words.y, words.z, words.w}};
   } else {
     Packed<T> packed;

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""In which order a GPU's streams are told to wait for each other, without a GPU."""
+"""How a GPU is driven through CuPy, without a GPU: the calls that are made, in which order."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from bascule import errors
+from bascule.providers.cuda import cupy_device
 from bascule.providers.cuda.cupy_device import CupyDevice
 
 OURS, EVENT, USERS, GRAPH = 100, 7, 200, 300
@@ -35,6 +39,7 @@ def device(user_stream: int = 0, busy: bool = False, current: int = 0) -> Any:
     made._stream_ptr, made._user_stream = OURS, user_stream
     made._event = SimpleNamespace(ptr=EVENT)
     made._query = lambda stream: 600 if busy else 0
+    made._process = os.getpid()
     return made
 
 
@@ -89,6 +94,39 @@ def test_the_device_is_selected_where_another_is_current() -> None:
     assert device(current=1).selected() == "the device's own block"
     with device().selected():
         pass
+
+
+def test_a_forked_process_is_told_what_to_do() -> None:
+    made = device()
+    made._process = os.getpid() + 1
+    with pytest.raises(errors.EngineError, match=r"before the process was forked.*'spawn'"):
+        made.selected()
+
+
+def test_a_start_that_fails_after_a_fork_says_so() -> None:
+    def count() -> int:
+        raise RuntimeError("cudaErrorInitializationError: initialization error")
+
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
+    with pytest.raises(errors.EngineError, match=r"forked from one that had used CUDA.*'spawn'"):
+        cupy_device._device_count(cupy)
+
+
+def test_libraries_are_loaded_once_and_not_before_they_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded: list[Any] = []
+    for name in ("cublas", "cudnn"):
+        monkeypatch.setattr(
+            cupy_device, f"_{name}", lambda *given, name=name: loaded.append((name, *given))
+        )
+    made = device()
+    made._device, made.capability, made.tf32 = contextlib.nullcontext(), 90, True
+    assert loaded == []
+    for _ in range(2):
+        assert made.cudnn is None
+        assert made.cublas is None
+    assert loaded == [("cudnn", OURS, True), ("cublas", 90, True)]
 
 
 class Function:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import math
 import os
 import time
@@ -28,6 +29,10 @@ _REPEATS = 3
 _LEGACY = 1  # CU_STREAM_LEGACY
 _NOTHING: AbstractContextManager[Any] = contextlib.nullcontext()
 _DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+_FORK = (
+    "no CUDA context survives a fork: start the process by 'spawn' "
+    "(multiprocessing.set_start_method) or make its first session of CUDA after the fork"
+)
 _PIP = 'pip install "bascule[cuda13]" (or "bascule[cuda12]" for a driver of CUDA 12)'
 
 
@@ -78,8 +83,6 @@ class CupyDevice:
             self._pool = cupy.cuda.MemoryPool()
             if memory_limit:
                 self._pool.set_limit(size=memory_limit)
-            self.cublas = _cublas(self.capability, tf32)
-            self.cudnn = _cudnn(self.stream.ptr, tf32)
         self._query = _stream_query()
         self._downloads = Downloads(self._locked, self._to_host, self._wait)
         self._modules: dict[str, Any] = {}
@@ -88,6 +91,18 @@ class CupyDevice:
         self._waiting: set[int] = set()
         """The functions that may start before those in front of them are done."""
         self._is_capturing = False
+        self._process = os.getpid()
+
+    # The libraries take long to load: not before a node wants them.
+    @functools.cached_property
+    def cublas(self) -> Any:
+        with self._device:
+            return _cublas(self.capability, self.tf32)
+
+    @functools.cached_property
+    def cudnn(self) -> Any:
+        with self._device:
+            return _cudnn(self._stream_ptr, self.tf32)
 
     @property
     def tunes(self) -> bool:
@@ -209,6 +224,11 @@ class CupyDevice:
             yield
 
     def selected(self) -> AbstractContextManager[Any]:
+        if os.getpid() != self._process:
+            raise errors.EngineError(
+                "this session was made by CUDAExecutionProvider before the process was forked, "
+                f"and {_FORK}"
+            )
         if self._runtime.getDevice() == self.number:
             return _NOTHING
         other: AbstractContextManager[Any] = self._device
@@ -352,6 +372,11 @@ def _device_count(cupy: Any) -> int:
     try:
         return int(cupy.cuda.runtime.getDeviceCount())
     except Exception as error:
+        if "cudaErrorInitializationError" in str(error):
+            raise errors.EngineError(
+                f"CUDAExecutionProvider cannot start: {error}. If this process was forked from one "
+                f"that had used CUDA: {_FORK}"
+            ) from None
         raise errors.EngineError(
             f"CUDAExecutionProvider finds no GPU: {error}. It needs an NVIDIA driver (525 or newer "
             f"for CUDA 12, 580 or newer for CUDA 13) and the libraries of {_PIP}"

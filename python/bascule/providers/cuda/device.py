@@ -51,15 +51,21 @@ class Device(Protocol):
     """How many bytes of dynamic shared memory a block can have."""
     tf32: bool
     """Whether float32 products may round their factors to 10 bits of mantissa."""
-    cublas: Any
-    """libraries.cublaslt.CublasLt, or None when the library is missing."""
-    cudnn: Any
-    """libraries.cudnn.Cudnn, or None when the library is missing."""
     stream: Any
     """The stream, as the array module knows it."""
 
     tuning_seconds: float
     """How long `measure` may still be at work."""
+
+    @property
+    def cublas(self) -> Any:
+        """libraries.cublaslt.CublasLt, or None when the library is missing."""
+        ...
+
+    @property
+    def cudnn(self) -> Any:
+        """libraries.cudnn.Cudnn, or None when the library is missing."""
+        ...
 
     @property
     def tunes(self) -> bool:
@@ -121,7 +127,11 @@ class Device(Protocol):
         ...
 
     def selected(self) -> AbstractContextManager[Any]:
-        """A block in which this device is current, and nothing else changes."""
+        """A block in which this device is current, and nothing else changes.
+
+        Raises:
+            EngineError: the process was forked since the device was opened.
+        """
         ...
 
     def measure(self, work: Sequence[Callable[[], None]]) -> float:

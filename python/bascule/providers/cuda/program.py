@@ -56,7 +56,10 @@ class Shared:
     constants: dict[int, tuple[Constant, Entry]] = field(default_factory=dict)
     """Constants by identity, copied to the device once."""
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Of the stream and the arena: runs follow one another, also those of different programs."""
+    """Of the stream and the arena: runs follow one another, also those of different programs.
+
+    Taken once the device is selected, which complains in a forked process: there it may stay held.
+    """
 
 
 class DeviceGraph:
@@ -293,7 +296,7 @@ class CudaProgram:
     ) -> list[Any]:
         """Outputs as arrays."""
         device = self._shared.device
-        with self._shared.lock, device.selected():
+        with device.selected(), self._shared.lock:
             if any(isinstance(feed, Tensor) for feed in feeds):
                 device.after_others()
             entries = self._execute(feeds, {}, terminate, profiler).entries
@@ -316,7 +319,7 @@ class CudaProgram:
         at work. The replay, if there is one, does the same again on the same memory.
         """
         device = self._shared.device
-        with self._shared.lock, device.selected():
+        with device.selected(), self._shared.lock:
             device.after_others()
             outcome = self._execute(feeds, targets, terminate, profiler)
             results = self._collected(outcome, targets, feeds)

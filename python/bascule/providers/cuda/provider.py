@@ -46,7 +46,7 @@ class CudaProvider:
 
     def trim(self) -> None:
         """Give back all memory but that of weights and of what callers hold."""
-        with self._shared.lock, self.device.selected():
+        with self.device.selected(), self._shared.lock:
             self._shared.arena.clear()
             self.device.trim()
 

@@ -24,7 +24,7 @@ class Replay:
     def start(self, terminate: Any = None, waits: bool = True) -> bool:
         """Run, and wait for the end if `waits`; False if the graph is not kept any more."""
         device = self._device
-        with self._lock, device.selected():
+        with device.selected(), self._lock:
             graph = self._recording.graph
             if graph is None:
                 return False
