@@ -49,7 +49,7 @@ print("done")
         ("if (threadIdx.x < n) out[threadIdx.x] = dynamic[4 - threadIdx.x];", ""),
         ("if (threadIdx.x <= n) out[threadIdx.x] = 1;", "heap-buffer-overflow"),
         ("if (threadIdx.x == 0) out[0] = dynamic[-1];", "heap-buffer-overflow"),
-        ("if (threadIdx.x == 0) out[0] = fixed[n - 1];", "global-buffer-overflow"),
+        ("if (threadIdx.x == 0) out[0] = fixed[n - 1];", "heap-buffer-overflow"),
     ],
 )
 def test_an_access_out_of_bounds_is_found(statement: str, finding: str) -> None:

@@ -25,11 +25,14 @@ _SANITIZE = os.environ.get("BASCULE_EMULATOR_SANITIZE") == "1"
 _FLAGS = (
     *("-std=c++17", "-O1", "-g0", "-fPIC", "-w", "-DBASCULE_EMULATED"),
     *("-ffp-contract=off", "-fno-strict-aliasing", "-fno-math-errno"),
+    *("-fsanitize=alignment", "-fno-threadsafe-statics"),
     # Each module keeps its own copy of the runtime and of its shared memory.
     *("-fvisibility=hidden", "-fno-gnu-unique"),
     *(("-fsanitize=address",) if _SANITIZE else ()),
 )
 # The marker that emulator.h puts in the place of __global__.
+_DECLARATOR = r"\w+(?:\[[^]]*\])*"
+_SHARED = re.compile(rf"(?<!extern )__shared__ ([^;()]+?) ({_DECLARATOR}(?:, {_DECLARATOR})*);")
 _ENTRY = re.compile(r'extern "C" __attribute__\(\(used\)\)\s+void\s+(\w+)\s*\(')
 
 
@@ -139,6 +142,7 @@ def _compiled(source: str, label: str) -> Path:
 def _compile(work: Path, source: str, flags: list[str], label: str) -> Path:
     """Preprocess to find the kernels, of which macros may have made the names; then compile."""
     text, expanded, made = work / "source.cpp", work / "expanded.ii", work / "module.so"
+    source = _SHARED.sub(_shared, source)
     text.write_text(source)
     header = str(_EMULATOR / "emulator.h")
     _run([*flags, "-include", header, "-E", str(text), "-o", str(expanded)], label)
@@ -146,6 +150,14 @@ def _compile(work: Path, source: str, flags: list[str], label: str) -> Path:
     text.write_text(source + "\n" + "".join(f"BASCULE_ENTRY({name})\n" for name in names))
     _run([*flags, "-include", header, "-shared", str(text), "-o", str(made)], label)
     return made
+
+
+def _shared(found: re.Match[str]) -> str:
+    """The declaration of variables that a block shares, as emulator.h has it."""
+    declared = (each.partition("[") for each in found[2].split(", "))
+    return " ".join(
+        f"BASCULE_SHARED({name}, {found[1]} {bracket}{sizes});" for name, bracket, sizes in declared
+    )
 
 
 def _run(arguments: list[str], label: str) -> None:

@@ -30,8 +30,10 @@
 #define __device__
 #define __host__
 #define __constant__ static
-// Blocks run one after the other, so one copy does.
-#define __shared__ static
+// Blocks run one after the other, so one copy does. build.py writes it for `__shared__`.
+#define BASCULE_SHARED(name, ...)                            \
+  static bascule_emulator::Shared<__VA_ARGS__> name##_place; \
+  auto& name = name##_place.value()
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __noinline__ __attribute__((noinline))

@@ -3,6 +3,10 @@
 //
 // A fiber runs thread after thread; one that has to wait, at a barrier or for its warp, keeps the
 // fiber, and another fiber goes on. So a kernel without barriers costs a plain call per thread.
+//
+// What only a GPU would show is brought about: threads and blocks run in an order that is nobody's,
+// so that a barrier is missed where one is missing; memory that a block shares is NaN at first, and
+// has no better alignment than its type asks for.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -10,9 +14,11 @@
 #include <sys/mman.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <tuple>
 #include <type_traits>
 #include <vector>
@@ -51,7 +57,8 @@ struct Exchanged {
 
 static uint3 block_index;
 static dim3 block_size, grid_size;
-static unsigned char* shared_memory;
+static unsigned char* shared_memory;  // dynamic
+static size_t shared_bytes;
 
 static std::vector<Thread> threads;  // of the block
 static std::vector<Warp> warps;
@@ -65,6 +72,46 @@ static const void* run_argument;
 static const char* failure;
 
 inline unsigned char* dynamic_shared() { return shared_memory; }
+
+// Numbers below `count`, each once, with 0 in the middle.
+struct Order {
+  size_t count = 1, step = 1;
+
+  explicit Order(size_t count) : count(count), step(count * 5 / 8) {
+    while (std::gcd(step, count) != 1) ++step;
+  }
+  size_t operator[](size_t position) const {
+    return (position + count - count / 2) % count * step % count;
+  }
+};
+static Order order_of_threads{1};
+
+// --- memory that a block shares
+
+struct Bytes {
+  void* begin;
+  size_t count;
+};
+static std::vector<Bytes> shared_arrays;  // those with a name, that were seen so far
+
+inline void forget(Bytes bytes) { memset(bytes.begin, 0xff, bytes.count); }
+
+template <typename T>
+class Shared {
+ public:
+  Shared() {
+    void* memory = nullptr;  // of the heap, so that AddressSanitizer sees where it ends
+    if (posix_memalign(&memory, 128, alignof(T) + sizeof(T)) != 0) abort();
+    shared_arrays.push_back({memory, alignof(T) + sizeof(T)});
+    forget(shared_arrays.back());
+    // An odd multiple of the alignment, so that it is no better one.
+    value_ = reinterpret_cast<T*>(static_cast<unsigned char*>(memory) + alignof(T));
+  }
+  T& value() { return *value_; }
+
+ private:
+  T* value_;
+};
 
 // --- fibers
 
@@ -173,6 +220,8 @@ inline void fail(const char* message) {
   switch_to(&main_fiber);
 }
 
+static char failure_text[256];
+
 // Another fiber that can go on. At the end of the block that is the main one.
 inline Fiber* next_fiber() {
   if (ready_first < ready.size()) {
@@ -278,7 +327,7 @@ inline void leave() {
 inline void fiber_main() {
   for (;;) {
     while (started < threads.size()) {
-      current = &threads[started++];
+      current = &threads[order_of_threads[started++]];
       run_thread(run_argument);
       leave();
     }
@@ -288,6 +337,8 @@ inline void fiber_main() {
 }
 
 inline void prepare_block() {
+  for (const Bytes& bytes : shared_arrays) forget(bytes);
+  forget({shared_memory, shared_bytes});
   started = 0;
   alive = static_cast<unsigned>(threads.size());
   votes_at_barrier = 0;
@@ -299,6 +350,7 @@ inline void prepare_block() {
 
 inline void prepare_threads() {
   threads.assign(size_t{block_size.x} * block_size.y * block_size.z, Thread{});
+  order_of_threads = Order(threads.size());
   warps.assign((threads.size() + 31) / 32, Warp{});
   Thread* thread = threads.data();
   for (unsigned z = 0; z < block_size.z; ++z) {
@@ -312,23 +364,23 @@ inline void prepare_threads() {
 inline const char* run_grid(const unsigned* sizes, void (*run)(const void*), const void* argument) {
   grid_size = {sizes[0], sizes[1], sizes[2]};
   block_size = {sizes[3], sizes[4], sizes[5]};
-  const size_t shared = sizes[6];
+  shared_bytes = sizes[6];
   failure = nullptr;
   run_thread = run;
   run_argument = argument;
   prepare_threads();
   void* memory = nullptr;
-  if (posix_memalign(&memory, 128, shared) != 0) return "no memory for shared memory";
+  if (posix_memalign(&memory, 128, shared_bytes) != 0) return "no memory for shared memory";
   shared_memory = static_cast<unsigned char*>(memory);
-  for (unsigned z = 0; z < grid_size.z && failure == nullptr; ++z) {
-    for (unsigned y = 0; y < grid_size.y && failure == nullptr; ++y) {
-      for (unsigned x = 0; x < grid_size.x && failure == nullptr; ++x) {
-        block_index = {x, y, z};
-        memset(shared_memory, 0xff, shared);  // NaN: what it holds at first is undefined
-        prepare_block();
-        switch_to(next_fiber());
-      }
-    }
+  const size_t blocks = size_t{grid_size.x} * grid_size.y * grid_size.z;
+  const Order order(blocks > 0 ? blocks : 1);
+  for (size_t i = 0; i < blocks && failure == nullptr; ++i) {
+    const size_t block = order[i];
+    block_index.x = static_cast<unsigned>(block % grid_size.x);
+    block_index.y = static_cast<unsigned>(block / grid_size.x % grid_size.y);
+    block_index.z = static_cast<unsigned>(block / grid_size.x / grid_size.y);
+    prepare_block();
+    switch_to(next_fiber());
   }
   if (!stacks_are_whole()) abort();  // what lies behind is not to be trusted either
   if (failure != nullptr) {          // fibers in the middle of something are never used again
@@ -385,6 +437,26 @@ inline const char* launch(void (*kernel)(A...), const char* packed, const unsign
 }
 
 }  // namespace bascule_emulator
+
+// --- what -fsanitize=alignment calls
+
+struct bascule_mismatch {
+  struct {
+    const char* file;
+    uint32_t line, column;
+  } location;
+  const struct {
+    uint16_t kind, info;
+    char name[1];
+  }* type;
+  unsigned char log2_of_alignment, access;
+};
+extern "C" void __ubsan_handle_type_mismatch_v1(bascule_mismatch* what, uintptr_t address) {
+  snprintf(bascule_emulator::failure_text, sizeof(bascule_emulator::failure_text),
+           "line %u: the address %p of %s is no multiple of %d", what->location.line,
+           reinterpret_cast<void*>(address), what->type->name, 1 << what->log2_of_alignment);
+  bascule_emulator::fail(bascule_emulator::failure_text);
+}
 
 #define BASCULE_EXPORT extern "C" __attribute__((visibility("default")))
 #define BASCULE_ENTRY(name)                                                                       \
