@@ -18,17 +18,15 @@ struct Decode {
   static constexpr int lanes = SIZE / elements < 32 ? SIZE / elements : 32;  // of a key
   static constexpr int vectors = SIZE / elements / lanes;                    // of a lane
   static constexpr int own = vectors * elements;
-  static constexpr int groups = 32 / lanes;            // keys that are read at once
-  static constexpr int ahead = lanes < 8 ? lanes : 8;  // reads under way, each of keys and values
+  static constexpr int groups = 32 / lanes;  // keys that are read at once
+  static constexpr int ahead = 8 / vectors;  // reads under way, each of keys and values
   static constexpr int batch_words = ahead * vectors * 32;  // of 16 bytes, of a warp
 
-  struct Shared {
-    float weights[warps][ROWS][chunk];
-    OfWarps<warps, ROWS, SIZE> of_warps;
-  };
+  using Parts = OfWarps<warps, ROWS, SIZE>;  // where keys and values were, in dynamic memory
+  using Weights = float[warps][ROWS][chunk];
 
   const Attention& a;
-  Shared& shared;
+  Weights& weights_of_warps;
   const Part part;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float query[ROWS][own];
@@ -137,7 +135,7 @@ struct Decode {
       const float sum = sum_lanes(sums);
       if (lane % sharers == 0) {
         const int row = lane % lanes / sharers;
-        shared.weights[warp][row][(i + j) * groups + lane / lanes] = sum;
+        weights_of_warps[warp][row][(i + j) * groups + lane / lanes] = sum;
       }
     }
   }
@@ -148,10 +146,10 @@ struct Decode {
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
       if (r >= part.rows) {
-        shared.weights[warp][r][lane] = 0;
+        weights_of_warps[warp][r][lane] = 0;
         continue;
       }
-      float score = shared.weights[warp][r][lane] * scale;
+      float score = weights_of_warps[warp][r][lane] * scale;
       if (a.cap != 0) score = cap * tanhf(score / cap);
       const Range seen = visible_keys(a, part.length, part.query(a, r));
       if (key < seen.begin || key >= seen.end) {
@@ -166,7 +164,7 @@ struct Decode {
       for (int i = 0; i < own; ++i) result[r][i] *= factor;
       const float weight = softmax[r].weight(score, 1);
       softmax[r].sum += weight;
-      shared.weights[warp][r][lane] = weight;
+      weights_of_warps[warp][r][lane] = weight;
     }
     __syncwarp();
   }
@@ -177,7 +175,7 @@ struct Decode {
       float weights[ROWS];
 #pragma unroll
       for (int r = 0; r < ROWS; ++r) {
-        weights[r] = shared.weights[warp][r][(i + j) * groups + lane / lanes];
+        weights[r] = weights_of_warps[warp][r][(i + j) * groups + lane / lanes];
       }
 #pragma unroll
       for (int n = 0; n < vectors; ++n) {
@@ -195,15 +193,17 @@ struct Decode {
     }
   }
 
-  // What the lanes and groups of the warp have, to shared memory.
-  __device__ void share() {
+  // What the lanes and groups of the warp have, to shared memory, where other warps may have
+  // values.
+  __device__ void share(Parts& to) {
+    __syncthreads();
 #pragma unroll
     for (int r = 0; r < ROWS; ++r) {
       if (r >= part.rows) break;
       const float sum = warp_reduce(softmax[r].sum, Sum());
       if (lane == 0) {
-        shared.of_warps.top[warp][r] = softmax[r].top;
-        shared.of_warps.sum[warp][r] = sum;
+        to.top[warp][r] = softmax[r].top;
+        to.sum[warp][r] = sum;
       }
 #pragma unroll
       for (int i = 0; i < own; ++i) {
@@ -213,13 +213,14 @@ struct Decode {
           value += __shfl_xor_sync(0xffffffffu, value, step);
         }
         if (lane < lanes) {
-          shared.of_warps.result[warp][r][column(i / elements) + i % elements] = value;
+          to.result[warp][r][column(i / elements) + i % elements] = value;
         }
       }
     }
   }
 
-  __device__ void run(const T* q, const T* k, const T* v, const void* mask, const T* sinks) {
+  __device__ void run(const T* q, const T* k, const T* v, const void* mask, const T* sinks,
+                      Parts& to) {
     k += part.item * a.k_batch + part.kv_head * a.k_head;
     v += part.item * a.v_batch + part.kv_head * a.v_head;
     start(q, sinks);
@@ -243,17 +244,20 @@ struct Decode {
       }
       __syncwarp();  // the weights have been read
     }
-    share();
+    share(to);
   }
 };
 
 template <typename T, int SIZE, int ROWS>
 __device__ void decode(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
                        const T* sinks, const Attention& a, const Results<T>& to) {
-  __shared__ typename Decode<T, SIZE, ROWS>::Shared shared;
+  using Rows = Decode<T, SIZE, ROWS>;
+  DYNAMIC_SHARED(memory);
+  __shared__ typename Rows::Weights weights;
+  auto& parts = *reinterpret_cast<typename Rows::Parts*>(memory);
   const Part part = part_of<ROWS>(a, lengths, to.splits);
-  Decode<T, SIZE, ROWS>{a, shared, part}.run(q, k, v, mask, sinks);
-  finish<false>(a, part, shared.of_warps, to);
+  Rows{a, weights, part}.run(q, k, v, mask, sinks, parts);
+  finish<false>(a, part, parts, to);
 }
 
 #define ENTRY(name, T, SIZE, ROWS)                                                       \

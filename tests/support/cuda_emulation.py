@@ -132,9 +132,9 @@ class EmulatedDevice:
         self.launches.append(function.name)
         assert all(0 < size <= limit for size, limit in zip(grid, _LIMITS)), grid
         assert min(block) > 0 and block[0] * block[1] * block[2] <= 1024 and block[2] <= 64, block
-        assert 0 <= shared <= self.shared_memory, shared
+        assert shared >= 0, shared
         packed = _packed(function, arguments)
-        sizes = (ctypes.c_uint * 7)(*grid, *block, shared)
+        sizes = (ctypes.c_uint * 8)(*grid, *block, shared, self.shared_memory)
 
         def start() -> None:
             error = function.launch(packed, sizes)

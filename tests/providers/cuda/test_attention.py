@@ -158,6 +158,10 @@ def test_older_devices() -> None:
     )
     few = inputs_of(np.float16, 1, (8, 2), (1, 300), (64, 64))
     assert check(few, device=device) == ["decode_float16_64_4"]
+    for dtype in (np.float16, np.float32):
+        name = f"decode_{np.dtype(dtype)}_256_8"
+        wide = inputs_of(dtype, 1, (8, 1), (1, 300), (256, 256))
+        assert check(wide, device=device) == [name]
 
 
 class FakeCudnn:

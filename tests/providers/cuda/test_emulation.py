@@ -189,6 +189,19 @@ def test_an_address_that_is_not_aligned_is_found(declared: str, finding: str) ->
             launch(body, zeros(1), 1, 1)
 
 
+@pytest.mark.parametrize("dynamic", [0, 65520, 65536])
+def test_shared_memory_of_both_kinds_has_one_limit(
+    dynamic: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(emulated_device(), "shared_memory", 65536)
+    body = "__shared__ int n[4]; n[threadIdx.x] = 1; out[threadIdx.x] = n[threadIdx.x];"
+    if dynamic + 16 <= 65536:
+        assert launch(body, zeros(4), 1, 4, shared=dynamic).all()
+    else:
+        with pytest.raises(RuntimeError, match=r"16 bytes of .* 65536 dynamic .* than 65536"):
+            launch(body, zeros(4), 1, 4, shared=dynamic)
+
+
 def test_dynamic_shared_memory() -> None:
     body = """
       DYNAMIC_SHARED(bytes);

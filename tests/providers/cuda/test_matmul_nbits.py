@@ -176,6 +176,14 @@ def test_products_where_shared_memory_is_short() -> None:
     assert [name.split("_")[0] for name in device.launches] == ["pack", "stream"]
 
 
+@pytest.mark.host
+def test_long_rows_where_shared_memory_is_short() -> None:
+    device = EmulatedDevice()
+    device.capability, device.shared_memory = 75, 65536
+    Case(8, 40, 4096, 2, 32, "float32", "packed").check(device)
+    assert device.launches == ["matmul_nbits_2_4_4_float32"]
+
+
 def projected(case: Case, norm: Any, residual: Any, gated: bool) -> np.ndarray[Any, Any]:
     """ProjectNBits in float64."""
     x = case.a.astype("float64")

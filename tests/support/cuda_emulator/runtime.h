@@ -70,6 +70,7 @@ static int votes_at_barrier, votes_of_barrier;
 static void (*run_thread)(const void*);
 static const void* run_argument;
 static const char* failure;
+static char failure_text[256];
 
 inline unsigned char* dynamic_shared() { return shared_memory; }
 
@@ -93,6 +94,8 @@ struct Bytes {
   size_t count;
 };
 static std::vector<Bytes> shared_arrays;  // those with a name, that were seen so far
+static unsigned launch_number;
+static size_t named_bytes;  // of those that this launch has come to
 
 inline void forget(Bytes bytes) { memset(bytes.begin, 0xff, bytes.count); }
 
@@ -107,10 +110,15 @@ class Shared {
     // An odd multiple of the alignment, so that it is no better one.
     value_ = reinterpret_cast<T*>(static_cast<unsigned char*>(memory) + alignof(T));
   }
-  T& value() { return *value_; }
+  T& value() {
+    if (launch_ != launch_number) named_bytes += (sizeof(T) + 15) / 16 * 16;
+    launch_ = launch_number;
+    return *value_;
+  }
 
  private:
   T* value_;
+  unsigned launch_ = 0;
 };
 
 // --- fibers
@@ -219,8 +227,6 @@ inline void fail(const char* message) {
   failure = message;
   switch_to(&main_fiber);
 }
-
-static char failure_text[256];
 
 // Another fiber that can go on. At the end of the block that is the main one.
 inline Fiber* next_fiber() {
@@ -365,6 +371,8 @@ inline const char* run_grid(const unsigned* sizes, void (*run)(const void*), con
   grid_size = {sizes[0], sizes[1], sizes[2]};
   block_size = {sizes[3], sizes[4], sizes[5]};
   shared_bytes = sizes[6];
+  named_bytes = 0;
+  ++launch_number;
   failure = nullptr;
   run_thread = run;
   run_argument = argument;
@@ -381,6 +389,12 @@ inline const char* run_grid(const unsigned* sizes, void (*run)(const void*), con
     block_index.z = static_cast<unsigned>(block / grid_size.x / grid_size.y);
     prepare_block();
     switch_to(next_fiber());
+  }
+  if (failure == nullptr && named_bytes + shared_bytes > sizes[7]) {
+    snprintf(failure_text, sizeof(failure_text),
+             "%zu bytes of shared memory and %zu dynamic ones are more than %u", named_bytes,
+             shared_bytes, sizes[7]);
+    failure = failure_text;
   }
   if (!stacks_are_whole()) abort();  // what lies behind is not to be trusted either
   if (failure != nullptr) {          // fibers in the middle of something are never used again

@@ -277,8 +277,8 @@ def _decode_kernel(call: Call, case: Case) -> _Decode:
         shared = warps * max(32 * (size + 8) * 2, rows * (size + 2) * 4)  # values, or results
         return _Decode(f"decode_tiles.{name}_{size}", f"tiles_{name}_{size}", warps, rows, shared)
     warps, rows = 4, next(n for n in (1, 4, 8) if n >= min(s.group * s.queries, _DECODE_ROWS))
-    # Eight reads, each of 512 bytes or a key that is longer, of keys and of values.
-    shared = warps * 2 * 8 * max(size * case.q.itemsize, 512)
+    # Eight reads, each of 512 bytes, of keys and of values; then results.
+    shared = warps * max(2 * 8 * 512, rows * (size + 2) * 4)
     return _Decode("decode_attention", f"{name}_{size}_{rows}", warps, rows, shared)
 
 

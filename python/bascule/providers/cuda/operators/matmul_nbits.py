@@ -36,6 +36,8 @@ _MOST_STREAMED_ROWS = 16
 _WARPS = 8
 _STAGE_BYTES = 40 * 1024
 """Bytes of A that a block keeps in shared memory."""
+_OWN_SHARED = 1 << 10
+"""Bytes of it that the kernel has beside them, at most."""
 
 _OPERANDS = (_FLOATS, frozenset((DataType.UINT8,)), _FLOATS, frozenset(KINDS))
 
@@ -178,6 +180,8 @@ def _stream(call: Call, a: Tensor, w: Packed, bias: Tensor | None, y: Tensor, ro
     elif w.n < _WARPS * processors:
         columns = 1
     width = 128 // w.bits * 32  # of k, that a warp reads at once
+    if at_once * a.itemsize * width + _OWN_SHARED > call.device.shared_memory:
+        at_once, columns = 4, 4
     # Warps enough to keep every processor reading: by columns, then by parts of k.
     slices = 1
     while slices < _WARPS and slices * width < w.k and w.n // columns * slices < 16 * processors:
