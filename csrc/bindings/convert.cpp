@@ -250,6 +250,16 @@ bool view_array(py::handle object, Tensor* tensor) {
   return true;
 }
 
+bool dense_copy(py::handle object, Tensor* tensor) {
+  if (!py::isinstance<py::array>(object)) return false;
+  const auto array = py::reinterpret_borrow<py::array>(object);
+  if (array.flags() & py::array::c_style) return false;
+  const auto copy = py::array::ensure(array, py::array::c_style);
+  if (!copy || !view_array(copy, tensor)) return false;
+  *tensor = Tensor(tensor->dtype(), tensor->shape(), tensor->raw(), keep(copy, tensor->raw()));
+  return true;
+}
+
 Value to_value(py::handle object, DType dtype) {
   Tensor view;
   if (object.is_none()) return {};

@@ -26,6 +26,9 @@ bool is_plain(const py::array& array);
 // normalizes.
 bool view_array(py::handle object, Tensor* tensor);
 
+// A copy of an array whose elements do not lie side by side, for example of every other row.
+bool dense_copy(py::handle object, Tensor* tensor);
+
 // Any feed as a value: arrays (elements narrower than a byte are packed), object arrays of str,
 // lists (sequences), dicts from int or str to scalars (maps), None. Throws Error for anything else.
 // `dtype` is what an empty list holds.

@@ -80,7 +80,7 @@ class Runner {
       const int index = find_input(key);
       if (index < 0) return ordinary();
       Tensor tensor;
-      if (!view_array(array, &tensor)) return ordinary();
+      if (!view_array(array, &tensor) && !dense_copy(array, &tensor)) return ordinary();
       const ValueSpec& spec = program_->input(index);
       if (spec.kind != ValueKind::tensor || !spec.takes(tensor.dtype(), tensor.shape())) {
         return ordinary();

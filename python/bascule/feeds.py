@@ -251,6 +251,10 @@ def _is_text(dtype: np.dtype[Any]) -> bool:
 
 
 def _strings(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if array.dtype.kind == "U":
+        array = array.astype(object)
+    if array.dtype.kind == "O" and set(map(type, array.flat)) <= {str}:
+        return array
     result = np.empty(array.shape, dtype=object)
     for index, item in np.ndenumerate(array):
         if isinstance(item, np.void):

@@ -176,6 +176,10 @@ def test_reshape() -> None:
     check(x.reshape(2, 12), "Reshape", [x, np.array([0, -1])])
     empty = data((0, 3))
     check(empty.reshape(3, 0), "Reshape", [empty, np.array([3, 0])], {"allowzero": 1})
+    # Without elements a size is left out as if the zeros were not there.
+    check(data((0, 7, 1)), "Reshape", [data((0, 1, 7)), np.array([0, -1, 1])])
+    several = data((0, 7, 4, 8))
+    check(several, "Reshape", [data((0, 7, 32)), np.array([0, -1, 4, 8])], {"allowzero": 1})
     packed = data((2, 3), ml_dtypes.int4)
     check(packed.reshape(6), "Reshape", [packed, np.array([6])])
     check(x.reshape(6, 4), "Flatten", [x], {"axis": -1})
@@ -190,6 +194,11 @@ def test_reshape() -> None:
 def test_reshape_refuses_shapes_that_do_not_fit(shape: list[int]) -> None:
     with pytest.raises((Fail, InvalidArgument)):
         run_node("Reshape", [data((2, 3, 4)), np.array(shape)])
+
+
+def test_reshape_of_nothing_refuses_a_size_that_does_not_fit() -> None:
+    with pytest.raises(Fail, match="cannot be reshaped"):
+        run_node("Reshape", [data((0, 7)), np.array([0, -1, 4])])
 
 
 def test_shape_and_size() -> None:

@@ -7,6 +7,12 @@
 namespace bascule {
 namespace {
 
+int64_t size_without_zeros(const Shape& shape) {
+  int64_t size = 1;
+  for (int i = 0; i < shape.rank(); ++i) size *= shape[i] == 0 ? 1 : shape[i];
+  return size;
+}
+
 // A size of 0 copies that of the input (unless allowzero), one -1 takes what is left.
 Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow_zero) {
   Shape shape = wanted;
@@ -27,7 +33,12 @@ Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow
   }
   if (inferred >= 0) {
     shape[inferred] = 1;
-    const int64_t others = shape.size();
+    int64_t others = shape.size();
+    if (count == 0 &&
+        others == 0) {  // any size would do: the one that it would be without the zeros
+      count = size_without_zeros(from);
+      others = size_without_zeros(shape);
+    }
     if (others == 0 || count % others != 0) {
       fail("The input tensor cannot be reshaped to the requested shape. Input shape:" +
            from.text() + ", requested shape:" + wanted.text());

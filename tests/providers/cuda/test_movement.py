@@ -184,6 +184,7 @@ def test_shapes() -> None:
     x = normal(2, 1, 6)
     same("Reshape", [x, np.array([0, -1, 3])])
     same("Reshape", [normal(0, 3), np.array([3, 0])], {"allowzero": 1})
+    same("Reshape", [normal(0, 1, 7), np.array([0, -1, 1])])
     same("Flatten", [x], {"axis": -1})
     same("Flatten", [x], {"axis": 3})
     same("Squeeze", [x, np.array([-2])])

@@ -46,8 +46,13 @@ def reshape(call: Call, x: Tensor, shape: Any) -> Tensor:
     if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
         raise call.error(f"shape {wanted} has negative sizes")
     if -1 in sizes:
-        others = math.prod(size for size in sizes if size != -1)
-        sizes[sizes.index(-1)] = x.size // others if others else -1
+        given, others = x.size, math.prod(size for size in sizes if size != -1)
+        if given == others == 0:  # any size would do: the one that it would be without the zeros
+            given, others = (
+                math.prod(size for size in shape if size not in (0, -1))
+                for shape in (x.shape, sizes)
+            )
+        sizes[sizes.index(-1)] = given // others if others else -1
     if min(sizes, default=0) < 0 or math.prod(sizes) != x.size:
         raise call.error(
             "The input tensor cannot be reshaped to the requested shape. "
