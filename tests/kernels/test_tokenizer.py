@@ -47,6 +47,24 @@ def test_expression() -> None:
     assert tokens(["abcab"], tokenexp="a|ab|abc").tolist() == [["abc", "ab"]]
 
 
+@pytest.mark.parametrize(
+    "expression", ["[a-zA-Z0-9_]+", r"\w+", r"\w\w+", r"\d\d", "[a-cx][a-cx]+", r"[\d_]+", "[_\\w]"]
+)
+def test_usual_expressions_mean_what_they_mean_to_re2(expression: str) -> None:
+    letters = [*"abcxyzABC019__  .-äß日\n", "\udc80"]
+    texts = ["".join(text) for text in np.random.default_rng(1).choice(letters, (40, 30))]
+    expected = tokens(texts, tokenexp=f"(?:{expression})")  # too unusual to be seen through
+    np.testing.assert_array_equal(tokens(texts, tokenexp=expression), expected)
+
+
+@pytest.mark.parametrize("separator", [" ", "--", "ab", "\t", "ä"])
+def test_literal_separators_mean_what_they_mean_to_re2(separator: str) -> None:
+    letters = [*"ab  --\tä.", "\udc80"]
+    texts = ["".join(text) for text in np.random.default_rng(2).choice(letters, (40, 30))]
+    expected = tokens(texts, separators=[f"(?:{separator})"])
+    np.testing.assert_array_equal(tokens(texts, separators=[separator]), expected)
+
+
 def test_marks_and_short_tokens() -> None:
     assert tokens(TEXTS[[0, 2]], separators=[" "], mark=1).tolist() == [
         ["\x02", "the", "cat", "\x03"],
