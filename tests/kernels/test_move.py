@@ -55,6 +55,16 @@ def test_transpose_of_attention_heads_and_channels() -> None:
     check(x.transpose(0, 3, 1, 2), "Transpose", [x], {"perm": [0, 3, 1, 2]})
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("sides", [(1, 1), (5, 7), (16, 9), (33, 31)])
+def test_transpose_of_pixels(dtype: Any, channels: int, sides: tuple[int, int]) -> None:
+    x = data((2, *sides, channels), dtype)
+    planes = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    check(planes, "Transpose", [x], {"perm": [0, 3, 1, 2]})
+    check(x, "Transpose", [planes], {"perm": [0, 2, 3, 1]})
+
+
 @pytest.mark.parametrize("dtype", [*DTYPES, object])
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_concat_and_split(dtype: Any, axis: int) -> None:

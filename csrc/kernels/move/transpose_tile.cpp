@@ -100,6 +100,11 @@ void transpose_squares(const char* from, int64_t from_step, char* to, int64_t to
                        int64_t columns) {
   constexpr int64_t line = 16;  // elements of a cache line
   constexpr int smaller = side == 4 ? 1 : side / 2;
+  if constexpr (side > 4) {
+    if (columns < side) {
+      return transpose_squares<smaller>(from, from_step, to, to_step, rows, columns);
+    }
+  }
   const int64_t whole_rows = rows / side * side;
   const int64_t whole_columns = columns / side * side;
   for (int64_t i = 0; i < whole_rows; i += line) {
@@ -164,6 +169,21 @@ void interleave_3(const char* from, int64_t from_step, char* to, int64_t columns
   }
 }
 
+#if defined(__AVX512F__)
+// Of each lane of three rows: which lane of the first two vectors of triples, or of the third, it
+// comes from, and whether it is the third.
+struct Parts {
+  alignas(64) int32_t place[3][16] = {};
+  __mmask16 third[3] = {};
+  constexpr Parts() {
+    for (int i = 0; i < 48; ++i) {
+      place[i % 3][i / 3] = i % 32;
+      if (i >= 32) third[i % 3] = static_cast<__mmask16>(third[i % 3] | 1u << i / 3);
+    }
+  }
+};
+#endif
+
 typedef uint8_t Bytes __attribute__((vector_size(16)));
 typedef uint16_t Pairs __attribute__((vector_size(16)));
 typedef uint32_t Quads __attribute__((vector_size(16)));
@@ -206,6 +226,66 @@ BASCULE_INLINE void transpose_byte_square(const char* from, int64_t from_step, c
   }
 }
 
+// A row of triples becomes three rows: the pixels of an image become planes.
+void separate_3(const char* from, char* to, int64_t to_step, int64_t rows) {
+  int64_t i = 0;
+#if defined(__AVX512F__)
+  static constexpr Parts parts;
+  for (; i + 16 <= rows; i += 16) {
+    const __m512 a = _mm512_loadu_ps(from + i * 12);
+    const __m512 b = _mm512_loadu_ps(from + i * 12 + 64);
+    const __m512 c = _mm512_loadu_ps(from + i * 12 + 128);
+    for (int v = 0; v < 3; ++v) {
+      const __m512i place = _mm512_load_si512(parts.place[v]);
+      const __m512 pairs = _mm512_permutex2var_ps(a, place, b);
+      _mm512_storeu_ps(to + v * to_step + i * 4,
+                       _mm512_mask_permutexvar_ps(pairs, parts.third[v], place, c));
+    }
+  }
+#endif
+  for (; i + 4 <= rows; i += 4) {
+    Quads a, b, c;
+    __builtin_memcpy(&a, from + i * 12, 16);
+    __builtin_memcpy(&b, from + i * 12 + 16, 16);
+    __builtin_memcpy(&c, from + i * 12 + 32, 16);
+    const Quads planes[3] = {
+        __builtin_shuffle(__builtin_shuffle(a, b, Quads{0, 3, 6, 0}), c, Quads{0, 1, 2, 5}),
+        __builtin_shuffle(__builtin_shuffle(a, b, Quads{1, 4, 7, 0}), c, Quads{0, 1, 2, 6}),
+        __builtin_shuffle(__builtin_shuffle(a, b, Quads{2, 5, 0, 0}), c, Quads{0, 1, 4, 7})};
+    for (int v = 0; v < 3; ++v) __builtin_memcpy(to + v * to_step + i * 4, &planes[v], 16);
+  }
+  for (; i < rows; ++i) {
+    for (int64_t v = 0; v < 3; ++v) {
+      __builtin_memcpy(to + v * to_step + i * 4, from + i * 12 + v * 4, 4);
+    }
+  }
+}
+
+// A row of triples of bytes becomes three rows.
+void separate_3_bytes(const char* from, char* to, int64_t to_step, int64_t rows) {
+  int64_t i = 0;
+  for (; i + 16 <= rows; i += 16) {
+    Bytes a, b, c;
+    __builtin_memcpy(&a, from + 3 * i, 16);
+    __builtin_memcpy(&b, from + 3 * i + 16, 16);
+    __builtin_memcpy(&c, from + 3 * i + 32, 16);
+    const Bytes planes[3] = {
+        __builtin_shuffle(
+            __builtin_shuffle(a, b, Bytes{0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0}),
+            c, Bytes{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29}),
+        __builtin_shuffle(
+            __builtin_shuffle(a, b, Bytes{1, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 0, 0, 0, 0, 0}),
+            c, Bytes{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 18, 21, 24, 27, 30}),
+        __builtin_shuffle(
+            __builtin_shuffle(a, b, Bytes{2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 0, 0, 0, 0, 0, 0}),
+            c, Bytes{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 19, 22, 25, 28, 31})};
+    for (int v = 0; v < 3; ++v) __builtin_memcpy(to + v * to_step + i, &planes[v], 16);
+  }
+  for (; i < rows; ++i) {
+    for (int64_t v = 0; v < 3; ++v) to[v * to_step + i] = from[3 * i + v];
+  }
+}
+
 // Three rows of bytes become one of triples.
 void interleave_3_bytes(const char* from, int64_t from_step, char* to, int64_t columns) {
   int64_t j = 0;
@@ -237,6 +317,7 @@ void interleave_3_bytes(const char* from, int64_t from_step, char* to, int64_t c
 void transpose_1(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
                  int64_t columns) {
   if (rows == 3 && to_step == 3) return interleave_3_bytes(from, from_step, to, columns);
+  if (columns == 3 && from_step == 3) return separate_3_bytes(from, to, to_step, rows);
   constexpr int64_t line = 64;
   const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
   for (int64_t i = 0; i < whole_rows; i += line) {
@@ -257,6 +338,7 @@ void transpose_1(const char* from, int64_t from_step, char* to, int64_t to_step,
 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
                  int64_t columns) {
   if (rows == 3 && to_step == 12) return interleave_3(from, from_step, to, columns);
+  if (columns == 3 && from_step == 12) return separate_3(from, to, to_step, rows);
   transpose_squares<largest_square>(from, from_step, to, to_step, rows, columns);
 }
 }  // namespace bascule::BASCULE_ISA
