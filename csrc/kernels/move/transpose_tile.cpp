@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // instruction sets: base avx2 avx512
-// 4-byte transposition in registers: squares of 16 x 16 (AVX-512), 8 x 8 (AVX2) and 4 x 4, edges
-// one by one.
+// Transposition in registers. Four bytes: squares of 16 x 16 (AVX-512), 8 x 8 (AVX2) and 4 x 4,
+// edges one by one; one and two bytes: 8 x 8.
 #include "simd/vec.h"  // and nothing else above BASCULE_ONCE
 
 namespace bascule::BASCULE_ISA {
@@ -196,8 +196,11 @@ BASCULE_INLINE Bytes load_8(const char* p) {
   return reinterpret_cast<Bytes>(Halves{bytes, 0});
 }
 
-BASCULE_INLINE void transpose_byte_square(const char* from, int64_t from_step, char* to,
-                                          int64_t to_step) {
+template <int bytes>
+struct Eight {};
+
+BASCULE_INLINE void transpose_square(Eight<1>, const char* from, int64_t from_step, char* to,
+                                     int64_t to_step) {
   Bytes r[8];
   Pairs p[4];
   Quads q[4];
@@ -223,6 +226,59 @@ BASCULE_INLINE void transpose_byte_square(const char* from, int64_t from_step, c
     __builtin_memcpy(line + to_step, reinterpret_cast<const char*>(&low) + 8, 8);
     __builtin_memcpy(line + 2 * to_step, &high, 8);
     __builtin_memcpy(line + 3 * to_step, reinterpret_cast<const char*>(&high) + 8, 8);
+  }
+}
+
+BASCULE_INLINE void transpose_square(Eight<2>, const char* from, int64_t from_step, char* to,
+                                     int64_t to_step) {
+  Pairs r[8];
+  Quads q[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) __builtin_memcpy(&r[i], from + i * from_step, 16);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {  // columns 0 to 3, and 4 to 7, of two rows
+    const Pairs a = r[2 * i], b = r[2 * i + 1];
+    q[i] = reinterpret_cast<Quads>(__builtin_shuffle(a, b, Pairs{0, 8, 1, 9, 2, 10, 3, 11}));
+    q[i + 4] = reinterpret_cast<Quads>(__builtin_shuffle(a, b, Pairs{4, 12, 5, 13, 6, 14, 7, 15}));
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    // Two columns of four rows each.
+    const Halves low[2] = {
+        reinterpret_cast<Halves>(__builtin_shuffle(q[i], q[i + 1], Quads{0, 4, 1, 5})),
+        reinterpret_cast<Halves>(__builtin_shuffle(q[i], q[i + 1], Quads{2, 6, 3, 7}))};
+    const Halves high[2] = {
+        reinterpret_cast<Halves>(__builtin_shuffle(q[i + 2], q[i + 3], Quads{0, 4, 1, 5})),
+        reinterpret_cast<Halves>(__builtin_shuffle(q[i + 2], q[i + 3], Quads{2, 6, 3, 7}))};
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      const Halves columns[2] = {__builtin_shuffle(low[j], high[j], Halves{0, 2}),
+                                 __builtin_shuffle(low[j], high[j], Halves{1, 3})};
+      __builtin_memcpy(to + (i + 2 * j) * to_step, &columns[0], 16);
+      __builtin_memcpy(to + (i + 2 * j + 1) * to_step, &columns[1], 16);
+    }
+  }
+}
+
+// In squares of eight, the edges one by one.
+template <int bytes>
+void transpose_in_eights(const char* from, int64_t from_step, char* to, int64_t to_step,
+                         int64_t rows, int64_t columns) {
+  constexpr int64_t line = 64 / bytes;
+  const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
+  for (int64_t i = 0; i < whole_rows; i += line) {
+    const int64_t last = i + line < whole_rows ? i + line : whole_rows;
+    for (int64_t j = 0; j < whole_columns; j += 8) {
+      for (int64_t k = i; k < last; k += 8) {
+        transpose_square(Eight<bytes>{}, from + k * from_step + j * bytes, from_step,
+                         to + j * to_step + k * bytes, to_step);
+      }
+    }
+  }
+  for (int64_t j = 0; j < columns; ++j) {
+    for (int64_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i) {
+      __builtin_memcpy(to + j * to_step + i * bytes, from + i * from_step + j * bytes, bytes);
+    }
   }
 }
 
@@ -286,6 +342,30 @@ void separate_3_bytes(const char* from, char* to, int64_t to_step, int64_t rows)
   }
 }
 
+// The same of elements of two bytes.
+void separate_3_pairs(const char* from, char* to, int64_t to_step, int64_t rows) {
+  int64_t i = 0;
+  for (; i + 8 <= rows; i += 8) {
+    Pairs a, b, c;
+    __builtin_memcpy(&a, from + 6 * i, 16);
+    __builtin_memcpy(&b, from + 6 * i + 16, 16);
+    __builtin_memcpy(&c, from + 6 * i + 32, 16);
+    const Pairs planes[3] = {
+        __builtin_shuffle(__builtin_shuffle(a, b, Pairs{0, 3, 6, 9, 12, 15, 0, 0}), c,
+                          Pairs{0, 1, 2, 3, 4, 5, 10, 13}),
+        __builtin_shuffle(__builtin_shuffle(a, b, Pairs{1, 4, 7, 10, 13, 0, 0, 0}), c,
+                          Pairs{0, 1, 2, 3, 4, 8, 11, 14}),
+        __builtin_shuffle(__builtin_shuffle(a, b, Pairs{2, 5, 8, 11, 14, 0, 0, 0}), c,
+                          Pairs{0, 1, 2, 3, 4, 9, 12, 15})};
+    for (int v = 0; v < 3; ++v) __builtin_memcpy(to + v * to_step + 2 * i, &planes[v], 16);
+  }
+  for (; i < rows; ++i) {
+    for (int64_t v = 0; v < 3; ++v) {
+      __builtin_memcpy(to + v * to_step + 2 * i, from + 6 * i + 2 * v, 2);
+    }
+  }
+}
+
 // Three rows of bytes become one of triples.
 void interleave_3_bytes(const char* from, int64_t from_step, char* to, int64_t columns) {
   int64_t j = 0;
@@ -318,21 +398,13 @@ void transpose_1(const char* from, int64_t from_step, char* to, int64_t to_step,
                  int64_t columns) {
   if (rows == 3 && to_step == 3) return interleave_3_bytes(from, from_step, to, columns);
   if (columns == 3 && from_step == 3) return separate_3_bytes(from, to, to_step, rows);
-  constexpr int64_t line = 64;
-  const int64_t whole_rows = rows / 8 * 8, whole_columns = columns / 8 * 8;
-  for (int64_t i = 0; i < whole_rows; i += line) {
-    const int64_t last = i + line < whole_rows ? i + line : whole_rows;
-    for (int64_t j = 0; j < whole_columns; j += 8) {
-      for (int64_t k = i; k < last; k += 8) {
-        transpose_byte_square(from + k * from_step + j, from_step, to + j * to_step + k, to_step);
-      }
-    }
-  }
-  for (int64_t j = 0; j < columns; ++j) {
-    for (int64_t i = j < whole_columns ? whole_rows : 0; i < rows; ++i) {
-      to[j * to_step + i] = from[i * from_step + j];
-    }
-  }
+  transpose_in_eights<1>(from, from_step, to, to_step, rows, columns);
+}
+
+void transpose_2(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
+                 int64_t columns) {
+  if (columns == 3 && from_step == 6) return separate_3_pairs(from, to, to_step, rows);
+  transpose_in_eights<2>(from, from_step, to, to_step, rows, columns);
 }
 
 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t rows,
@@ -349,12 +421,21 @@ void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
 namespace bascule {
 BASCULE_PER_ISA(void transpose_1(const char* from, int64_t from_step, char* to, int64_t to_step,
                                  int64_t rows, int64_t columns);
+                void transpose_2(const char* from, int64_t from_step, char* to, int64_t to_step,
+                                 int64_t rows, int64_t columns);
                 void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
                                  int64_t rows, int64_t columns));
 
 void transpose_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
                      int64_t rows, int64_t columns) {
   static const auto function = BASCULE_PICK(transpose_1);
+  function(reinterpret_cast<const char*>(from), from_step, reinterpret_cast<char*>(to), to_step,
+           rows, columns);
+}
+
+void transpose_2_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
+                       int64_t rows, int64_t columns) {
+  static const auto function = BASCULE_PICK(transpose_2);
   function(reinterpret_cast<const char*>(from), from_step, reinterpret_cast<char*>(to), to_step,
            rows, columns);
 }

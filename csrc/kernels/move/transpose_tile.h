@@ -13,7 +13,9 @@ namespace bascule {
 // the result, are in bytes.
 void transpose_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
                      int64_t rows, int64_t columns);
-// The same of elements of four bytes.
+// The same of elements of two and of four bytes.
+void transpose_2_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
+                       int64_t rows, int64_t columns);
 void transpose_4_bytes(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step,
                        int64_t rows, int64_t columns);
 
@@ -22,6 +24,8 @@ void transpose_tile(const std::byte* from, int64_t from_step, std::byte* to, int
                     int64_t rows, int64_t columns) {
   if constexpr (sizeof(T) == 4) {
     transpose_4_bytes(from, from_step, to, to_step, rows, columns);
+  } else if constexpr (sizeof(T) == 2) {
+    transpose_2_bytes(from, from_step, to, to_step, rows, columns);
   } else if constexpr (sizeof(T) == 1) {
     transpose_bytes(from, from_step, to, to_step, rows, columns);
   } else {
