@@ -82,6 +82,7 @@ DType widest_work_dtype(const RunContext& c) {
   template void store_work<T>(RunContext&, const T*, Tensor&)
 BASCULE_WORK_TYPE(float);
 BASCULE_WORK_TYPE(double);
+BASCULE_WORK_TYPE(int32_t);
 BASCULE_WORK_TYPE(int64_t);
 BASCULE_WORK_TYPE(uint64_t);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Tensors as elements of the type T that a kernel computes in (float, double, int64_t or
-// uint64_t): their own memory where that is their type, else a converted copy in scratch memory.
-// Each result is rounded once.
+// Tensors as elements of the type T that a kernel computes in (float, double, int32_t,
+// int64_t or uint64_t): their own memory where that is their type, else a converted copy in scratch
+// memory. Each result is rounded once.
 #pragma once
 
 #include "core/tensor.h"

@@ -9,8 +9,11 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
+import bascule
 from tests.support.native import run_node
 
 RANDOM = np.random.default_rng(21)
@@ -196,3 +199,56 @@ def test_cumulative(dtype: Any, axis: int) -> None:
                     expected = np.flip(expected, axis)
                 [actual] = run_node(op_type, [x, number], {"exclusive": flag, "reverse": reverse})
                 np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.parametrize("op_type, function", [("CumSum", np.cumsum), ("CumProd", np.cumprod)])
+@pytest.mark.parametrize("inner", [1, 2, 7, 8, 9, 31, 255, 256, 257, 300])
+def test_cumulative_of_many_lines(op_type: str, function: Any, inner: int) -> None:
+    generator = np.random.default_rng(inner)
+    for outer, n in [(1, 1), (1, 40), (7, 33), (8, 5), (19, 3), (0, 4), (3, 0)]:
+        x = generator.uniform(0.8, 1.2, (outer, n, inner)).astype(np.float32)
+        for attributes in ({}, {"exclusive": 1}, {"reverse": 1}, {"exclusive": 1, "reverse": 1}):
+            y = x[:, ::-1] if "reverse" in attributes else x
+            expected = function(y.astype(np.float64), axis=1)
+            if "exclusive" in attributes:
+                start = np.full((outer, 1, inner), 0.0 if op_type == "CumSum" else 1.0)
+                expected = np.concatenate([start, expected], 1)[:, :n]
+            if "reverse" in attributes:
+                expected = expected[:, ::-1]
+            for threads, runs in ((1, 1), (3, 2)):
+                arguments = (op_type, [x, np.array(1)], attributes)
+                [actual] = run_node(*arguments, threads=threads, runs=runs)
+                np.testing.assert_allclose(actual, expected, 1e-5)
+                if outer > 2 and n > 0:
+                    [part] = run_node(op_type, [x[1:3], np.array(1)], attributes)
+                    assert part.tobytes() == actual[1:3].tobytes()
+
+
+def test_cumulative_integers_wrap_around() -> None:
+    for dtype in (np.int32, np.int64, np.uint32):
+        x = np.random.default_rng(4).integers(2**28, 2**30, (9, 20, 11)).astype(dtype)
+        for axis in (1, 2):
+            for op_type, function in (("CumSum", np.cumsum), ("CumProd", np.cumprod)):
+                [actual] = run_node(op_type, [x, np.array(axis)])
+                np.testing.assert_array_equal(actual, function(x, axis=axis, dtype=dtype))
+
+
+def test_cumulative_in_place() -> None:
+    x = np.random.default_rng(6).uniform(-1, 1, (11, 10, 9)).astype(np.float32)
+    for axis in (0, 1, 2):
+        for exclusive, reverse in itertools.product((0, 1), (0, 1)):
+            graph = onnx.parser.parse_graph(
+                f"""g (float[11,10,9] x) => (float[11,10,9] y) <int64 axis = {{{axis}}}> {{
+                    t = Sin(x)
+                    y = CumSum<exclusive = {exclusive}, reverse = {reverse}>(t, axis)
+                }}"""
+            )
+            model = onnx.helper.make_model(
+                graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10
+            )
+            session = bascule.InferenceSession(model.SerializeToString())
+            [actual] = session.run(None, {"x": x})
+            attributes = {"exclusive": exclusive, "reverse": reverse}
+            [sines] = run_node("Sin", [x])
+            [expected] = run_node("CumSum", [sines, np.array(axis)], attributes)
+            assert actual.tobytes() == expected.tobytes()
