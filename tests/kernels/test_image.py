@@ -114,6 +114,65 @@ def test_col2im() -> None:
             run_node("Col2Im", [x[:, :, 1:], np.array(image), np.array(block)], attributes)
 
 
+def folded(
+    x: np.ndarray, image: tuple[int, ...], block: tuple[int, ...], attributes: dict[str, Any]
+) -> np.ndarray:
+    """Col2Im in float64, window by window."""
+    axes = len(image)
+    strides, pads, dilations = (attributes[n] for n in ("strides", "pads", "dilations"))
+    padded = [image[i] + pads[i] + pads[i + axes] for i in range(axes)]
+    counts = [
+        (padded[i] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1 for i in range(axes)
+    ]
+    values = x.astype(np.float64).reshape(x.shape[0], -1, *block, *counts)
+    sums = np.zeros((*values.shape[:2], *padded))
+    for element in np.ndindex(*block):
+        for window in np.ndindex(*counts):
+            at = tuple(w * s + e * d for w, s, e, d in zip(window, strides, element, dilations))
+            sums[(..., *at)] += values[(..., *element, *window)]
+    inside = tuple(slice(pads[i], pads[i] + image[i]) for i in range(axes))
+    return sums[(..., *inside)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32])
+@pytest.mark.parametrize(
+    ("image", "block", "strides", "pads", "dilations"),
+    [
+        ((33,), (4,), [1], [2, 1], [1]),
+        ((33,), (3,), [3], [7, 0], [2]),  # windows that lie before the image
+        ((5,), (2,), [2], [1, 9], [4]),
+        ((9, 17), (3, 3), [1, 1], [1, 1, 1, 1], [1, 1]),
+        ((6, 35), (2, 4), [2, 1], [0, 5, 3, 6], [3, 1]),
+        ((4, 3), (2, 5), [1, 2], [4, 4, 4, 4], [1, 1]),
+        ((3, 4, 9), (2, 1, 3), [1, 2, 1], [1, 0, 2, 0, 3, 1], [2, 1, 1]),
+    ],
+)
+def test_col2im_of_every_rank(
+    image: tuple[int, ...],
+    block: tuple[int, ...],
+    strides: list[int],
+    pads: list[int],
+    dilations: list[int],
+    dtype: Any,
+) -> None:
+    axes = len(image)
+    counts = [
+        (image[i] + pads[i] + pads[i + axes] - dilations[i] * (block[i] - 1) - 1) // strides[i] + 1
+        for i in range(axes)
+    ]
+    values = normal(2, 3 * int(np.prod(block)), int(np.prod(counts)), seed=sum(image)) * 9
+    x = values.astype(dtype)
+    attributes = {"strides": strides, "pads": pads, "dilations": dilations}
+    expected = folded(x, image, block, attributes)
+    tolerance = 1e-2 if dtype == np.float16 else 1e-5
+    for threads in (1, 3):
+        [actual] = run_node(
+            "Col2Im", [x, np.array(image), np.array(block)], attributes, threads=threads
+        )
+        assert actual.dtype == dtype
+        np.testing.assert_allclose(actual.astype(np.float64), expected, tolerance, tolerance)
+
+
 def test_max_unpool() -> None:
     x = normal(1, 1, 2, 2)
     where = np.array([[[[5, 7], [13, 15]]]])
@@ -125,6 +184,19 @@ def test_max_unpool() -> None:
     assert (larger == np.pad(expected, [(0, 0), (0, 0), (0, 1), (0, 1)])).all()
     with pytest.raises(InvalidArgument):
         run_node("MaxUnpool", [x, where + 1], attributes)
+
+
+def test_max_unpool_of_many_channels() -> None:
+    x = normal(2, 3, 5, 7)
+    attributes = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    where = np.random.default_rng(1).choice(2 * 3 * 10 * 14, x.size, replace=False)
+    expected = np.zeros((2, 3, 10, 14), np.float32)
+    expected.ravel()[where] = x.ravel()
+    [actual] = run_node("MaxUnpool", [x, where.reshape(x.shape)], attributes)
+    assert (actual == expected).all()
+    shape = np.array([2, 4, 11, 16])
+    [actual] = run_node("MaxUnpool", [x, where.reshape(x.shape), shape], attributes)
+    assert (actual == np.pad(expected, [(0, 0), (0, 1), (0, 1), (0, 2)])).all()
 
 
 def test_center_crop_pad() -> None:

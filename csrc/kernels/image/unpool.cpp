@@ -72,8 +72,13 @@ struct MaxUnpool final : Kernel {
       using T = typename decltype(tag)::type;
       if constexpr (!std::is_same_v<T, std::string>) {
         std::fill_n(y.data<T>(), y.size(), T{});
+        const int64_t* index = indices.data<int64_t>();
+        if (shape == pooled) {
+          for (int64_t i = 0; i < x.size(); ++i) y.data<T>()[index[i]] = x.data<T>()[i];
+          return;
+        }
         for (int64_t i = 0; i < x.size(); ++i) {
-          int64_t rest = indices.data<int64_t>()[i], offset = 0;
+          int64_t rest = index[i], offset = 0;
           for (int axis = shape.rank() - 1; axis >= 0; --axis) {
             offset += rest % pooled[axis] * strides_out[axis];
             rest /= pooled[axis];
@@ -178,30 +183,57 @@ struct Col2Im final : Kernel {
     return layout;
   }
 
+  // The windows along an axis whose element that begins at `start` lies in the image.
+  struct Range {
+    int64_t begin, end;
+  };
+  static Range inside(int64_t start, int64_t stride, int64_t count, int64_t size) {
+    const auto first_at = [&](int64_t place) {  // the first window that is there or beyond
+      return place <= start ? 0 : std::min(count, (place - start + stride - 1) / stride);
+    };
+    return {first_at(0), first_at(size)};
+  }
+
   template <class T>
   static void add(const Layout& layout, const T* x, Compute<T>* image) {
-    const int axes = layout.image.rank();
-    for (int64_t element = 0; element < layout.elements; ++element) {
+    for (int64_t element = 0; element < layout.elements; ++element, x += layout.windows) {
       int64_t start[Shape::max_rank];
       int64_t rest = element;
-      for (int i = axes - 1; i >= 0; --i) {
+      for (int i = layout.image.rank() - 1; i >= 0; --i) {
         start[i] = rest % layout.block[i] * layout.dilations[i] - layout.pads[i];
         rest /= layout.block[i];
       }
-      for (int64_t window = 0; window < layout.windows; ++window, ++x) {
-        int64_t offset = 0, stride = 1;
-        bool inside = true;
-        rest = window;
-        for (int i = axes - 1; i >= 0; --i) {
-          const int64_t at = start[i] + rest % layout.counts[i] * layout.strides[i];
-          rest /= layout.counts[i];
-          inside &= at >= 0 && at < layout.image[i];
-          offset += at * stride;
-          stride *= layout.image[i];
-        }
-        if (!inside) continue;
-        image[offset] = wrapping_add(image[offset], static_cast<Compute<T>>(*x));
+      add_element(layout, start, 0, layout.windows, layout.image.size(), x, image);
+    }
+  }
+
+  // Adds one element of each window. Along the axes from `axis` on there are `windows` windows and
+  // `pixels` pixels.
+  template <class T>
+  static void add_element(const Layout& layout, const int64_t* start, int axis, int64_t windows,
+                          int64_t pixels, const T* x, Compute<T>* image) {
+    const int64_t stride = layout.strides[axis];
+    const Range range = inside(start[axis], stride, layout.counts[axis], layout.image[axis]);
+    if (axis == layout.image.rank() - 1) return add_row(x, range, start[axis], stride, image);
+    windows /= std::max<int64_t>(1, layout.counts[axis]);
+    pixels /= layout.image[axis];
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      add_element(layout, start, axis + 1, windows, pixels, x + i * windows,
+                  image + (start[axis] + i * stride) * pixels);
+    }
+  }
+
+  template <class T>
+  static void add_row(const T* x, Range range, int64_t start, int64_t stride, Compute<T>* image) {
+    if (stride == 1) {
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        image[start + i] = wrapping_add(image[start + i], static_cast<Compute<T>>(x[i]));
       }
+      return;
+    }
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      Compute<T>& to = image[start + i * stride];
+      to = wrapping_add(to, static_cast<Compute<T>>(x[i]));
     }
   }
 
