@@ -118,6 +118,18 @@ def test_sine_of_large_numbers() -> None:
     np.testing.assert_allclose(run_node("Cos", [x])[0], np.cos(x.astype(np.float64)), 1e-6, 1e-7)
 
 
+def test_inverse_trigonometry_at_the_ends() -> None:
+    outside = np.array([1, np.inf, np.nan, 2, 3e38, 1 + 2**-23], np.float32)
+    x = np.concatenate([outside, -outside, [0, -0.0, 1e-45, -1e-45]]).astype(np.float32)
+    for op_type, function in (("Asin", np.arcsin), ("Acos", np.arccos), ("Atan", np.arctan)):
+        with np.errstate(invalid="ignore"):
+            expected = function(x.astype(np.float64)).astype(np.float32)
+        [actual] = run_node(op_type, [x])
+        np.testing.assert_allclose(actual, expected, 2e-7)
+        numbers = ~np.isnan(expected)
+        assert (np.signbit(actual) == np.signbit(expected))[numbers].all()
+
+
 SHAPES = [
     ((5,), (5,)),
     ((0, 3), (3,)),
@@ -336,6 +348,7 @@ def test_bits_do_not_depend_on_threads_or_place() -> None:
 @pytest.mark.parametrize("op_type, function, ulps", [
     ("Exp", np.exp, 1.5), ("Log", np.log, 1.5), ("Tanh", np.tanh, 3), ("Sigmoid", sigmoid, 3),
     ("Erf", erf, 2), ("Sin", np.sin, 2), ("Cos", np.cos, 2),
+    ("Asin", np.arcsin, 2.5), ("Acos", np.arccos, 1.5), ("Atan", np.arctan, 2.5),
 ])  # fmt: skip
 def test_errors_in_units_in_the_last_place(op_type: str, function: Any, ulps: float) -> None:
     bits = RANDOM.integers(0, 2**32, 20_000, np.uint64).astype(np.uint32)

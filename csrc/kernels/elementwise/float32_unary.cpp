@@ -3,6 +3,7 @@
 // Elementwise functions of one float32 operand.
 #include "kernels/elementwise/tile.h"
 #include "simd/activation.h"
+#include "simd/inverse_trigonometry.h"
 
 namespace bascule::BASCULE_ISA {
 namespace {
@@ -52,6 +53,9 @@ BASCULE_FUNCTION(Exp, false, exp(x));
 BASCULE_FUNCTION(Log, false, log(x));
 BASCULE_FUNCTION(Sin, false, sin(x));
 BASCULE_FUNCTION(Cos, false, cos(x));
+BASCULE_FUNCTION(Asin, false, asin(x));
+BASCULE_FUNCTION(Acos, false, acos(x));
+BASCULE_FUNCTION(Atan, false, atan(x));
 BASCULE_FUNCTION(Tanh, false, tanh(x));
 BASCULE_FUNCTION(Erf, false, erf(x));
 BASCULE_FUNCTION(Sigmoid, false, sigmoid(x));
@@ -93,6 +97,9 @@ TileFunction float32_unary(const char* name) {
       {"Log", map<Log>},
       {"Sin", map<Sin>},
       {"Cos", map<Cos>},
+      {"Asin", map<Asin>},
+      {"Acos", map<Acos>},
+      {"Atan", map<Atan>},
       {"Tanh", map<Tanh>},
       {"Erf", map<Erf>},
       {"Sigmoid", map<Sigmoid>},

@@ -83,9 +83,6 @@ const NamedFunction double_functions[] = {
 // The functions that have no vector form.
 const NamedFunction float_functions[] = {
     {"Tan", on_float<[](float x, P) { return std::tan(x); }>},
-    {"Asin", on_float<[](float x, P) { return std::asin(x); }>},
-    {"Acos", on_float<[](float x, P) { return std::acos(x); }>},
-    {"Atan", on_float<[](float x, P) { return std::atan(x); }>},
     {"Sinh", on_float<[](float x, P) { return std::sinh(x); }>},
     {"Cosh", on_float<[](float x, P) { return std::cosh(x); }>},
     {"Asinh", on_float<[](float x, P) { return std::asinh(x); }>},
