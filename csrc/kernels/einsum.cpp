@@ -11,6 +11,7 @@
 
 #include "kernels/gemm/product.h"
 #include "kernels/move/strided_copy.h"
+#include "kernels/work_view.h"
 #include "kernels/wrapping.h"
 #include "runtime/kernel.h"
 
@@ -382,18 +383,16 @@ class Einsum final : public Kernel {
                         const std::array<int64_t, label_count>& sizes, const Labels& output,
                         Tensor& y) {
     using U = typename EinsumWork<S>::type;
-    constexpr bool same = std::is_same_v<S, U>;
+    constexpr bool viewed = std::is_same_v<S, U> || NarrowFloat<S>;
     Contraction<U> contraction(c, sizes);
     for (size_t i = 0; i < terms.size(); ++i) {
       const Tensor& x = c.input(static_cast<int>(i));
       Operand<U> operand;
-      if constexpr (same) {
-        operand.data = x.data<U>();
+      if constexpr (viewed) {
+        operand.data = work_view<U>(c, x);
       } else {
         U* wide = c.workspace<U>(x.size());
-        for (int64_t j = 0; j < x.size(); ++j) {
-          wide[j] = static_cast<U>(static_cast<Compute<S>>(x.data<S>()[j]));
-        }
+        for (int64_t j = 0; j < x.size(); ++j) wide[j] = static_cast<U>(x.data<S>()[j]);
         operand.data = wide;
       }
       add_axes(terms[i], x.shape(), operand);
@@ -403,8 +402,10 @@ class Einsum final : public Kernel {
       }
       contraction.add(std::move(operand), needed);
     }
-    if constexpr (same) {
-      contraction.finish(output, y.data<U>());
+    if constexpr (viewed) {
+      U* result = work_target<U>(c, y);
+      contraction.finish(output, result);
+      store_work<U>(c, result, y);
     } else {
       U* wide = c.workspace<U>(y.size());
       contraction.finish(output, wide);

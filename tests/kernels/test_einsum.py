@@ -102,6 +102,28 @@ def test_floats(dtype: Any, tolerance: float, equation: str) -> None:
     check(equation, arrays(equation, dtype), tolerance)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("width", [0, 1, 7, 8, 15, 16, 17, 33, 100])
+def test_halves_are_rounded_once(dtype: Any, width: int) -> None:
+    random = np.random.default_rng(width)
+    x = random.standard_normal((5, width)).astype(dtype)
+    scale = np.array([2.0], dtype)
+    for equation, inputs in [
+        ("ij->ji", [x]),
+        ("ij,k->ji", [x, scale]),
+        ("ij,kj->ik", [x, x]),
+        ("ij,kj,il->lk", [x, x, x]),
+    ]:
+        tolerance = 2 * float(ml_dtypes.finfo(dtype).eps)
+        check(equation, inputs, tolerance)
+    [moved] = run_node("Einsum", [x], {"equation": "ij->ji"})
+    assert moved.tobytes() == np.ascontiguousarray(x.T).tobytes()
+    special = np.array([[np.inf, -0.0, 60000.0, 1e-7]]).astype(dtype)
+    [y] = run_node("Einsum", [special, scale], {"equation": "ij,k->ij"})
+    with np.errstate(over="ignore"):
+        assert (y == (special.astype(np.float32) * 2).astype(dtype)).all()
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64])
 @pytest.mark.parametrize("equation", ["ij,jk->ik", "ij->i", "i,i->", "i,j->ij"])
 def test_integers_wrap_around(dtype: Any, equation: str) -> None:
