@@ -55,10 +55,14 @@ class ArgReduce final : public Kernel {
     visit(NumericTypes{}, x.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
       const T* from = x.data<T>();
-      if (std::is_same_v<T, float> && inner == 1) {
+      const bool are_short = inner == 1 && n <= short_row;
+      if (std::is_same_v<T, float> && inner == 1 && !are_short) {
         return rows(c, x.data<float>(), out, outer, n);
       }
-      const auto with = [&](auto better) { columns(c, from, out, outer, n, inner, better); };
+      const auto with = [&](auto better) {
+        if (are_short) return short_rows(c, from, out, outer, n, better);
+        columns(c, from, out, outer, n, inner, better);
+      };
       using C = Compute<T>;
       if (largest_) {
         last_ ? with(Better<C, true, true>{}) : with(Better<C, true, false>{});
@@ -69,6 +73,9 @@ class ArgReduce final : public Kernel {
   }
 
  private:
+  // Lines that are looked through side by side.
+  static constexpr int64_t group_width = 32;
+
   // Rows of float: the extreme in vectors, then where it is.
   void rows(RunContext& c, const float* from, int64_t* out, int64_t outer, int64_t n) const {
     const auto fold = BASCULE_PICK(reduce_loops)().row;
@@ -101,8 +108,26 @@ class ArgReduce final : public Kernel {
                    });
   }
 
+  // Rows of few elements become columns, a group of them at a time.
+  static constexpr int64_t short_row = 32;
+  template <class T, class Better>
+  static void short_rows(RunContext& c, const T* from, int64_t* out, int64_t outer, int64_t n,
+                         const Better& better) {
+    c.parallel_for(outer, 2.0 * static_cast<double>(n), [&](int64_t begin, int64_t end) {
+      Compute<T> lines[short_row * group_width];
+      for (int64_t k = begin; k < end; k += group_width) {
+        const int64_t count = std::min(group_width, end - k);
+        for (int64_t j = 0; j < count; ++j) {
+          for (int64_t i = 0; i < n; ++i) {
+            lines[i * group_width + j] = static_cast<Compute<T>>(from[(k + j) * n + i]);
+          }
+        }
+        group(lines, n, group_width, count, better, out + k);
+      }
+    });
+  }
+
   // Full groups have a fixed width and indices as wide as the elements: that vectorizes.
-  static constexpr int64_t group_width = 32;
   template <class T, class Better>
   static void group(const T* line, int64_t n, int64_t stride, int64_t count, const Better& better,
                     int64_t* out) {

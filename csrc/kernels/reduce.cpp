@@ -99,7 +99,14 @@ void fold_rows(RunContext& c, const Loops& loops, Fold fold, const T* x, const T
   const int64_t n = loops.reduced[outer_rank].size;
   const int64_t blocks = (n + row_block - 1) / row_block;
   const int64_t pieces = outer * blocks;
-  T* partial = pieces == 1 ? out : c.workspace<T>(loops.outputs * pieces);
+  if (pieces == 1) {  // the rows lie one behind the other
+    const double cost = static_cast<double>(n) * (fold == Fold::sum_exp ? 2 : 0.5);
+    return c.parallel_for(loops.outputs, cost + 2, [&](int64_t begin, int64_t end) {
+      on.rows(fold, x + begin * n, end - begin, n, shift != nullptr ? shift + begin : nullptr,
+              out + begin);
+    });
+  }
+  T* partial = c.workspace<T>(loops.outputs * pieces);
   const double cost =
       static_cast<double>(std::min(n, row_block)) * (fold == Fold::sum_exp ? 2 : 0.5);
   c.parallel_for(loops.outputs * pieces, cost + 8, [&](int64_t begin, int64_t end) {
@@ -111,7 +118,6 @@ void fold_rows(RunContext& c, const Loops& loops, Fold fold, const T* x, const T
                           shift != nullptr ? shift[output] : T{0});
     }
   });
-  if (pieces == 1) return;
   c.parallel_for(loops.outputs, static_cast<double>(pieces), [&](int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
       T total = partial[k * pieces];
@@ -319,6 +325,10 @@ class Reduce final : public Kernel {
         return compute<float>(c, x, kept, loops);
       case DType::uint64:
         return compute<uint64_t>(c, x, kept, loops);
+      case DType::int32:
+        // The low bits of a sum are those of a wider one; what is divided or rooted is not.
+        if (operator_.finish == Finish::nothing) return compute<int32_t>(c, x, kept, loops);
+        [[fallthrough]];
       default:
         return compute<int64_t>(c, x, kept, loops);
     }
@@ -368,7 +378,11 @@ class Reduce final : public Kernel {
       }
     }
     fold_all<T>(c, loops, operator_.fold, x, shift, out);
-    if (operator_.finish != Finish::nothing) {
+    if (operator_.finish == Finish::divide) {  // on its own this loop runs on vectors
+      for (int64_t k = 0; k < loops.outputs; ++k) {
+        out[k] = finished(Finish::divide, out[k], loops.folded, T{0});
+      }
+    } else if (operator_.finish != Finish::nothing) {
       for (int64_t k = 0; k < loops.outputs; ++k) {
         out[k] = finished(operator_.finish, out[k], loops.folded, shifts ? shift[k] : T{0});
       }

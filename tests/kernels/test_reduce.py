@@ -137,6 +137,69 @@ def test_bits_do_not_depend_on_threads_or_batch() -> None:
             assert part.tobytes() == one[3:5].tobytes()
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 31, 33])
+def test_short_rows(n: int) -> None:
+    generator = np.random.default_rng(n)
+    for count in (0, 1, 3, 4, 15, 16, 17, 50):
+        x = generator.uniform(0.5, 1.5, (count, n)).astype(np.float32)
+        for op_type, function in FUNCTIONS.items():
+            expected = function(x.astype(np.float64), axis=1)
+            attributes = {"keepdims": 0}
+            [actual] = run_node(op_type, [x, axes_of(1)], attributes)
+            np.testing.assert_allclose(actual, expected, 2e-6)
+            [more] = run_node(op_type, [x, axes_of(1)], attributes, threads=3, runs=2)
+            assert more.tobytes() == actual.tobytes()
+            if count > 3:
+                [part] = run_node(op_type, [x[2:4], axes_of(1)], attributes)
+                assert part.tobytes() == actual[2:4].tobytes()
+        if count == 1:
+            continue
+        # Rows of an axis that is reduced too are folded one by one, and give the same bits.
+        both = np.stack([x, np.zeros_like(x)])
+        [joined] = run_node("ReduceSum", [both, axes_of(0, 2)], {"keepdims": 0})
+        [actual] = run_node("ReduceSum", [x, axes_of(1)], {"keepdims": 0})
+        assert joined.tobytes() == actual.tobytes()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 8, 11, 16])
+def test_special_values_in_short_rows(n: int) -> None:
+    x = np.random.default_rng(3).normal(size=(37, n)).astype(np.float32)
+    x[3], x[17], x[18, -1], x[20] = -0.0, -np.inf, np.nan, np.inf
+    for op_type in ("ReduceMax", "ReduceMin", "ReduceSum", "ReduceLogSumExp"):
+        with np.errstate(all="ignore"):
+            expected = FUNCTIONS[op_type](x.astype(np.float64), axis=1)
+        [actual] = run_node(op_type, [x, axes_of(1)], {"keepdims": 0})
+        np.testing.assert_allclose(actual, expected, 1e-5, 1e-6)
+    [sums] = run_node("ReduceSum", [x, axes_of(1)], {"keepdims": 0})
+    assert not np.signbit(sums[3])
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
+def test_integer_extremes_and_wrapping(dtype: Any) -> None:
+    limits = np.iinfo(dtype)
+    generator = np.random.default_rng(8)
+    x = generator.integers(limits.min, limits.max, (5, 37, 19), dtype, endpoint=True)
+    x[2, 3, 4], x[0, 36, 18] = limits.min, limits.max
+    for axis in (0, 1, 2):
+        axes = axes_of(axis)
+        for op_type, expected in [
+            ("ReduceSum", x.sum(axis, dtype=dtype)),
+            ("ReduceProd", x.prod(axis, dtype=dtype)),
+            ("ReduceSumSquare", (x * x).sum(axis, dtype=dtype)),
+            ("ReduceMax", x.max(axis)),
+            ("ReduceMin", x.min(axis)),
+        ]:
+            for threads in (1, 3):
+                [actual] = run_node(op_type, [x, axes], {"keepdims": 0}, threads=threads)
+                np.testing.assert_array_equal(actual, expected)
+    if dtype == np.int32:
+        # Means and norms are of sums that do not wrap around.
+        wide = np.trunc(x.astype(np.int64).sum(1) / 37).astype(np.int32)
+        np.testing.assert_array_equal(
+            run_node("ReduceMean", [x, axes_of(1)], {"keepdims": 0})[0], wide
+        )
+
+
 LONG_COLUMNS = {
     "ReduceMean": lambda x, axes: x.mean(axes, keepdims=True),
     "ReduceL1": lambda x, axes: np.abs(x).sum(axes, keepdims=True),
@@ -179,6 +242,24 @@ def test_arg_max_and_arg_min(dtype: Any, axis: int) -> None:
 def test_arg_max_of_nan() -> None:
     x = np.array([[1, np.nan, 5, np.nan], [-np.inf, -np.inf, -np.inf, -np.inf]], np.float32)
     assert run_node("ArgMax", [x], {"axis": 1, "keepdims": 0})[0].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 31, 32, 33, 70])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16, np.int32, np.uint8])
+def test_arg_max_of_short_rows(n: int, dtype: Any) -> None:
+    generator = np.random.default_rng(n)
+    for count in (0, 1, 31, 32, 33, 100):
+        x = generator.integers(0, 4, (count, n)).astype(dtype)
+        if dtype == np.float32 and count > 5:
+            x[1, n // 2 :], x[2], x[3, 0] = np.nan, -np.inf, -0.0
+        for op_type, function in [("ArgMax", np.argmax), ("ArgMin", np.argmin)]:
+            for threads in (1, 3):
+                options = {"axis": 1, "keepdims": 0}
+                [first] = run_node(op_type, [x], options, threads=threads)
+                np.testing.assert_array_equal(first, function(x, axis=1))
+                options["select_last_index"] = 1
+                [last] = run_node(op_type, [x], options, threads=threads)
+                np.testing.assert_array_equal(last, n - 1 - function(np.flip(x, 1), axis=1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64, np.uint64])
