@@ -124,6 +124,29 @@ def test_scatter_nd(reduction: str) -> None:
     check(expected, "ScatterND", [x, where, updates], {"reduction": reduction})
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int8, np.int64])
+def test_scatter_nd_of_many_rows(reduction: str, dtype: Any) -> None:
+    generator = np.random.default_rng(12)
+    for inner in (1, 2, 3, 7, 8, 15, 17, 33, 128, 1030):
+        x = generator.integers(-3, 4, (6, inner)).astype(dtype)
+        where = generator.integers(-6, 6, (20, 1))
+        updates = generator.integers(-1, 3, (20, inner)).astype(dtype)
+        expected = x.astype(np.int64)
+        for [row], update in zip(where, updates.astype(np.int64)):
+            expected[row] = REDUCTIONS[reduction](expected[row], update)
+        if dtype == np.int8:
+            expected = expected.astype(np.int8)
+        elif np.abs(expected).max() > 2000:
+            continue  # not exact in float16
+        check(
+            expected.astype(dtype),
+            "ScatterND",
+            [x, where, updates],
+            {"reduction": reduction},
+        )
+
+
 @pytest.mark.parametrize(
     ("op_type", "inputs"),
     [
@@ -332,3 +355,29 @@ def test_non_max_suppression() -> None:
     check(np.array(expected), "NonMaxSuppression", [boxes, scores, *limits])
     check(np.array(expected), "NonMaxSuppression", [flipped, scores, *limits])
     check(np.zeros((0, 3), np.int64), "NonMaxSuppression", [boxes, scores])
+
+
+@pytest.mark.parametrize("count", [1, 30, 300])
+def test_non_max_suppression_of_equal_scores(count: int) -> None:
+    generator = np.random.default_rng(count)
+    # Some boxes of a row of unit squares, each more than once.
+    left = generator.integers(0, 1 + count // 3, count).astype(np.float32)
+    boxes = np.stack([left * 0, left, left * 0 + 1, left + 1], 1)[None]
+    scores = generator.integers(0, 4, (1, 2, count)).astype(np.float32)
+    scores[0, 1, :: max(2, count // 7)] = np.nan
+    for most in (0, 1, 5, count, 2 * count):
+        for least in (None, 0.0, 2.0):
+            expected = []
+            for kind in range(2):
+                kept: list[int] = []
+                row = scores[0, kind]
+                candidates = [i for i in range(count) if row[i] > (-1 if least is None else least)]
+                for i in sorted(candidates, key=lambda i: -row[i]):
+                    if len(kept) < most and left[i] not in left[kept]:
+                        kept.append(i)
+                expected += [[0, kind, i] for i in kept]
+            limits = [np.array([most]), np.array([0.5], np.float32)]
+            if least is not None:
+                limits.append(np.array([least], np.float32))
+            wanted = np.array(expected, np.int64).reshape(-1, 3)
+            check(wanted, "NonMaxSuppression", [boxes, scores, *limits])

@@ -79,17 +79,25 @@ struct NonMaxSuppression final : Kernel {
  private:
   std::vector<int64_t> choose(const float* boxes, const float* scores, int64_t count, int64_t most,
                               float limit, float least, bool every) const {
-    std::vector<int64_t> order;
-    for (int64_t i = 0; i < count; ++i) {
+    std::vector<int64_t> order(static_cast<size_t>(count));
+    size_t candidates = 0;
+    for (int64_t i = 0; i < count; ++i) {  // without a branch: scores come in any order
+      order[candidates] = i;
       // A NaN is no score.
-      if (scores[i] > least || (every && scores[i] == scores[i])) order.push_back(i);
+      candidates += (scores[i] > least) | (every & (scores[i] == scores[i]));
     }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int64_t a, int64_t b) { return scores[a] > scores[b]; });
+    order.resize(candidates);
+    // Of equal scores the first box goes first. A heap: often few boxes are wanted.
+    const auto later = [&](int64_t a, int64_t b) {
+      return scores[a] < scores[b] || (scores[a] == scores[b] && a > b);
+    };
+    std::make_heap(order.begin(), order.end(), later);
     std::vector<int64_t> result;
     std::vector<Box> kept;
-    for (const int64_t i : order) {
-      if (static_cast<int64_t>(result.size()) == most) break;
+    while (!order.empty() && static_cast<int64_t>(result.size()) < most) {
+      std::pop_heap(order.begin(), order.end(), later);
+      const int64_t i = order.back();
+      order.pop_back();
       const Box box = read_box(boxes + i * 4, center);
       const bool hidden = std::any_of(
           kept.begin(), kept.end(), [&](const Box& other) { return overlap(box, other) > limit; });

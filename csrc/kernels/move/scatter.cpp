@@ -37,6 +37,10 @@ void apply(RunContext& c, T* y, const T* updates, const int64_t* offsets, int64_
       for (int64_t j = begin; j < end; ++j) to[j] = combine(to[j], from[j]);
     }
   };
+  if (inner == 1) {
+    for (int64_t i = 0; i < count; ++i) y[offsets[i]] = combine(y[offsets[i]], updates[i]);
+    return;
+  }
   if (inner < 1024) return columns(0, inner);
   c.parallel_for(inner, static_cast<double>(count), columns);
 }
@@ -51,8 +55,9 @@ template <class T>
 void combine(RunContext& c, Reduction reduction, T* y, const T* updates, const int64_t* offsets,
              int64_t count, int64_t inner) {
   const auto each = [&](auto operation) { apply(c, y, updates, offsets, count, inner, operation); };
-  if (reduction == Reduction::add) return each(wrapping_add<T>);
-  if (reduction == Reduction::mul) return each(wrapping_multiply<T>);
+  // Types of their own, so that they are inlined.
+  if (reduction == Reduction::add) return each([](T a, T b) { return wrapping_add(a, b); });
+  if (reduction == Reduction::mul) return each([](T a, T b) { return wrapping_multiply(a, b); });
   if constexpr (contains(OrderedTypes{}, dtype_of<T>)) {
     if (reduction == Reduction::max) return each([](T a, T b) { return a > b || a != a ? a : b; });
     if (reduction == Reduction::min) return each([](T a, T b) { return a < b || a != a ? a : b; });
