@@ -195,21 +195,58 @@ class Hardmax final : public Kernel {
       using T = typename decltype(tag)::type;
       const T* from = x.data<T>();
       T* to = c.output(0, x.dtype(), x.shape()).template data<T>();
-      for (int64_t k = 0; lines.n > 0 && k < lines.outer * lines.inner; ++k) {
-        const int64_t at = k / lines.inner * lines.n * lines.inner + k % lines.inner;
-        int64_t best = 0;
-        for (int64_t i = 1; i < lines.n; ++i) {
-          const Compute<T> value = from[at + i * lines.inner];
-          if (value > static_cast<Compute<T>>(from[at + best * lines.inner])) best = i;
-        }
-        for (int64_t i = 0; i < lines.n; ++i) {
-          to[at + i * lines.inner] = T(Compute<T>(i == best ? 1 : 0));
-        }
-      }
+      if (lines.n == 0) return;
+      std::fill_n(to, x.size(), T(Compute<T>(0)));
+      const auto one = T(Compute<T>(1));
+      c.parallel_for(
+          lines.outer * lines.inner, static_cast<double>(lines.n), [&](int64_t begin, int64_t end) {
+            for (int64_t k = begin; k < end; ++k) {
+              const int64_t at = k / lines.inner * lines.n * lines.inner + k % lines.inner;
+              const int64_t best = lines.inner == 1
+                                       ? first_of_largest(from + at, lines.n)
+                                       : first_of_largest(from + at, lines.n, lines.inner);
+              to[at + best * lines.inner] = one;
+            }
+          });
     });
   }
 
  private:
+  // Of n > 0 elements; NaN is larger than no number, and none is larger than a NaN at the front.
+  template <class T>
+  static int64_t first_of_largest(const T* x, int64_t n, int64_t stride) {
+    int64_t best = 0;
+    Compute<T> largest = x[0];
+    for (int64_t i = 1; i < n; ++i) {
+      const Compute<T> value = x[i * stride];
+      if (value > largest) {
+        best = i;
+        largest = value;
+      }
+    }
+    return best;
+  }
+  // Of neighbours: first what is largest, some elements at a time, then where it is.
+  template <class T>
+  static int64_t first_of_largest(const T* x, int64_t n) {
+    constexpr int64_t width = 16;
+    if (n < width) return first_of_largest(x, n, 1);
+    Compute<T> largest[width];
+    std::fill_n(largest, width, static_cast<Compute<T>>(x[0]));
+    const auto look_at = [&](const T* values) {
+      for (int64_t j = 0; j < width; ++j) {
+        const Compute<T> value = values[j];
+        largest[j] = value > largest[j] ? value : largest[j];
+      }
+    };
+    for (int64_t i = 0; i + width <= n; i += width) look_at(x + i);
+    look_at(x + n - width);
+    const Compute<T> top = *std::max_element(largest, largest + width);
+    const auto is_top = [&](T value) { return static_cast<Compute<T>>(value) == top; };
+    const T* first = std::find_if(x, x + n, is_top);
+    return first == x + n ? 0 : first - x;
+  }
+
   int64_t axis_;
 };
 BASCULE_KERNEL("Hardmax", Hardmax);

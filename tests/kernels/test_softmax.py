@@ -73,3 +73,30 @@ def test_hardmax(axis: int) -> None:
     expected = np.zeros_like(x)
     np.put_along_axis(expected, x.argmax(axis, keepdims=True), 1, axis)
     np.testing.assert_array_equal(run_node("Hardmax", [x], {"axis": axis})[0], expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("n", [0, 1, 3, 15, 16, 17, 31, 32, 33, 100])
+def test_hardmax_of_rows(n: int, dtype: Any) -> None:
+    generator = np.random.default_rng(n)
+    x = generator.integers(-3, 4, (23, n)).astype(dtype)
+    if n > 1:
+        # NaN is larger than nothing, and nothing is larger than a NaN at the front.
+        x[3, 1:] = np.nan
+        x[4, 0] = np.nan
+        x[5] = np.nan
+        x[6, n // 2] = np.nan
+        x[7], x[8, :1] = -np.inf, -0.0
+    expected = np.zeros_like(x)
+    for row, values in zip(expected, x.astype(np.float64)):
+        best = 0
+        for i, value in enumerate(values):
+            best = i if value > values[best] else best
+        row[best : best + 1] = 1
+    for threads in (1, 3):
+        [actual] = run_node("Hardmax", [x], threads=threads)
+        assert actual.dtype == x.dtype
+        assert (actual == expected).all()
+        columns = np.ascontiguousarray(x.T)
+        [actual] = run_node("Hardmax", [columns], {"axis": 0}, threads=threads)
+        np.testing.assert_array_equal(actual.T, expected)
