@@ -3,6 +3,7 @@
 // LRN: each element divided by (bias + alpha / size * sum of squares of neighbouring
 // channels)^beta.
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/normalize_rows_pick.h"
 #include "kernels/work_view.h"
@@ -40,21 +41,44 @@ class LpNormalization final : public Kernel {
                    [&](int64_t begin, int64_t end) {
                      for (int64_t k = begin; k < end; ++k) {
                        const int64_t at = k / inner * n * inner + k % inner;
-                       line(x + at, out + at, n, inner);
+                       if (inner == 1) {
+                         line(x + at, out + at, n, std::integral_constant<int64_t, 1>{});
+                       } else {
+                         line(x + at, out + at, n, inner);
+                       }
                      }
                    });
     store_work<T>(c, out, y);
   }
 
-  template <class T>
-  void line(const T* x, T* y, int64_t n, int64_t stride) const {
-    double sum = 0;  // exact enough for any length
-    for (int64_t i = 0; i < n; ++i) {
-      const double v = x[i * stride];
-      sum += squares_ ? v * v : std::fabs(v);
-    }
+  // The sum is exact enough for any length.
+  template <class T, class Stride>
+  void line(const T* x, T* y, int64_t n, Stride stride) const {
+    const double sum = squares_ ? sum_of(x, n, stride, [](double v) { return v * v; })
+                                : sum_of(x, n, stride, [](double v) { return std::fabs(v); });
     const T norm = static_cast<T>(squares_ ? std::sqrt(sum) : sum);
-    for (int64_t i = 0; i < n; ++i) y[i * stride] = norm == 0 ? T{0} : x[i * stride] / norm;
+    if (norm == 0) {
+      for (int64_t k = 0; k < n; ++k) y[k * stride] = T{0};
+    } else {
+      for (int64_t k = 0; k < n; ++k) y[k * stride] = x[k * stride] / norm;
+    }
+  }
+
+  // Interleaved parts, which are vectors where `stride` is the constant 1, then what is left.
+  template <class T, class Stride, class Map>
+  static double sum_of(const T* x, int64_t n, Stride stride, Map map) {
+    double total = 0;
+    int64_t i = 0;
+    if (n >= 8) {
+      double parts[8] = {};
+      for (; i + 8 <= n; i += 8) {
+        for (int64_t j = 0; j < 8; ++j) parts[j] += map(x[(i + j) * stride]);
+      }
+      for (int64_t j = 0; j < 4; ++j) parts[j] += parts[j + 4];
+      total = (parts[0] + parts[2]) + (parts[1] + parts[3]);
+    }
+    for (; i < n; ++i) total += map(x[i * stride]);
+    return total;
   }
 
   int64_t axis_;

@@ -157,6 +157,30 @@ def test_lp_normalization(p: int, axis: int) -> None:
     close(y, expected, np.float32)
 
 
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 16, 23, 100, 1000])
+def test_lp_normalization_of_every_length(p: int, n: int) -> None:
+    for dtype in (np.float32, np.float64, np.float16):
+        x = (normal(11, n, 3) * 10).astype(dtype)
+        x[2] = 0
+        if dtype != np.float16:
+            x[3] *= dtype(1e25)  # squares fit float64 alone
+        wide = x.astype(np.float64)
+        norm = np.linalg.norm(wide, p, 1, keepdims=True)
+        expected = np.divide(wide, norm, out=np.zeros(x.shape), where=norm != 0)
+        for shape in ((11, n, 3), (33, n)):
+            values = x if len(shape) == 3 else np.ascontiguousarray(x.swapaxes(1, 2))
+            wanted = expected if len(shape) == 3 else expected.swapaxes(1, 2)
+            inputs = values.reshape(shape)
+            attributes = {"p": p, "axis": 1}
+            [one] = run_node("LpNormalization", [inputs], attributes)
+            [more] = run_node("LpNormalization", [inputs], attributes, threads=3, runs=2)
+            assert one.tobytes() == more.tobytes()
+            close(one, wanted.reshape(shape), dtype)
+            [part] = run_node("LpNormalization", [inputs[4:6]], attributes)
+            assert part.tobytes() == one[4:6].tobytes()
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 @pytest.mark.parametrize("beta", [0.75, 0.5, 1.0, 0.6])
 def test_lrn(size: int, beta: float) -> None:
