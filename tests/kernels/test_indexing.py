@@ -327,6 +327,18 @@ def test_blocks_there_and_back(mode: str) -> None:
     check(x, "SpaceToDepth", [y], {"blocksize": 2, "mode": mode})
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.float16, np.float32, np.int64])
+@pytest.mark.parametrize("block", [2, 3, 4])
+def test_blocks_of_every_width(dtype: Any, block: int) -> None:
+    for height, width in [(1, 1), (2, 3), (1, 4), (3, 5), (2, 16), (5, 37), (2, 150)]:
+        y = np.random.default_rng(width).integers(0, 99, (2, 3, height * block, width * block))
+        y = y.astype(dtype)
+        split = y.reshape(2, 3, height, block, width, block)
+        x = split.transpose(0, 3, 5, 1, 2, 4).reshape(2, 3 * block * block, height, width)
+        check(x, "SpaceToDepth", [y], {"blocksize": block})
+        check(y, "DepthToSpace", [x], {"blocksize": block})
+
+
 def test_non_max_suppression() -> None:
     generator = np.random.default_rng(6)
     corner = generator.uniform(0, 4, (2, 40, 2)).astype(np.float32)

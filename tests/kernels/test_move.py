@@ -176,6 +176,19 @@ def test_expand_and_tile(dtype: Any) -> None:
     check(np.tile(x, (1, 0, 2)), "Tile", [x, np.array([1, 0, 2])])
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float32, np.float64])
+@pytest.mark.parametrize("bytes_of_row", [4, 8, 12, 16, 24])
+def test_short_rows_that_stay_together(dtype: Any, bytes_of_row: int) -> None:
+    n = bytes_of_row // np.dtype(dtype).itemsize
+    x = np.random.default_rng(n).integers(0, 99, (5, 33, max(n, 1))).astype(dtype)
+    for repeats in ((1, 1, 4), (3, 1, 2), (1, 2, 1), (2, 3, 1)):
+        check(np.tile(x, repeats), "Tile", [x, np.array(repeats)])
+    check(x.transpose(1, 0, 2), "Transpose", [x], {"perm": [1, 0, 2]})
+    check(x[1:4, ::2], "Slice", [x, *map(np.array, ([1, 0], [4, 33], [0, 1], [1, 2]))])
+    wide = x[:, :, None]
+    check(np.broadcast_to(wide, (5, 33, 7, x.shape[2])), "Expand", [wide, np.array([1, 1, 7, 1])])
+
+
 def test_expand_refuses_what_does_not_broadcast() -> None:
     with pytest.raises(Fail, match="broadcast"):
         run_node("Expand", [data((3,)), np.array([2])])

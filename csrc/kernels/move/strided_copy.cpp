@@ -71,6 +71,11 @@ class Walk {
   int64_t index_[Shape::max_rank];
 };
 
+// A pixel of three numbers.
+struct Triple {
+  uint32_t numbers[3];
+};
+
 // Drops axes of size 1 and joins neighbours that are one axis on both sides.
 Loops collapse(const StridedBox& box, int64_t item) {
   Loops loops;
@@ -212,7 +217,7 @@ void strided_copy(RunContext& c, DType dtype, const std::byte* from, std::byte* 
     const int64_t bytes = row.size * item;
     if (row.from == item && row.to == item) {
       if (loops.rank == 1) return copy_run(c, dtype, from, to, row.size);
-      if (bytes == 2 || bytes == 4 || bytes == 8 || bytes == 16) {
+      if (bytes == 2 || bytes == 4 || bytes == 8 || bytes == 12 || bytes == 16) {
         item = bytes;
         --loops.rank;
       }
@@ -227,6 +232,8 @@ void strided_copy(RunContext& c, DType dtype, const std::byte* from, std::byte* 
       return copy_loops<uint32_t>(c, loops, from, to);
     case 8:
       return copy_loops<uint64_t>(c, loops, from, to);
+    case 12:
+      return copy_loops<Triple>(c, loops, from, to);
     default:
       return copy_loops<Wide>(c, loops, from, to);
   }

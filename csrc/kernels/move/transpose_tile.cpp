@@ -282,6 +282,24 @@ void transpose_in_eights(const char* from, int64_t from_step, char* to, int64_t 
   }
 }
 
+// Rows of two elements, one behind the other, become two rows.
+void separate_2(const char* from, char* to, int64_t to_step, int64_t rows) {
+  int64_t i = 0;
+  for (; i + 4 <= rows; i += 4) {
+    Quads pairs[2];
+    __builtin_memcpy(pairs, from + i * 8, sizeof(pairs));
+    const Quads first = __builtin_shuffle(pairs[0], pairs[1], Quads{0, 2, 4, 6});
+    const Quads second = __builtin_shuffle(pairs[0], pairs[1], Quads{1, 3, 5, 7});
+    __builtin_memcpy(to + i * 4, &first, sizeof(first));
+    __builtin_memcpy(to + to_step + i * 4, &second, sizeof(second));
+  }
+  for (; i < rows; ++i) {
+    for (int64_t j = 0; j < 2; ++j) {
+      __builtin_memcpy(to + j * to_step + i * 4, from + i * 8 + j * 4, 4);
+    }
+  }
+}
+
 // A row of triples becomes three rows: the pixels of an image become planes.
 void separate_3(const char* from, char* to, int64_t to_step, int64_t rows) {
   int64_t i = 0;
@@ -411,6 +429,7 @@ void transpose_4(const char* from, int64_t from_step, char* to, int64_t to_step,
                  int64_t columns) {
   if (rows == 3 && to_step == 12) return interleave_3(from, from_step, to, columns);
   if (columns == 3 && from_step == 12) return separate_3(from, to, to_step, rows);
+  if (columns == 2 && from_step == 8) return separate_2(from, to, to_step, rows);
   transpose_squares<largest_square>(from, from_step, to, to_step, rows, columns);
 }
 }  // namespace bascule::BASCULE_ISA
