@@ -47,7 +47,7 @@ void apply_affine(RunContext& c, const Image& image, const T* x, T* y, const T* 
                   const T* scale, const T* bias, int64_t step) {
   const NormalizeRows<T> on = normalize_rows_of<T>();
   const int64_t channels = image.channels, pixels = image.pixels;
-  if (image.channels_last) {
+  if (image.channels_last || pixels == 1) {  // one pixel: both layouts are the same
     c.parallel_for(image.batch * pixels, static_cast<double>(channels),
                    [&](int64_t begin, int64_t end) {
                      for (int64_t row = begin; row < end; ++row) {

@@ -98,7 +98,7 @@ def test_skip_normalization(dtype: Any) -> None:
     close(y, total / root * scale.astype(float), dtype)
 
 
-IMAGES = [(2, 6, 5, 7), (1, 6, 1), (3, 12, 40), (2, 6)]
+IMAGES = [(2, 6, 5, 7), (1, 6, 1), (3, 12, 40), (2, 6), (5, 66, 1, 1)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -143,6 +143,12 @@ def test_batch_normalization(shape: tuple[int, ...], dtype: Any) -> None:
     old = [v.astype(np.float64) for v in numbers]
     close(new_mean, old[2] * MOMENTUM + batch.mean(axes) * (1 - MOMENTUM), dtype)
     close(new_variance, old[3] * MOMENTUM + batch.var(axes) * (1 - MOMENTUM), dtype)
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (0, 6, 1), (2, 6, 0)])
+def test_batch_normalization_of_nothing(shape: tuple[int, ...]) -> None:
+    [y] = run_node("BatchNormalization", [normal(*shape), *(normal(6) ** 2 for _ in range(4))])
+    assert y.shape == shape
 
 
 @pytest.mark.parametrize("p", [1, 2])

@@ -49,8 +49,6 @@ def scale_channels(node: Node, factor: Array | None, summand: Array) -> Weights 
         return Reject("the bias is not constant", *filter(None, node.inputs[2:3]))
     if bias is not None and bias.size > 1 and bias.shape[-1] != channels:
         return Reject("the bias is not one row", *filter(None, node.inputs[2:3]))
-    if node.is_op("MatMul", "Gemm") and node.output.rank != 2:
-        return Reject("the product is batched", node.output)
     old = np.zeros(channels) if bias is None else bias.numpy().astype(np.float64).reshape(-1)
     old = old * node.attribute("beta", 1.0)
     dtype = weight.dtype.numpy
@@ -79,7 +77,7 @@ def rebuild(match: Match, node: Node, weights: Weights) -> Value:
         weights.bias, old_bias.name if old_bias is not None else f"{old_weight.name}_bias"
     )
     attributes = dict(node.attributes)
-    type = match.root.output.type
+    type = node.output.type
     if node.is_op("MatMul"):
         product = match.build.MatMul(node.input(0), weight, type=type)
         return match.build.Add(product, bias, type=type)
