@@ -64,6 +64,14 @@ CASES: dict[str, tuple[Any, ...]] = {
     "patches": ((1, 3, 32, 32), (40, 3, 8, 8), [8, 8], [0] * 4, [1, 1], 1),
     "uneven": ((1, 4, 10, 9), (6, 4, 2, 5), [1, 2], [1, 0, 2, 3], [3, 1], 1),
     "wide-pad": ((1, 4, 2, 2), (6, 4, 3, 3), [1, 1], [5] * 4, [1, 1], 1),
+    "far": ((2, 33, 7, 9), (37, 33, 3, 3), [1, 1], [6, 5, 6, 5], [6, 5], 1),
+    "far-batch": ((5, 9, 9, 4), (6, 9, 3, 3), [1, 1], [4] * 4, [4, 4], 1),
+    "far-one-tap": ((3, 40, 4, 4), (33, 40, 3, 3), [1, 1], [36] * 4, [36, 36], 1),
+    "far-uneven": ((1, 17, 11, 5), (9, 17, 2, 4), [1, 2], [3, 9, 5, 2], [7, 3], 1),
+    "far-outside": ((1, 17, 5, 5), (9, 17, 3, 3), [1, 1], [20, 20, 9, 9], [9, 9], 1),
+    "far-no-tap": ((1, 4, 2, 3), (5, 4, 2, 2), [9, 9], [9] * 4, [9, 9], 1),
+    "far-1-d": ((2, 33, 13), (20, 33, 5), [1], [12, 12], [6], 1),
+    "far-3-d": ((1, 9, 4, 5, 6), (7, 9, 3, 3, 3), [2, 1, 1], [3] * 6, [3] * 3, 1),
     "1-d": ((2, 12, 40), (20, 12, 5), [1], [2, 2], [1], 1),
     "1-d-long": ((1, 512, 33), (20, 512, 3), [2], [1, 0], [1], 1),
     "1-d-group": ((1, 12, 40), (20, 3, 5), [1], [2, 2], [2], 4),
@@ -133,7 +141,7 @@ def test_conv(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("name", ["3x3", "pointwise", "depthwise", "group", "3-d"])
+@pytest.mark.parametrize("name", ["3x3", "pointwise", "depthwise", "group", "3-d", "far"])
 def test_other_types(name: str, dtype: Any) -> None:
     x_shape, w_shape, strides, pads, dilations, group = CASES[name]
     x, w = normal(*x_shape, dtype=dtype), normal(*w_shape, seed=1, dtype=dtype)
@@ -149,7 +157,10 @@ def test_other_types(name: str, dtype: Any) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["3x3", "pointwise", "depthwise", "group", "1-d-group"])
+@pytest.mark.parametrize(
+    "name",
+    ["3x3", "pointwise", "depthwise", "group", "1-d-group", "far", "far-one-tap", "far-no-tap"],
+)
 @pytest.mark.parametrize("activation", ["", "Relu", "Clip", "HardSwish"])
 def test_epilogue(name: str, activation: str) -> None:
     x_shape, w_shape, strides, pads, dilations, group = CASES[name]
@@ -178,6 +189,16 @@ def test_epilogue(name: str, activation: str) -> None:
     inputs = [last(x), w, b, last(residual)]
     actual = run_node("Conv", inputs, attributes, domain="bascule", threads=2, constants=(1,))[0]
     check(actual, last(expected))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_weights_that_are_not_finite_meet_the_padding(value: float) -> None:
+    x, w = normal(1, 5, 4, 4), normal(6, 5, 3, 3, seed=1)
+    w[2, 3, 0, 1] = value
+    attributes = {"pads": [3] * 4, "dilations": [3, 3]}
+    for constants in ((), (1,)):
+        [y] = run_node("Conv", [x, w], attributes, constants=constants)
+        assert np.isnan(y[0, 2, :3]).all() and np.isfinite(np.delete(y, 2, 1)).all()
 
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])

@@ -138,14 +138,17 @@ def test_sizes_of_numbers(scale: float) -> None:
     assert error(run(model(text, w=w), {"x": x}), x.astype(float) @ w) < 1e-6
 
 
-@pytest.mark.parametrize("stride,kernel", [(1, 1), (2, 3), (1, 5)])
-def test_convolutions(stride: int, kernel: int) -> None:
+@pytest.mark.parametrize(
+    "stride,kernel,dilation", [(1, 1, 1), (2, 3, 1), (1, 5, 1), (1, 3, 13), (1, 3, 25)]
+)
+def test_convolutions(stride: int, kernel: int, dilation: int) -> None:
     generator = np.random.default_rng(6)
     x = generator.standard_normal((1, 64, 21, 20)).astype(np.float32)
     w = generator.standard_normal((200, 64, kernel, kernel)).astype(np.float32)
     r = generator.standard_normal((1, 200, 21 // stride + stride // 2, 20 // stride))
-    pad, result = kernel // 2, f"float[1, 200, {r.shape[2]}, {r.shape[3]}]"
-    attributes = f"<pads = [{pad}, {pad}, {pad}, {pad}], strides = [{stride}, {stride}]>"
+    pad, result = dilation * (kernel // 2), f"float[1, 200, {r.shape[2]}, {r.shape[3]}]"
+    attributes = f"<pads = [{pad}, {pad}, {pad}, {pad}], strides = [{stride}, {stride}], "
+    attributes += f"dilations = [{dilation}, {dilation}]>"
     body = f"{{ t = Conv {attributes} (x, w) u = Add(t, r) y = Relu(u) }}"
     text = f"(float[1, 64, 21, 20] x, {result} r) => ({result} y) {body}"
     feeds = {"x": x, "r": r.astype(np.float32)}

@@ -3,6 +3,7 @@
 // Everything is computed with channels last; inputs with channels first are transposed on the way
 // in and out.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -76,6 +77,7 @@ class Conv final : public Kernel, public ReadsAhead {
       packed_ = prepack_floats<double>(
           node, {1}, "W", packed_weights_size<double>(sizes), *w,
           [&](const double* from, double* to) { pack_weights(sizes, from, to); });
+      finite_weights_ = is_dilated(node) && are_finite<double>(packed_);
     } else {
       const std::optional<ConvSizes> known = known_sizes(node, attributes_);
       winograd_tile_ = choose_tile(node, known);
@@ -103,6 +105,7 @@ class Conv final : public Kernel, public ReadsAhead {
           pack_weights(sizes, from, to);
         }
       });
+      finite_weights_ = is_dilated(node) && are_finite<float>(packed_);
     }
     w_shape_ = w->shape();
     node.release_constant(1);
@@ -170,6 +173,16 @@ class Conv final : public Kernel, public ReadsAhead {
     }
   }
 
+  static bool is_dilated(const NodeSpec& node) {
+    const std::vector<int64_t> dilations = node.get_ints("dilations");
+    return std::any_of(dilations.begin(), dilations.end(), [](int64_t d) { return d > 1; });
+  }
+
+  template <class T>
+  static bool are_finite(const Tensor& t) {
+    return std::all_of(t.data<T>(), t.data<T>() + t.size(), [](T v) { return std::isfinite(v); });
+  }
+
   // Whether a convolution of 16-bit floats is a product of pixels with the weights: those then stay
   // 16 bits wide, and pixels are converted while they are in a cache.
   bool is_product(const NodeSpec& node, const ConvSizes& s) const {
@@ -217,6 +230,7 @@ class Conv final : public Kernel, public ReadsAhead {
     v.sizes = s;
     v.winograd_tile = winograd_tile_;
     v.by_parts = by_parts_;
+    v.finite_weights = finite_weights_;
     // One thread alone has memory enough, and a larger batch time enough.
     if (s.batch == 1 && c.threads() > 1) v.ahead = ahead();
     v.x = elements(c.input(0));
@@ -260,7 +274,8 @@ class Conv final : public Kernel, public ReadsAhead {
   PackedOperand product_;
   bool float16_sums_ = false;
   bool by_parts_ = false;
-  Shape w_shape_;  // of constant weights
+  bool finite_weights_ = false;  // looked at where kernels are dilated
+  Shape w_shape_;                // of constant weights
 };
 BASCULE_KERNEL("Conv", Conv);
 BASCULE_KERNEL_IN("bascule", "Conv", Conv);

@@ -256,6 +256,8 @@ void run_dense(RunContext& c, const Convolution<T>& v) {
     run_pointwise(c, v);
   } else if (pointwise) {
     run_strided_pointwise(c, v);
+  } else if (v.finite_weights && !v.planes && pays_tap_by_tap(s)) {
+    run_tap_by_tap(c, v);
   } else {
     Dense<T>(v).run(c);
   }

@@ -36,6 +36,8 @@ struct Convolution {
   // X is [N, C, in...] instead, as takes_planes allows it.
   bool planes = false;
   bool by_parts = false;  // see GemmBlock
+  // Whether all weights are known to be finite: then taps outside the input can be left out.
+  bool finite_weights = false;
   // Memory that a 1x1 convolution fetches into the caches meanwhile.
   std::span<const std::byte> ahead;
 };
@@ -94,5 +96,9 @@ void run_winograd(RunContext& c, const Convolution<float>& convolution);
 void run_depthwise(RunContext& c, const Convolution<float>& convolution);
 template <class T>
 void run_dense(RunContext& c, const Convolution<T>& convolution);
+// The dense form for kernels that lie outside the input to a good part.
+bool pays_tap_by_tap(const ConvSizes& s);
+template <class T>
+void run_tap_by_tap(RunContext& c, const Convolution<T>& convolution);
 
 }  // namespace bascule
