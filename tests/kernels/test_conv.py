@@ -114,6 +114,9 @@ CASES: dict[str, tuple[Any, ...]] = {
     "depthwise-far": ((1, 8, 3, 3), (8, 1, 3, 3), [2, 2], [4] * 4, [2, 3], 8),
     "depthwise-4": ((1, 8, 9, 9), (8, 1, 4, 4), [3, 3], [1, 1, 2, 2], [1, 1], 8),
     "depthwise-1-d": ((2, 8, 9), (8, 1, 3), [1], [1, 1], [1], 8),
+    "depthwise-1": ((2, 37, 9, 11), (37, 1, 1, 1), [1, 1], [0, 1, 1, 0], [1, 1], 37),
+    "depthwise-2": ((1, 21, 9, 18), (21, 1, 2, 2), [1, 1], [1, 0, 0, 1], [1, 1], 21),
+    "depthwise-4-pad": ((1, 21, 9, 18), (21, 1, 4, 4), [1, 1], [1, 3, 2, 2], [1, 1], 21),
     "depthwise-3-d": ((1, 8, 4, 5, 6), (8, 1, 3, 3, 3), [1] * 3, [1] * 6, [1] * 3, 8),
 }
 
@@ -280,6 +283,21 @@ TRANSPOSED: dict[str, tuple[Any, ...]] = {
     "cut": ((1, 3, 3, 3), (3, 4, 3, 3), [2, 2], [3] * 4, [1, 1], [1, 1], 1),
     "group": ((2, 6, 5, 4), (6, 2, 3, 3), [2, 1], [1] * 4, [1, 1], [1, 0], 3),
     "depthwise": ((1, 8, 5, 4), (8, 1, 4, 4), [2, 2], [1] * 4, [1, 1], [0, 0], 8),
+    "depthwise-3": ((3, 37, 9, 8), (37, 1, 3, 3), [1, 1], [1] * 4, [1, 1], [0, 0], 37),
+    "depthwise-3-cut": ((1, 17, 5, 9), (17, 1, 3, 3), [1, 1], [2, 2, 0, 1], [1, 1], [0, 0], 17),
+    "depthwise-double": ((2, 19, 6, 7), (19, 1, 2, 2), [2, 2], [0] * 4, [1, 1], [0, 0], 19),
+    "depthwise-2-wide": ((1, 16, 4, 33), (16, 1, 4, 4), [2, 2], [1] * 4, [1, 1], [0, 0], 16),
+    "depthwise-uneven": ((1, 21, 5, 6), (21, 1, 5, 7), [2, 3], [1, 2, 0, 4], [1, 1], [1, 2], 21),
+    "depthwise-sparse": ((1, 9, 4, 5), (9, 1, 2, 2), [3, 5], [0, 1, 0, 0], [1, 1], [2, 3], 9),
+    "depthwise-dilation": ((2, 9, 6, 7), (9, 1, 3, 4), [2, 3], [1, 0, 2, 3], [3, 2], [1, 0], 9),
+    "depthwise-dilation-2": ((1, 9, 6, 7), (9, 1, 3, 5), [2, 2], [3] * 4, [4, 2], [0, 1], 9),
+    "depthwise-8": ((1, 33, 3, 10), (33, 1, 8, 8), [2, 2], [3] * 4, [1, 1], [0, 0], 33),
+    "depthwise-1": ((1, 33, 3, 10), (33, 1, 1, 1), [1, 1], [0] * 4, [1, 1], [0, 0], 33),
+    "depthwise-1-d": ((2, 12, 9), (12, 1, 6), [2], [2, 2], [1], [0], 12),
+    "depthwise-3-d": (
+        *((1, 8, 3, 4, 5), (8, 1, 4, 3, 3), [2, 1, 2], [1, 0, 1, 1, 1, 0]),
+        *([1] * 3, [1, 0, 0], 8),
+    ),
     "1-d": ((2, 6, 9), (6, 5, 4), [2], [1, 1], [1], [0], 1),
     "3-d": ((1, 4, 3, 4, 5), (4, 5, 2, 3, 3), [2, 1, 2], [0, 1, 1, 1, 1, 0], [1] * 3, [1, 0, 0], 1),
 }
@@ -310,14 +328,15 @@ def test_conv_transpose(name: str) -> None:
             assert (fast == last(np.where(actual < 0, actual * np.float32(0.5), actual))).all()
 
 
+@pytest.mark.parametrize("name", ["generator", "depthwise"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
-def test_conv_transpose_of_other_types(dtype: Any) -> None:
-    x_shape, w_shape, strides, pads, dilations, output_padding, _ = TRANSPOSED["generator"]
+def test_conv_transpose_of_other_types(name: str, dtype: Any) -> None:
+    x_shape, w_shape, strides, pads, dilations, output_padding, group = TRANSPOSED[name]
     x, w = normal(*x_shape, dtype=dtype), normal(*w_shape, seed=1, dtype=dtype)
-    expected = convolve_transposed(x, w, strides, pads, dilations, output_padding)
+    expected = convolve_transposed(x, w, strides, pads, dilations, output_padding, group)
     for constants in ((), (1,)):
         options = {"constants": constants, "threads": 2}
-        attributes = {"strides": strides, "pads": pads}
+        attributes = {"strides": strides, "pads": pads, "group": group}
         check(run_node("ConvTranspose", [x, w], attributes, **options)[0], expected, dtype)
 
 

@@ -6,14 +6,12 @@
 // without stride, that is a matrix product over tap pointers, whose results are s pixels apart.
 // Nothing is scattered, and every output is written once.
 #include <algorithm>
-#include <array>
-#include <numeric>
-#include <vector>
+#include <type_traits>
 
 #include "kernels/activation.h"
 #include "kernels/conv/border.h"
 #include "kernels/conv/layout.h"
-#include "kernels/conv/run.h"
+#include "kernels/conv/transposed.h"
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/prepack_floats.h"
 #include "kernels/gemm/product.h"
@@ -23,83 +21,23 @@ namespace bascule {
 
 namespace {
 
-// The taps k of one axis whose k * dilation is r modulo the stride: every step-th from the first.
-struct PhaseTaps {
-  int64_t first = 0;
-  int64_t step;
-
-  PhaseTaps(const ConvSizes& s, size_t axis, int64_t r) {
-    const int64_t stride = s.stride[axis];
-    const int64_t dilation = s.dilation[axis] % stride;
-    step = stride / std::gcd(stride, dilation);
-    if (dilation == 1) {
-      first = r;
-      return;
-    }
-    const int64_t end = std::min(step, s.kernel[axis]);
-    while (first < end && first * dilation % stride != r) ++first;
-    if (first == end) first = s.kernel[axis];  // there is none
-  }
-};
-
-// Calls body(kd, kh, kw) for the taps of the phase whose outputs are at r - pad modulo the stride.
-template <class Body>
-void for_taps(const ConvSizes& s, const Spatial& r, Body&& body) {
-  const PhaseTaps depth(s, 0, r[0]);
-  const PhaseTaps height(s, 1, r[1]);
-  const PhaseTaps across(s, 2, r[2]);
-  for (int64_t d = depth.first; d < s.kernel[0]; d += depth.step) {
-    for (int64_t h = height.first; h < s.kernel[1]; h += height.step) {
-      for (int64_t w = across.first; w < s.kernel[2]; w += across.step) body(d, h, w);
-    }
-  }
-}
-
-// The phases of each axis that have taps or outputs, in ascending order. A stride may be far
-// greater than their number.
-struct Phases {
-  std::array<std::vector<int64_t>, 3> axes;
-
-  explicit Phases(const ConvSizes& s) {
-    for (size_t axis = 0; axis < 3; ++axis) {
-      const int64_t stride = s.stride[axis];
-      std::vector<int64_t>& found = axes[axis];
-      for (int64_t k = 0; k < std::min(s.kernel[axis], stride); ++k) {
-        found.push_back(k * s.dilation[axis] % stride);
-      }
-      for (int64_t i = 0; i < std::min(s.out[axis], stride); ++i) {
-        found.push_back((i + s.pad[axis]) % stride);
-      }
-      std::sort(found.begin(), found.end());
-      found.erase(std::unique(found.begin(), found.end()), found.end());
-    }
-  }
-
-  template <class Body>
-  void for_each(Body&& body) const {
-    for (const int64_t d : axes[0]) {
-      for (const int64_t h : axes[1]) {
-        for (const int64_t w : axes[2]) body(Spatial{d, h, w});
-      }
-    }
-  }
-};
-
 int64_t count_taps(const ConvSizes& s, const Spatial& r) {
   int64_t count = 0;
   for_taps(s, r, [&](int64_t, int64_t, int64_t) { ++count; });
   return count;
 }
 
-// Elements of the packed weights of one group.
+// Elements of the packed weights.
 template <class T>
-int64_t packed_group_size(const ConvSizes& s) {
-  return packed_size<T>(s.taps() * s.group_in(), s.group_out());
+int64_t packed_transposed_size(const ConvSizes& s) {
+  if (std::is_same_v<T, float> && is_depthwise(s)) return packed_weights_size<T>(s);
+  return s.group * packed_size<T>(s.taps() * s.group_in(), s.group_out());
 }
 
 // Packs [C, M / group, kernel...] by group and phase as panels of the matrix [(tap, c), m].
 template <class T>
 void pack_transposed(const ConvSizes& s, const T* w, T* packed) {
+  if (std::is_same_v<T, float> && is_depthwise(s)) return pack_weights(s, w, packed);
   const GemmFunctions<T>& functions = gemm_functions<T>();
   const int64_t width = functions.panel_width;
   const int64_t columns = s.group_out();
@@ -119,22 +57,6 @@ void pack_transposed(const ConvSizes& s, const T* w, T* packed) {
     });
   }
 }
-
-// Output positions a, a + stride, ... of one axis and phase, and the input they read: output i of
-// the phase reads input i + shift(k).
-struct PhaseAxis {
-  int64_t first;  // output position
-  int64_t count;
-
-  PhaseAxis(const ConvSizes& s, size_t axis, int64_t r) {
-    const int64_t stride = s.stride[axis];
-    first = ((r - s.pad[axis]) % stride + stride) % stride;
-    count = first < s.out[axis] ? (s.out[axis] - first + stride - 1) / stride : 0;
-  }
-  int64_t shift(const ConvSizes& s, size_t axis, int64_t k) const {
-    return (first + s.pad[axis] - k * s.dilation[axis]) / s.stride[axis];
-  }
-};
 
 // The border that all phases need.
 Bordered transposed_border(const ConvSizes& s) {
@@ -160,6 +82,9 @@ Bordered transposed_border(const ConvSizes& s) {
 template <class T>
 void run_transposed(RunContext& c, const Convolution<T>& v) {
   const ConvSizes& s = v.sizes;
+  if constexpr (std::is_same_v<T, float>) {
+    if (is_depthwise(s)) return run_transposed_depthwise(c, v);
+  }
   const Bordered border = transposed_border(s);
   const int64_t channels = s.in_channels;
   const int64_t row = border.size[2] * channels;
@@ -240,7 +165,7 @@ class ConvTranspose final : public Kernel {
     const ConvSizes sizes = attributes_.transposed_weights(w->shape());
     if (sizes.in_channels % sizes.group != 0) return;
     const auto pack = [&]<class T>(Tag<T>) {
-      const int64_t size = sizes.group * packed_group_size<T>(sizes);
+      const int64_t size = packed_transposed_size<T>(sizes);
       packed_ = prepack_floats<T>(node, {1}, "W", size, *w, [&](const T* from, T* to) {
         pack_transposed<T>(sizes, from, to);
       });
@@ -285,7 +210,7 @@ class ConvTranspose final : public Kernel {
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
     } else {
-      T* packed = c.workspace<T>(s.group * packed_group_size<T>(s));
+      T* packed = c.workspace<T>(packed_transposed_size<T>(s));
       pack_transposed<T>(s, elements(c.input(1)), packed);
       v.w = packed;
     }

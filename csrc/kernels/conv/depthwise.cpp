@@ -16,7 +16,7 @@ struct Inside {
 
   explicit Inside(const DepthwiseRow& d) {
     const int64_t reach = (d.kernel - 1) * d.dilation + 1;
-    begin = (d.pad + d.stride - 1) / d.stride;
+    begin = d.pad > 0 ? (d.pad + d.stride - 1) / d.stride : 0;
     end = d.width + d.pad >= reach ? (d.width + d.pad - reach) / d.stride + 1 : 0;
     if (end > d.out_width) end = d.out_width;
     if (begin > end) begin = end;
@@ -144,6 +144,14 @@ struct Row {
     }
   }
 
+  // The row of a kernel that is not often met, without padding for the most part.
+  template <int kernel>
+  void bare(int64_t begin, int64_t end) const {
+    for (int64_t out = 0; out < begin; ++out) pixel(out);
+    narrow_blocks<kernel, 1>(begin, end);
+    for (int64_t out = end; out < d.out_width; ++out) pixel(out);
+  }
+
   // A pixel that `outside` or more taps of each row are outside of, on one side.
   template <int kernel, int stride, int outside = 1>
   void edge(int64_t out) const {
@@ -171,6 +179,12 @@ struct Row {
     } else if (plain && d.kernel == 7) {
       if (in_wide_blocks<7>()) return;
       d.stride == 1 ? padded<7, 1>(begin, end) : padded<7, 2>(begin, end);
+    } else if (d.dilation == 1 && d.stride == 1 && d.kernel == 1) {
+      bare<1>(begin, end);
+    } else if (d.dilation == 1 && d.stride == 1 && d.kernel == 2) {
+      bare<2>(begin, end);
+    } else if (d.dilation == 1 && d.stride == 1 && d.kernel == 4) {
+      bare<4>(begin, end);
     } else {
       for (int64_t out = 0; out < d.out_width; ++out) pixel(out);
     }
