@@ -298,6 +298,19 @@ TRANSPOSED: dict[str, tuple[Any, ...]] = {
         *((1, 8, 3, 4, 5), (8, 1, 4, 3, 3), [2, 1, 2], [1, 0, 1, 1, 1, 0]),
         *([1] * 3, [1, 0, 0], 8),
     ),
+    "few": ((2, 20, 6, 7), (20, 1, 4, 4), [2, 2], [1] * 4, [1, 1], [0, 0], 1),
+    "few-colors": ((1, 20, 6, 7), (20, 3, 5, 4), [3, 2], [1, 0, 2, 3], [1, 1], [2, 1], 1),
+    "few-large": ((3, 11, 9, 10), (11, 1, 9, 9), [4, 4], [4] * 4, [1, 1], [3, 3], 1),
+    "few-dilation": ((1, 9, 6, 7), (9, 2, 3, 3), [2, 3], [1] * 4, [2, 2], [0, 0], 1),
+    "few-cut": ((1, 9, 3, 3), (9, 4, 3, 3), [2, 2], [3] * 4, [1, 1], [1, 1], 1),
+    "few-sparse": ((1, 9, 4, 4), (9, 1, 1, 2), [3, 4], [0] * 4, [1, 1], [1, 3], 1),
+    "few-group": ((2, 18, 5, 4), (18, 1, 3, 3), [2, 1], [1] * 4, [1, 1], [1, 0], 2),
+    "few-bands": ((1, 8, 40, 300), (8, 1, 4, 6), [2, 2], [1] * 4, [1, 1], [0, 0], 1),
+    "few-1-d": ((2, 8, 2100), (8, 1, 16), [8], [3, 4], [1], [2], 1),
+    "few-3-d": (
+        *((2, 8, 3, 4, 5), (8, 1, 1, 3, 3), [2, 2, 1], [0, 1, 1, 1, 0, 1]),
+        *([1] * 3, [1, 0, 0], 1),
+    ),
     "1-d": ((2, 6, 9), (6, 5, 4), [2], [1, 1], [1], [0], 1),
     "3-d": ((1, 4, 3, 4, 5), (4, 5, 2, 3, 3), [2, 1, 2], [0, 1, 1, 1, 1, 0], [1] * 3, [1, 0, 0], 1),
 }
@@ -328,7 +341,7 @@ def test_conv_transpose(name: str) -> None:
             assert (fast == last(np.where(actual < 0, actual * np.float32(0.5), actual))).all()
 
 
-@pytest.mark.parametrize("name", ["generator", "depthwise"])
+@pytest.mark.parametrize("name", ["generator", "depthwise", "few", "few-group"])
 @pytest.mark.parametrize("dtype", [np.float64, np.float16])
 def test_conv_transpose_of_other_types(name: str, dtype: Any) -> None:
     x_shape, w_shape, strides, pads, dilations, output_padding, group = TRANSPOSED[name]
@@ -336,7 +349,8 @@ def test_conv_transpose_of_other_types(name: str, dtype: Any) -> None:
     expected = convolve_transposed(x, w, strides, pads, dilations, output_padding, group)
     for constants in ((), (1,)):
         options = {"constants": constants, "threads": 2}
-        attributes = {"strides": strides, "pads": pads, "group": group}
+        attributes = {"strides": strides, "pads": pads, "dilations": dilations}
+        attributes |= {"output_padding": output_padding, "group": group}
         check(run_node("ConvTranspose", [x, w], attributes, **options)[0], expected, dtype)
 
 

@@ -31,6 +31,9 @@ int64_t count_taps(const ConvSizes& s, const Spatial& r) {
 template <class T>
 int64_t packed_transposed_size(const ConvSizes& s) {
   if (std::is_same_v<T, float> && is_depthwise(s)) return packed_weights_size<T>(s);
+  if (takes_overlaps<T>(s)) {
+    return s.group * packed_size<T>(s.group_in(), s.taps() * s.group_out());
+  }
   return s.group * packed_size<T>(s.taps() * s.group_in(), s.group_out());
 }
 
@@ -43,6 +46,13 @@ void pack_transposed(const ConvSizes& s, const T* w, T* packed) {
   const int64_t columns = s.group_out();
   const int64_t rows = s.group_in();
   const int64_t taps = s.taps();
+  if (takes_overlaps<T>(s)) {
+    for (int64_t g = 0; g < s.group; ++g) {
+      const int64_t all = columns * taps;
+      pack_panels(w + g * rows * all, all, 1, rows, all, packed + g * packed_size<T>(rows, all));
+    }
+    return;
+  }
   const Phases phases(s);
   for (int64_t g = 0; g < s.group; ++g) {
     phases.for_each([&](const Spatial& r) {
@@ -85,6 +95,7 @@ void run_transposed(RunContext& c, const Convolution<T>& v) {
   if constexpr (std::is_same_v<T, float>) {
     if (is_depthwise(s)) return run_transposed_depthwise(c, v);
   }
+  if (takes_overlaps<T>(s)) return run_overlaps(c, v);
   const Bordered border = transposed_border(s);
   const int64_t channels = s.in_channels;
   const int64_t row = border.size[2] * channels;
