@@ -116,10 +116,11 @@ class Overlaps {
           for (const int64_t r : phases_.axes[2]) add_taps(t, group, m, y, r, row + m);
         }
         const GemmEpilogue<T>& e = v_.epilogue;
-        if (e.activate != nullptr) {
-          e.activate(row + t.x.begin * s_.out_channels, s_.out_channels, t.x.count(),
-                     s_.group_out(), e.activation_alpha, e.activation_beta);
-        }
+        if (e.activate == nullptr) continue;
+        const bool whole = s_.group == 1;
+        e.activate(row + t.x.begin * s_.out_channels, s_.out_channels, whole ? 1 : t.x.count(),
+                   whole ? t.x.count() * s_.out_channels : s_.group_out(), e.activation_alpha,
+                   e.activation_beta);
       }
     }
   }
