@@ -84,6 +84,15 @@ CASES: dict[str, tuple[Any, ...]] = {
     "group": ((1, 12, 9, 10), (18, 4, 3, 3), [1, 1], [1] * 4, [1, 1], 3),
     "group-batch": ((4, 12, 9, 10), (18, 4, 3, 3), [2, 1], [1] * 4, [1, 1], 3),
     "multiplier": ((1, 6, 9, 10), (12, 1, 3, 3), [1, 1], [1] * 4, [1, 1], 6),
+    "multiplier-bands": ((2, 20, 60, 70), (60, 1, 3, 3), [1, 1], [1, 0, 1, 2], [1, 1], 20),
+    "multiplier-stride": ((3, 5, 31, 12), (35, 1, 5, 3), [2, 3], [2, 1, 0, 1], [1, 1], 5),
+    "multiplier-bands-stride": ((1, 64, 45, 33), (128, 1, 3, 3), [2, 1], [4] * 4, [4, 3], 64),
+    "multiplier-many": ((1, 3, 9, 10), (60, 1, 4, 4), [1, 1], [1] * 4, [1, 1], 3),
+    "multiplier-pointwise": ((2, 11, 5, 6), (44, 1, 1, 1), [1, 1], [0] * 4, [1, 1], 11),
+    "multiplier-column": ((2, 12, 40, 1), (24, 1, 5, 1), [2, 1], [2, 0, 1, 0], [1, 1], 12),
+    "multiplier-1-d": ((2, 37, 30), (74, 1, 7), [1], [6, 0], [2], 37),
+    "multiplier-3-d": ((2, 6, 4, 5, 6), (18, 1, 3, 3, 3), [1, 2, 1], [1] * 6, [1] * 3, 6),
+    "multiplier-deep": ((1, 6, 1, 5, 6), (12, 1, 3, 3, 3), [1] * 3, [1] * 6, [1] * 3, 6),
     "depthwise": ((2, 37, 15, 22), (37, 1, 3, 3), [1, 1], [1] * 4, [1, 1], 37),
     "depthwise-stride": ((1, 32, 15, 23), (32, 1, 3, 3), [2, 2], [1] * 4, [1, 1], 32),
     "depthwise-even": ((1, 40, 14, 8), (40, 1, 3, 3), [2, 2], [0, 0, 1, 1], [1, 1], 40),
@@ -144,7 +153,9 @@ def test_conv(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("name", ["3x3", "pointwise", "depthwise", "group", "3-d", "far"])
+@pytest.mark.parametrize(
+    "name", ["3x3", "pointwise", "depthwise", "group", "3-d", "far", "multiplier"]
+)
 def test_other_types(name: str, dtype: Any) -> None:
     x_shape, w_shape, strides, pads, dilations, group = CASES[name]
     x, w = normal(*x_shape, dtype=dtype), normal(*w_shape, seed=1, dtype=dtype)
@@ -162,7 +173,17 @@ def test_other_types(name: str, dtype: Any) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["3x3", "pointwise", "depthwise", "group", "1-d-group", "far", "far-one-tap", "far-no-tap"],
+    [
+        "3x3",
+        "pointwise",
+        "depthwise",
+        "group",
+        "1-d-group",
+        "multiplier-bands",
+        "far",
+        "far-one-tap",
+        "far-no-tap",
+    ],
 )
 @pytest.mark.parametrize("activation", ["", "Relu", "Clip", "HardSwish"])
 def test_epilogue(name: str, activation: str) -> None:

@@ -213,6 +213,12 @@ bool is_pointwise(const ConvSizes& s) {
   return s.taps() == 1 && s.group == 1 && s.pad == Spatial{0, 0, 0};
 }
 
+// Whether weights are packed by tap, for vectors of channels.
+template <class T>
+bool is_by_channel(const ConvSizes& s) {
+  return std::is_same_v<T, float> && (is_depthwise(s) || has_multiplier(s));
+}
+
 // Trailing axes of size 1 moved to the front, as the pixels of the last axis are computed together.
 ConvSizes with_long_rows(ConvSizes s) {
   for (int i = 0; i < 2; ++i) {
@@ -279,7 +285,7 @@ int64_t spare_bytes(const ConvSizes& s) {
 
 template <class T>
 int64_t packed_weights_size(const ConvSizes& s) {
-  if (std::is_same_v<T, float> && is_depthwise(s)) return s.taps() * s.in_channels;
+  if (is_by_channel<T>(s)) return s.taps() * s.out_channels;
   return s.group * packed_size<T>(s.taps() * s.group_in(), s.group_out());
 }
 
@@ -287,9 +293,9 @@ template <class T>
 void pack_weights(const ConvSizes& s, const T* w, T* packed) {
   const int64_t taps = s.taps();
   const int64_t channels = s.group_in();
-  if (std::is_same_v<T, float> && is_depthwise(s)) {
-    for (int64_t i = 0; i < s.in_channels; ++i) {
-      for (int64_t tap = 0; tap < taps; ++tap) packed[tap * s.in_channels + i] = w[i * taps + tap];
+  if (is_by_channel<T>(s)) {
+    for (int64_t i = 0; i < s.out_channels; ++i) {
+      for (int64_t tap = 0; tap < taps; ++tap) packed[tap * s.out_channels + i] = w[i * taps + tap];
     }
     return;
   }
@@ -315,6 +321,7 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution) {
   if constexpr (std::is_same_v<T, float>) {
     if (v.winograd_tile > 0) return run_winograd(c, v);
     if (is_depthwise(v.sizes)) return run_depthwise(c, v);
+    if (has_multiplier(v.sizes)) return run_depthwise_multiplier(c, v);
   }
   run_dense(c, v);
 }

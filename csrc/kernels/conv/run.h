@@ -16,10 +16,15 @@ inline bool is_depthwise(const ConvSizes& s) {
   return s.group > 1 && s.group == s.in_channels && s.group == s.out_channels;
 }
 
+// Whether every channel is a group of its own with several results: then too.
+inline bool has_multiplier(const ConvSizes& s) {
+  return s.group > 1 && s.group == s.in_channels && s.out_channels > s.group;
+}
+
 // Elements that packed weights take.
 template <class T>
 int64_t packed_weights_size(const ConvSizes& s);
-// Packs weights [M, C / group, kernel...]: depthwise float32 as [tap][C], all else per group as
+// Packs weights [M, C / group, kernel...]: depthwise float32 as [tap][M], all else per group as
 // panels of the matrix [(tap, c), m].
 template <class T>
 void pack_weights(const ConvSizes& s, const T* w, T* packed);
@@ -94,6 +99,7 @@ void run_depthwise_rows(const ConvSizes& s, const DepthwiseStrip& strip, int64_t
 // Parts of run_convolution.
 void run_winograd(RunContext& c, const Convolution<float>& convolution);
 void run_depthwise(RunContext& c, const Convolution<float>& convolution);
+void run_depthwise_multiplier(RunContext& c, const Convolution<float>& convolution);
 template <class T>
 void run_dense(RunContext& c, const Convolution<T>& convolution);
 // The dense form for kernels that lie outside the input to a good part.
