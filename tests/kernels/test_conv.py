@@ -64,6 +64,17 @@ CASES: dict[str, tuple[Any, ...]] = {
     "patches": ((1, 3, 32, 32), (40, 3, 8, 8), [8, 8], [0] * 4, [1, 1], 1),
     "uneven": ((1, 4, 10, 9), (6, 4, 2, 5), [1, 2], [1, 0, 2, 3], [3, 1], 1),
     "wide-pad": ((1, 4, 2, 2), (6, 4, 3, 3), [1, 1], [5] * 4, [1, 1], 1),
+    "few": ((2, 20, 9, 10), (1, 20, 3, 3), [1, 1], [1] * 4, [1, 1], 1),
+    "few-four": ((1, 4, 9, 10), (1, 4, 3, 3), [1, 1], [1] * 4, [1, 1], 1),
+    "few-colors": ((3, 19, 7, 5), (3, 19, 5, 4), [1, 1], [2, 1, 4, 2], [1, 1], 1),
+    "few-dilation": ((1, 8, 12, 9), (2, 8, 3, 4), [1, 1], [3, 3, 1, 0], [3, 2], 1),
+    "few-causal": ((2, 33, 40), (1, 33, 7), [1], [6, 0], [1], 1),
+    "few-valid": ((2, 33, 40), (1, 33, 7), [1], [0, 0], [1], 1),
+    "few-column": ((2, 12, 40, 1), (1, 12, 5, 1), [1, 1], [2, 0, 2, 0], [1, 1], 1),
+    "few-column-3-d": ((2, 5, 30, 1, 1), (1, 5, 3, 1, 1), [1] * 3, [1, 0, 0] * 2, [1] * 3, 1),
+    "few-3-d": ((2, 8, 3, 5, 6), (1, 8, 1, 3, 3), [1] * 3, [0, 1, 1] * 2, [1] * 3, 1),
+    "few-group": ((1, 18, 9, 8), (2, 9, 3, 3), [1, 1], [1] * 4, [1, 1], 2),
+    "few-large-pad": ((1, 12, 5, 6), (1, 12, 3, 3), [1, 1], [4] * 4, [1, 1], 1),
     "far": ((2, 33, 7, 9), (37, 33, 3, 3), [1, 1], [6, 5, 6, 5], [6, 5], 1),
     "far-batch": ((5, 9, 9, 4), (6, 9, 3, 3), [1, 1], [4] * 4, [4, 4], 1),
     "far-one-tap": ((3, 40, 4, 4), (33, 40, 3, 3), [1, 1], [36] * 4, [36, 36], 1),
@@ -227,8 +238,9 @@ def test_weights_that_are_not_finite_meet_the_padding(value: float) -> None:
 
 @pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
 @pytest.mark.parametrize("stride", [1, 2, 3])
-def test_auto_pad(auto_pad: str, stride: int) -> None:
-    x, w = normal(1, 3, 10, 11), normal(4, 3, 4, 2, seed=1)
+@pytest.mark.parametrize("channels", [1, 7])
+def test_auto_pad(auto_pad: str, stride: int, channels: int) -> None:
+    x, w = normal(1, 5, 10, 11), normal(channels, 5, 4, 2, seed=1)
     pads = [0, 0, 0, 0]
     if auto_pad != "VALID":
         for i, (size, kernel) in enumerate(((10, 4), (11, 2))):
@@ -237,8 +249,9 @@ def test_auto_pad(auto_pad: str, stride: int) -> None:
             upper = auto_pad == "SAME_UPPER"
             pads[i], pads[i + 2] = (small, total - small) if upper else (total - small, small)
     expected = convolve(x, w, [stride] * 2, pads, [1, 1])
-    actual = run_node("Conv", [x, w], {"auto_pad": auto_pad, "strides": [stride] * 2})[0]
-    check(actual, expected)
+    attributes = {"auto_pad": auto_pad, "strides": [stride] * 2}
+    for constants in ((), (1,)):
+        check(run_node("Conv", [x, w], attributes, constants=constants)[0], expected)
 
 
 def test_empty() -> None:
@@ -512,14 +525,17 @@ def test_planes(name: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_planes_of_few_channels(channels: int) -> None:
-    x, w = normal(1, channels, 13, 37), normal(9, channels, 3, 2, seed=1)
+@pytest.mark.parametrize("results", [1, 9])
+def test_planes_of_few_channels(channels: int, results: int) -> None:
+    x, w = normal(1, channels, 13, 37), normal(results, channels, 3, 2, seed=1)
     attributes = {"pads": [1, 0, 0, 1], "channels_last": 1, "planes": 1}
     actual = run_node("Conv", [x, w], attributes, domain="bascule")[0]
     check(actual, last(convolve(x, w, [1, 1], [1, 0, 0, 1], [1, 1])))
 
 
-@pytest.mark.parametrize("name", ["pointwise", "3x3-stride", "3x3-batch", "group", "depthwise"])
+@pytest.mark.parametrize(
+    "name", ["pointwise", "3x3-stride", "3x3-batch", "group", "depthwise", "few", "multiplier"]
+)
 @pytest.mark.parametrize("size", [3, 12])
 def test_scale(name: str, size: int) -> None:
     x_shape, w_shape, strides, pads, dilations, group = CASES[name]

@@ -79,7 +79,8 @@ void scale_input(RunContext& c, const ConvSizes& s, const float* x, const float*
 
 void run_scaled_convolution(RunContext& c, const float* factor, Convolution<float> v) {
   const ConvSizes s = v.sizes;
-  if (s.group > 1 || v.winograd_tile > 0 || s.in_pixels() <= s.taps() * s.out_channels) {
+  if (s.group > 1 || v.winograd_tile > 0 || v.overlaps ||
+      s.in_pixels() <= s.taps() * s.out_channels) {
     float* x = c.workspace<float>(s.batch * s.in_pixels() * s.in_channels);
     scale_input(c, s, v.x, factor, x);
     v.x = x;

@@ -14,6 +14,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/conv/layout.h"
+#include "kernels/conv/overlaps.h"
 #include "kernels/conv/run.h"
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/prepack_floats.h"
@@ -75,8 +76,8 @@ class Conv final : public Kernel, public ReadsAhead {
       product_ = PackedOperand::pack(node, {1}, matrix, true);
     } else if (w->dtype() == DType::float64) {
       packed_ = prepack_floats<double>(
-          node, {1}, "W", packed_weights_size<double>(sizes), *w,
-          [&](const double* from, double* to) { pack_weights(sizes, from, to); });
+          node, {1}, direct_form<double>(sizes), direct_size<double>(sizes), *w,
+          [&](const double* from, double* to) { pack_direct(sizes, from, to); });
       finite_weights_ = is_dilated(node) && are_finite<double>(packed_);
     } else {
       const std::optional<ConvSizes> known = known_sizes(node, attributes_);
@@ -95,14 +96,14 @@ class Conv final : public Kernel, public ReadsAhead {
             pays_by_parts(known->out_pixels(), sizes.group_in() * sizes.taps(), sizes.group_out());
       }
       const int64_t size = winograd_tile_ > 0 ? winograd_weights_size(sizes, winograd_tile_)
-                                              : packed_weights_size<float>(sizes);
-      const std::string form =
-          winograd_tile_ > 0 ? "Winograd W " + std::to_string(winograd_tile_) : "W";
+                                              : direct_size<float>(sizes);
+      const std::string form = winograd_tile_ > 0 ? "Winograd W " + std::to_string(winograd_tile_)
+                                                  : direct_form<float>(sizes);
       packed_ = prepack_floats<float>(node, {1}, form, size, *w, [&](const float* from, float* to) {
         if (winograd_tile_ > 0) {
           pack_winograd(sizes, winograd_tile_, from, to);
         } else {
-          pack_weights(sizes, from, to);
+          pack_direct(sizes, from, to);
         }
       });
       finite_weights_ = is_dilated(node) && are_finite<float>(packed_);
@@ -173,6 +174,20 @@ class Conv final : public Kernel, public ReadsAhead {
     }
   }
 
+  // Packed weights of any form but Winograd's.
+  template <class T>
+  static std::string direct_form(const ConvSizes& s) {
+    return conv_takes_overlaps<T>(s) ? "overlaps W" : "W";
+  }
+  template <class T>
+  static int64_t direct_size(const ConvSizes& s) {
+    return conv_takes_overlaps<T>(s) ? overlaps_weights_size<T>(s) : packed_weights_size<T>(s);
+  }
+  template <class T>
+  static void pack_direct(const ConvSizes& s, const T* w, T* packed) {
+    conv_takes_overlaps<T>(s) ? pack_conv_overlaps(s, w, packed) : pack_weights(s, w, packed);
+  }
+
   static bool is_dilated(const NodeSpec& node) {
     const std::vector<int64_t> dilations = node.get_ints("dilations");
     return std::any_of(dilations.begin(), dilations.end(), [](int64_t d) { return d > 1; });
@@ -229,6 +244,7 @@ class Conv final : public Kernel, public ReadsAhead {
     Convolution<T> v{};
     v.sizes = s;
     v.winograd_tile = winograd_tile_;
+    v.overlaps = winograd_tile_ == 0 && conv_takes_overlaps<T>(s);
     v.by_parts = by_parts_;
     v.finite_weights = finite_weights_;
     // One thread alone has memory enough, and a larger batch time enough.
@@ -237,8 +253,8 @@ class Conv final : public Kernel, public ReadsAhead {
     if (packed_.size() > 0) {
       v.w = packed_.data<T>();
     } else {
-      T* packed = c.workspace<T>(packed_weights_size<T>(s));
-      pack_weights<T>(s, elements(c.input(1)), packed);
+      T* packed = c.workspace<T>(direct_size<T>(s));
+      pack_direct<T>(s, elements(c.input(1)), packed);
       v.w = packed;
     }
     v.epilogue.bias = c.has_input(2) ? elements(c.input(2)) : nullptr;
@@ -249,7 +265,7 @@ class Conv final : public Kernel, public ReadsAhead {
       if (c.has_input(4)) return run_scaled_convolution(c, elements(c.input(4)), v);
     }
     if (attributes_.planes()) {
-      v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0;
+      v.planes = std::is_same_v<T, float> && takes_planes(s) && winograd_tile_ == 0 && !v.overlaps;
       if (!v.planes) v.x = to_channels_last(c, v.x, s.batch, s.in_channels, s.in_pixels());
     }
     if (attributes_.channels_last() || (s.out_channels == 1 && s.in_channels == 1)) {

@@ -11,6 +11,7 @@
 #include "kernels/activation.h"
 #include "kernels/conv/border.h"
 #include "kernels/conv/layout.h"
+#include "kernels/conv/overlaps.h"
 #include "kernels/conv/transposed.h"
 #include "kernels/gemm/convert.h"
 #include "kernels/gemm/prepack_floats.h"
@@ -31,9 +32,7 @@ int64_t count_taps(const ConvSizes& s, const Spatial& r) {
 template <class T>
 int64_t packed_transposed_size(const ConvSizes& s) {
   if (std::is_same_v<T, float> && is_depthwise(s)) return packed_weights_size<T>(s);
-  if (takes_overlaps<T>(s)) {
-    return s.group * packed_size<T>(s.group_in(), s.taps() * s.group_out());
-  }
+  if (takes_overlaps<T>(s)) return overlaps_weights_size<T>(s);
   return s.group * packed_size<T>(s.taps() * s.group_in(), s.group_out());
 }
 
@@ -41,18 +40,12 @@ int64_t packed_transposed_size(const ConvSizes& s) {
 template <class T>
 void pack_transposed(const ConvSizes& s, const T* w, T* packed) {
   if (std::is_same_v<T, float> && is_depthwise(s)) return pack_weights(s, w, packed);
+  if (takes_overlaps<T>(s)) return pack_overlaps(s, w, packed);
   const GemmFunctions<T>& functions = gemm_functions<T>();
   const int64_t width = functions.panel_width;
   const int64_t columns = s.group_out();
   const int64_t rows = s.group_in();
   const int64_t taps = s.taps();
-  if (takes_overlaps<T>(s)) {
-    for (int64_t g = 0; g < s.group; ++g) {
-      const int64_t all = columns * taps;
-      pack_panels(w + g * rows * all, all, 1, rows, all, packed + g * packed_size<T>(rows, all));
-    }
-    return;
-  }
   const Phases phases(s);
   for (int64_t g = 0; g < s.group; ++g) {
     phases.for_each([&](const Spatial& r) {

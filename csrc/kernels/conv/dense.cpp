@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/conv/border.h"
+#include "kernels/conv/overlaps.h"
 #include "kernels/conv/run.h"
 
 namespace bascule {
@@ -318,6 +319,7 @@ void run_convolution(RunContext& c, const Convolution<T>& convolution) {
   Convolution<T> v = convolution;
   v.sizes = with_long_rows(v.sizes);
   if (v.sizes.batch * v.sizes.out_pixels() * v.sizes.out_channels == 0) return;
+  if (v.overlaps) return run_conv_overlaps(c, v);
   if constexpr (std::is_same_v<T, float>) {
     if (v.winograd_tile > 0) return run_winograd(c, v);
     if (is_depthwise(v.sizes)) return run_depthwise(c, v);

@@ -83,7 +83,23 @@ ConvSizes ConvAttributes::conv_weights(const Shape& w) const {
   s.group = group_;
   s.in_channels = w[1] * group_;
   s.out_channels = w[0];
-  for (int i = 2; i < w.rank(); ++i) s.kernel[static_cast<size_t>(3 - w.rank() + i)] = w[i];
+  const auto spatial = static_cast<size_t>(w.rank() - 2);
+  // The i-th value of an attribute; run() says when their number does not fit.
+  const auto value = [&](const std::vector<int64_t>& values, size_t i, int64_t fallback) {
+    return i < values.size() ? values[i] : fallback;
+  };
+  for (size_t i = 0; i < spatial; ++i) {
+    const size_t axis = 3 - spatial + i;
+    s.kernel[axis] = w[static_cast<int>(i) + 2];
+    s.stride[axis] = value(strides_, i, 1);
+    s.dilation[axis] = value(dilations_, i, 1);
+    const int64_t reach = (s.kernel[axis] - 1) * s.dilation[axis];
+    if (auto_pad_ == "NOTSET") {
+      s.pad[axis] = value(pads_, i, 0);
+    } else if (auto_pad_ != "VALID" && s.stride[axis] == 1) {
+      s.pad[axis] = auto_pad_ == "SAME_UPPER" ? reach / 2 : reach - reach / 2;
+    }
+  }
   return s;
 }
 

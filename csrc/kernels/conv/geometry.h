@@ -46,7 +46,8 @@ class ConvAttributes {
   // Sizes of Conv for an input and weights [M, C / group, kernel...]; an error when they do not
   // fit.
   ConvSizes conv(const Shape& x, const Shape& w) const;
-  // The part of them that follows from the weights alone: channels and kernel.
+  // The part of them that follows from weights and attributes alone: all but the image sizes, and
+  // the padding of SAME with a stride.
   ConvSizes conv_weights(const Shape& w) const;
   // Sizes of ConvTranspose for weights [C, M / group, kernel...].
   ConvSizes transposed(const Shape& x, const Shape& w) const;

@@ -36,6 +36,7 @@ struct Convolution {
   const T* x;
   const T* w;             // packed by pack_weights, or by pack_winograd
   int winograd_tile = 0;  // of pack_winograd
+  bool overlaps = false;  // packed by pack_conv_overlaps
   T* y;
   GemmEpilogue<T> epilogue;  // bias [M]
   // X is [N, C, in...] instead, as takes_planes allows it.

@@ -93,15 +93,4 @@ struct PhaseAxis {
 // Depthwise, channels last; weights are packed by pack_weights.
 void run_transposed_depthwise(RunContext& c, const Convolution<float>& convolution);
 
-// Whether a group has so few results that the direct form would leave most of a panel empty.
-template <class T>
-bool takes_overlaps(const ConvSizes& s) {
-  return s.kernel[0] == 1 && s.taps() > 1 && s.group_in() >= 8 &&
-         8 * s.group_out() <= gemm_functions<T>().panel_width;
-}
-// Then all taps are columns of one product for each group, and its results are added where they
-// overlap. Weights are packed as panels of [c, (m, tap)].
-template <class T>
-void run_overlaps(RunContext& c, const Convolution<T>& convolution);
-
 }  // namespace bascule

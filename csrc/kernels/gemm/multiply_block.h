@@ -182,7 +182,9 @@ void multiply_columns(const GemmBlock<T>& g, const RowBlock& block, const DepthB
           run_rows<T, 2>(height, t);
         }
         if (last && g.epilogue.activate != nullptr) {
-          g.epilogue.activate(t.c, t.c_stride, height, t.columns, g.epilogue.activation_alpha,
+          const bool whole = t.c_stride == t.columns;
+          g.epilogue.activate(t.c, t.c_stride, whole ? 1 : height,
+                              whole ? height * t.columns : t.columns, g.epilogue.activation_alpha,
                               g.epilogue.activation_beta);
         }
       }

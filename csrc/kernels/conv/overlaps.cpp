@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// ConvTranspose to few channels: a product of the pixels with all taps at once,
+// Convolution to few channels: a product of the pixels with all taps at once,
 // [pixels, C] [C, M * taps], then sums of what overlaps. It goes by rectangles of outputs, for
 // which the results of the product stay in a cache.
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
+#include "kernels/conv/overlaps.h"
 #include "kernels/conv/transposed.h"
 #include "kernels/move/transpose_tile.h"
 
@@ -173,9 +175,11 @@ class Overlaps {
       }
     }
     T* to = row + (outputs.first + range.begin * stride) * s_.out_channels;
+    const T* residual = e.residual != nullptr ? e.residual + (to - v_.y) : nullptr;
     const int64_t step = stride * s_.out_channels;
     for (int64_t i = 0; i < range.count(); ++i) {
       T sum = t.sums[i];
+      if (residual != nullptr) sum += residual[i * step];
       if (e.clamp) sum = sum < e.low ? e.low : sum > e.high ? e.high : sum;  // NaN stays NaN
       to[i * step] = sum;
     }
@@ -190,10 +194,49 @@ class Overlaps {
 }  // namespace
 
 template <class T>
+void pack_overlaps(const ConvSizes& s, const T* w, T* packed) {
+  const int64_t rows = s.group_in();
+  const int64_t columns = s.taps() * s.group_out();
+  for (int64_t g = 0; g < s.group; ++g) {
+    pack_panels(w + g * rows * columns, columns, 1, rows, columns,
+                packed + g * packed_size<T>(rows, columns));
+  }
+}
+
+template <class T>
 void run_overlaps(RunContext& c, const Convolution<T>& convolution) {
   Overlaps<T>(convolution).run(c);
 }
-template void run_overlaps(RunContext&, const Convolution<float>&);
-template void run_overlaps(RunContext&, const Convolution<double>&);
+
+template <class T>
+void pack_conv_overlaps(const ConvSizes& s, const T* w, T* packed) {
+  std::vector<T> transposed(static_cast<size_t>(s.out_channels * s.group_in() * s.taps()));
+  auto to = transposed.begin();
+  for (int64_t channel = 0; channel < s.in_channels; ++channel) {
+    for (int64_t m = 0; m < s.group_out(); ++m) {
+      const int64_t row = channel / s.group_in() * s.group_out() + m;
+      const T* taps = w + (row * s.group_in() + channel % s.group_in()) * s.taps();
+      to = std::reverse_copy(taps, taps + s.taps(), to);
+    }
+  }
+  pack_overlaps(s, transposed.data(), packed);
+}
+
+template <class T>
+void run_conv_overlaps(RunContext& c, const Convolution<T>& convolution) {
+  Convolution<T> v = convolution;
+  for (size_t i = 0; i < 3; ++i) {
+    v.sizes.pad[i] = (v.sizes.kernel[i] - 1) * v.sizes.dilation[i] - v.sizes.pad[i];
+  }
+  run_overlaps(c, v);
+}
+
+#define BASCULE_OVERLAPS_FOR(T)                                     \
+  template void pack_overlaps(const ConvSizes&, const T*, T*);      \
+  template void run_overlaps(RunContext&, const Convolution<T>&);   \
+  template void pack_conv_overlaps(const ConvSizes&, const T*, T*); \
+  template void run_conv_overlaps(RunContext&, const Convolution<T>&)
+BASCULE_OVERLAPS_FOR(float);
+BASCULE_OVERLAPS_FOR(double);
 
 }  // namespace bascule
