@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
+import onnx
 import pytest
 
 from bascule.errors import Fail, InvalidGraph
+from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Function, Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
@@ -165,6 +169,34 @@ def test_inference_twice_changes_nothing() -> None:
     first = [v.type for node in model.graph for v in node.outputs]
     infer_types(model, check=False)
     assert [v.type for node in model.graph for v in node.outputs] == first
+
+
+def open_model() -> Model:
+    """The rank of y, by the elements of s, and the sizes of r, by those of t, are not known."""
+    return parse_graph(
+        """g (float[2,3] a, int64[k] s, int64[2] t, float[1,1] one) => (float[] y, float[p,q] z) {
+            u = ConstantOfShape(s) y = Abs(u)
+            r = Reshape(a, t) w = Shape(r) z = Expand(one, w)
+        }"""
+    )
+
+
+def test_computed_shapes_are_followed_again_only_where_something_is_new() -> None:
+    model = open_model()
+    infer_types(model)
+    with mock.patch(
+        "bascule.ir.infer.infer_shapes", wraps=onnx.shape_inference.infer_shapes
+    ) as run:
+        infer_types(model, check=False, settled=True)
+    assert [call.kwargs["data_prop"] for call in run.call_args_list] == [False, False]
+
+    sizes = Value("sizes")
+    sizes.constant = Constant.from_numpy(np.array([3, 2]))
+    sizes.type = TensorType(DataType.INT64, (2,))
+    reshape = next(node for node in model.graph if node.op_type == "Reshape")
+    reshape.set_input(1, model.graph.add_initializer(sizes))
+    infer_types(model, check=False, settled=True)
+    assert reshape.output.shape == model.graph.outputs[1].shape == (3, 2)
 
 
 def test_rewritten_types_are_not_checked_again() -> None:

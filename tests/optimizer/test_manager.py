@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
+import onnx
 import pytest
 
 from bascule.ir.graph import Graph, Value
@@ -49,6 +52,20 @@ def test_disabled_passes_do_not_run() -> None:
     report = optimize(model, Level.ALL, selection=Selection(disabled=("eliminate_identity",)))
     assert [node.op_type for node in model.graph] == ["Identity", "Neg"]
     assert not report.changes
+
+
+def test_unknown_types_do_not_make_inference_follow_shapes_after_each_round() -> None:
+    text = """g (int64[k] s) => (float[] y) {
+        u = ConstantOfShape(s) a = Neg(u) b = Neg(a) c = Abs(b) d = Neg(c) e = Neg(d) y = Abs(e)
+    }"""
+    model = parse(text)
+    with mock.patch(
+        "bascule.ir.infer.infer_shapes", wraps=onnx.shape_inference.infer_shapes
+    ) as run:
+        run_passes(model, drop_negations)
+    assert [node.op_type for node in model.graph] == ["ConstantOfShape", "Abs", "Abs"]
+    assert model.graph.outputs[0].shape is None
+    assert [call.kwargs["data_prop"] for call in run.call_args_list] == [False, False]
 
 
 def test_report_counts_changes_and_keeps_reasons() -> None:

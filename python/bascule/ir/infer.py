@@ -53,17 +53,24 @@ _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
 
 def infer_types(
-    model: Model, definitions: Definitions | None = None, *, check: bool = True
+    model: Model,
+    definitions: Definitions | None = None,
+    *,
+    check: bool = True,
+    settled: bool = False,
 ) -> None:
     """Give every value the type and shape that follow from the inputs, nested graphs included.
 
     What the file declares fills the gaps; where it contradicts, what is inferred holds, except for
     graph inputs. `definitions` gives the functions behind fused nodes. With `check`, types that a
     schema forbids, declared element types that are wrong, and static shapes that contradict each
-    other are refused.
+    other are refused. `settled` says that computed shapes were followed before the last changes of
+    the model: they are again only where something new is known.
     """
     values = _inferred_values(model)
-    skeleton, improved, problems = _infer_first(model, definitions, values)
+    known = [value.type for value in values]
+    skeleton = SkeletonWriter(model, definitions)
+    improved, problems = _infer_first(model, skeleton, values)
     if check:
         for problem in problems:
             raise problem.error
@@ -72,9 +79,7 @@ def infer_types(
     gaps = _count_gaps(values)
     compute_shapes = not (skeleton.hidden or improved)
     for _ in range(_MAX_ROUNDS if gaps else 0):
-        skeleton, inferred, _ = _infer(
-            model, definitions, types_known=True, compute_shapes=compute_shapes
-        )
+        inferred, _ = _infer(skeleton, types_known=True, compute_shapes=compute_shapes)
         inferred = settle_names(inferred, _known(model, skeleton))
         for value in values:
             found = inferred.get(skeleton.name(value))
@@ -82,6 +87,8 @@ def infer_types(
         more, _ = _infer_uncovered(model)
         if check and more:
             raise more[0].error
+        if settled and known == [value.type for value in values]:
+            break  # the changes gave computed shapes nothing new to begin with
         before, gaps = gaps, _count_gaps(values)
         if compute_shapes and (gaps == before or not skeleton.hidden):
             break
@@ -90,7 +97,8 @@ def infer_types(
 
 def type_problems(model: Model, definitions: Definitions | None = None) -> list[Problem]:
     """All that infer_types refuses at first, one problem a node, in the order of its rules."""
-    _, _, problems = _infer_first(model, definitions, _inferred_values(model))
+    skeleton = SkeletonWriter(model, definitions)
+    _, problems = _infer_first(model, skeleton, _inferred_values(model))
     found: dict[Node, Problem] = {}
     for problem in problems:
         found.setdefault(problem.node, problem)
@@ -99,7 +107,8 @@ def type_problems(model: Model, definitions: Definitions | None = None) -> list[
 
 def strict_errors(model: Model, definitions: Definitions | None = None) -> str:
     """What onnx's strict inference finds wrong, nodes by name; "" if nothing."""
-    skeleton, _, errors = _infer(model, definitions, types_known=False)
+    skeleton = SkeletonWriter(model, definitions)
+    _, errors = _infer(skeleton, types_known=False)
 
     def named(match: re.Match[str]) -> str:
         node = skeleton.nodes[int(match[1])] if match[1] else None
@@ -116,7 +125,8 @@ def refuse_contradictions(model: Model) -> None:
     Raises:
         Fail: number of axes, or the size of one, differ; the message names node, output and both.
     """
-    skeleton, inferred, _ = _infer(model, None, types_known=False)
+    skeleton = SkeletonWriter(model, None)
+    inferred, _ = _infer(skeleton, types_known=False)
     for value in _inferred_values(model):
         found, declared, node = inferred.get(skeleton.name(value)), value.type, value.producer
         if node is None or not isinstance(found, TensorType) or found.shape is None:
@@ -146,10 +156,10 @@ def _inferred_values(model: Model) -> list[Value]:
 
 
 def _infer_first(
-    model: Model, definitions: Definitions | None, values: Sequence[Value]
-) -> tuple[SkeletonWriter, bool, Iterator[Problem]]:
+    model: Model, skeleton: SkeletonWriter, values: Sequence[Value]
+) -> tuple[bool, Iterator[Problem]]:
     """A first round; whether declared types added to it, and what is wrong."""
-    skeleton, inferred, errors = _infer(model, definitions, types_known=False)
+    inferred, errors = _infer(skeleton, types_known=False)
     inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
     wrong: list[Problem] = []
@@ -166,7 +176,7 @@ def _infer_first(
         yield from more
         yield from _contradictions(skeleton, errors)
 
-    return skeleton, improved or is_improved, problems()
+    return improved or is_improved, problems()
 
 
 def _infer_uncovered(model: Model) -> tuple[list[Problem], bool]:
@@ -214,7 +224,7 @@ def merge_types(inferred: Type | None, declared: Type | None, *, keep_names: boo
 def _merge_shapes(inferred: Shape | None, declared: Shape | None, keep_names: bool) -> Shape | None:
     if inferred is None or declared is None:
         return declared if inferred is None else inferred
-    if len(inferred) != len(declared):
+    if inferred == declared or len(inferred) != len(declared):
         return inferred
     return tuple(_merge_dims(i, d, keep_names) for i, d in zip(inferred, declared))
 
@@ -227,20 +237,18 @@ def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
     return inferred
 
 
-def _infer(
-    model: Model, definitions: Definitions | None, **how: bool
-) -> tuple[SkeletonWriter, dict[str, Type], str]:
+def _infer(skeleton: SkeletonWriter, **how: bool) -> tuple[dict[str, Type], str]:
     """The types that onnx infers, by name, and the errors that it found.
 
     Nodes that it gets wrong are found by their inputs' types, and left out the next time.
     """
     results: dict[Node, Type] = {}
     while True:
-        skeleton = SkeletonWriter(model, definitions, results=results, **how)
-        inferred, errors = _run(skeleton)
+        proto = skeleton.write_round(results, **how)
+        inferred, errors = _run(proto, data_prop=skeleton.compute_shapes)
         wrong = _wrong(skeleton, inferred, results)
         if not wrong:
-            return skeleton, inferred, errors
+            return inferred, errors
         results.update(wrong)
 
 
@@ -261,10 +269,9 @@ def _wrong(
     return found
 
 
-def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
+def _run(skeleton: onnx.ModelProto, *, data_prop: bool) -> tuple[dict[str, Type], str]:
     """The types that onnx infers, by name, and the errors that it found."""
-    serialized = skeleton.write().SerializeToString()
-    data_prop = skeleton.compute_shapes
+    serialized = skeleton.SerializeToString()
     errors = ""
     try:
         result = infer_shapes(serialized, strict_mode=True, data_prop=data_prop)
@@ -275,24 +282,36 @@ def _run(skeleton: SkeletonWriter) -> tuple[dict[str, Type], str]:
         except INFERENCE_ERRORS as fatal:
             raise Fail(f"Types cannot be inferred: {fatal}") from None
     found: dict[str, Type] = {}
-    _collect(result.graph, found)
+    _collect(result.graph, found, {})
     return found, errors
 
 
-def _collect(graph: onnx.GraphProto, found: dict[str, Type]) -> None:
+def _collect(
+    graph: onnx.GraphProto, found: dict[str, Type], types: dict[bytes, Type | None]
+) -> None:
+    """Add the type of each value of `graph`. `types` are those read so far: few differ."""
     for infos in (graph.input, graph.value_info, graph.output):
         for info in infos:
-            restore_sizes(info.type)
-            type = read_type(info.type)
-            if type is not None and not _is_undefined(type):
+            written = info.type.SerializeToString()
+            if written not in types:
+                types[written] = _read_type(info.type)
+            type = types[written]
+            if type is not None:
                 found[info.name] = type
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.type == _GRAPH:
-                _collect(attribute.g, found)
+                _collect(attribute.g, found, types)
             elif attribute.type == _GRAPHS:
                 for nested in attribute.graphs:
-                    _collect(nested, found)
+                    _collect(nested, found, types)
+
+
+def _read_type(proto: onnx.TypeProto) -> Type | None:
+    """The type with its fixed sizes; None where onnx found no element type."""
+    restore_sizes(proto)
+    type = read_type(proto)
+    return None if type is None or _is_undefined(type) else type
 
 
 def _is_undefined(type: Type) -> bool:

@@ -93,18 +93,17 @@ class ModelWriter:
             proto.model_version = model.model_version
         _put_metadata(proto, model.metadata)
         self.write_graph(model.graph, proto.graph)
-        for function in model.functions.values():
-            self._functions.append(self._function(function, function.overload))
-        proto.functions.extend(self._functions)
+        own = [self._function(each, each.overload) for each in model.functions.values()]
+        proto.functions.extend([*self._functions, *own])
         imports = dict(model.opset_imports)
-        for function_proto in self._functions:
+        for function_proto in proto.functions:
             imports.setdefault(check.normal_domain(function_proto.domain), 1)
         for node in model.graph.walk_nodes():
             if node.domain in check.UNCHECKED_DOMAINS:
                 imports.setdefault(node.domain, 1)
         _put_imports(proto, imports)
         # Overloads of functions, and metadata, need IR version 10.
-        proto.ir_version = max(model.ir_version, 10 if self._functions else 4)
+        proto.ir_version = max(model.ir_version, 10 if proto.functions else 4)
         return proto
 
     # --- names

@@ -38,40 +38,58 @@ _UNSAFE = {
 }
 """Operators whose inference crashes where the type of the input is unknown, up to a version."""
 
+_GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
+
 _LONGEST = 64
 """A longer one-dimensional value is no shape."""
 
 
 class SkeletonWriter(ModelWriter):
-    """Writes the skeleton of a model, nodes named by their number in `nodes`.
+    """Writes skeletons of a model, as many as there are rounds of inference: it must not change.
 
-    At first only inputs and constants have types; with `types_known`, inner values do as well. With
-    `compute_shapes`, what is not safe for inference with propagation of data is left out.
+    The nodes of a skeleton are named by their number in `nodes`. What is the same in all of them is
+    written once and then copied.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        definitions: Definitions | None,
-        *,
-        types_known: bool,
-        compute_shapes: bool = False,
-        results: Mapping[Node, Type] | None = None,
-    ) -> None:
-        """`results` are the types of nodes that inference would get wrong: they are left out."""
+    def __init__(self, model: Model, definitions: Definitions | None) -> None:
         super().__init__(model, _write_small, definitions)
-        self.types_known = types_known
-        self._results = results if results is not None else {}
-        self.compute_shapes = compute_shapes
         self._inputs = {id(v) for graph in model.graph.walk_graphs() for v in graph.inputs}
+        self._written_nodes: dict[Node, onnx.NodeProto] = {}
+        self._written_constants: dict[int, onnx.TensorProto] = {}
+        self._written_types: dict[Type, onnx.TypeProto] = {}
+        self._begin(False, False, {})
+
+    def _begin(self, types_known: bool, compute_shapes: bool, results: Mapping[Node, Type]) -> None:
+        self.types_known = types_known
+        self.compute_shapes = compute_shapes
+        self._results = results
         self._stated: dict[int, Type] = {}
         self.nodes: list[Node] = []
         self.hidden = 0
         """How many nodes were left out."""
 
+    def write_round(
+        self,
+        results: Mapping[Node, Type],
+        *,
+        types_known: bool,
+        compute_shapes: bool = False,
+    ) -> onnx.ModelProto:
+        """The skeleton for a round of inference.
+
+        At first only inputs and constants have types; with `types_known`, inner values do as well.
+        With `compute_shapes`, what is not safe for inference with propagation of data is left out.
+        So are the nodes that inference would get wrong: `results` are their types.
+        """
+        self._begin(types_known, compute_shapes, results)
+        return self.write()
+
     def initializer(self, value: Value, constant: Constant, proto: onnx.GraphProto) -> None:
-        if constant.nbytes <= _INLINE_BYTES:
+        if id(value) in self._written_constants:
+            proto.initializer.append(self._written_constants[id(value)])
+        elif constant.nbytes <= _INLINE_BYTES:
             super().initializer(value, constant, proto)
+            self._written_constants[id(value)] = proto.initializer[-1]
         elif id(value) not in self._inputs:
             self._state(value, TensorType(constant.dtype, constant.shape), proto)
 
@@ -88,7 +106,10 @@ class SkeletonWriter(ModelWriter):
                 return
         number = len(self.nodes)
         self.nodes.append(node)
-        super().node(node, graph)
+        if node in self._written_nodes:
+            graph.node.append(self._written_nodes[node])
+        else:
+            super().node(node, graph)
         written = graph.node[-1]
         written.name = str(number)
         if node.is_op("LayerNormalization") and not (self.types_known and has_safe_axis(node)):
@@ -98,6 +119,8 @@ class SkeletonWriter(ModelWriter):
             # By the schema the result has the type of the scale; onnx gives it that of the input.
             written.op_type = "CastLike"
             del written.attribute[:]
+        elif isinstance(graph, onnx.GraphProto) and not _holds_graph(written):
+            self._written_nodes[node] = written
 
     def node_metadata(self, node: Node) -> Mapping[str, str]:
         return {}
@@ -113,19 +136,27 @@ class SkeletonWriter(ModelWriter):
     def value_info(self, value: Value, proto: onnx.ValueInfoProto) -> None:
         proto.name = self.name(value)
         if id(value) in self._stated:
-            write_type(_marked(self._stated[id(value)]), proto.type)
+            self._write_type(self._stated[id(value)], proto)
         elif value.type is not None and (self.types_known or value.producer is None):
             # What a caller calls the sizes of an output proves nothing about the nodes behind it.
             is_claim = value.is_graph_output and value.producer is not None
             type = _without_names(value.type) if is_claim else value.type
-            write_type(_marked(type), proto.type)
+            self._write_type(type, proto)
+
+    def _write_type(self, type: Type, proto: onnx.ValueInfoProto) -> None:
+        """Write a type; most are those of other values, too, and are copied."""
+        written = self._written_types.get(type)
+        if written is None:
+            written = self._written_types[type] = onnx.TypeProto()
+            write_type(_marked(type), written)
+        proto.type.CopyFrom(written)
 
     def _state(self, value: Value, type: Type | None, graph: onnx.GraphProto) -> None:
         """State a value's type in place of its origin."""
         info = graph.value_info.add(name=self.name(value))
         if type is not None:
             self._stated[id(value)] = type
-            write_type(_marked(type), info.type)
+            self._write_type(type, info)
 
     def _stand_in(self, node: Node, value: Value) -> Type | None:
         """What to state of an output of unknown type, whose node is left out."""
@@ -166,6 +197,10 @@ class SkeletonWriter(ModelWriter):
         own = check.schema(node.op_type, opset, node.domain)
         models = check.schema(node.op_type, self._opsets.get(node.domain, opset), node.domain)
         return own != models
+
+
+def _holds_graph(proto: onnx.NodeProto) -> bool:
+    return any(each.type in (_GRAPH, _GRAPHS) for each in proto.attribute)
 
 
 def has_safe_axis(node: Node) -> bool:

@@ -9,9 +9,9 @@ has already: then equal names go on to mean equal sizes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 
-from bascule.ir.types import Dim, SparseTensorType, TensorType, Type
+from bascule.ir.types import Dim, Shape, SparseTensorType, TensorType, Type
 
 _INVENTED = re.compile(r"unk__\d+")
 
@@ -28,41 +28,42 @@ def settle_names(
 
     `known` gives the types so far: a value's name, its type, and whether its names are facts.
     """
-    taken: set[str] = set()
-    pairs: list[tuple[str, str]] = []
+    sizes = dict.fromkeys(dim for type in inferred.values() for dim in _dims(type))
+    invented = {dim for dim in sizes if is_invented(dim)}
+    if not invented:
+        return inferred
+    taken: set[Dim] = set()
+    pairs: list[tuple[Dim, str]] = []
     for name, type, is_fact in known:
-        before = list(_dims(type))
-        taken.update(dim for dim in before if isinstance(dim, str))
-        found = list(_dims(inferred.get(name)))
-        if is_fact and len(found) == len(before):
+        before, found = _dims(type), _dims(inferred.get(name))
+        taken.update(before)
+        if is_fact and len(found) == len(before) and not invented.isdisjoint(found):
             pairs += [
                 (new, old)
                 for new, old in zip(found, before)
-                if isinstance(new, str) and isinstance(old, str)
+                if new in invented and isinstance(old, str)
             ]
-    names: dict[str, str] = {}
+    names: dict[Dim, str] = {}
     # What the model itself calls a size is better than a name from an earlier run.
-    for new, old in sorted(pairs, key=lambda pair: _INVENTED.fullmatch(pair[1]) is not None):
-        if _INVENTED.fullmatch(new):
-            names.setdefault(new, old)
+    for new, old in sorted(pairs, key=lambda pair: is_invented(pair[1])):
+        names.setdefault(new, old)
     counter = 0
-    for type in inferred.values():
-        for dim in _dims(type):
-            if isinstance(dim, str) and _INVENTED.fullmatch(dim) and dim not in names:
-                while f"unk__{counter}" in taken:
-                    counter += 1
-                names[dim] = f"unk__{counter}"
-                taken.add(names[dim])
+    for dim in sizes:
+        if dim in invented and dim not in names:
+            while f"unk__{counter}" in taken:
+                counter += 1
+            names[dim] = f"unk__{counter}"
+            taken.add(names[dim])
     return {name: _renamed(type, names) for name, type in inferred.items()}
 
 
-def _dims(type: Type | None) -> Iterator[Dim]:
+def _dims(type: Type | None) -> Shape:
     if isinstance(type, (TensorType, SparseTensorType)) and type.shape is not None:
-        yield from type.shape
+        return type.shape
+    return ()
 
 
-def _renamed(type: Type, names: dict[str, str]) -> Type:
-    if not isinstance(type, TensorType) or type.shape is None:
+def _renamed(type: Type, names: Mapping[Dim, str]) -> Type:
+    if not isinstance(type, TensorType) or names.keys().isdisjoint(type.shape or ()):
         return type
-    shape = tuple(names.get(dim, dim) if isinstance(dim, str) else dim for dim in type.shape)
-    return TensorType(type.dtype, shape)
+    return TensorType(type.dtype, tuple(names.get(dim, dim) for dim in type.shape or ()))

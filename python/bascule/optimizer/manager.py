@@ -49,7 +49,7 @@ def run_stages(
                     _named(f"type inference after stage '{stage.name}'"),
                     _timed(context, "inference", "types"),
                 ):
-                    infer_types(model, context.definitions, check=False)
+                    infer_types(model, context.definitions, check=False, settled=True)
                 if rounds == most:
                     break
                 changed = runner.run(passes)
