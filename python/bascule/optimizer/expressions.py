@@ -7,6 +7,7 @@ equal only to itself. Elements that compare equal certainly are.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ def atom(name: Hashable) -> Polynomial:
     return Polynomial(frozenset([((name,), 1)]))
 
 
+@functools.lru_cache(maxsize=1024)
 def size(name: str) -> Element:
     """A size by its name; exporters give results names like ``2*batch`` and ``past + sequence``."""
     if not _FORMULA.fullmatch(name):

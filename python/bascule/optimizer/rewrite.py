@@ -190,6 +190,8 @@ class Rule:
         if check is not None and check.is_dropped(self.name, node):
             return False
         for pattern in self.patterns:
+            if node.op_type not in pattern.op_types:
+                continue  # only another pattern of the rule begins so
             for bindings in find_matches(pattern, node):
                 match = Match(node, bindings, context)
                 result = self.function(match)
