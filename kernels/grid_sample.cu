@@ -46,7 +46,9 @@ struct Reads {
     double x = s.align ? (place + 1) / 2 * (n - 1) : ((place + 1) * n - 1) / 2;
     if (s.mode == nearest) x = rint(x);
     if (x < low || x > high) {
-      if (s.padding == border) x = x < 0 ? 0 : x > n - 1 ? n - 1 : x;
+      // Cubic's centre stays outside, as far as any tap may be inside: only the taps are clamped.
+      const double reach = s.mode == cubic ? 2 : 0;
+      if (s.padding == border) x = x < -reach ? -reach : x > n - 1 + reach ? n - 1 + reach : x;
       if (s.padding == reflection) x = reflect(x, low, high);
     }
     // Far outside, or not a number: still an integer.

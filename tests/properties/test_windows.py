@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from tests.kernels.test_conv import convolve
+from tests.kernels.test_image import within_border
 from tests.kernels.test_pool import average, largest, pool
 from tests.properties.bounds import assert_within, epsilon
 from tests.properties.running import OPSET, node_model, run
@@ -264,6 +265,10 @@ def test_grid_sample(mode: str, padding: str, data: st.DataObject) -> None:
     grid = rng.uniform(-1.4, 1.4, (2, *out, axes))
     attributes = {"mode": mode, "padding_mode": padding, "align_corners": draw(st.integers(0, 1))}
     y = run("GridSample", [x, grid], attributes, draw(setups(2)))[0]
-    expected = reference("GridSample", [x, grid], attributes)
+    given = (x, grid)
+    if (mode, padding) == ("cubic", "border"):
+        # The reference moves the centre onto the border first, and so loses its distance.
+        given = within_border(x, grid, attributes["align_corners"], 5)
+    expected = reference("GridSample", list(given), attributes)
     # The reference computes in float32.
     assert_within(y, expected, 100 * epsilon(np.float32) * np.abs(x).max(), np.float64)

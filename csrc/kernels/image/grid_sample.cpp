@@ -54,7 +54,9 @@ struct Sampler {
     double x = align ? (place + 1) / 2 * (n - 1) : ((place + 1) * n - 1) / 2;
     if (mode == Mode::nearest) x = std::nearbyint(x);
     if (x < low || x > high) {
-      if (padding == Padding::border) x = std::clamp(x, 0.0, n - 1);
+      // Cubic's centre stays outside, as far as any tap may be inside: only the taps are clamped.
+      const double reach = mode == Mode::cubic ? 2 : 0;
+      if (padding == Padding::border) x = std::clamp(x, -reach, n - 1 + reach);
       if (padding == Padding::reflection) x = reflect(x, low, high);
     }
     // Far outside, or not a number: still an integer.
