@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+import bascule
 from bascule.errors import InvalidGraph
 
 from .comparison import (
@@ -129,3 +132,38 @@ def test_resize_11_crop() -> None:
     newest = run(model_of("Resize", [X, roi, None, sizes], 19, **options), inputs)
     model = canonical(model_of("Resize", inputs, 11, **options))
     assert_same(run(checked(model), inputs), newest)
+
+
+@pytest.mark.parametrize("axes", [None, [3, 2]])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_resize_19_align_corners_by_scales_that_are_fed(mode: str, axes: list[int] | None) -> None:
+    options: dict[str, Any] = {"coordinate_transformation_mode": "align_corners", "mode": mode}
+    if axes is not None:
+        options["axes"] = axes
+    for lengths in ((4.0, 5.0), (5.2, 11.7), (1.0, 1.9)):
+        scales = np.array([1, 1, lengths[0] / 4, lengths[1] / 5], dtype=np.float32)
+        inputs = [X, None, scales if axes is None else scales[axes]]
+        proto = model_of("Resize", inputs, 19, **options)
+        model = canonical(proto)
+        checked(model)
+        node = next(iter(reversed(model.graph)))
+        assert node.attributes["coordinate_transformation_mode"] == "tf_crop_and_resize"
+        # By the kernels: onnx's reference crops to the fractional length, too.
+        session = bascule.InferenceSession(proto.SerializeToString())
+        actual = session.run(None, {"in0": X, "in2": inputs[2]})[0]
+        np.testing.assert_allclose(actual, run(proto, inputs)[0], 1e-5, 1e-5)
+
+
+def test_resize_19_align_corners_otherwise() -> None:
+    options = {"coordinate_transformation_mode": "align_corners", "mode": "linear"}
+    scales = np.array([1, 1, 1.3, 2.3], dtype=np.float32)
+    sizes = np.array([1, 2, 5, 11])
+    for proto in (
+        model_of("Resize", [X, None, scales], 19, constants=(2,), **options),
+        model_of("Resize", [X, None, scales], 19, known_shapes=False, **options),
+        model_of("Resize", [X, None, None, sizes], 19, **options),
+        model_of("Resize", [X, EMPTY, scales], 11, **options),
+        model_of("Resize", [X, None, scales], 18, **options),
+    ):
+        node = next(iter(reversed(canonical(proto).graph)))
+        assert node.attributes["coordinate_transformation_mode"] == "align_corners"

@@ -124,6 +124,26 @@ def test_slice_by_steps_of_unknown_shape() -> None:
     assert shapes["z"] == (0,)
 
 
+def test_lengths_by_scales_are_float32_products() -> None:
+    """Not those of float64, which onnx gives: 10 * 0.7 is 7."""
+    shapes = inferred(
+        "g (float[N,3,10,20] x, float[4] fed) => (float y) <float[4] s = {1, 1, 0.7, 0.9}> {"
+        "  a = Resize(x, , s) y = Neg(a) b = Resize<axes = [-1, 2]>(x, , t)"
+        "  t = Constant<value = float[2] {0.9, 2}>() c = Resize(x, , fed) }"
+    )
+    assert shapes["a"] == shapes["y"] == ("N", 3, 7, 18)
+    assert shapes["b"] == ("N", 3, 20, 18)
+    assert not any(isinstance(dim, int) for dim in shapes["c"] or ())
+
+
+def test_lengths_by_scales_win_over_what_is_declared() -> None:
+    shapes = inferred(
+        "g (float[1,10] x, float[1,7] z) => (float[1,6] y) "
+        "<float[2] s = {1, 0.7}, float[1,6] a> { a = Resize(x, , s) y = Add(a, z) }"
+    )
+    assert shapes == {"a": (1, 7), "y": (1, 7)}
+
+
 def test_declared_types_fill_gaps() -> None:
     model = parse_graph(
         "g (float[2,3] a) => (float[M,K] y) <float[2,3] t> "

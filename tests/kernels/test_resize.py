@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx.helper
+import onnx.parser
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+import bascule
 from bascule.errors import Fail, InvalidArgument
 from tests.support.native import run_node
 
@@ -43,8 +45,19 @@ def reference(inputs: list[np.ndarray | None], attributes: dict[str, Any]) -> np
     return result
 
 
+def lengths(shape: tuple[int, ...], factors: np.ndarray) -> np.ndarray:
+    """Those that scales give: the float32 products rounded down."""
+    return np.floor(np.array(shape, np.float32) * factors.astype(np.float32)).astype(np.int64)
+
+
 def check(inputs: list[np.ndarray | None], attributes: dict[str, Any], tol: float = 4e-6) -> None:
-    expected = reference(inputs, attributes)
+    given = inputs
+    x, factors = inputs[0], inputs[2]
+    is_aligned = attributes.get("coordinate_transformation_mode") == "align_corners"
+    if is_aligned and x is not None and factors is not None:
+        # The reference takes the fractional length, the standard's text that of the output.
+        given = [x, None, None, lengths(x.shape, factors)]
+    expected = reference(given, attributes)
     for threads in (1, 2):
         y = run_node("Resize", inputs, attributes, threads=threads, runs=threads)[0]
         assert y.dtype == expected.dtype
@@ -65,9 +78,86 @@ def scales(*values: float) -> list[Any]:
 @pytest.mark.parametrize("factors", [(2.0, 2.0), (1.7, 0.6), (0.45, 3.0), (0.6, 0.3)])
 def test_scales(coordinates: str, mode: str, factors: tuple[float, float]) -> None:
     attributes = {"coordinate_transformation_mode": coordinates, "mode": mode}
-    check([normal(1, 3, 11, 23), *scales(1, 1, *factors)], attributes, 2e-5)
+    # No place is halfway between two elements, where the reference rounds its scale.
+    check([normal(1, 3, 11, 28), *scales(1, 1, *factors)], attributes, 2e-5)
     # The last axis stays: interpolation of runs.
     check([normal(1, 11, 13, 5), *scales(1, *factors, 1)], attributes, 2e-5)
+
+
+def test_lengths_by_scales_are_float32_products() -> None:
+    factors = [0.1, 0.7, 0.9, 1.1, 1.3, 2.2, *np.random.default_rng(5).uniform(0.1, 3, 40)]
+    for n in (1, 10, 20, 30, 49):
+        for factor in np.array(factors, np.float32):
+            x = normal(2, n)
+            y = run_node("Resize", [x, None, np.array([1, factor], np.float32)])[0]
+            assert y.shape == (2, int(np.float32(n) * factor))
+    x = normal(2, 10)
+    assert run_node("Resize", [x, *scales(1, 0.7)])[0].shape == (2, 7)
+    # float32 does not hold every length.
+    long = np.zeros((1 << 24) + 1, np.int8)
+    assert run_node("Resize", [long[:, None], *scales(1, 2)])[0].shape == (len(long), 2)
+
+
+@pytest.mark.parametrize("size", ["10", "N"])
+@pytest.mark.parametrize("node", ["Resize(x, , s)", "Upsample(x, s)"])
+def test_lengths_by_scales_in_a_model(node: str, size: str) -> None:
+    opset, factor = (19, 0.7) if node.startswith("Resize") else (9, 1.3)
+    length = int(np.float32(10) * np.float32(factor))
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["": {opset}]> g (float[1,{size}] x, float[1,{length}] z) '
+        f"=> (float[1,L] y, int64[2] n) <float[2] s = {{1, {factor}}}> "
+        f"{{ r = {node} y = Add(r, z) n = Shape(r) }}"
+    )
+    x, z = normal(1, 10), normal(1, length, seed=1)
+    for level in bascule.GraphOptimizationLevel:
+        options = bascule.SessionOptions()
+        options.graph_optimization_level = level
+        session = bascule.InferenceSession(model.SerializeToString(), options)
+        for _ in range(2):
+            y, n = session.run(None, {"x": x, "z": z})
+            assert y.shape == (1, length)
+            assert n.tolist() == [1, length]
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 1.5, 1.9])
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_align_corners_by_scales_ends_in_the_last_element(mode: str, factor: float) -> None:
+    attributes = {"mode": mode, "coordinate_transformation_mode": "align_corners"}
+    for n in (7, 11, 23):
+        x = normal(3, n)
+        y = run_node("Resize", [x, *scales(1, factor)], attributes)[0]
+        np.testing.assert_allclose(y[:, [0, -1]], x[:, [0, -1]], 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_a_single_element_of_pytorch_half_pixel(mode: str) -> None:
+    attributes = {"mode": mode, "coordinate_transformation_mode": "pytorch_half_pixel"}
+    x = normal(3, 6)
+    y = run_node("Resize", [x, *scales(1, 0.3)], attributes)[0]
+    np.testing.assert_allclose(y, x[:, :1], 1e-6, 1e-6)
+
+
+def test_nearest_by_scales_divides_in_float32() -> None:
+    attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    factors = [0.6, 1 / 3, 0.1, 1.7, 3.3, *np.random.default_rng(6).uniform(0.1, 4, 20)]
+    for factor in np.array(factors, np.float32):
+        x = np.arange(300, dtype=np.float32)
+        y = run_node("Resize", [x, None, factor[None]], attributes)[0]
+        places = np.arange(len(y), dtype=np.float32) / factor
+        assert np.array_equal(y, np.floor(places).clip(0, 299))
+
+
+def test_nearest_by_sizes_is_exact() -> None:
+    asymmetric = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    half_pixel = {"nearest_mode": "round_prefer_ceil"}
+    for n in (1, 3, 7, 10, 49, 300):
+        x = np.arange(n)
+        for size in (1, 3, 6, 14, 41, 90, 147):
+            o = np.arange(size)
+            y = run_node("Resize", [x, *sizes(size)], asymmetric)[0]
+            assert np.array_equal(y, o * n // size)
+            y = run_node("Resize", [x, *sizes(size)], half_pixel)[0]
+            assert np.array_equal(y, (2 * o + 1) * n // (2 * size))
 
 
 @pytest.mark.parametrize("nearest", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])

@@ -22,25 +22,35 @@ E parse(const NodeSpec& node, const char* name, std::initializer_list<std::strin
   invalid(std::string("attribute '") + name + "' is '" + value + "'");
 }
 
-double source_of(Coordinates coordinates, const ResizedAxis& axis, double o) {
+// place / scale, rounded once. Nearest divides by a given scale in its own precision, as other
+// runtimes do: 3 / 0.6f is 5 in float32 and a little less in float64.
+double unscaled(const Sampling& sampling, const ResizedAxis& axis, double place) {
+  if (sampling.mode == ResizeMode::nearest && axis.is_given) {
+    return static_cast<double>(static_cast<float>(place) / static_cast<float>(axis.numerator));
+  }
+  return place * axis.denominator / axis.numerator;
+}
+
+double source_of(const Sampling& sampling, const ResizedAxis& axis, double o) {
   const auto input = static_cast<double>(axis.input);
-  const double output = axis.scale * input;  // may be fractional
-  switch (coordinates) {
+  const auto output = static_cast<double>(axis.output);
+  const auto half_pixel = [&] { return unscaled(sampling, axis, o + 0.5) - 0.5; };
+  switch (sampling.coordinates) {
     case Coordinates::half_pixel:
-      return (o + 0.5) / axis.scale - 0.5;
+      return half_pixel();
     case Coordinates::half_pixel_symmetric: {
-      const double adjustment = static_cast<double>(axis.output) / output;
-      return input / 2 * (1 - adjustment) + (o + 0.5) / axis.scale - 0.5;
+      const double adjustment = output / (axis.scale() * input);
+      return input / 2 * (1 - adjustment) + half_pixel();
     }
     case Coordinates::pytorch_half_pixel:
-      return output == 1 ? 0 : (o + 0.5) / axis.scale - 0.5;
+      return axis.output == 1 ? 0 : half_pixel();
     case Coordinates::align_corners:
-      return output == 1 ? 0 : o * (input - 1) / (output - 1);
+      return axis.output == 1 ? 0 : o * (input - 1) / (output - 1);
     case Coordinates::asymmetric:
-      return o / axis.scale;
+      return unscaled(sampling, axis, o);
     case Coordinates::tf_crop_and_resize: {
       const double length = (axis.region_end - axis.region_begin) * (input - 1);
-      const double within = output == 1 ? length / 2 : o * length / (output - 1);
+      const double within = axis.output == 1 ? length / 2 : o * length / (output - 1);
       return axis.region_begin * (input - 1) + within;
     }
   }
@@ -73,7 +83,7 @@ double cubic_filter(double x, double a) {
 }
 
 double stretch(const Sampling& sampling, const ResizedAxis& axis) {
-  return sampling.antialias ? std::min(axis.scale, 1.0) : 1.0;
+  return sampling.antialias ? std::min(axis.scale(), 1.0) : 1.0;
 }
 
 // Distance of the first tap from the element at or below the source.
@@ -96,7 +106,7 @@ Sampling::Sampling(const NodeSpec& node)
       cubic_a(static_cast<double>(node.get_float("cubic_coeff_a", -0.75f))) {}
 
 bool ResizedAxis::is_identity(const Sampling& sampling) const {
-  return input == output && std::abs(scale - 1) < 1e-9 &&
+  return input == output && std::abs(scale() - 1) < 1e-9 &&
          (sampling.coordinates != Coordinates::tf_crop_and_resize ||
           (region_begin == 0 && region_end == 1));
 }
@@ -105,7 +115,7 @@ int64_t tap_count(const Sampling& sampling, const ResizedAxis& axis) {
   if (sampling.mode == ResizeMode::nearest) return 1;
   const int64_t count = 2 - 2 * first_tap(sampling, axis);
   if (count > int64_t{1} << 20) {
-    fail("a scale of " + std::to_string(axis.scale) + " is too small to antialias");
+    fail("a scale of " + std::to_string(axis.scale()) + " is too small to antialias");
   }
   return count;
 }
@@ -116,7 +126,7 @@ void fill_taps(const Sampling& sampling, const ResizedAxis& axis, int32_t* indic
   const int64_t taps = tap_count(sampling, axis);
   const double step = stretch(sampling, axis);
   for (int64_t o = 0; o < axis.output; ++o) {
-    const double x = source_of(sampling.coordinates, axis, static_cast<double>(o));
+    const double x = source_of(sampling, axis, static_cast<double>(o));
     const auto at = [&](int64_t t) { return t * axis.output + o; };
     if (sampling.coordinates == Coordinates::tf_crop_and_resize && !(x >= 0 && x <= last)) {
       for (int64_t t = 0; t < taps; ++t) indices[at(t)] = -1;

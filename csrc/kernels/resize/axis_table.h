@@ -39,9 +39,14 @@ struct ResizedAxis {
   int axis;
   int64_t input;
   int64_t output;
-  double scale;
+  // The scale is a fraction: of an output by an input length, or a given float32 by 1.
+  double numerator = 1;
+  double denominator = 1;
+  bool is_given = false;
   double region_begin = 0;
   double region_end = 1;
+
+  double scale() const { return numerator / denominator; }
 
   // Nothing changes along the axis.
   bool is_identity(const Sampling& sampling) const;

@@ -278,7 +278,7 @@ class Resize final : public Kernel {
         invalid("attribute 'axes' names axis " + std::to_string(axis) + " twice");
       }
       seen |= 1u << axis;
-      axes.add({axis, x.dim(axis), x.dim(axis), 1.0});
+      axes.add({axis, x.dim(axis), x.dim(axis)});
     }
     const bool has_scales = c.has_input(2) && c.input(2).size() > 0;
     const bool has_sizes = c.has_input(3) && c.input(3).size() > 0;
@@ -297,35 +297,38 @@ class Resize final : public Kernel {
   static void use_scales(const Tensor& scales, AxisList& axes) {
     const float* scale = scales.data<float>();
     for (ResizedAxis& axis : axes) {
-      axis.scale = static_cast<double>(*scale++);
-      const double output = axis.scale * static_cast<double>(axis.input);
-      if (!(axis.scale > 0) || output > 1e12) {
-        invalid("the scale of axis " + std::to_string(axis.axis) + " is " +
-                std::to_string(axis.scale));
+      // Lengths are float32 products, as in other runtimes: 10 * 0.7f is 7.
+      const float output = *scale * static_cast<float>(axis.input);
+      if (!(*scale > 0 && output <= 1e12f)) {
+        invalid("the scale of axis " + std::to_string(axis.axis) + " is " + std::to_string(*scale));
       }
-      axis.output = static_cast<int64_t>(output);
+      if (*scale != 1) axis.output = static_cast<int64_t>(output);
+      axis.numerator = static_cast<double>(*scale++);
+      axis.is_given = true;
     }
   }
 
   void use_sizes(const Tensor& sizes, AxisList& axes) const {
     const int64_t* size = sizes.data<int64_t>();
-    double least = std::numeric_limits<double>::infinity();
-    double largest = 0;
     for (ResizedAxis& axis : axes) {
       axis.output = *size++;
       if (axis.output < 0) {
         invalid("the size of axis " + std::to_string(axis.axis) + " is " +
                 std::to_string(axis.output));
       }
-      axis.scale =
-          static_cast<double>(axis.output) / static_cast<double>(std::max<int64_t>(axis.input, 1));
-      least = std::min(least, axis.scale);
-      largest = std::max(largest, axis.scale);
+      axis.numerator = static_cast<double>(axis.output);
+      axis.denominator = static_cast<double>(std::max<int64_t>(axis.input, 1));
     }
-    if (aspect_ == Aspect::stretch) return;
+    if (aspect_ == Aspect::stretch || axes.count == 0) return;
+    const auto [least, largest] = std::minmax_element(
+        axes.begin(), axes.end(),
+        [](const ResizedAxis& a, const ResizedAxis& b) { return a.scale() < b.scale(); });
+    const ResizedAxis leading = aspect_ == Aspect::not_larger ? *least : *largest;
     for (ResizedAxis& axis : axes) {
-      axis.scale = aspect_ == Aspect::not_larger ? least : largest;
-      axis.output = static_cast<int64_t>(axis.scale * static_cast<double>(axis.input) + 0.5);
+      axis.numerator = leading.numerator;
+      axis.denominator = leading.denominator;
+      const double output = axis.numerator * static_cast<double>(axis.input) / axis.denominator;
+      axis.output = static_cast<int64_t>(output + 0.5);
     }
   }
 

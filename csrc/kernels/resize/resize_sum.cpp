@@ -84,8 +84,9 @@ class ResizeSum final : public Kernel {
     if (before == 0 || before > std::numeric_limits<int32_t>::max()) {
       fail("an image has shape " + x.shape().text() + ", to be resized to " + sizes_.text());
     }
-    const double scale = static_cast<double>(after) / static_cast<double>(before);
-    return make_taps<float>(c, sampling_, {axis, before, after, scale});
+    return make_taps<float>(
+        c, sampling_,
+        {axis, before, after, static_cast<double>(after), static_cast<double>(before)});
   }
 
   // Row `row` of the resized image, alone or on top of what is there.

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bascule.canonical.types_on_demand import TypeFinder, fixed_constant
+from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
+from bascule.ir.fixed import fixed_constant
 from bascule.ir.graph import ONNX_DOMAIN, Attribute, Graph, Node, Value
 from bascule.ir.replaced import replaced_by
 from bascule.ir.types import TensorType

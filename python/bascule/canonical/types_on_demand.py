@@ -15,8 +15,10 @@ from onnx.shape_inference import infer_node_outputs
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import read_type
 from bascule.ir.dtype import DataType
+from bascule.ir.fixed import fixed_constant
 from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Node, Value
-from bascule.ir.infer import INFERENCE_ERRORS, declared_wrongly, merge_types
+from bascule.ir.infer import INFERENCE_ERRORS, declared_wrongly
+from bascule.ir.merge import merge_types
 from bascule.ir.serialize import Definitions, node_proto, write_inline, write_type
 from bascule.ir.skeleton import has_safe_axis, type_got_wrong
 from bascule.ir.types import TensorType
@@ -143,14 +145,3 @@ def _take_rank(node: Node, shape: Value | None) -> None:
         dtype = value.dtype if isinstance(value, Constant) else DataType.FLOAT
     if dtype is not None and length[0] <= _MOST_AXES:
         node.output.type = TensorType(dtype, (None,) * length[0])
-
-
-def fixed_constant(value: Value) -> Constant | None:
-    """What a value holds that no caller can replace, else None."""
-    node = value.producer
-    if node is not None:
-        held = node.attribute("value") if node.is_op("Constant") else None
-        return held if isinstance(held, Constant) else None
-    if value.owner is not None and any(each is value for each in value.owner.inputs):
-        return None
-    return value.constant

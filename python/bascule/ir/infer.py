@@ -16,15 +16,12 @@ from bascule.ir.deserialize import read_type
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
+from bascule.ir.merge import merge_types
 from bascule.ir.serialize import Definitions
 from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_got_wrong
 from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
-    Dim,
-    MapType,
     OptionalType,
-    SequenceType,
-    Shape,
     SparseTensorType,
     TensorType,
     Type,
@@ -197,44 +194,6 @@ def _known(model: Model, skeleton: SkeletonWriter) -> Iterator[tuple[str, Type |
         for value in _values(graph):
             is_input = value.producer is None and graph.parent is None
             yield skeleton.name(value), value.type, not is_input and not value.is_graph_output
-
-
-def merge_types(inferred: Type | None, declared: Type | None, *, keep_names: bool) -> Type | None:
-    """The inferred type, its gaps filled from the declared one.
-
-    `keep_names` prefers the declared names of symbolic sizes.
-    """
-    if inferred is None or declared is None or type(inferred) is not type(declared):
-        return declared if inferred is None else inferred
-    if isinstance(inferred, (TensorType, SparseTensorType)):
-        assert isinstance(declared, (TensorType, SparseTensorType))
-        shape = _merge_shapes(inferred.shape, declared.shape, keep_names)
-        return type(inferred)(inferred.dtype, shape)
-    if isinstance(inferred, (SequenceType, OptionalType)):
-        assert isinstance(declared, (SequenceType, OptionalType))
-        element = merge_types(inferred.element, declared.element, keep_names=keep_names)
-        assert element is not None
-        return type(inferred)(element)
-    assert isinstance(declared, MapType)
-    element = merge_types(inferred.value, declared.value, keep_names=keep_names)
-    assert element is not None
-    return MapType(inferred.key, element)
-
-
-def _merge_shapes(inferred: Shape | None, declared: Shape | None, keep_names: bool) -> Shape | None:
-    if inferred is None or declared is None:
-        return declared if inferred is None else inferred
-    if inferred == declared or len(inferred) != len(declared):
-        return inferred
-    return tuple(_merge_dims(i, d, keep_names) for i, d in zip(inferred, declared))
-
-
-def _merge_dims(inferred: Dim, declared: Dim, keep_names: bool) -> Dim:
-    if isinstance(inferred, int) or declared is None:
-        return inferred
-    if inferred is None or isinstance(declared, int) or (keep_names and not is_invented(declared)):
-        return declared
-    return inferred
 
 
 def _infer(skeleton: SkeletonWriter, **how: bool) -> tuple[dict[str, Type], str]:

@@ -19,6 +19,8 @@ from bascule.ir.constant import Constant
 from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Attribute, Model, Node, Value
+from bascule.ir.merge import merge_types
+from bascule.ir.resize import type_resized_by_scales
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType, Type
@@ -102,7 +104,7 @@ class SkeletonWriter(ModelWriter):
             if self._is_hidden(node):
                 self.hidden += 1
                 for value in node.outputs:
-                    self._state(value, value.type or self._stand_in(node, value), graph)
+                    self._state(value, self._stand_in(node, value), graph)
                 return
         number = len(self.nodes)
         self.nodes.append(node)
@@ -159,10 +161,10 @@ class SkeletonWriter(ModelWriter):
             self._write_type(type, info)
 
     def _stand_in(self, node: Node, value: Value) -> Type | None:
-        """What to state of an output of unknown type, whose node is left out."""
-        if node in self._results:
-            return self._results[node] if value is node.outputs[0] else None
-        return _element_type_only(node)
+        """What to state of an output whose node is left out."""
+        if node in self._results and value is node.outputs[0]:
+            return merge_types(self._results[node], value.type, keep_names=False)
+        return value.type or _element_type_only(node)
 
     def _is_hidden(self, node: Node) -> bool:
         if node in self._results:
@@ -215,6 +217,8 @@ def type_got_wrong(node: Node, types: Sequence[Type | None]) -> TensorType | Non
     """The type of a node's result where onnx would get it wrong, by the types of its inputs."""
     if node.is_op("Attention"):
         return _type_without_width(types)
+    if node.is_op("Resize") or node.is_op("Upsample"):
+        return type_resized_by_scales(node, types)
     return _type_without_sizes(node, types) if node.is_op("Slice") else None
 
 

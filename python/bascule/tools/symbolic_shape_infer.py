@@ -12,8 +12,9 @@ import onnx
 from bascule.compiler import canonical_form
 from bascule.ir.deserialize import read_type
 from bascule.ir.graph import Model
-from bascule.ir.infer import infer_types, merge_types
+from bascule.ir.infer import infer_types
 from bascule.ir.load import load_model
+from bascule.ir.merge import merge_types
 from bascule.ir.serialize import write_type
 from bascule.ir.types import TensorType, Type
 

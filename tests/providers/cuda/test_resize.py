@@ -42,6 +42,24 @@ def test_nearest(nearest: str) -> None:
         agree("Resize", [normal(1, 2, 6, 9), *sizes(1, 2, 9, 4)], attributes)
 
 
+def test_lengths_and_places_by_scales() -> None:
+    attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for factor in (0.1, 0.6, 0.7, 0.9, 1 / 3, 1.1, 1.7, 3.3):
+        agree("Resize", [normal(2, 60), *scales(1, factor)], attributes)
+        agree("Resize", [normal(2, 10), *scales(1, factor)], {"nearest_mode": "ceil"})
+
+
+@pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])
+def test_nearest_by_sizes(policy: str) -> None:
+    attributes = {
+        "coordinate_transformation_mode": "asymmetric",
+        "nearest_mode": "floor",
+        "keep_aspect_ratio_policy": policy,
+    }
+    for size in ((6, 14), (30, 41), (49, 3)):
+        agree("Resize", [normal(21, 49), *sizes(*size)], attributes)
+
+
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
 @pytest.mark.parametrize("outside", [0, 1])
 def test_antialias(mode: str, outside: int) -> None:

@@ -24,10 +24,18 @@ class Axis:
     number: int
     input: int
     output: int
-    scale: float
+    numerator: float
+    denominator: float
+    """The scale is a fraction: of an output by an input length, or a given float32 by 1."""
+
+    is_given: bool
     begin: float = 0.0
     end: float = 1.0
     """The region of tf_crop_and_resize."""
+
+    @property
+    def scale(self) -> float:
+        return self.numerator / self.denominator
 
 
 class Sampling:
@@ -72,21 +80,32 @@ class Sampling:
     def _source(self, axis: Axis) -> Array:
         """The place in the input that each output is centred on."""
         o = np.arange(axis.output, dtype=np.float64)
-        size = axis.scale * axis.input  # may be fractional
-        half_pixel = (o + 0.5) / axis.scale - 0.5
-        if self.coordinates == "half_pixel_symmetric":
-            return axis.input / 2 * (1 - axis.output / size) + half_pixel
-        if self.coordinates == "pytorch_half_pixel":
-            return np.zeros_like(o) if size == 1 else half_pixel
         if self.coordinates == "align_corners":
-            return np.zeros_like(o) if size == 1 else o * (axis.input - 1) / (size - 1)
+            return o * 0 if axis.output == 1 else o * (axis.input - 1) / (axis.output - 1)
         if self.coordinates == "asymmetric":
-            return o / axis.scale
+            return self._unscaled(axis, o)
         if self.coordinates == "tf_crop_and_resize":
             length = (axis.end - axis.begin) * (axis.input - 1)
-            within = o * 0 + length / 2 if size == 1 else o * length / (size - 1)
+            within = o * 0 + length / 2 if axis.output == 1 else o * length / (axis.output - 1)
             return axis.begin * (axis.input - 1) + within
+        half_pixel = self._unscaled(axis, o + 0.5) - 0.5
+        if self.coordinates == "half_pixel_symmetric":
+            adjustment = axis.output / (axis.scale * axis.input)
+            return axis.input / 2 * (1 - adjustment) + half_pixel
+        if self.coordinates == "pytorch_half_pixel" and axis.output == 1:
+            return np.zeros_like(o)
         return half_pixel
+
+    def _unscaled(self, axis: Axis, places: Array) -> Array:
+        """The places divided by the scale, rounded once.
+
+        Nearest divides by a given scale in its own precision, as other runtimes do: 3 / 0.6 is 5 in
+        float32 and a little less in float64.
+        """
+        if self.mode == "nearest" and axis.is_given:
+            places = places.astype(np.float32) / np.float32(axis.numerator)
+            return places.astype(np.float64)
+        return places * axis.denominator / axis.numerator
 
     def _rounded(self, x: Array) -> Array:
         low = np.floor(x)

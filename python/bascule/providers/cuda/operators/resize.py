@@ -12,6 +12,7 @@ import numpy as np
 
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
+from bascule.ir.resize import resized_length
 from bascule.providers.cuda.call import Call, type_name
 from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.registry import FIXED_WIDTH, FLOATS, kernel
@@ -124,32 +125,33 @@ def _axes(
         corners = region.astype(np.float64)
         ends = list(zip(corners[: len(listed)].tolist(), corners[len(listed) :].tolist()))
     return [
-        Axis(number, length, output, scale, *end)
-        for number, length, (output, scale), end in zip(listed, lengths, found, ends)
+        Axis(number, length, *scale, by_scale, *end)
+        for number, length, scale, end in zip(listed, lengths, found, ends)
     ]
 
 
-def _scaled(call: Call, lengths: Sequence[int], scales: Array) -> list[tuple[int, float]]:
-    """Output lengths and scales."""
+def _scaled(call: Call, lengths: Sequence[int], scales: Array) -> list[tuple[int, float, float]]:
+    """Output lengths, and scales as fractions."""
     found = []
     for length, scale in zip(lengths, scales.astype(np.float64).tolist()):
         if not (scale > 0 and scale * length <= 1e12):
             raise call.error(f"a scale is {scale}")
-        found.append((int(scale * length), scale))
+        found.append((resized_length(length, scale), scale, 1.0))
     return found
 
 
-def _sized(call: Call, lengths: Sequence[int], sizes: Array) -> list[tuple[int, float]]:
-    """Output lengths and scales, all of one scale if they must keep their quotient."""
+def _sized(call: Call, lengths: Sequence[int], sizes: Array) -> list[tuple[int, float, float]]:
+    """Output lengths, and scales as fractions, all the same if axes must keep their quotient."""
     wanted = [int(size) for size in sizes.tolist()]
     if min(wanted) < 0:
         raise call.error(f"sizes is {wanted}")
-    scales = [size / max(length, 1) for size, length in zip(wanted, lengths)]
+    found = [(size, float(size), float(max(length, 1))) for size, length in zip(wanted, lengths)]
     policy = call.attribute("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
-        return list(zip(wanted, scales))
-    scale = min(scales) if policy == "not_larger" else max(scales)
-    return [(int(scale * length + 0.5), scale) for length in lengths]
+        return found
+    choose = min if policy == "not_larger" else max
+    _, over, under = choose(found, key=lambda fraction: fraction[1] / fraction[2])
+    return [(int(over * length / under + 0.5), over, under) for length in lengths]
 
 
 # --- the work
