@@ -78,10 +78,10 @@ def scales(*values: float) -> list[Any]:
 @pytest.mark.parametrize("factors", [(2.0, 2.0), (1.7, 0.6), (0.45, 3.0), (0.6, 0.3)])
 def test_scales(coordinates: str, mode: str, factors: tuple[float, float]) -> None:
     attributes = {"coordinate_transformation_mode": coordinates, "mode": mode}
-    # No place is halfway between two elements, where the reference rounds its scale.
-    check([normal(1, 3, 11, 28), *scales(1, 1, *factors)], attributes, 2e-5)
+    # No place is about halfway between two elements, where the reference goes by its last bit.
+    check([normal(1, 3, 10, 25), *scales(1, 1, *factors)], attributes, 2e-5)
     # The last axis stays: interpolation of runs.
-    check([normal(1, 11, 13, 5), *scales(1, *factors, 1)], attributes, 2e-5)
+    check([normal(1, 10, 25, 5), *scales(1, *factors, 1)], attributes, 2e-5)
 
 
 def test_lengths_by_scales_are_float32_products() -> None:
@@ -145,6 +145,15 @@ def test_nearest_by_scales_divides_in_float32() -> None:
         y = run_node("Resize", [x, None, factor[None]], attributes)[0]
         places = np.arange(len(y), dtype=np.float32) / factor
         assert np.array_equal(y, np.floor(places).clip(0, 299))
+
+
+@pytest.mark.parametrize("nearest", ["round_prefer_floor", "round_prefer_ceil"])
+def test_nearest_by_scales_halfway(nearest: str) -> None:
+    """Though 4.5 / 0.3 is not quite 15 in float32, its place is between elements 14 and 15."""
+    y = run_node("Resize", [np.arange(20), *scales(0.3)], {"nearest_mode": nearest})[0]
+    places = (2 * np.arange(6) + 1) * 10  # by 6
+    expected = places // 6 if nearest == "round_prefer_ceil" else -(-places // 6) - 1
+    assert np.array_equal(y, expected)
 
 
 def test_nearest_by_sizes_is_exact() -> None:

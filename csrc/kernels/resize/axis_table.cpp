@@ -57,14 +57,17 @@ double source_of(const Sampling& sampling, const ResizedAxis& axis, double o) {
   return 0;
 }
 
+// How far from the middle of two elements is still halfway: 4.5 / 0.3f is 14.999999.
+constexpr double halfway = 1e-6;
+
 double nearest_of(NearestMode mode, double x) {
   const double low = std::floor(x);
   const double part = x - low;
   switch (mode) {
     case NearestMode::round_prefer_floor:
-      return part > 0.5 ? low + 1 : low;
+      return part > 0.5 + halfway ? low + 1 : low;
     case NearestMode::round_prefer_ceil:
-      return part >= 0.5 ? low + 1 : low;
+      return part >= 0.5 - halfway ? low + 1 : low;
     case NearestMode::floor:
       return low;
     case NearestMode::ceil:

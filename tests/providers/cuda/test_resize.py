@@ -46,7 +46,8 @@ def test_lengths_and_places_by_scales() -> None:
     attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     for factor in (0.1, 0.6, 0.7, 0.9, 1 / 3, 1.1, 1.7, 3.3):
         agree("Resize", [normal(2, 60), *scales(1, factor)], attributes)
-        agree("Resize", [normal(2, 10), *scales(1, factor)], {"nearest_mode": "ceil"})
+        for nearest in ("round_prefer_floor", "round_prefer_ceil", "ceil"):
+            agree("Resize", [normal(2, 20), *scales(1, factor)], {"nearest_mode": nearest})
 
 
 @pytest.mark.parametrize("policy", ["stretch", "not_larger", "not_smaller"])

@@ -13,6 +13,8 @@ from bascule.ir.graph import Node
 
 _FILTER_RADIUS = {"linear": 1, "cubic": 2}
 _MOST_TAPS = 1 << 20
+_HALFWAY = 1e-6
+"""How far from the middle of two elements is still halfway: 4.5 / 0.3 in float32 is 14.999999."""
 
 Array = np.ndarray[Any, Any]
 
@@ -111,9 +113,9 @@ class Sampling:
         low = np.floor(x)
         part = x - low
         if self.nearest == "round_prefer_floor":
-            return np.where(part > 0.5, low + 1, low)
+            return np.where(part > 0.5 + _HALFWAY, low + 1, low)
         if self.nearest == "round_prefer_ceil":
-            return np.where(part >= 0.5, low + 1, low)
+            return np.where(part >= 0.5 - _HALFWAY, low + 1, low)
         return low if self.nearest == "floor" else np.ceil(x)
 
     def _filtered(self, axis: Axis, source: Array) -> tuple[Array, Array]:
