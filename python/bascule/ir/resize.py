@@ -12,6 +12,8 @@ from bascule.ir.fixed import fixed_constant
 from bascule.ir.graph import Node
 from bascule.ir.types import Dim, TensorType, Type
 
+_LARGEST_SCALE = 1e12
+
 
 def resized_length(length: int, scale: float) -> int:
     """The float32 product rounded down, as in other runtimes: 10 * 0.7 is 7."""
@@ -29,8 +31,8 @@ def type_resized_by_scales(node: Node, types: Sequence[Type | None]) -> TensorTy
     axes = node.attribute("axes", None) or range(len(x.shape))
     if len(axes) != len(scales) or not all(-len(x.shape) <= axis < len(x.shape) for axis in axes):
         return None
-    if not all(scale > 0 and math.isfinite(scale) for scale in scales):
-        return None
+    if not all(0 < scale <= _LARGEST_SCALE for scale in scales):
+        return None  # the kernel says so
     shape: list[Dim] = list(x.shape)
     is_wrong = False
     for axis, scale in zip(axes, scales):
