@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import ml_dtypes
@@ -179,10 +180,13 @@ def test_unpool_puts_back_what_pooling_took() -> None:
         run_node("MaxUnpool", [y, indices], attributes)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 7, 7), (1, 5, 100), (2, 2, 3, 4, 5), (3, 4)])
-def test_global(shape: tuple[int, ...]) -> None:
-    x = normal(*shape)
-    rows = x.astype(np.float64).reshape(*shape[:2], -1)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 7, 7), (1, 5, 100), (2, 2, 3, 4, 5), (3, 4), (0, 3, 5), (1, 3, 23, 61)]
+)
+def test_global(shape: tuple[int, ...], dtype: Any) -> None:
+    x = normal(*shape).astype(dtype)
+    rows = x.astype(np.float64).reshape(*shape[:2], math.prod(shape[2:]))
     out = (*shape[:2], *(1 for _ in shape[2:]))
     for op_type, expected in (
         ("GlobalAveragePool", rows.mean(-1)),
@@ -190,4 +194,9 @@ def test_global(shape: tuple[int, ...]) -> None:
         ("GlobalLpPool", np.sqrt((rows**2).sum(-1))),
     ):
         y = run_node(op_type, [x])[0]
-        np.testing.assert_allclose(y, expected.reshape(out), 1e-5, 1e-6)
+        tolerance = 1e-3 if dtype == np.float16 else 1e-5
+        np.testing.assert_allclose(y, expected.reshape(out), tolerance, 1e-6)
+    if x.size > 0:
+        x.reshape(-1)[-1] = np.nan
+        [y] = run_node("GlobalMaxPool", [x])
+        assert np.isnan(y).sum() == 1 and np.isnan(y.reshape(-1)[-1])

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // GlobalAveragePool, GlobalMaxPool and GlobalLpPool: one number from each plane [N, C, spatial...].
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <type_traits>
 
+#include "kernels/gemm/convert.h"
 #include "kernels/pool/pool_rows.h"
 #include "runtime/kernel.h"
 
@@ -35,10 +39,9 @@ struct Average {
     if constexpr (std::is_same_v<T, float>) {
       return pool_functions().sum_plane(x, n) / static_cast<float>(n);
     } else {
-      using U = Compute<T>;
-      const U sum = fold_plane(
-          n, U(0), [&](int64_t i) { return static_cast<U>(x[i]); }, [](U a, U b) { return a + b; });
-      return static_cast<T>(sum / static_cast<U>(n));
+      const T sum =
+          fold_plane(n, T(0), [&](int64_t i) { return x[i]; }, [](T a, T b) { return a + b; });
+      return sum / static_cast<T>(n);
     }
   }
 };
@@ -47,10 +50,13 @@ struct Maximum {
   explicit Maximum(const NodeSpec&) {}
   template <class T>
   T operator()(const T* x, int64_t n) const {
-    using U = Compute<T>;
-    return static_cast<T>(fold_plane(
-        n, -std::numeric_limits<U>::infinity(), [&](int64_t i) { return static_cast<U>(x[i]); },
-        [](U a, U b) { return b > a || b != b ? b : a; }));
+    if constexpr (std::is_same_v<T, float>) {
+      return pool_functions().max_plane(x, n);
+    } else {
+      return fold_plane(
+          n, -std::numeric_limits<T>::infinity(), [&](int64_t i) { return x[i]; },
+          [](T a, T b) { return b > a || b != b ? b : a; });
+    }
   }
 };
 
@@ -61,7 +67,7 @@ struct LpNorm {
     const double sum = fold_plane(
         n, 0.0, [&](int64_t i) { return std::pow(std::abs(static_cast<double>(x[i])), p); },
         [](double a, double b) { return a + b; });
-    return static_cast<T>(static_cast<Compute<T>>(std::pow(sum, 1 / p)));
+    return static_cast<T>(std::pow(sum, 1 / p));
   }
   double p;
 };
@@ -84,17 +90,40 @@ class GlobalPool final : public Kernel {
     for (int axis = 2; axis < shape.rank(); ++axis) shape[axis] = 1;
     Tensor& y = c.output(0, x.dtype(), shape);
     const int64_t n = x.shape().product(2, x.rank());
-    visit(FloatTypes{}, x.dtype(), [&](auto tag) {
-      using T = typename decltype(tag)::type;
-      c.parallel_for(y.size(), static_cast<double>(n), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          y.data<T>()[i] = fold_(x.data<T>() + i * n, n);
-        }
-      });
-    });
+    if (y.size() == 0) return;
+    visit(FloatTypes{}, x.dtype(),
+          [&](auto tag) { fold_planes<typename decltype(tag)::type>(c, x, n, y); });
   }
 
  private:
+  template <class T>
+  void fold_planes(RunContext& c, const Tensor& x, int64_t n, Tensor& y) const {
+    if constexpr (std::is_same_v<T, Compute<T>>) {
+      c.parallel_for(y.size(), static_cast<double>(n), [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) y.data<T>()[i] = fold_(x.data<T>() + i * n, n);
+      });
+    } else {
+      // 16-bit floats: each thread widens some planes at a time.
+      const int64_t step = std::max<int64_t>(1, 4096 / std::max<int64_t>(1, n));
+      const int64_t blocks = (y.size() + step - 1) / step;
+      const int64_t parts = std::min<int64_t>(blocks, c.threads());
+      float* wide = c.workspace<float>(parts * step * n);
+      const double work = static_cast<double>(n * y.size()) / static_cast<double>(parts);
+      c.parallel_for(parts, work, [&](int64_t first, int64_t last) {
+        float* planes = wide + first * step * n;
+        for (int64_t block = blocks * first / parts; block < blocks * last / parts; ++block) {
+          const int64_t begin = block * step;
+          const int64_t count = std::min(step, y.size() - begin);
+          const auto* from = reinterpret_cast<const std::byte*>(x.data<T>() + begin * n);
+          widen_row(x.dtype(), from, planes, count * n);
+          for (int64_t i = 0; i < count; ++i) {
+            y.data<T>()[begin + i] = static_cast<T>(fold_(planes + i * n, n));
+          }
+        }
+      });
+    }
+  }
+
   Fold fold_;
 };
 using GlobalAveragePool = GlobalPool<Average>;

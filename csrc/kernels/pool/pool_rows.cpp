@@ -198,13 +198,32 @@ float sum_plane(const float* x, int64_t n) {
   return sum_of(n, [&](int64_t i, int64_t count) { return load(x + i, count, 0); });
 }
 
+float max_plane(const float* x, int64_t n) {
+  F32 part[4];
+  for (F32& one : part) one = set(-infinity);
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) part[v] = max(part[v], load(x + i + v * lanes));
+  }
+  for (; i + lanes <= n; i += lanes) part[0] = max(part[0], load(x + i));
+  if (i < n) part[0] = max(part[0], load(x + i, n - i, -infinity));
+  return reduce_max(max(max(part[0], part[1]), max(part[2], part[3])));
+}
+
 }  // namespace
 
 const PoolFunctions& pool_functions() {
-  static constexpr PoolFunctions functions = {
-      fold_any_row<Max>,      max_bytes<uint8_t>,     max_bytes<int8_t>,
-      fold_any_row<Add>,      fold_pixel<Max, false>, max_byte_pixel<uint8_t>,
-      max_byte_pixel<int8_t>, fold_pixel<Add, true>,  sum_plane};
+  static constexpr PoolFunctions functions = {fold_any_row<Max>,
+                                              max_bytes<uint8_t>,
+                                              max_bytes<int8_t>,
+                                              fold_any_row<Add>,
+                                              fold_pixel<Max, false>,
+                                              max_byte_pixel<uint8_t>,
+                                              max_byte_pixel<int8_t>,
+                                              fold_pixel<Add, true>,
+                                              sum_plane,
+                                              max_plane};
   return functions;
 }
 }  // namespace bascule::BASCULE_ISA

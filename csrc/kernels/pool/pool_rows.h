@@ -55,6 +55,7 @@ struct PoolFunctions {
   void (*max_pixel_s8)(const PoolPixel<int8_t>& pixel);
   void (*average_pixel)(const PoolPixel<float>& pixel);
   float (*sum_plane)(const float* x, int64_t n);  // of n neighbours
+  float (*max_plane)(const float* x, int64_t n);  // NaN if one is
 };
 
 const PoolFunctions& pool_functions();
