@@ -3,7 +3,6 @@
 // weighted. The samples of some pixels make the columns of a matrix that the weights are multiplied
 // with.
 #include <algorithm>
-#include <cmath>
 
 #include "kernels/conv/geometry.h"
 #include "kernels/gemm/gemm.h"
@@ -26,11 +25,12 @@ struct Corners {
     for (size_t axis = 0; axis < 3; ++axis) {
       // Also refuses NaN and what no integer can hold.
       if (!(place[axis] > -1 && place[axis] < static_cast<T>(s.in[axis]))) return;
-      const T floor = std::floor(place[axis]);
-      low[axis] = static_cast<int64_t>(floor);
-      part[axis] = place[axis] - floor;
+      low[axis] = place[axis] < 0 ? -1 : static_cast<int64_t>(place[axis]);
+      part[axis] = place[axis] - static_cast<T>(low[axis]);
     }
-    for (unsigned corner = 0; corner < 8; ++corner) {
+    // Without a depth the odd corners, those behind, have no share.
+    const unsigned step = part[0] == 0 ? 2 : 1;
+    for (unsigned corner = 0; corner < 8; corner += step) {
       int64_t at = 0;
       T share = factor;
       bool inside = true;
@@ -47,6 +47,10 @@ struct Corners {
     }
   }
   T sample(const T* channel) const {
+    if (count == 4) {
+      return weight[0] * channel[offset[0]] + weight[1] * channel[offset[1]] +
+             weight[2] * channel[offset[2]] + weight[3] * channel[offset[3]];
+    }
     T sum = 0;
     for (int i = 0; i < count; ++i) sum += weight[i] * channel[offset[i]];
     return sum;
@@ -118,6 +122,7 @@ class DeformConv final : public Kernel {
     const int64_t packed = packed_size<T>(depth, columns);
     const int64_t size = round_up(packed + depth * columns, 16);
     T* space = c.workspace<T>(parts * size);
+    auto* corners = c.workspace<Corners<T>>(parts * columns);
     const double work = static_cast<double>(pieces * columns * s.group) *
                         static_cast<double>(depth) * static_cast<double>(s.group_out() / 8 + 20);
     c.parallel_for(parts, work / static_cast<double>(parts), [&](int64_t begin, int64_t end) {
@@ -127,7 +132,8 @@ class DeformConv final : public Kernel {
           const int64_t first = i % chunks * columns;
           const int64_t count = std::min(columns, pixels - first);
           for (int64_t group = 0; group < s.group; ++group) {
-            piece(s, axes, d, i / chunks, group, first, count, panels, panels + packed);
+            piece(s, axes, d, i / chunks, group, first, count, panels, panels + packed,
+                  corners + part * columns);
           }
         }
       }
@@ -137,7 +143,7 @@ class DeformConv final : public Kernel {
   // `count` pixels from `first` of one group of one image.
   template <class T>
   void piece(const ConvSizes& s, int axes, const Data<T>& d, int64_t image, int64_t group,
-             int64_t first, int64_t count, T* panels, T* samples) const {
+             int64_t first, int64_t count, T* panels, T* samples, Corners<T>* corners) const {
     const int64_t pixels = s.out_pixels(), taps = s.taps(), depth = s.group_in() * taps;
     const int64_t per_offset = s.in_channels / offset_groups_;
     const int64_t first_channel = group * s.group_in();
@@ -147,15 +153,19 @@ class DeformConv final : public Kernel {
       const int64_t last = std::min((offsets + 1) * per_offset, first_channel + s.group_in());
       for (int64_t tap = 0; tap < taps; ++tap) {
         const int64_t plane = (image * offset_groups_ + offsets) * taps + tap;
+        const Spatial in_kernel = position(s.kernel, tap);
+        Spatial at = position(s.out, first);
         for (int64_t j = 0; j < count; ++j) {
           const int64_t pixel = first + j;
-          const Corners<T> corners(
-              s, place(s, axes, d.offset + plane * axes * pixels + pixel, tap, pixel),
-              d.mask != nullptr ? d.mask[plane * pixels + pixel] : T{1});
-          for (int64_t k = channel; k < last; ++k) {
-            samples[((k - first_channel) * taps + tap) * count + j] =
-                corners.sample(d.x + (image * s.in_channels + k) * s.in_pixels());
-          }
+          corners[j] =
+              Corners<T>(s, place(s, axes, d.offset + plane * axes * pixels + pixel, in_kernel, at),
+                         d.mask != nullptr ? d.mask[plane * pixels + pixel] : T{1});
+          step(s.out, at);
+        }
+        for (int64_t k = channel; k < last; ++k) {
+          const T* from = d.x + (image * s.in_channels + k) * s.in_pixels();
+          T* to = samples + ((k - first_channel) * taps + tap) * count;
+          for (int64_t j = 0; j < count; ++j) to[j] = corners[j].sample(from);
         }
       }
       channel = last;
@@ -172,13 +182,22 @@ class DeformConv final : public Kernel {
     }
   }
 
+  static Spatial position(const Spatial& size, int64_t index) {
+    return {index / (size[1] * size[2]), index / size[2] % size[1], index % size[2]};
+  }
+  // To the next position.
+  static void step(const Spatial& size, Spatial& at) {
+    if (++at[2] < size[2]) return;
+    at[2] = 0;
+    if (++at[1] < size[1]) return;
+    at[1] = 0;
+    ++at[0];
+  }
+
   // Where a tap of a pixel looks; `offset` is that of the first axis.
   template <class T>
-  static std::array<T, 3> place(const ConvSizes& s, int axes, const T* offset, int64_t tap,
-                                int64_t pixel) {
-    const Spatial at{pixel / (s.out[1] * s.out[2]), pixel / s.out[2] % s.out[1], pixel % s.out[2]};
-    const Spatial in_kernel{tap / (s.kernel[1] * s.kernel[2]), tap / s.kernel[2] % s.kernel[1],
-                            tap % s.kernel[2]};
+  static std::array<T, 3> place(const ConvSizes& s, int axes, const T* offset,
+                                const Spatial& in_kernel, const Spatial& at) {
     std::array<T, 3> result{};
     for (size_t axis = 0; axis < 3; ++axis) {
       result[axis] = static_cast<T>(at[axis] * s.stride[axis] - s.pad[axis] +
