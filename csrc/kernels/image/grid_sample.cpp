@@ -6,6 +6,7 @@
 #include "kernels/interpolated.h"
 #include "kernels/move/int_list.h"
 #include "kernels/move/strided_copy.h"
+#include "kernels/work_view.h"
 #include "runtime/kernel.h"
 
 namespace bascule {
@@ -129,81 +130,114 @@ struct GridSample final : Kernel {
     const int64_t pixels = x.shape().product(2, x.rank());
     if (pixels == 0 && shape.size() > 0) invalid("the input has no elements to read");
     Tensor& y = c.output(0, x.dtype(), shape);
-    const auto sample_all = [&](auto tag) {
-      using T = typename decltype(tag)::type;
+    const auto sample_all = [&]<class T>(const T* from, T* to) {
       const int64_t channels = x.dim(1);
       c.parallel_for(x.dim(0) * places, 16.0 * static_cast<double>(channels),
                      [&](int64_t begin, int64_t end) {
-                       for (int64_t i = begin; i < end; ++i) {
-                         const int64_t image = i / places * channels;
-                         sample(grid, i, x.shape(), x.data<T>() + image * pixels, channels, pixels,
-                                y.data<T>() + image * places + i % places, places);
+                       for (int64_t i = begin; i < end;) {
+                         const int64_t image = i / places * channels, left = places - i % places;
+                         const int64_t count = std::min({together, end - i, left});
+                         sample(grid, i, count, x.shape(), from + image * pixels, channels, pixels,
+                                to + image * places + i % places, places);
+                         i += count;
                        }
                      });
     };
+    const auto sample_elements = [&](auto tag) {
+      using T = typename decltype(tag)::type;
+      sample_all(x.data<T>(), y.data<T>());
+    };
     if (sampler.mode == Mode::nearest) {
-      visit_size(x.dtype(), sample_all);
+      visit_size(x.dtype(), sample_elements);
+    } else if (x.dtype() == DType::float16 || x.dtype() == DType::bfloat16) {
+      float* to = work_target<float>(c, y);
+      sample_all(work_view<float>(c, x), to);
+      store_work<float>(c, to, y);
     } else {
-      visit(InterpolatedTypes{}, x.dtype(), sample_all);
+      visit(InterpolatedTypes{}, x.dtype(), sample_elements);
     }
   }
 
  private:
-  // One place of the grid, for every channel.
-  template <class T>
-  void sample(const Tensor& grid, int64_t place, const Shape& shape, const T* x, int64_t channels,
-              int64_t pixels, T* y, int64_t step) const {
-    const int axes = shape.rank() - 2;
+  static constexpr int64_t together = 16;
+
+  // The elements that are read for a place of the grid; offset -1 stands for a zero.
+  struct Reads {
     int64_t offset[64];
     double weight[64];
+    bool has_zeros;
+  };
+
+  // Some neighbouring places of the grid, for every channel.
+  template <class T>
+  void sample(const Tensor& grid, int64_t first, int64_t places, const Shape& shape, const T* x,
+              int64_t channels, int64_t pixels, T* y, int64_t step) const {
+    const int axes = shape.rank() - 2;
+    double at[together * max_axes];
+    read(grid, first * axes, places * axes, at);
+    Reads reads[together];
     int count = 1;
-    offset[0] = 0;
-    weight[0] = 1;
-    for (int axis = 0; axis < axes; ++axis) {
-      // The grid names the last axis first.
-      const Taps taps = sampler.at(read(grid, place * axes + axes - 1 - axis), shape[2 + axis]);
-      const int each = sampler.taps();
-      for (int i = count - 1; i >= 0; --i) {
-        for (int k = each - 1; k >= 0; --k) {
-          const bool zero = offset[i] < 0 || taps.index[k] < 0;
-          offset[i * each + k] = zero ? -1 : offset[i] * shape[2 + axis] + taps.index[k];
-          weight[i * each + k] = weight[i] * taps.weight[k];
+    for (int axis = 0; axis < axes; ++axis) count *= sampler.taps();
+    for (int64_t i = 0; i < places; ++i) find(at + i * axes, shape, reads[i]);
+    for (int64_t channel = 0; channel < channels; ++channel, x += pixels, y += step) {
+      for (int64_t i = 0; i < places; ++i) {
+        const Reads& r = reads[i];
+        if (sampler.mode == Mode::nearest) {
+          y[i] = r.has_zeros ? T{} : x[r.offset[0]];
+        } else if constexpr (contains(InterpolatedTypes{}, dtype_of<T>)) {
+          const bool is_usual = count == 4 && !r.has_zeros;
+          y[i] = is_usual ? blend<false>(x, r, 4) : blend<true>(x, r, count);
         }
-      }
-      count *= each;
-    }
-    for (int64_t channel = 0; channel < channels; ++channel) {
-      const T* from = x + channel * pixels;
-      if (sampler.mode == Mode::nearest) {
-        y[channel * step] = offset[0] < 0 ? T{} : from[offset[0]];
-      } else if constexpr (contains(InterpolatedTypes{}, dtype_of<T>)) {
-        y[channel * step] = blend(from, offset, weight, count);
       }
     }
   }
 
-  template <class T>
-  static T blend(const T* x, const int64_t* offset, const double* weight, int count) {
+  // What is read at a place, whose first coordinate is that of the last axis.
+  void find(const double* at, const Shape& shape, Reads& reads) const {
+    const int axes = shape.rank() - 2, each = sampler.taps();
+    int count = 1;
+    reads.offset[0] = 0;
+    reads.weight[0] = 1;
+    reads.has_zeros = false;
+    for (int axis = 0; axis < axes; ++axis) {
+      const Taps taps = sampler.at(at[axes - 1 - axis], shape[2 + axis]);
+      for (int i = count - 1; i >= 0; --i) {
+        const int64_t before = reads.offset[i];
+        const double weight = reads.weight[i];
+        for (int k = each - 1; k >= 0; --k) {
+          const bool zero = before < 0 || taps.index[k] < 0;
+          reads.offset[i * each + k] = zero ? -1 : before * shape[2 + axis] + taps.index[k];
+          reads.weight[i * each + k] = weight * taps.weight[k];
+          reads.has_zeros |= zero;
+        }
+      }
+      count *= each;
+    }
+  }
+
+  template <bool may_have_zeros, class T>
+  static T blend(const T* x, const Reads& reads, int count) {
     using Element = Interpolated<T>;
     typename Element::Work parts[Element::parts];
     for (int part = 0; part < Element::parts; ++part) {
       double sum = 0;
       for (int i = 0; i < count; ++i) {
-        if (offset[i] < 0) continue;
-        sum += weight[i] * static_cast<double>(Element::part(x[offset[i]], part));
+        if (may_have_zeros && reads.offset[i] < 0) continue;
+        sum += reads.weight[i] * static_cast<double>(Element::part(x[reads.offset[i]], part));
       }
       parts[part] = static_cast<typename Element::Work>(sum);
     }
     return Element::join(parts);
   }
 
-  static double read(const Tensor& grid, int64_t i) {
-    double value = 0;
+  static void read(const Tensor& grid, int64_t first, int64_t count, double* values) {
     visit(FloatTypes{}, grid.dtype(), [&](auto tag) {
       using T = typename decltype(tag)::type;
-      value = static_cast<double>(static_cast<Compute<T>>(grid.data<T>()[i]));
+      const T* from = grid.data<T>() + first;
+      for (int64_t i = 0; i < count; ++i) {
+        values[i] = static_cast<double>(static_cast<Compute<T>>(from[i]));
+      }
     });
-    return value;
   }
 
   Sampler sampler;
