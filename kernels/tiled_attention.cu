@@ -57,7 +57,7 @@ struct Tiles {
     const float sum = column == 0 && sink != negative_infinity() ? 1.0f : 0.0f;
 #pragma unroll
     for (int r = 0; r < own_rows; ++r) {
-      softmax[r] = {sink, sum};
+      softmax[r] = RunningSoftmax<false>{sink, sum};
 #pragma unroll
       for (int i = 0; i < parts * width; ++i) result[r][i] = 0;
     }
