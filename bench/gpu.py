@@ -231,6 +231,7 @@ class Benchmark:
         return max(self.left - load - turns - rows - 5, 1)
 
     def _sessions(self) -> None:
+        self._row("start", {})
         kind = self._options.types[0]
         dtype = "float16" if kind == "float16" else "float32"
         for model in self._options.models:

