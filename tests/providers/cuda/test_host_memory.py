@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bascule.ir.dtype import DataType
+from bascule.providers.cuda import host_memory
 from bascule.providers.cuda.host_memory import Downloads, PinnedMemory
 from bascule.providers.cuda.tensor import Tensor
 
@@ -28,6 +30,34 @@ def test_downloads_of_all_sizes_are_waited_for_once() -> None:
     sizes = [0, 1, 16384, 16385, 300, 100_000, *[16384] * 80]
     given = [generator.integers(0, 256, size).astype(np.uint8) for size in sizes]
     given += [np.array(3.5), generator.standard_normal((3, 5, 7)).astype(DataType.BFLOAT16.numpy)]
+    check(Downloads(allocate, *late()), given)
+
+
+def test_what_is_too_large_to_be_locked_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_memory, "_MOST_PINNED", 100_000)
+    monkeypatch.setattr(host_memory, "_PART", 20_000)
+    allocated: list[int] = []
+
+    def some(nbytes: int) -> tuple[int, object]:
+        """Locks two parts, and no more."""
+        if nbytes != 20_000 or len(allocated) == 2:
+            raise MemoryError
+        allocated.append(nbytes)
+        return allocate(nbytes)
+
+    generator = np.random.default_rng(1)
+    given = [generator.standard_normal(n, np.float32) for n in (30_000, 40_001, 50_000, 45_000)]
+    check(Downloads(some, *late()), given)
+    check(Downloads(allocate, *late()), given)
+
+    def refuse(nbytes: int) -> tuple[int, object]:
+        raise MemoryError
+
+    check(Downloads(refuse, *late()), given)
+
+
+def late() -> tuple[Callable[[int, int, int], None], Callable[[], None]]:
+    """What starts copies, and what waits for them."""
     started: list[tuple[int, int, int]] = []
 
     def wait() -> None:
@@ -35,10 +65,10 @@ def test_downloads_of_all_sizes_are_waited_for_once() -> None:
             ctypes.memmove(target, source, nbytes)
         started.clear()
 
-    def copy(target: int, source: int, nbytes: int) -> None:
-        started.append((target, source, nbytes))
+    return lambda *copy: started.append(copy), wait
 
-    downloads = Downloads(allocate, copy, wait)
+
+def check(downloads: Downloads, given: list[np.ndarray[Any, Any]]) -> None:
     for _ in range(2):
         found = downloads.arrays([tensor(array) for array in given])
         for one, other in zip(found, given):

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from bascule.providers.cuda.tensor import Tensor
 _SMALL = 16 << 10
 _STAGING = 1 << 20
 _MOST_PINNED = 256 << 20
+_PART = 4 << 20
+"""Of what is too large to be locked; parts are copied from locked memory by several threads."""
+_MOST_PARTS = 8
 
 Array = np.ndarray[Any, Any]
 
@@ -97,6 +102,7 @@ class Downloads:
         self._copy = copy
         self._wait = wait
         self._staging: tuple[int, object] | None = None
+        self._parts: list[tuple[int, object]] = []
 
     def arrays(self, tensors: Sequence[Tensor]) -> list[Array]:
         """The tensors as arrays. Small ones go through one page-locked buffer."""
@@ -108,6 +114,10 @@ class Downloads:
             array = None if nbytes <= _SMALL else self._pinned.array(tensor)
             if array is None:
                 array = np.empty(tensor.shape, tensor.dtype.numpy)
+                if nbytes >= _MOST_PARTS * _PART and self._has_parts():
+                    self._in_parts(array.ctypes.data, tensor)
+                    results.append(array)
+                    continue
             results.append(array)
             if 0 < nbytes <= _SMALL and used + nbytes <= _STAGING:
                 address = self._staged() + used
@@ -126,3 +136,26 @@ class Downloads:
         if self._staging is None:
             self._staging = self._allocate(_STAGING)
         return self._staging[0]
+
+    def _has_parts(self) -> bool:
+        """Whether there is locked memory for parts."""
+        try:
+            while len(self._parts) < min(_MOST_PARTS, os.cpu_count() or 1):
+                self._parts.append(self._allocate(_PART))
+        except Exception:  # the system locks no more
+            pass
+        return bool(self._parts)
+
+    def _in_parts(self, target: int, tensor: Tensor) -> None:
+        """Copy to new memory: a thread alone would spend most of the time on its pages."""
+        with ThreadPoolExecutor(len(self._parts)) as threads:
+            moving: list[Future[Any]] = []
+            for number, start in enumerate(range(0, tensor.nbytes, _PART)):
+                if number >= len(self._parts):
+                    moving[number - len(self._parts)].result()
+                part, size = self._parts[number % len(self._parts)][0], tensor.nbytes - start
+                self._copy(part, tensor.address + start, min(size, _PART))
+                self._wait()
+                moving.append(
+                    threads.submit(ctypes.memmove, target + start, part, min(size, _PART))
+                )
