@@ -20,7 +20,7 @@ from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.providers.cuda.libraries import cublaslt
 from bascule.providers.cuda.libraries.cublaslt import CublasLt, Problem
-from bascule.providers.cuda.operators import matmul
+from bascule.providers.cuda.operators import odd_columns
 from tests.providers.cuda.test_recurrent import make_inputs as recurrent_inputs
 from tests.support.cuda_emulation import EmulatedDevice, run_node
 from tests.support.cuda_emulator import build
@@ -228,29 +228,57 @@ def test_a_missing_library_is_an_error_that_says_what_to_install(
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("has_bias", [False, True])
-def test_columns_are_padded(
+@pytest.mark.parametrize("columns", [65, 66, 68, 69, 71])
+@pytest.mark.parametrize("way", ["drop", "edge"])
+def test_columns_that_are_no_multiples_of_a_vector(
+    way: str,
+    columns: int,
     dtype: str,
     transposed: bool,
     has_bias: bool,
     device: EmulatedDevice,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(matmul, "_PADDED_BYTES", 128 * 72 * 2)  # the rows in several parts
-    a, b = normal(1, dtype, 301, 1024), normal(2, dtype, 65, 1024)
-    bias = normal(3, dtype, 65) if has_bias else None
+    if way == "edge":
+        monkeypatch.setattr(odd_columns, "_CACHED_BYTES", 0)
+        monkeypatch.setattr(odd_columns, "_FEWEST_ROWS", 2)
+    a, b = normal(1, dtype, 3, 9, 1024), normal(2, dtype, columns, 1024)
+    bias = normal(3, dtype, columns) if has_bias else None
     (y,) = run_node(
         "MatMul",
         [a, b if transposed else b.T, bias],
-        {"transB": 1} if transposed else {},
+        {"transB": int(transposed), "activation": "Relu"},
         domain="bascule",
         device=device,
         constants=[1, 2],
     )
-    assert "drop_columns_4" in device.launches or "drop_columns_2" in device.launches
+    size = a.itemsize
+    if columns * size % 16:
+        assert device.launches[-1] == f"{way}_columns_{size}"
     expected = wide(a) @ wide(b).T + (0 if bias is None else wide(bias))
-    check(y, expected, dtype)
+    check(y, np.maximum(expected, 0), dtype)
+
+
+def test_odd_columns_of_what_the_library_cannot_finish(
+    device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd_columns, "_CACHED_BYTES", 0)
+    monkeypatch.setattr(odd_columns, "_FEWEST_ROWS", 2)
+    a, b = normal(1, "float32", 27, 1024), normal(2, "float32", 1024, 67)
+    residual = normal(3, "float32", 27, 67)
+    for activation, addend in (("Tanh", None), ("", residual)):
+        (y,) = run_node(
+            "MatMul",
+            [a, b, None, addend],
+            {"activation": activation},
+            domain="bascule",
+            device=device,
+            constants=[1],
+        )
+        expected = wide(a) @ wide(b)
+        check(y, expected + wide(residual) if addend is not None else np.tanh(expected), "float32")
 
 
 def test_the_library_is_left_when_its_last_plan_goes(

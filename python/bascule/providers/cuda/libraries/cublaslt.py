@@ -83,8 +83,12 @@ class Problem:
     b_stride: int = 0
     d_stride: int = 0
     bias_stride: int = 0
+    a_row: int = 0
+    """Elements from one row of A, as it lies, to the next; 0 if they lie side by side."""
     b_row: int = 0
-    """Elements from one row of B, as it lies, to the next; 0 if they lie side by side."""
+    """The same of B."""
+    d_row: int = 0
+    """The same of C and D."""
     alpha: float = 1.0
     beta: float = 0.0
     bias: bool = False
@@ -235,10 +239,10 @@ class MatMulPlan:
             self._describe(_DESC_BIAS_STRIDE, ctypes.c_int64(p.bias_stride))
         a = (p.m, p.k) if p.transpose_a else (p.k, p.m)
         b = (p.k, p.n) if p.transpose_b else (p.n, p.k)
-        self._a = self._layout(types.operand, *a, p.a_stride)
+        self._a = self._layout(types.operand, *a, p.a_stride, p.a_row)
         self._b = self._layout(types.operand, *b, p.b_stride, p.b_row)
         result = types.scale if p.wide else types.result
-        self._d = self._layout(result, p.n, p.m, p.d_stride)
+        self._d = self._layout(result, p.n, p.m, p.d_stride, p.d_row)
 
     def __del__(self) -> None:
         for destroy, made in reversed(getattr(self, "_made", [])):

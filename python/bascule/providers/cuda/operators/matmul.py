@@ -3,6 +3,8 @@
 
 Which way a product goes, in this order:
 
+* constant B of which rows of the result are no multiples of 16 bytes: ``odd_columns.py``, by the
+  other ways;
 * up to 8 rows times one matrix of float32, float16 or bfloat16, whose rows are multiples of 16
   bytes: our kernels that stream the weights (``stream_matmul.cu`` where tensor cores can multiply
   them and they lie by columns, else ``gemv.cu``);
@@ -26,6 +28,12 @@ from bascule.providers.cuda.operators import stream
 from bascule.providers.cuda.operators.cluster_matmul import multiply_by_clusters
 from bascule.providers.cuda.operators.layer_normalization import normalized_rows
 from bascule.providers.cuda.operators.library_matmul import multiply_by_library
+from bascule.providers.cuda.operators.odd_columns import (
+    by_columns,
+    lies_badly,
+    multiply_odd,
+    spread,
+)
 from bascule.providers.cuda.operators.product import (
     NOT_NORMALIZED,
     PLAIN,
@@ -48,9 +56,6 @@ _VANISHING = frozenset(("HardSigmoid", "HardSwish"))
 
 MOST_STREAMED_ROWS = 8
 """Of stream_matmul.cu."""
-_WORTH_PADDING = 1 << 16
-_PADDED_BYTES = 24 << 20
-_PADDED_ROWS = 128
 _TILE = 64
 _VECTOR = 16
 _MOST_NORMALIZED = 44 << 10
@@ -70,16 +75,13 @@ def multiply(
 
     With `constant` B is an input of the node that is the same in every run.
     """
-    padded = None
-    few = transpose_b and a.size <= MOST_STREAMED_ROWS * a.shape[-1] if a.rank else False
-    if constant and not few and _lies_badly(b, transpose_b):
-        padded = _padded(call, b, transpose_b)
-        n, k = b.shape if transpose_b else b.shape[::-1]
-        b, transpose_b = padded.part(0, (n, k)), True
-    product = _product(call, a, b, transpose_a, transpose_b, epilogue)
+    is_odd = constant and lies_badly(b, transpose_b)
+    columns = by_columns(call, b, transpose_b) if is_odd else b
+    product = _product(call, a, columns, transpose_a, transpose_b or is_odd, epilogue)
     product = replace(product, constant=constant)
     y = call.empty(product.shape, a.dtype)
-    if y.size and (padded is None or not _by_padding(call, product, padded, y)):
+    is_odd = is_odd and product.m > MOST_STREAMED_ROWS
+    if y.size and not (is_odd and multiply_odd(call, product, b, transpose_b, y, run)):
         run(call, product, y)
     return y
 
@@ -92,83 +94,6 @@ def run(call: Call, product: Product, y: Tensor) -> None:
         return
     if not multiply_by_library(call, product, y):
         _by_tiles(call, product, y)
-
-
-# --- results whose rows are no multiples of 16 bytes
-
-
-def _lies_badly(b: Tensor, transpose_b: bool) -> bool:
-    """Whether rows of B and of the result are no multiples of 16 bytes, but columns of B would be.
-
-    Libraries are several times slower at that; vocabularies have such sizes.
-    """
-    if b.rank != 2 or b.dtype not in _STREAMED or b.size < _WORTH_PADDING:
-        return False
-    n, k = b.shape if transpose_b else b.shape[::-1]
-    return n * b.itemsize % _VECTOR != 0 and k * b.itemsize % _VECTOR == 0
-
-
-def _padded(call: Call, b: Tensor, transpose_b: bool) -> Tensor:
-    """A constant matrix as [N, K], with rows of zeros up to a good N."""
-    n, k = b.shape if transpose_b else b.shape[::-1]
-
-    def make(keeping: Call) -> Tensor:
-        unit = _VECTOR // b.itemsize
-        result = keeping.zeros((-(-n // unit) * unit, k), b.dtype)
-        _spread(keeping, b, result.part(0, (n, k)), (k, 1) if transpose_b else (1, n), 1.0)
-        return result
-
-    kept: Tensor = call.prepared("B by columns", make)
-    return kept
-
-
-def _by_padding(call: Call, p: Product, padded: Tensor, y: Tensor) -> bool:
-    """As a product with more columns, which are dropped in a copy."""
-    few = p.batch or p.transpose_a or p.m <= MOST_STREAMED_ROWS
-    if few or call.device.cublas is None or p.epilogue.residual is not None:
-        return False
-    columns, bias = padded.shape[0], None
-    if p.epilogue.bias is not None:
-        bias = call.empty((columns,), y.dtype)
-        call.copy(bias, p.epilogue.bias)
-    # The copy finds what was computed in the cache.
-    most = max(_PADDED_BYTES // (columns * y.itemsize) // _PADDED_ROWS, 1) * _PADDED_ROWS
-    wide = call.empty((min(most, p.m), columns), y.dtype)
-    for row in range(0, p.m, most):
-        rows = min(most, p.m - row)
-        part = replace(
-            p,
-            a=p.a.part(row * p.k, (rows, p.k)),
-            b=padded,
-            m=rows,
-            n=columns,
-            shape=(rows, columns),
-            epilogue=replace(p.epilogue, bias=bias),
-        )
-        run(call, part, wide.part(0, part.shape))
-        kept = y.part(row * p.n, (rows, p.n))
-        call.launch(
-            "drop_columns",
-            f"drop_columns_{y.itemsize}",
-            min(-(-kept.nbytes // (256 * _VECTOR)), 1 << 20),
-            256,
-            *(wide, kept, np.int64(kept.size), np.int64(p.n), np.int64(columns)),
-        )
-    return True
-
-
-def _spread(call: Call, x: Tensor, y: Tensor, strides: tuple[int, int], factor: float) -> None:
-    """y, a matrix or row, becomes factor * x, which is read with these strides."""
-    rows, columns = (1, *y.shape)[-2:]
-    call.launch(
-        "matmul",
-        f"matmul_addend_{type_name(y.dtype)}",
-        min(-(-y.size // 256), 1 << 20),
-        256,
-        *(x, y, np.int64(rows), np.int64(columns)),
-        *(np.int64(stride) for stride in strides),
-        np.float32(factor),
-    )
 
 
 # --- shapes
@@ -445,7 +370,7 @@ def _addend(call: Call, c: Tensor, m: int, n: int) -> Tensor:
     def make(keeping: Call) -> Tensor:
         scaled = keeping.empty(shape, c.dtype)
         strides = (0 if is_row else columns, 0 if columns == 1 else 1)
-        _spread(keeping, c, scaled, strides, beta)
+        spread(keeping, c, scaled, strides, beta)
         return scaled
 
     if is_row and call.is_constant(2):
