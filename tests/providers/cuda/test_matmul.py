@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bascule import errors
+from bascule.providers.cuda.operators import odd_columns
 from tests.support import cuda_emulation
 from tests.support.cuda_emulation import EmulatedDevice, run_node, unused_device
 
@@ -210,6 +211,23 @@ def test_constant_weights_with_odd_rows_are_transposed(rows: int) -> None:
     if rows > 1 and device.cublas is None:
         ways = ["matmul_tiled_float16"]
     assert device.launches == ["matmul_addend_float16", *ways]
+
+
+@pytest.mark.parametrize("columns", [1025, 1026, 1031])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_large_results_with_odd_rows_are_written_in_place(
+    has_bias: bool, dtype: str, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd_columns, "_CACHED_BYTES", 0)
+    monkeypatch.setattr(odd_columns, "_FEWEST_ROWS", 4)
+    a, b = normal(19, dtype, 45, 64), normal(20, dtype, 64, columns)
+    bias = normal(21, dtype, columns) if has_bias else None
+    device = unused_device()
+    (y,) = run_node("MatMul", [a, b, bias], domain="bascule", device=device, constants=(1,))
+    check(y, wide(a) @ wide(b) + (0 if bias is None else wide(bias)), dtype, 64)
+    if device.cublas is not None:
+        assert device.launches[-1] == f"edge_columns_{a.itemsize}"
 
 
 @pytest.mark.parametrize("kind", ["LayerNormalization", "RMSNormalization"])
