@@ -7,8 +7,8 @@
 //
 // Weights lie in units (nbits_units.cuh). A block has whole tiles of columns; each of its warps
 // reads a run of their units through a ring in shared memory, of which every lane reads what it has
-// copied itself. So warps wait for nobody before the end, where the sums of those that have parts
-// of a tile are joined.
+// copied itself; scales and zero points several lanes copy to one place. So warps wait for nobody
+// before the end, where the sums of those that have parts of a tile are joined.
 //
 // Tensor cores multiply whole numbers, and scales are applied to sums over a block of weights, so
 // that a weight costs little more than being taken out of its word. The 8 columns of B, of which
@@ -268,6 +268,7 @@ __device__ void multiply_units(const Product<T>& p, const unsigned char* units, 
     } else {
       wait_for_batches<shallow - 2>();
     }
+    __syncwarp();  // all lanes have read the scales of the unit that is overwritten
     fetch();
     sums.add(memory, memory + read_at, group);
     next(read_at);

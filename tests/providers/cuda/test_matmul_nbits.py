@@ -177,6 +177,17 @@ def test_products_where_shared_memory_is_short() -> None:
 
 
 @pytest.mark.host
+@pytest.mark.host
+@pytest.mark.parametrize("size", [32, 64, 128])
+@pytest.mark.parametrize("zeros", ["", "packed"])
+def test_units_that_go_round_a_ring(size: int, zeros: str) -> None:
+    """No lane may overwrite scales that others have yet to read."""
+    device = EmulatedDevice()
+    device.processors = 1
+    Case(1, 128, 2048, 4, size, "float16", zeros).check(device)  # 8 units for each warp
+    assert device.launches[-1].startswith("stream_nbits")
+
+
 def test_long_rows_where_shared_memory_is_short() -> None:
     device = EmulatedDevice()
     device.capability, device.shared_memory = 75, 65536
