@@ -77,3 +77,17 @@ def test_a_session_makes_them(rows: int) -> None:
     for _ in range(3):
         for got, expected in zip(session.run(None, feeds), on_cpu.run(None, feeds), strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_matrix_that_changes_from_run_to_run() -> None:
+    """Of a model that has the operator already, with columns that would be laid out anew."""
+    text = """
+    <ir_version: 10, opset_import: ["": 21, "bascule": 1]>
+    g (float[1,1024] x, float[1024,66] w) => (float[1,33] y, float[1,33] z)
+    { y, z = bascule.SplitMatMul (x, w) }
+    """
+    session = EmulatedSession(onnx.parser.parse_model(text).SerializeToString())
+    for seed in range(3):
+        x, w = normal(1, 1024, seed=seed), normal(1024, 66, seed=9 + seed)
+        parts = session.run(None, {"x": x, "w": w})
+        np.testing.assert_allclose(np.concatenate(parts, -1), x @ w, atol=0.2)

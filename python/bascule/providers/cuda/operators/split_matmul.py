@@ -30,12 +30,11 @@ def split_matmul(
     width = b.shape[1] // count
     shape = (*a.shape[:-1], width)
     rows = a.size // max(a.shape[-1], 1)
-    epilogue = Epilogue(bias=bias)
+    epilogue, constant = Epilogue(bias=bias), call.is_constant(1)
     if rows == 1:
-        parts = multiply(call, a, b, epilogue=epilogue, constant=True)
+        parts = multiply(call, a, b, epilogue=epilogue, constant=constant)
         return tuple(parts.part(index * width, shape) for index in range(count))
     parts = call.empty((count, rows, width), a.dtype)
-    constant = call.is_constant(1)
     product = Product(
         *(a, b, rows, b.shape[1], b.shape[0], False, False, (), parts.shape),
         *(epilogue, constant, count),
