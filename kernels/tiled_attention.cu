@@ -9,7 +9,8 @@
 // neighbours, half a warp. Sums have float32's precision throughout.
 #include "attention.cuh"
 
-constexpr int tile_rows = 64, tile_keys = 64, tile_threads = 128, own_rows = 8;
+// Not of float16 where there are tensor cores.
+[[maybe_unused]] constexpr int tile_rows = 64, tile_keys = 64, tile_threads = 128, own_rows = 8;
 
 // SIZE holds a row of a head, and one of the result.
 template <typename T, int SIZE>
