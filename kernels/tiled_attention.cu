@@ -4,17 +4,24 @@
 // Attention of many queries in float32, without the scores in memory.
 //
 // A block takes a tile of 64 query rows of one head and goes through the keys and values it sees, a
-// tile of 64 at a time; what comes next is copied meanwhile. A thread has 8 rows and 4 keys of the
-// scores, and of the result 8 rows and a 16th of the columns. The 16 threads of a row are
-// neighbours, half a warp. Sums have float32's precision throughout.
+// tile of up to 64 at a time; what comes next is copied meanwhile. A thread has 8 rows and a 16th
+// of the keys of the scores, and of the result 8 rows and a 16th of the columns. The 16 threads of
+// a row are neighbours, half a warp. Sums have float32's precision throughout.
 #include "attention.cuh"
 
 // Not of float16 where there are tensor cores.
-[[maybe_unused]] constexpr int tile_rows = 64, tile_keys = 64, tile_threads = 128, own_rows = 8;
+[[maybe_unused]] constexpr int tile_rows = 64, tile_threads = 128, own_rows = 8;
+
+// Where float16 needs this kernel, a block has 64 KB of shared memory.
+template <typename T, int SIZE>
+constexpr int keys_of_tile = sizeof(T) == 4 || SIZE == 32 ? 64
+                             : SIZE == 64                 ? 32
+                                                          : 16;
 
 // SIZE holds a row of a head, and one of the result.
 template <typename T, int SIZE>
 struct Tiles {
+  static constexpr int tile_keys = keys_of_tile<T, SIZE>, own_keys = tile_keys / 16;
   static constexpr int stride = SIZE + 4;  // neighbouring rows lie in different banks
   static constexpr int weight_stride = tile_keys + 4;
   // A thread's columns are `parts` vectors of `width`, 16 * width apart.
@@ -27,7 +34,7 @@ struct Tiles {
   float* weights;
   int column, row;  // of the thread among the 16, and of its rows: row + 8 * r
 
-  float scores[own_rows][4];
+  float scores[own_rows][own_keys];
   float result[own_rows][parts * width];
   RunningSoftmax<false> softmax[own_rows];
 
@@ -40,12 +47,12 @@ struct Tiles {
         column(threadIdx.x % 16),
         row(threadIdx.x / 16) {}
 
-  template <int to_stride>
+  template <int rows, int to_stride>
   __device__ void load(float* to, const Rows<T>& from, int begin, int end) const {
     if constexpr (sizeof(T) == 4) {
-      copy_rows<tile_keys, SIZE, to_stride, tile_threads>(to, from, begin, end);
+      copy_rows<rows, SIZE, to_stride, tile_threads>(to, from, begin, end);
     } else {
-      for (int i = threadIdx.x; i < tile_keys * SIZE; i += tile_threads) {
+      for (int i = threadIdx.x; i < rows * SIZE; i += tile_threads) {
         const int r = i / SIZE, c = i % SIZE;
         const bool exists = begin + r < end && c < from.size;
         to[r * to_stride + c] = exists ? widen(from.data[(begin + r) * from.stride + c]) : 0.0f;
@@ -68,20 +75,20 @@ struct Tiles {
 #pragma unroll
     for (int r = 0; r < own_rows; ++r) {
 #pragma unroll
-      for (int j = 0; j < 4; ++j) scores[r][j] = 0;
+      for (int j = 0; j < own_keys; ++j) scores[r][j] = 0;
     }
 #pragma unroll 2
     for (int i = 0; i < SIZE; i += 4) {
-      float4 keys[4];
+      float4 keys[own_keys];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
+      for (int j = 0; j < own_keys; ++j) {
         keys[j] = *reinterpret_cast<const float4*>(k_tile + (column + 16 * j) * stride + i);
       }
 #pragma unroll
       for (int r = 0; r < own_rows; ++r) {
         const float4 q = *reinterpret_cast<const float4*>(q_tile + (row + 8 * r) * stride + i);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
+        for (int j = 0; j < own_keys; ++j) {
           float& sum = scores[r][j];
           sum = fmaf(q.x, keys[j].x, sum);
           sum = fmaf(q.y, keys[j].y, sum);
@@ -101,7 +108,7 @@ struct Tiles {
       const Range seen = visible_keys(a, tile.length, query);
       const int64_t start = tile.mask + (query < a.queries ? query : 0) * a.mask_row;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
+      for (int j = 0; j < own_keys; ++j) {
         const int key = begin + column + 16 * j;
         float score = scores[r][j] * scale;
         if (a.cap != 0) score = cap * tanhf(score / cap);
@@ -119,7 +126,9 @@ struct Tiles {
     __syncwarp();  // the weights before these have been read
 #pragma unroll
     for (int r = 0; r < own_rows; ++r) {
-      float largest = fmaxf(fmaxf(scores[r][0], scores[r][1]), fmaxf(scores[r][2], scores[r][3]));
+      float largest = scores[r][0];
+#pragma unroll
+      for (int j = 1; j < own_keys; ++j) largest = fmaxf(largest, scores[r][j]);
 #pragma unroll
       for (int step = 8; step > 0; step /= 2) {
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
@@ -128,7 +137,7 @@ struct Tiles {
 #pragma unroll
       for (int i = 0; i < parts * width; ++i) result[r][i] *= factor;
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
+      for (int j = 0; j < own_keys; ++j) {
         const float weight = softmax[r].weight(scores[r][j], 1);
         softmax[r].sum += weight;
         weights[(row + 8 * r) * weight_stride + column + 16 * j] = weight;
@@ -204,20 +213,20 @@ struct Tiles {
   __device__ void run(const T* q, const T* k, const T* v, const void* mask, const int64_t* lengths,
                       const T* sinks, T* y) {
     QueryTile<T> tile(a, tile_rows, q, k, v, y);
-    load<stride>(q_tile, tile.q, 0, tile.count);
+    load<tile_rows, stride>(q_tile, tile.q, 0, tile.count);
     tile.look(a, lengths);
     const auto [first, end] = tile.seen;
     start(sinks, tile.head);
-    if (first < end) load<stride>(k_tile, tile.k, first, end);
+    if (first < end) load<tile_keys, stride>(k_tile, tile.k, first, end);
     for (int begin = first; begin < end; begin += tile_keys) {
       wait_for_copies();
       __syncthreads();
-      load<SIZE>(v_tile, tile.v, begin, end);
+      load<tile_keys, SIZE>(v_tile, tile.v, begin, end);
       multiply_keys();
       wait_for_copies();
       __syncthreads();
       const int next = begin + tile_keys;
-      if (next < end) load<stride>(k_tile, tile.k, next, end);
+      if (next < end) load<tile_keys, stride>(k_tile, tile.k, next, end);
       finish_scores(tile, mask, begin);
       weigh();
       multiply_values();

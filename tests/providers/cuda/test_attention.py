@@ -153,9 +153,12 @@ def test_older_devices() -> None:
     device.capability, device.shared_memory = 75, 65536
     half = inputs_of(np.float16, 1, (2, 2), (70, 80), (32, 24))
     assert form(half, {"is_causal": 1}, device=device) == "tiles_float16_32"
-    assert form(inputs_of(np.float16, 1, (1, 1), (70, 80), (64, 64)), device=device) == (
-        "rows_float16"
-    )
+    for size in (64, 128):  # tiles of fewer keys, for which shared memory is enough
+        half = inputs_of(np.float16, 1, (2, 1), (70, 80), (size, size - 8))
+        name = f"tiles_float16_{size}"
+        assert form(half, {"is_causal": 1}, device=device) == name
+        mask, lengths = normal(70, 80, seed=3, dtype=np.float16), np.array([77])
+        assert form([*half, mask, None, None, lengths], {"softcap": 4.0}, device=device) == name
     few = inputs_of(np.float16, 1, (8, 2), (1, 300), (64, 64))
     assert check(few, device=device) == ["decode_float16_64_4"]
     for dtype in (np.float16, np.float32):

@@ -141,7 +141,7 @@ def _suits_cudnn(call: Call, case: Case) -> bool:
 def _suits_tiles(call: Call, case: Case) -> bool:
     largest = max(case.sizes.size, case.sizes.v_size)
     fitting = [size for size in _TILE_SIZES.get(case.dtype, ()) if size >= largest]
-    return bool(fitting) and _tile_bytes(fitting[0]) <= call.device.shared_memory
+    return bool(fitting) and _tile_bytes(case.dtype, fitting[0]) <= call.device.shared_memory
 
 
 _CHOICES: tuple[tuple[str, Callable[[Call, Case], bool]], ...] = (
@@ -240,16 +240,18 @@ def _attend_flash(call: Call, case: Case) -> None:
     )
 
 
-def _tile_bytes(size: int) -> int:
+def _tile_bytes(dtype: DataType, size: int) -> int:
     """Queries and keys with rows that are padded, values, and padded rows of weights."""
-    return 4 * _TILE_ROWS * (2 * (size + 4) + size + _TILE_ROWS + 4)
+    # Keys of a tile as in tiled_attention.cu.
+    keys = 64 if dtype is DataType.FLOAT else {32: 64, 64: 32, 128: 16}[size]
+    return 4 * (_TILE_ROWS * (size + 4) + keys * (2 * size + 4) + _TILE_ROWS * (keys + 4))
 
 
 def _attend_tiles(call: Call, case: Case) -> None:
     s = case.sizes
     size = _fitting(_TILE_SIZES[case.dtype], case)
     grid = (-(-s.queries // _TILE_ROWS), s.q_heads, s.batch)
-    part, shared = f"{type_name(case.dtype)}_{size}", _tile_bytes(size)
+    part, shared = f"{type_name(case.dtype)}_{size}", _tile_bytes(case.dtype, size)
     module = f"tiled_attention.{part}"
     call.launch(module, f"tiles_{part}", grid, 128, *_arguments(case), shared=shared)
 
