@@ -56,6 +56,14 @@ def test_results_of_a_run_outlive_the_next() -> None:
         np.testing.assert_allclose(result, np.exp(normal(seed, 3)), 1e-6)
 
 
+def test_sizes_that_are_outputs_belong_to_the_caller() -> None:
+    model = session("g (float[N,3] x) => (int64[2] s, float[N,3] y) { s = Shape(x) y = Exp(x) }")
+    for run in range(5):
+        sizes, _ = model.run(None, {"x": normal(run, 2, 3)})
+        np.testing.assert_array_equal(sizes, [2, 3])
+        sizes[:] = 77
+
+
 def test_sizes_are_computed_on_the_host() -> None:
     model = session(
         """g (float[N,M] x) => (float[K] y) <int64[1] minus = {-1}, int64 one = {1}> {

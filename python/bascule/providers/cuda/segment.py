@@ -326,7 +326,7 @@ class Segment:
     def _result(self, entry: Entry, place: Tensor | None, is_bound: bool, may_stay: bool) -> Entry:
         """An output of a replay: in its place, where the graph left it, or a copy."""
         if not entry.is_on_device:
-            return entry
+            return Entry(host=entry.on_host(self._device).copy())  # callers may write to theirs
         tensor = entry.tensor
         if place is None:
             # A view of memory that was bound to the graph may be gone once the inputs are.
