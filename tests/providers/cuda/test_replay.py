@@ -208,6 +208,19 @@ def test_an_output_that_is_an_input_is_read_before_it_is_overwritten() -> None:
         np.testing.assert_array_equal(z.numpy().reshape(-1), first)
 
 
+@pytest.mark.parametrize("place", ["cuda", "cpu"])
+def test_an_input_that_is_handed_on_is_read_before_it_is_overwritten(place: str) -> None:
+    model = session("g (float[N] x) => (float[N] y, float[N] x) { y = Exp(x) }")
+    x = on_gpu(normal(0, 6))
+    binding = bound(model, {"x": x}, {"y": x})
+    binding.bind_output("x", place)
+    for run in range(4):
+        x.update_inplace(normal(run, 6))
+        model.run_with_iobinding(binding)
+        np.testing.assert_allclose(x.numpy(), np.exp(normal(run, 6)), 1e-6)
+        np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[1], normal(run, 6))
+
+
 @pytest.mark.parametrize("order", ["r = Reshape(cache, flat) {}", "{} r = Reshape(cache, flat)"])
 @pytest.mark.parametrize("old", ["n = Neg(r) old = Reshape(n, square)", "old = Reshape(r, square)"])
 def test_a_cache_that_is_read_besides_being_updated(order: str, old: str) -> None:

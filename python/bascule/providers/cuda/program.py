@@ -382,9 +382,13 @@ class CudaProgram:
     def _memory(self, inputs: list[Entry], targets: Mapping[int, Wanted]) -> dict[int, OnDevice]:
         """The targets that a graph may write to while it runs."""
         memory = {n: t for n, t in targets.items() if not isinstance(t, Where)}
-        if not self._graph.is_one_part:  # later parts read inputs too
+        read_later = dict(enumerate(inputs))
+        if self._graph.is_one_part:  # only inputs that are outputs, too, are read after it
+            passed = {self._graph.outputs[number] for number in targets}
+            read_later = {i: inputs[i] for i, n in enumerate(self._graph.inputs) if n in passed}
+        if read_later:
             bound = {n: t for n, t in memory.items() if isinstance(t, Tensor)}
-            for number in tangled(bound, dict(enumerate(inputs))):
+            for number in tangled(bound, read_later):
                 del memory[number]
         return memory
 
