@@ -134,6 +134,24 @@ def test_loop_and_scan() -> None:
             np.testing.assert_allclose(one, other, 1e-6)
 
 
+def test_loops_over_text() -> None:
+    model = session("""g (int64 n, bool t, string[2] s, float[2] x, string[3,2] rows, string[3] e)
+            => (string[2] last, string[M,2] all, float[2] y, string[3,2] o, string[3] p) {
+        last, all = Loop <body = b (int64 i, bool c, string[2] v) => (bool d, string[2] w,
+            string[2] k) { d = Identity(c) w = StringConcat(v, s) k = Identity(w) }> (n, t, s)
+        y, o, p = Scan <num_scan_inputs = 2, body = f (float[2] v, string[2] row, string f)
+            => (float[2] w, string[2] q, string r) {
+            w = Exp(v) q = StringConcat(row, row) r = StringConcat(f, f) }> (x, rows, e) }""")
+    text = np.array([["a", "bc"], ["", "d"], ["e", "f"]], object)
+    feeds = {"n": np.array(3), "t": np.array(True), "s": text[0], "rows": text, "e": text[:, 0]}
+    last, stacked, y, o, p = model.run(None, {**feeds, "x": normal(0, 2)})
+    assert stacked.tolist() == [["aa", "bcbc"], ["aaa", "bcbcbc"], ["aaaa", "bcbcbcbc"]]
+    assert last.tolist() == stacked[-1].tolist()
+    np.testing.assert_allclose(y, np.exp(np.exp(np.exp(normal(0, 2)))), 1e-5)
+    assert o.tolist() == (text + text).tolist() and p.tolist() == ["aa", "", "ee"]
+    assert model.run(None, {**feeds, "n": np.array(0), "x": normal(0, 2)})[1].shape == (0, 2)
+
+
 def test_a_run_that_fails_leaves_the_session_usable() -> None:
     model = session(
         "g (float[6] x, int64[K] shape) => (float y) { r = Reshape(x, shape) y = Neg(r) }"

@@ -97,7 +97,7 @@ class ControlStep:
         ]
         scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
         for trip in range(sources[0].shape[0]):
-            slices = [Entry(device=_row(source, trip)) for source in sources]
+            slices = [_row(source, trip) for source in sources]
             results = self._call("body", carried + slices, values, run)
             carried = results[: len(carried)]
             for items, item in zip(scanned, results[len(carried) :]):
@@ -113,7 +113,7 @@ class ControlStep:
         if not items:
             sizes = [s if isinstance(s, int) else 0 for s in (value.shape or (0,))[1:]]
             return Entry(host=np.zeros((0, *sizes), value.type.dtype.numpy))
-        tensors = [item.on_device(run.device, run.allocate) for item in items]
+        tensors = [item.on_device(run.device, run.allocate) for item in items]  # text stays
         if any(each.shape != tensors[0].shape for each in tensors):
             raise errors.Fail(
                 f"{self.node.op_type} node '{self.node.name}': output '{value.name}' has another "
@@ -121,6 +121,8 @@ class ControlStep:
             )
         shape = (len(tensors), *tensors[0].shape)
         first = tensors[0]
+        if not isinstance(first, Tensor):
+            return Entry(host=np.stack(tensors))
         address, owner = run.allocate(max(first.nbytes * len(tensors), 1))
         for index, each in enumerate(tensors):
             if each.nbytes:
@@ -128,7 +130,9 @@ class ControlStep:
         return Entry(device=Tensor(first.dtype, shape, address, owner))
 
 
-def _row(tensor: Tensor, index: int) -> Tensor:
-    shape = tensor.shape[1:]
-    count = tensor.size // tensor.shape[0]
-    return tensor.part(index * count, shape)
+def _row(source: Any, index: int) -> Entry:
+    """A slice of a tensor on the device, or of text."""
+    if not isinstance(source, Tensor):
+        return Entry(host=np.array(source[index], object))
+    count = source.size // source.shape[0]
+    return Entry(device=source.part(index * count, source.shape[1:]))
