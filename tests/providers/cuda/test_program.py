@@ -152,6 +152,16 @@ def test_loops_over_text() -> None:
     assert model.run(None, {**feeds, "n": np.array(0), "x": normal(0, 2)})[1].shape == (0, 2)
 
 
+@pytest.mark.parametrize("lengths", [(3, 2), (2, 3)])
+def test_scan_inputs_of_different_lengths_are_refused(lengths: tuple[int, int]) -> None:
+    model = session("""g (float v, float[N] x, float[M] z) => (float w, float[K] y) {
+        w, y = Scan <num_scan_inputs = 2, body = b (float a, float c, float d) => (float e, float f)
+            { e = Add(a, c) f = Mul(c, d) }> (v, x, z) }""")
+    feeds = {"v": normal(0), "x": normal(1, lengths[0]), "z": normal(2, lengths[1])}
+    with pytest.raises(bascule.errors.InvalidArgument, match=r"have \d and \d slices"):
+        model.run(None, feeds)
+
+
 def test_a_run_that_fails_leaves_the_session_usable() -> None:
     model = session(
         "g (float[6] x, int64[K] shape) => (float y) { r = Reshape(x, shape) y = Neg(r) }"

@@ -95,8 +95,14 @@ class ControlStep:
         sources = [
             values[n].on_device(run.device, run.allocate) for n in self.inputs[len(carried) :]
         ]
+        trips = sources[0].shape[0]
+        if any(source.shape[0] != trips for source in sources):
+            counts = " and ".join(str(source.shape[0]) for source in sources)
+            raise errors.InvalidArgument(
+                f"Scan node '{self.node.name}': its scan inputs have {counts} slices"
+            )
         scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
-        for trip in range(sources[0].shape[0]):
+        for trip in range(trips):
             slices = [_row(source, trip) for source in sources]
             results = self._call("body", carried + slices, values, run)
             carried = results[: len(carried)]
