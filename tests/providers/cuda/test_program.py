@@ -23,8 +23,8 @@ from tests.support.cuda_session import EmulatedSession
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
-def session(text: str) -> EmulatedSession:
-    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {text}')
+def session(text: str, opsets: str = "") -> EmulatedSession:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21{opsets}]> {text}')
     return EmulatedSession(model.SerializeToString())
 
 
@@ -87,6 +87,23 @@ def test_a_value_that_is_needed_on_the_host_makes_a_plan_of_its_own() -> None:
     for shape in ([2, 3], [3, 2], [2, 3], [6], [3, 2], [2, 3]):
         result = model.run(None, {"x": x, "shape": np.array(shape)})[0]
         np.testing.assert_array_equal(result, -x.reshape(shape))
+
+
+def test_long_texts_that_differ_in_the_middle() -> None:
+    model = session(
+        """g (string[N] s) => (float[N,K] y) <int64 one = {1}, float[2] values = {0, 1}> {
+        i = ai.onnx.ml.LabelEncoder <keys_strings = ["a", "b", "c"], values_int64s = [0, 1, 2]> (s)
+        m = ReduceMax <keepdims = 0> (i) depth = Add(m, one) y = OneHot(i, depth, values) }""",
+        ', "ai.onnx.ml" : 3',
+    )
+    assert [row.kernel for row in model.explain().rows if row.op_type == "LabelEncoder"] == [
+        "host, once per shape"
+    ]
+    for run in range(3):
+        text = np.array(list("abc") * 400, object)
+        text[100:1100] = np.random.default_rng(run).choice(list("abc"), 1000)
+        hot = model.run(None, {"s": text})[0].argmax(1)
+        assert hot.tolist() == ["abc".index(each) for each in text]
 
 
 def test_what_has_no_kernel_runs_on_the_cpu_and_says_why() -> None:

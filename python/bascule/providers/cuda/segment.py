@@ -134,7 +134,7 @@ class Segment:
                     least = min(values[cache].shape[2] for cache in self._lengths[number])
                     parts.append((array.shape, max(int(np.reshape(array, ())), least)))
                     continue
-                parts.append((array.shape, array.tobytes()) if entry.is_tensor else repr(array))
+                parts.append(_content(array))
             else:
                 parts.append(entry.shape if entry.is_tensor else None)
         return tuple(parts)
@@ -356,6 +356,15 @@ class Segment:
 
     def _empty(self, entry: Entry) -> Tensor:
         return Fresh().of(Tensor(entry.dtype, entry.shape, 0, None), self._device)
+
+
+def _content(value: Any) -> Any:
+    """What tells apart values on the host; `repr` leaves out most of a long text tensor."""
+    if isinstance(value, list):
+        return tuple(map(_content, value))
+    if isinstance(value, np.ndarray):
+        return value.shape, tuple(value.flat) if value.dtype == object else value.tobytes()
+    return repr(value)
 
 
 def _updates(steps: Sequence[Any], inputs: Sequence[int], outputs: Sequence[int]) -> dict[int, int]:
