@@ -129,6 +129,32 @@ def test_libraries_are_loaded_once_and_not_before_they_are_wanted(
     assert loaded == [("cudnn", OURS, True), ("cublas", 90, True)]
 
 
+class Stream:
+    """Notes whether it is being captured."""
+
+    is_captured = False
+
+    def begin_capture(self) -> None:
+        self.is_captured = True
+
+    def end_capture(self) -> Any:
+        self.is_captured = False
+        return None
+
+
+def test_a_capture_that_is_interrupted_ends() -> None:
+    made = device()
+    made.stream, made._is_capturing = Stream(), False
+
+    def interrupt() -> None:
+        assert made.stream.is_captured and made._is_capturing
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made.capture(interrupt)
+    assert not made.stream.is_captured and not made._is_capturing
+
+
 class Function:
     """Notes how it is launched."""
 

@@ -237,11 +237,11 @@ class CupyDevice:
     def capture(self, work: Callable[[], None]) -> Any:
         self.stream.begin_capture()
         self._is_capturing = True
-        failure: Exception | None = None
+        failure: BaseException | None = None
         graph: Any = None
         try:
             work()
-        except Exception as error:
+        except BaseException as error:  # a stream whose capture does not end runs nothing any more
             failure = error
         finally:
             self._is_capturing = False
@@ -249,6 +249,8 @@ class CupyDevice:
             graph = self.stream.end_capture()
         except Exception as error:
             failure = failure or error
+        if failure is not None and not isinstance(failure, Exception):
+            raise failure
         if failure is not None:
             LOGGER.info("work that cannot be captured as a CUDA graph runs by hand: %s", failure)
             return None
