@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,34 @@ def test_what_is_too_large_to_be_locked_comes_in_parts(monkeypatch: pytest.Monke
         raise MemoryError
 
     check(Downloads(refuse, *late()), given)
+
+
+def test_large_results_while_python_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closing:
+        """Starts one call, and no more."""
+
+        def __init__(self, threads: int) -> None:
+            self._left = 1
+
+        def __enter__(self) -> Closing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            if not self._left:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            self._left -= 1
+            done: Future[Any] = Future()
+            done.set_result(work(*arguments))
+            return done
+
+    monkeypatch.setattr(host_memory, "_MOST_PINNED", 100_000)
+    monkeypatch.setattr(host_memory, "_PART", 20_000)
+    monkeypatch.setattr(host_memory, "ThreadPoolExecutor", Closing)
+    given = [np.random.default_rng(2).standard_normal(n, np.float32) for n in (40_001, 50_000)]
+    check(Downloads(allocate, *late()), given)
 
 
 def late() -> tuple[Callable[[int, int, int], None], Callable[[], None]]:

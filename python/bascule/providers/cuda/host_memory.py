@@ -148,6 +148,7 @@ class Downloads:
 
     def _in_parts(self, target: int, tensor: Tensor) -> None:
         """Copy to new memory: a thread alone would spend most of the time on its pages."""
+        left = tensor.nbytes  # where begins what is not copied
         with ThreadPoolExecutor(len(self._parts)) as threads:
             moving: list[Future[Any]] = []
             for number, start in enumerate(range(0, tensor.nbytes, _PART)):
@@ -156,6 +157,13 @@ class Downloads:
                 part, size = self._parts[number % len(self._parts)][0], tensor.nbytes - start
                 self._copy(part, tensor.address + start, min(size, _PART))
                 self._wait()
-                moving.append(
-                    threads.submit(ctypes.memmove, target + start, part, min(size, _PART))
-                )
+                try:
+                    moving.append(
+                        threads.submit(ctypes.memmove, target + start, part, min(size, _PART))
+                    )
+                except RuntimeError:  # Python shuts down and starts no more threads
+                    left = start
+                    break
+        if left < tensor.nbytes:
+            self._copy(target + left, tensor.address + left, tensor.nbytes - left)
+            self._wait()
