@@ -130,6 +130,20 @@ def test_locked_memory_is_used_again_and_limited() -> None:
     assert pinned.array(larger) is not None and allocated[-1] == 2 << 20
 
 
+def test_what_can_never_be_locked_displaces_nothing() -> None:
+    allocated: list[int] = []
+
+    def counted(nbytes: int) -> tuple[int, object]:
+        allocated.append(nbytes)
+        return allocate(nbytes)
+
+    pinned = PinnedMemory(counted, 1 << 20)
+    for _ in range(3):
+        assert pinned.array(tensor(np.zeros(400_000, np.float32))) is None
+        assert pinned.array(tensor(np.zeros(100_000, np.float32))) is not None
+    assert allocated == [1 << 19]
+
+
 def test_what_cannot_be_locked_is_not() -> None:
     def refuse(nbytes: int) -> tuple[int, object]:
         raise MemoryError(f"{nbytes}")

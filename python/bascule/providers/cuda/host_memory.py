@@ -66,6 +66,8 @@ class PinnedMemory:
         return found
 
     def _lock_more(self, size: int, free: list[Any]) -> bool:
+        if size > self._most:  # even if all else makes room
+            return False
         if self._locked + size > self._most:
             for each, blocks in self._free.items():
                 while blocks:
