@@ -425,6 +425,25 @@ def test_a_run_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(waits) == 2
 
 
+def test_runs_keep_their_place_among_work_on_other_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = session("g (float[N] x) => (float[N] y) { y = Exp(x) }")
+    x, y = on_gpu(normal(0, 5)), on_gpu(normal(1, 5))
+    binding = bound(model, {"x": x}, {"y": y})
+    model.run_with_iobinding(binding)
+    order: list[str] = []
+    device = emulated_device()
+    launch = device.launch
+    for name in ("after_others", "before_others"):
+        monkeypatch.setattr(device, name, lambda name=name: order.append(name))
+    monkeypatch.setattr(device, "launch", lambda *given: order.append("launch") or launch(*given))
+    # What is fed lies on the host, yet memory may be reused that others were handed.
+    model.run(None, {"x": normal(2, 7)})
+    assert order == ["after_others", "launch", "before_others"]
+    order.clear()
+    model.run_with_ort_values(None, {"x": on_gpu(normal(3, 9))})
+    assert order == ["after_others", "launch", "before_others"]
+
+
 def test_two_threads() -> None:
     model = session("g (float[N] x) => (float[N] y) { a = Exp(x) b = Neg(a) y = Exp(b) }")
     failures: list[BaseException] = []

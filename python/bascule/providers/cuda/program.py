@@ -297,11 +297,13 @@ class CudaProgram:
         """Outputs as arrays."""
         device = self._shared.device
         with device.selected(), self._shared.lock:
-            if any(isinstance(feed, Tensor) for feed in feeds):
-                device.after_others()
+            # Also without feeds on the device: others may be reading memory that was given back,
+            # and a replay may be at work on their stream.
+            device.after_others()
             entries = self._execute(feeds, {}, terminate, profiler).entries
             chosen = [entries[i] for i in wanted] if wanted else entries
             bring_to_host(chosen, device, profiler)
+            device.before_others()
             results = [entry.on_host(device) for entry in chosen]
             return [_owned(result, feeds) for result in results]
 
