@@ -23,7 +23,8 @@ class EmulatedSession(bascule.InferenceSession):
 
     def _executors(self, record: bool) -> list[Any]:
         cpu = CpuProvider(self._options.intra_op_num_threads, record)
-        self._cuda = CudaProvider(self.device or emulated_device(), cpu)
+        if self._cuda is None:  # programs of a session share one
+            self._cuda = CudaProvider(self.device or emulated_device(), cpu)
         return [self._cuda, cpu]
 
 

@@ -191,6 +191,24 @@ def test_sessions_give_everything_back(no_collector: None) -> None:
     assert device.used == before
 
 
+def test_programs_that_are_dropped_give_their_weights_back(no_collector: None) -> None:
+    names = "abcdefgh"  # more than programs are kept for
+    text = f"g (float[N,16] x) => ({', '.join(f'float[N,16] {name}' for name in names)}) {{"
+    text += " ".join(f"{name} = MatMul (x, weight_{name})" for name in names) + "}"
+    weights = {f"weight_{name}": normal(n, 16, 16) for n, name in enumerate(names)}
+    session, device = EmulatedSession(model(text, **weights)), emulated_device()
+    options = bascule.RunOptions()
+    options.only_execute_path_to_fetches = True
+    used: set[int] = set()
+    for run in range(3):
+        for name in names:
+            x = normal(run, 3, 16)
+            result = session.run([name], {"x": x}, options)[0]
+            np.testing.assert_allclose(result, x @ weights[f"weight_{name}"], 1e-4, 1e-5)
+        used.add(device.used)
+    assert len(used) == 1
+
+
 def test_sessions_of_one_process_leave_nothing_to_the_driver() -> None:
     """Each has a stream, a pool, handles of libraries and modules of its own."""
     if not free_elsewhere():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -43,6 +44,14 @@ class Outcome:
     """Set if the run was nothing but the replay of it."""
 
 
+@dataclass(eq=False)
+class Known:
+    """A constant, and what is copied to the device once."""
+
+    constant: Constant
+    entry: Entry
+
+
 @dataclass
 class Shared:
     """What the programs of a session have in common."""
@@ -53,8 +62,8 @@ class Shared:
     captures: bool
     may_use_cpu: bool
     """Whether nodes without a kernel may run on the CPU."""
-    constants: dict[int, tuple[Constant, Entry]] = field(default_factory=dict)
-    """Constants by identity, copied to the device once."""
+    constants: WeakValueDictionary[int, Known] = field(default_factory=WeakValueDictionary)
+    """By identity, as long as a graph has them: a session drops programs, too."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Of the stream and the arena: runs follow one another, also those of different programs.
 
@@ -75,6 +84,7 @@ class DeviceGraph:
         self._shared = shared
         self._numbers: dict[Value, int] = {}
         self._constants: dict[int, Entry] = {}
+        self._known: list[Known] = []
         self.inputs = [self._number(v, is_input=True) for v in (*graph.inputs, *captures)]
         placed = place(graph, shared.cpu, on_host, shared.may_use_cpu)
         steps = [(node, placed[node], self._step(node, placed[node])) for node in graph]
@@ -93,11 +103,13 @@ class DeviceGraph:
         if number is None:
             number = self._numbers[value] = len(self._numbers)
             if value.constant is not None and not is_input:
-                known = self._shared.constants.get(id(value.constant))
+                constant = value.constant
+                known = self._shared.constants.get(id(constant))
                 if known is None:
-                    known = (value.constant, Entry(host=value.constant.numpy(), is_constant=True))
-                    self._shared.constants[id(value.constant)] = known
-                self._constants[number] = known[1]
+                    known = Known(constant, Entry(host=constant.numpy(), is_constant=True))
+                    self._shared.constants[id(constant)] = known
+                self._known.append(known)
+                self._constants[number] = known.entry
         return number
 
     def _step(self, node: Node, placed: Placed) -> Any:

@@ -57,7 +57,7 @@ def laid_out(
     """
     first, device = weights[0]._entry, weights[0]._device
     assert first.layouts is not None
-    whole = (key, *(id(weight._entry) for weight in weights[1:]))
+    whole = (key, *(weight._entry for weight in weights[1:]))
     found: Tensor | None = first.layouts.get(whole)
     if found is None:
         found = make([weight._for_a_while() for weight in weights])
