@@ -318,6 +318,25 @@ def test_what_other_shapes_keep_makes_room() -> None:
         np.testing.assert_array_equal(runs[0], runs[2])
 
 
+def test_what_other_shapes_keep_makes_room_for_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu_arrays.use(monkeypatch)
+    data = model("""g (float[N] x) => (float[N] y, float[N] z) {
+        a = Exp (x) y = Neg (a) z = Abs (y) }""")
+    session = limited(data, 15 << 19)
+    for _ in range(3):
+        session.run(None, {"x": normal(1, 3 << 17)})
+    x = normal(2, 1 << 18)
+    for _ in range(3):
+        binding = session.io_binding()
+        binding.bind_cpu_input("x", x)
+        binding.bind_output("y", "cuda")
+        binding.bind_output("z", "cuda")
+        session.run_with_iobinding(binding)
+        for value, factor in zip(binding.get_outputs(), (-1, 1)):
+            np.testing.assert_allclose(value.numpy(), factor * np.exp(x), 1e-5)
+        del binding, value
+
+
 def test_bound_graphs_of_small_shapes_outlive_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu_arrays.use(monkeypatch)
     session = EmulatedSession(attention())

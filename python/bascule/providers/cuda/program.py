@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -31,6 +31,8 @@ from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA
 from bascule.providers.partition import Partition
 from bascule.providers.split import extract
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -336,7 +338,7 @@ class CudaProgram:
         with device.selected(), self._shared.lock:
             device.after_others()
             outcome = self._execute(feeds, targets, terminate, profiler)
-            results = self._collected(outcome, targets, feeds)
+            results = self._with_room(lambda: self._collected(outcome, targets, feeds))
             device.before_others()
             if waits:
                 device.synchronize()
@@ -347,13 +349,17 @@ class CudaProgram:
     def _execute(
         self, feeds: list[Any], targets: Mapping[int, Wanted], terminate: Any, profiler: Any
     ) -> Outcome:
-        """Run; if memory runs out, once more without what is kept for other shapes."""
+        """Run; what is kept for other shapes makes room."""
 
         def attempt() -> Outcome:
             inputs = [Entry.of(feed) for feed in feeds]
             memory = self._memory(inputs, targets)
             return self._graph.execute(inputs, memory, terminate, profiler)
 
+        return self._with_room(attempt)
+
+    def _with_room(self, attempt: Callable[[], Result]) -> Result:
+        """What `attempt` gives; if memory runs out, once more without what is kept."""
         try:
             return attempt()
         except (errors.Fail, MemoryError) as error:
