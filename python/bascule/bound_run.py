@@ -83,6 +83,9 @@ def write_into(name: str, target: Array, result: Array) -> Array:
             f"the buffer of output '{name}' is {target.dtype}{list(target.shape)}, expected room "
             f"for {result.dtype}{list(result.shape)}"
         )
+    if not target.flags.c_contiguous:  # reshaped it would be a copy, to which nothing must go
+        target.flat[: result.size] = result.reshape(-1)
+        return target if target.shape == result.shape else result
     flat = target.reshape(-1)[: result.size]
     flat[:] = result.reshape(-1)
     written: Array = flat.reshape(result.shape)

@@ -145,3 +145,20 @@ def test_memory_that_does_not_fit(session: ort.InferenceSession, target: Array) 
     for _ in range(3):
         with pytest.raises(RuntimeError, match="the buffer of output 'sum'"):
             session.run_with_iobinding(binding)
+
+
+@pytest.mark.parametrize("gap", ["columns", "transposed"])
+def test_memory_with_gaps(session: ort.InferenceSession, gap: str) -> None:
+    x = normal(4, 6)
+    whole = np.zeros((4, 8) if gap == "columns" else (6, 4), np.float32)
+    target = ort.OrtValue(whole[:, 1:7] if gap == "columns" else whole.T)
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", x)
+    binding.bind_ortvalue_output("sum", target)
+    for seed in range(3):
+        x[:] = normal(4, 6, seed=seed)
+        session.run_with_iobinding(binding)
+        written = whole[:, 1:7] if gap == "columns" else whole.T
+        np.testing.assert_allclose(written, expected(x)["sum"], 1e-5)
+        np.testing.assert_array_equal(binding.copy_outputs_to_cpu()[0], written)
+    assert gap == "transposed" or not whole[:, [0, 7]].any()
