@@ -318,11 +318,11 @@ class OrtValue:
         target = self._tensor()
         if source.nbytes != target.nbytes:
             raise RuntimeError(f"{source.nbytes} bytes do not fit a value of {target.nbytes} bytes")
+        elements = np.ascontiguousarray(source).reshape(-1).view(target.dtype).reshape(target.shape)
         if is_on_gpu(target):
-            target.set(np.ascontiguousarray(source).view(target.dtype).reshape(target.shape))
-            return
-        flat = np.ascontiguousarray(source).reshape(-1).view(np.uint8)
-        target.reshape(-1).view(np.uint8)[:] = flat
+            target.set(elements)
+        else:
+            target[...] = elements
 
 
 def host_view(pointer: int, dtype: DataType, shape: Sequence[int], owner: Any = None) -> Array:

@@ -97,6 +97,14 @@ def test_update_inplace() -> None:
         value.update_inplace(X.tolist())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("axes", [0, 1, 2])
+def test_update_inplace_by_bytes(axes: int) -> None:
+    value = Value(np.zeros((3, 1, 2), np.float16).T if axes else np.zeros((), np.int64))
+    new = np.arange(value.tensor_size_in_bytes(), dtype=np.uint8)
+    value.update_inplace(new.reshape(2, -1) if axes == 2 else new)
+    assert value.numpy().tobytes() == new.tobytes()
+
+
 def test_dlpack() -> None:
     for array in (X, np.zeros((0, 3), np.float32), np.array([True, False])):
         value = Value.from_dlpack(array)

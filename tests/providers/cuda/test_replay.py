@@ -249,6 +249,12 @@ def test_a_cache_that_is_read_besides_being_updated(order: str, old: str) -> Non
         np.testing.assert_array_equal(kept.numpy(), sign * before.reshape(2, 4))
 
 
+def test_a_value_is_updated_by_bytes_of_another_type() -> None:
+    value, new = on_gpu(np.zeros((3,), np.float16)), np.arange(6, dtype=np.uint8).reshape(2, 3)
+    value.update_inplace(new)
+    assert value.numpy().tobytes() == new.tobytes()
+
+
 def test_two_outputs_in_one_memory() -> None:
     model = session("g (float[N] x) => (float[N] y, float[N] z) { y = Exp(x) z = Neg(y) }")
     x, both = on_gpu(normal(0, 5)), on_gpu(normal(1, 5))
