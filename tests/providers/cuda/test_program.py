@@ -64,6 +64,17 @@ def test_sizes_that_are_outputs_belong_to_the_caller() -> None:
         sizes[:] = 77
 
 
+def test_one_value_as_two_results_is_two_arrays() -> None:
+    model = session("""g (int64 n, bool t, float[3] x) => (float[3] y, float[3] z) {
+        y, z = Loop <body = b (int64 i, bool c, float[3] v, float[3] w) => (bool d, float[3] p,
+            float[3] q) { d = Identity(c) p = Exp(v) q = Identity(p) }> (n, t, x, x) }""")
+    feeds = {"n": np.array(1), "t": np.array(True), "x": normal(0, 3)}
+    for names in (None, ["y", "y"]):
+        one, other = model.run(names, feeds)
+        np.testing.assert_array_equal(one, other)
+        assert not np.shares_memory(one, other)
+
+
 def test_sizes_are_computed_on_the_host() -> None:
     model = session(
         """g (float[N,M] x) => (float[K] y) <int64[1] minus = {-1}, int64 one = {1}> {

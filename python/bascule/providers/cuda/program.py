@@ -318,8 +318,8 @@ class CudaProgram:
             chosen = [entries[i] for i in wanted] if wanted else entries
             bring_to_host(chosen, device, profiler)
             device.before_others()
-            results = [entry.on_host(device) for entry in chosen]
-            return [_owned(result, feeds) for result in results]
+            held = set(map(id, feeds))
+            return [_owned(entry.on_host(device), held) for entry in chosen]
 
     def run_bound(
         self,
@@ -380,12 +380,13 @@ class CudaProgram:
         places: dict[int, Tensor] = {}
         on_host = [outcome.entries[n] for n, t in targets.items() if isinstance(t, Where)]
         bring_to_host(on_host, device)
+        held = set(map(id, feeds))
         for number, target in targets.items():
             entry = outcome.entries[number]
             if number in outcome.placed:
                 found[number] = entry.tensor
             elif isinstance(target, Where) or not entry.is_tensor:
-                found[number] = _owned(entry.on_host(device), feeds)
+                found[number] = _owned(entry.on_host(device), held)
             else:
                 found[number] = entry.on_device(device, device.allocate)
                 places[number] = _place(number, found[number], target, device)
@@ -425,10 +426,13 @@ def _place(number: int, found: Tensor, target: OnDevice, device: Device) -> Tens
     return Tensor(found.dtype, found.shape, target.address, target.owner)
 
 
-def _owned(result: Any, feeds: list[Any]) -> Any:
-    """An output that is a feed or a constant is a copy: the caller owns it."""
-    if isinstance(result, np.ndarray) and (
-        not result.flags.writeable or any(result is feed for feed in feeds)
-    ):
-        return result.copy()
+def _owned(result: Any, held: set[int]) -> Any:
+    """An output that is a feed, a constant or another output is a copy: the caller owns it.
+
+    `held` are the identities of what others have.
+    """
+    if isinstance(result, np.ndarray):
+        if not result.flags.writeable or id(result) in held:
+            return result.copy()
+        held.add(id(result))
     return result
