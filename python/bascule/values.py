@@ -380,4 +380,8 @@ def run_with_values(
     results, _ = run_to_device(session, given, dict.fromkeys(names, Fresh()), run_options)
     session._trim(run_options)
     gpu = session._cuda.device.number
-    return [OrtValue(array_of(r, gpu) if isinstance(r, Tensor) else r) for r in results]
+    by_name = dict(zip(dict.fromkeys(names), results))  # a name may be wanted more than once
+    return [
+        OrtValue(array_of(result, gpu) if isinstance(result, Tensor) else result)
+        for result in map(by_name.__getitem__, names)
+    ]

@@ -265,6 +265,14 @@ def test_two_outputs_in_one_memory() -> None:
         np.testing.assert_allclose(both.numpy(), -np.exp(normal(run, 5)), 1e-6)
 
 
+def test_an_output_that_is_wanted_twice() -> None:
+    model = session("g (float[N] x) => (float[N] y, float[N] z) { y = Exp(x) z = Neg(y) }")
+    values = model.run_with_ort_values(["y", "z", "y"], {"x": on_gpu(normal(0, 5))})
+    expected = np.exp(normal(0, 5))
+    for value, factor in zip(values, (1, -1, 1), strict=True):
+        np.testing.assert_allclose(value.numpy(), factor * expected, 1e-6)
+
+
 def test_one_value_as_two_outputs() -> None:
     model = session("""g (float[6] x) => (float[6] y, float[2,3] z) <int64[2] square = {2, 3}> {
         y = Exp(x) z = Reshape(y, square) }""")
