@@ -14,8 +14,15 @@ import onnx.parser
 import pytest
 
 import bascule
+from bascule.providers.cuda.memory import Arena
 from tests.support import gpu_arrays
-from tests.support.cuda_emulation import emulated_device, missing, new_device, on_gpu
+from tests.support.cuda_emulation import (
+    EmulatedDevice,
+    emulated_device,
+    missing,
+    new_device,
+    on_gpu,
+)
 from tests.support.cuda_session import EmulatedSession
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -335,6 +342,29 @@ def test_what_other_shapes_keep_makes_room_for_results(monkeypatch: pytest.Monke
         for value, factor in zip(binding.get_outputs(), (-1, 1)):
             np.testing.assert_allclose(value.numpy(), factor * np.exp(x), 1e-5)
         del binding, value
+
+
+@pytest.mark.host
+def test_an_arena_grows_while_a_program_is_compiled() -> None:
+    class Compiling:
+        """While it moves out, a tenant comes, as from another thread."""
+
+        def __init__(self) -> None:
+            self.others: list[Compiling] = []
+
+        def move_out(self) -> None:
+            self.others.append(Compiling())
+            arena.let(self.others[-1])
+
+        forget = move_out
+
+    arena, tenants = Arena(EmulatedDevice()), [Compiling(), Compiling()]
+    for tenant in tenants:
+        arena.let(tenant)
+    arena.block(1)
+    arena.block(2)
+    arena.clear()
+    assert [len(tenant.others) for tenant in tenants] == [2, 2]
 
 
 def test_bound_graphs_of_small_shapes_outlive_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import bisect
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,17 +140,24 @@ class Arena:
         self._size = 0
         self._block: Allocation = (0, None)
         self._tenants: weakref.WeakSet[Tenant] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        """Of the tenants: a program may be compiled while another runs."""
 
     def let(self, tenant: Tenant) -> None:
         """Add a tenant, which will be told when to move out."""
-        self._tenants.add(tenant)
+        with self._lock:
+            self._tenants.add(tenant)
+
+    def _all_tenants(self) -> list[Tenant]:
+        with self._lock:
+            return list(self._tenants)
 
     def block(self, size: int) -> Allocation:
         """Memory of at least `size` bytes, shared with whoever asked before."""
         if size > self._size:
             if self._size:
                 self._device.synchronize()
-                for tenant in self._tenants:
+                for tenant in self._all_tenants():
                     tenant.move_out()
                 self._size, self._block = 0, (0, None)
             self._block = self._device.allocate(size)
@@ -159,7 +167,7 @@ class Arena:
     def clear(self) -> None:
         """Give back the block, and what its tenants can do without."""
         self._device.synchronize()
-        for tenant in self._tenants:
+        for tenant in self._all_tenants():
             tenant.forget()
         self._size, self._block = 0, (0, None)
 
