@@ -388,7 +388,7 @@ CUDA = {
     "memory": ("cuda.gpu_mem_limit", "cuda.arena_extend_strategy"),
     "cuDNN": (
         *("cuda.cudnn_conv_algo_search", "cuda.cudnn_conv_use_max_workspace"),
-        "cuda.cudnn_conv1d_pad_to_nc1d",
+        *("cuda.cudnn_conv1d_pad_to_nc1d", "cuda.fuse_conv_bias"),
     ),
     "streams": (
         *("cuda.do_copy_in_default_stream", "cuda.user_compute_stream"),

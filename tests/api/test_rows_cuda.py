@@ -32,6 +32,7 @@ DEFAULTS = {
     "has_user_compute_stream": "0",
     "use_tf32": "1",
     "enable_cuda_graph": "1",  # "0" in onnxruntime, whose users have to bind memory for it
+    "fuse_conv_bias": "0",
     "prefer_nhwc": "0",
     "enable_skip_layer_norm_strict_mode": "0",
     "tunable_op_enable": "0",
@@ -64,6 +65,7 @@ def _(ort: Any) -> None:
     assert made(gpu_mem_limit=str(1 << 30)).memory_limit == 1 << 30
     assert made(use_tf32="0").tf32 is False
     assert made(enable_cuda_graph="0").captures is False
+    assert made(use_tf32="false", enable_cuda_graph="True") == made(use_tf32="0")
     assert made(user_compute_stream="4096").user_stream == 4096
     assert effective({"user_compute_stream": "4096"})["has_user_compute_stream"] == "1"
     assert made(tunable_op_max_tuning_duration_ms="250").tuning_seconds == 0.25
@@ -77,9 +79,15 @@ def _(ort: Any) -> None:
         made(colour="red")
     with pytest.raises(errors.InvalidArgument, match="calls no allocator of others"):
         made(gpu_external_alloc="140000000")
-    for name in ("device_id", "gpu_mem_limit", "user_compute_stream"):
-        with pytest.raises(errors.InvalidArgument, match="are numbers"):
-            made(**{name: "x"})
+    wrong, duration = errors.InvalidArgument, "tunable_op_max_tuning_duration_ms"
+    for name in ("device_id", "gpu_mem_limit", "user_compute_stream", duration):
+        for value in ("x", "-1", str(1 << 64), "1e9"):
+            with pytest.raises(wrong, match=f"{name} of .*from 0 on.*got: {value}"):
+                made(**{name: value})
+    for name in ("use_tf32", "enable_cuda_graph", "tunable_op_tuning_enable"):
+        for value in ("", "2", "None", "off", "TRUE"):  # none of which is a silent 0
+            with pytest.raises(wrong, match=f"{name} of .* is 0 or 1"):
+                made(**{name: value})
 
 
 def test_the_device_gets_them(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,12 +28,16 @@ _ACCEPTED = {
     "cudnn_conv_use_max_workspace": "1",
     "do_copy_in_default_stream": "1",
     "enable_skip_layer_norm_strict_mode": "0",
+    "fuse_conv_bias": "0",
     "prefer_nhwc": "0",
     "sdpa_kernel": "0",
     "tunable_op_enable": "0",
     "use_ep_level_unified_stream": "0",
 }
 """They have nothing to say here."""
+
+_SWITCHES = {"0": False, "false": False, "False": False, "1": True, "true": True, "True": True}
+"""What onnxruntime takes for a switch."""
 
 _ALLOCATORS = ("gpu_external_alloc", "gpu_external_free", "gpu_external_empty_cache")
 """Addresses of functions, which are not called: 0 is the only value."""
@@ -71,23 +75,35 @@ class CudaOptions:
                     got=chosen[name],
                     fix="pass gpu_mem_limit to share the GPU's memory",
                 )
-        try:
-            number, limit = int(chosen["device_id"]), int(chosen["gpu_mem_limit"])
-            stream = int(chosen["user_compute_stream"])
-            seconds = int(chosen["tunable_op_max_tuning_duration_ms"]) / 1e3 or math.inf
-        except ValueError:
-            raise InvalidArgument(
-                "device_id, gpu_mem_limit, user_compute_stream and "
-                "tunable_op_max_tuning_duration_ms of CUDAExecutionProvider are numbers",
-                **{name: chosen[name] for name in _READ},
-            ) from None
-        tf32, captures, tunes = (
-            chosen[name] in ("1", "true", "True")
-            for name in ("use_tf32", "enable_cuda_graph", "tunable_op_tuning_enable")
-        )
+        limit = _whole(chosen, "gpu_mem_limit")
+        seconds = _whole(chosen, "tunable_op_max_tuning_duration_ms") / 1e3 or math.inf
         return CudaOptions(
-            number, limit if limit < 2**63 else 0, tf32, captures, seconds if tunes else 0, stream
+            _whole(chosen, "device_id"),
+            limit if limit < 2**63 else 0,
+            _switch(chosen, "use_tf32"),
+            _switch(chosen, "enable_cuda_graph"),
+            seconds if _switch(chosen, "tunable_op_tuning_enable") else 0,
+            _whole(chosen, "user_compute_stream"),
         )
+
+
+def _whole(options: Mapping[str, str], name: str) -> int:
+    try:
+        number = int(options[name])
+    except ValueError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise InvalidArgument(
+            f"{name} of CUDAExecutionProvider is a whole number from 0 on", got=options[name]
+        )
+    return number
+
+
+def _switch(options: Mapping[str, str], name: str) -> bool:
+    found = _SWITCHES.get(options[name])
+    if found is None:
+        raise InvalidArgument(f"{name} of CUDAExecutionProvider is 0 or 1", got=options[name])
+    return found
 
 
 def effective(options: Mapping[str, str]) -> dict[str, str]:
