@@ -18,7 +18,11 @@ _RUNNING = re.compile(
     r"\[inputs: (?P<inputs>[^\]].*)\]",
     re.DOTALL,
 )
-_ON_DEVICE = re.compile(r"(?P<op>\S+) node '(?P<name>.*?)' on inputs of shapes (?P<inputs>.*?): ")
+_ON_DEVICE = re.compile(
+    r"(?P<op>\S+) node '(?P<name>.*?)'(?: on inputs of shapes |.*[\[ ]inputs: )"
+    r"(?P<inputs>.*?)(?:: |; |\]$)",
+    re.DOTALL,
+)
 _MENTIONS = (
     re.compile(r"[Nn]ode '(.*?)'"),
     re.compile(r"[Nn]ode \((.*?)\)"),

@@ -202,6 +202,29 @@ def test_a_run_that_fails_leaves_the_session_usable() -> None:
         np.testing.assert_array_equal(result, -x.reshape(3, 2))
 
 
+def test_an_error_of_a_kernel_tells_its_inputs() -> None:
+    model = session("""g (float[N,4] x, float[K,3] w) => (float[N,3] y) {
+        [product] m = MatMul(x, w) y = Neg(m) }""")
+    told = (
+        r"MatMul node 'product': .* \[inputs: float\{2,4\}, float\{5,3\}; "
+        r"reads: x float\[N,4\], w float\[K,3\]; sizes: N=2, K=5\]$"
+    )
+    with pytest.raises(bascule.errors.Fail, match=told) as caught:
+        model.run(None, {"x": normal(1, 2, 4), "w": normal(2, 5, 3)})
+    assert caught.value.details["inputs"] == "float{2,4}, float{5,3}"
+
+
+def test_an_error_of_a_library_tells_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = session("g (float[N] x) => (float[N] y) { [here] y = Exp(x) }")
+
+    def fail(*_: Any) -> Any:
+        raise bascule.errors.EngineError("the CUDA library nvrtc is not found")
+
+    monkeypatch.setattr(emulated_device(), "generated", fail)
+    with pytest.raises(bascule.errors.EngineError, match=r"\[node: here; inputs: float\{2\}\]"):
+        model.run(None, {"x": normal(1, 2)})
+
+
 def test_inputs_left_out_have_plans_of_their_own() -> None:
     model = session("""g (optional(float[N]) a, float[N] x) => (bool b, float[N] y) {
         b = OptionalHasElement(a) y = Neg(x) }""")

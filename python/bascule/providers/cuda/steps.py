@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,18 @@ from bascule.providers.cuda.weight import Weight
 
 Values = dict[int, Entry]
 """The values of a run by their numbers."""
+
+
+def described(numbers: Iterable[int], values: Values) -> str:
+    """The inputs of a node as errors show them: ``float{2,4}, int64{}``."""
+    shown = []
+    for number in numbers:
+        entry = values.get(number)
+        if entry is None or not entry.is_tensor:
+            shown.append("-")
+        else:
+            shown.append(f"{entry.dtype.onnx_name}{{{','.join(map(str, entry.shape))}}}")
+    return ", ".join(shown)
 
 
 @dataclass
@@ -54,7 +66,9 @@ class KernelStep:
         try:
             arguments = [self._argument(i, n, values, run) for i, n in enumerate(self.inputs)]
             results = self.kernel.function(call, *arguments)
-        except errors.ALL:
+        except errors.ALL as error:
+            node = {} if f"node '{self.node.name}'" in str(error) else {"node": self.node.name}
+            errors.add_details(error, **node, inputs=described(self.inputs, values))
             raise
         except MemoryError as error:
             raise errors.Fail(self._message(f"out of device memory: {error}", values)) from error
