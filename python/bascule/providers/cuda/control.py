@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from bascule import errors
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
 from bascule.providers.cuda.entry import Entry
-from bascule.providers.cuda.steps import Run, Values
+from bascule.providers.cuda.steps import Run, Values, described
 from bascule.providers.cuda.tensor import Tensor
 
 
@@ -62,30 +63,28 @@ class ControlStep:
         return program.run(feeds + [values[n] for n in captured], run)
 
     def _if(self, values: Values, run: Run) -> list[Entry]:
-        condition = bool(np.asarray(values[self.inputs[0]].on_host(run.device)).reshape(-1)[0])
+        condition = self._condition(values[self.inputs[0]], values, run)
         return self._call("then_branch" if condition else "else_branch", [], values, run)
 
     def _loop(self, values: Values, run: Run) -> list[Entry]:
-        def first(index: int) -> Any:
-            number = self.inputs[index] if index < len(self.inputs) else -1
-            if number < 0:
-                return None
-            return np.asarray(values[number].on_host(run.device)).reshape(-1)[0]
-
-        most, condition = first(0), first(1)
+        most, condition = (
+            values[number] if number >= 0 else None for number in (*self.inputs, -1, -1)[:2]
+        )
+        trips = math.inf if most is None else self._trips(most, values, run)
+        goes_on = condition is None or self._condition(condition, values, run)
         carried = [values[n] for n in self.inputs[2:]]
         scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
         trip = 0
-        while (most is None or trip < most) and (condition is None or condition):
+        while trip < trips and goes_on:
             feeds = [Entry(host=np.array(trip, np.int64)), Entry(host=np.array(True))]
             results = self._call("body", feeds + carried, values, run)
-            condition = np.asarray(results[0].on_host(run.device)).reshape(-1)[0]
+            goes_on = self._condition(results[0], values, run)
             carried = results[1 : 1 + len(carried)]
             for items, item in zip(scanned, results[1 + len(carried) :]):
                 items.append(item)
             trip += 1
         return carried + [
-            self._stacked(items, value, run)
+            self._stacked(items, value, values, run)
             for items, value in zip(scanned, self.node.outputs[len(carried) :])
         ]
 
@@ -95,25 +94,44 @@ class ControlStep:
         sources = [
             values[n].on_device(run.device, run.allocate) for n in self.inputs[len(carried) :]
         ]
-        trips = sources[0].shape[0]
-        if any(source.shape[0] != trips for source in sources):
-            counts = " and ".join(str(source.shape[0]) for source in sources)
-            raise errors.InvalidArgument(
-                f"Scan node '{self.node.name}': its scan inputs have {counts} slices"
-            )
+        lengths = [source.shape[0] if source.shape else None for source in sources]
+        if None in lengths or len(set(lengths)) > 1:  # a shorter one would be read past its end
+            message = f"its scan inputs have {lengths} slices"
+            raise self._error(errors.InvalidArgument, message, values)
         scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
-        for trip in range(trips):
+        for trip in range(sources[0].shape[0]):
             slices = [_row(source, trip) for source in sources]
             results = self._call("body", carried + slices, values, run)
             carried = results[: len(carried)]
             for items, item in zip(scanned, results[len(carried) :]):
                 items.append(item)
         return carried + [
-            self._stacked(items, value, run)
+            self._stacked(items, value, values, run)
             for items, value in zip(scanned, self.node.outputs[len(carried) :])
         ]
 
-    def _stacked(self, items: list[Entry], value: Value, run: Run) -> Entry:
+    def _condition(self, entry: Entry, values: Values, run: Run) -> bool:
+        found = np.asarray(entry.on_host(run.device))
+        if found.size != 1:
+            given = described([0], {0: entry})
+            message = f"the condition must be one bool, got {given}"
+            raise self._error(errors.InvalidArgument, message, values)
+        return bool(found.reshape(-1)[0])
+
+    def _trips(self, entry: Entry, values: Values, run: Run) -> int:
+        found = np.asarray(entry.on_host(run.device))
+        if found.size != 1:
+            message = f"the number of trips must be one element, got {described([0], {0: entry})}"
+            raise self._error(errors.Fail, message, values)
+        return int(found.reshape(-1)[0])
+
+    def _error(self, kind: type[Exception], message: str, values: Values) -> Exception:
+        text = f"{self.node.op_type} node '{self.node.name}': {message}"
+        error = kind(text)
+        errors.add_details(error, inputs=described(self.inputs, values))
+        return error
+
+    def _stacked(self, items: list[Entry], value: Value, values: Values, run: Run) -> Entry:
         """The results of all trips, along a new first axis."""
         assert isinstance(value.type, TensorType)
         if not items:
@@ -121,10 +139,8 @@ class ControlStep:
             return Entry(host=np.zeros((0, *sizes), value.type.dtype.numpy))
         tensors = [item.on_device(run.device, run.allocate) for item in items]  # text stays
         if any(each.shape != tensors[0].shape for each in tensors):
-            raise errors.Fail(
-                f"{self.node.op_type} node '{self.node.name}': output '{value.name}' has another "
-                "shape in every trip, so the trips cannot be joined"
-            )
+            message = f"output '{value.name}' has another shape in every trip, so the trips "
+            raise self._error(errors.Fail, f"{message}cannot be joined", values)
         shape = (len(tensors), *tensors[0].shape)
         first = tensors[0]
         if not isinstance(first, Tensor):
