@@ -9,6 +9,7 @@ from typing import Any
 from bascule.compiled import NodeRow
 
 _COLUMNS = ("node", "operator", "shape", "dtype", "provider", "kernel", "reason")
+_LONGEST = 40
 _LONGEST_SOURCE = 90
 
 
@@ -61,7 +62,8 @@ class Explanation:
             columns.append("source")
             cells = [[*line, row.source] for line, row in zip(cells, self.rows)]
         table = [columns, *cells]
-        widths = [min(max(len(line[i]) for line in table), 40) for i in range(len(_COLUMNS))]
+        widths = [max(len(line[i]) for line in table) for i in range(len(_COLUMNS))]
+        widths[:-1] = [min(width, _LONGEST) for width in widths[:-1]]  # a reason is shown whole
         widths += [_LONGEST_SOURCE] * (len(columns) - len(_COLUMNS))
         lines = [
             "  ".join(_clip(cell, width) for cell, width in zip(line, widths)).rstrip()

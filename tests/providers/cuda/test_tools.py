@@ -321,3 +321,14 @@ def _events(found: bascule.tools.profile.Profile, folder: Path) -> list[dict[str
     found.save(folder / "trace.json")
     events: list[dict[str, Any]] = json.loads((folder / "trace.json").read_bytes())["traceEvents"]
     return events
+
+
+# --- explain
+
+
+def test_the_table_shows_reasons_whole() -> None:
+    session, _ = sessions(parsed(MIXED))
+    reason = f"{CUDA}: no kernel for this operator"
+    assert {r["node"]: r["reason"] for r in session.explain().records()}["text"] == reason
+    lines = {line.split()[0]: line for line in str(session.explain()).splitlines()}
+    assert lines["text"].endswith(f"  {reason}")

@@ -33,7 +33,9 @@ def _takes_tuples(node: Node) -> str:
 
 def _index_reason(node: Node, dtypes: Sequence[DataType]) -> str:
     indices = node.input(1)
-    return "" if indices is not None and indices.dtype in dtypes else "type of the indices"
+    if indices is not None and indices.dtype in dtypes:
+        return ""
+    return f"the indices are not {' or '.join(dtype.onnx_name for dtype in dtypes)}"
 
 
 def _scatters_elements(node: Node) -> str:
@@ -201,7 +203,7 @@ def _scatter(call: Call, x: Tensor, updates: Tensor, offsets: Tensor, inner: int
 
 def _takes_one_hot(node: Node) -> str:
     values = node.input(2)
-    return "" if values is not None and values.dtype in FIXED_WIDTH else "type of the values"
+    return "" if values is not None and values.dtype in FIXED_WIDTH else "the values are strings"
 
 
 @kernel("OneHot", dtypes=NUMBERS, host=(1,), accepts=_takes_one_hot)
