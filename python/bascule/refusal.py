@@ -14,6 +14,7 @@ from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node
 from bascule.ir.source_trace import module_of, source_of
 from bascule.providers.base import Provider
 from bascule.providers.cpu.host import has_host_function
+from bascule.providers.names import CPU
 from bascule.providers.partition import assign
 
 _LISTED = 40
@@ -35,6 +36,8 @@ class Refused:
     reason: str
     function: str = ""
     """The function that holds the node."""
+    without_cpu: bool = False
+    """Whether the CPU, which has a kernel for most, was not asked."""
 
     @property
     def is_unknown(self) -> bool:
@@ -98,8 +101,9 @@ def without_kernel(
     causes = [
         (node, reason) for node, reason in found if node.domain != ONNX_DOMAIN or _has_types(node)
     ]
+    without_cpu = all(provider.name != CPU for provider in providers)
     return [
-        Refused(node, node.op_type, node.domain, imports.get(node.domain), reason)
+        Refused(node, node.op_type, node.domain, imports.get(node.domain), reason, "", without_cpu)
         for node, reason in causes or found
         if node.domain != _SET_ASIDE
     ]
@@ -181,6 +185,11 @@ def _group(nodes: Sequence[Refused]) -> list[str]:
 
 def advice_on(refused: Refused) -> str:
     """What can be done about a node that cannot run."""
+    if refused.without_cpu:
+        return (
+            f"Name {CPU} among the session's providers, too, so that it runs there, or say in the "
+            "model what it does by other operators."
+        )
     if not refused.is_unknown and refused.domain not in check.UNCHECKED_DOMAINS:
         return (
             "Cast its inputs to a type that there is a kernel for, or say in the model what it "

@@ -332,3 +332,24 @@ def test_the_table_shows_reasons_whole() -> None:
     assert {r["node"]: r["reason"] for r in session.explain().records()}["text"] == reason
     lines = {line.split()[0]: line for line in str(session.explain()).splitlines()}
     assert lines["text"].endswith(f"  {reason}")
+
+
+# --- check
+
+
+def test_a_model_on_the_gpu_has_no_prediction() -> None:
+    model = ARCHITECTURES["cnn"]().SerializeToString()
+    assert bascule.check(model, providers=[CPU]).prediction is not None
+    for providers in ([CUDA], [CUDA, CPU]):
+        found = bascule.check(model, providers=providers)
+        assert found.can_run and found.prediction is None
+
+
+def test_what_to_do_about_a_node_without_a_kernel() -> None:
+    data = parsed(MIXED).SerializeToString()
+    advice = f"Name {CPU} among the session's providers, too"
+    (found,) = [f for f in bascule.check(data, providers=[CUDA]).findings if f.kind == "operator"]
+    assert found.subjects == ("text",) and found.advice.startswith(advice)
+    with pytest.raises(bascule.errors.NotImplemented, match=rf"'text'[^$]*{advice}"):
+        bascule.InferenceSession(data, providers=[CUDA])
+    assert bascule.check(data, providers=[CUDA, CPU]).can_run

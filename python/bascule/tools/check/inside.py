@@ -66,7 +66,8 @@ def examine_inside(
         found += _left_to_cpu(model.graph, providers)
     if not unknown:
         found += _unknown_sizes(model.graph)
-    if may_predict and not any(each.severity == ERROR for each in found):
+    on_cpu = CUDA not in chosen  # the only one of which it is known how fast it is
+    if may_predict and on_cpu and not any(each.severity == ERROR for each in found):
         # Imported here: it measures the machine.
         from bascule.session_settings import thread_count
         from bascule.tools import cost

@@ -78,7 +78,7 @@ class ModelCheck:
         nodes: how many nodes there are, nested graphs included.
         weight_bytes: bytes of all constants.
         inputs: the type and shape of each input, as ``float[batch,3]``.
-        prediction: what a run will take; None where the model cannot run.
+        prediction: what a run will take; None where the model cannot run, or is for a GPU.
     """
 
     model: str
