@@ -103,6 +103,7 @@ def _cupy() -> Any:
         cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
         raise EngineError(
-            f'memory on a GPU needs CuPy and a driver ({error}); pip install "bascule[cuda13]"'
+            f"memory on a GPU needs CuPy and a driver ({error}); `bascule doctor -p cuda` tells "
+            "what is missing"
         ) from None
     return cupy

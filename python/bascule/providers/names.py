@@ -48,7 +48,7 @@ def available_providers() -> list[str]:
 
 def _has_gpu() -> bool:
     """Whether CuPy is installed and finds a GPU; imported only where there is a driver for one."""
-    if importlib.util.find_spec("cupy") is None or not _has_driver():
+    if importlib.util.find_spec("cupy") is None or not has_driver():
         return False
     try:
         import cupy
@@ -58,7 +58,7 @@ def _has_gpu() -> bool:
         return False
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
     """Whether the library of NVIDIA's driver can be loaded, without which CuPy finds no GPU."""
     import ctypes
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,6 +112,64 @@ def test_a_start_that_fails_after_a_fork_says_so() -> None:
     cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
     with pytest.raises(errors.EngineError, match=r"forked from one that had used CUDA.*'spawn'"):
         cupy_device._device_count(cupy)
+
+
+@pytest.mark.parametrize(
+    ("has_driver", "error", "told"),
+    [
+        (False, "cudaErrorInsufficientDriver: insufficient", "no NVIDIA driver here; install 580"),
+        (True, "cudaErrorInsufficientDriver: insufficient", r"older than .*\[cuda12\]"),
+        (True, "cudaErrorNoDevice: no CUDA-capable device", "nvidia-smi.*CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_no_gpu(has_driver: bool, error: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> int:
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(cupy_device, "has_driver", lambda: has_driver)
+    cupy = SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
+    with pytest.raises(errors.EngineError, match=rf"finds no GPU \({error}\): .*{told}"):
+        cupy_device._device_count(cupy)
+
+
+def imports(name: str, text: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Let `import name` run `text`."""
+    (folder / f"{name}.py").write_text(text)
+    patch.syspath_prepend(str(folder))
+    patch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "told"),
+    [
+        ("ValueError", "numpy.dtype size changed", "numpy.dtype size changed"),
+        (
+            "ImportError",
+            "\n===\nlong\n\nOriginal error:\n  OSError: nvrtc\n===\n",
+            "OSError: nvrtc",
+        ),
+    ],
+)
+def test_a_cupy_that_cannot_be_imported(
+    kind: str, message: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imports("cupy", f"raise {kind}({message!r})", tmp_path, monkeypatch)
+    with pytest.raises(errors.EngineError, match=rf"cannot be imported \({told}\); pip install"):
+        CupyDevice()
+
+
+@pytest.mark.parametrize("kind", ["ImportError", "RuntimeError"])
+def test_without_cudnn_slower_kernels_run(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(cupy_device.LOGGER, "warning", lambda text, *of: told.append(text % of))
+    imports("cudnn", f"raise {kind}('no libcudnn')", tmp_path, monkeypatch)
+    assert cupy_device._cudnn(OURS, True) is None
+    assert told == [
+        "cuDNN cannot be used, so convolutions run by slower kernels: cuDNN's frontend cannot be "
+        f"imported (no libcudnn); {cupy_device._PIP}"
+    ]
 
 
 def test_libraries_are_loaded_once_and_not_before_they_are_wanted(

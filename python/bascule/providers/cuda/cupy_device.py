@@ -23,6 +23,7 @@ from bascule.providers.cuda.device import Argument, Dim3, Struct
 from bascule.providers.cuda.host_memory import Downloads
 from bascule.providers.cuda.launch import dependent_launcher, waits
 from bascule.providers.cuda.tensor import Tensor
+from bascule.providers.names import has_driver
 
 _TO_DEVICE, _TO_HOST, _WITHIN = 1, 2, 3  # cudaMemcpyKind
 _REPEATS = 3
@@ -363,9 +364,10 @@ def _packed(argument: Argument) -> Any:
 def _cupy() -> Any:
     try:
         import cupy
-    except ImportError as error:
+    except Exception as error:  # ValueError and others too, of builds that do not fit together
+        cause = str(error).rpartition("Original error:")[-1].strip("= \n")
         raise errors.EngineError(
-            f"CUDAExecutionProvider needs CuPy, which cannot be imported ({error}); {_PIP}"
+            f"CUDAExecutionProvider needs CuPy, which cannot be imported ({cause}); {_PIP}"
         ) from None
     return cupy
 
@@ -380,9 +382,23 @@ def _device_count(cupy: Any) -> int:
                 f"that had used CUDA: {_FORK}"
             ) from None
         raise errors.EngineError(
-            f"CUDAExecutionProvider finds no GPU: {error}. It needs an NVIDIA driver (525 or newer "
-            f"for CUDA 12, 580 or newer for CUDA 13) and the libraries of {_PIP}"
+            f"CUDAExecutionProvider finds no GPU ({error}): {_remedy(str(error))}"
         ) from None
+
+
+def _remedy(error: str) -> str:
+    """What helps where the runtime counts no GPU."""
+    if not has_driver():
+        return (
+            "there is no NVIDIA driver here; install 580 or newer for CUDA 13, 525 or newer for "
+            "CUDA 12"
+        )
+    if "cudaErrorInsufficientDriver" in error:
+        return (
+            "the driver is older than the CUDA of CuPy; install driver 580 or newer, or "
+            'pip uninstall cupy-cuda13x and pip install "bascule[cuda12]"'
+        )
+    return "see what nvidia-smi says, and CUDA_VISIBLE_DEVICES; give a container its GPUs"
 
 
 def _cublas(capability: int, tf32: bool) -> Any:
@@ -406,6 +422,7 @@ def _cudnn(stream: int, tf32: bool) -> Any:
 
 
 def _slower(library: str, what: str, error: Exception) -> None:
-    LOGGER.warning(
-        "%s is missing, so %s run by slower kernels (%s); %s", library, what, error, _PIP
-    )
+    cause = str(error).removeprefix("[ONNXRuntimeError] : 5 : ENGINE_ERROR : ")
+    remedy = "" if "pip install" in cause else f"; {_PIP}"
+    text = "%s cannot be used, so %s run by slower kernels: %s%s"
+    LOGGER.warning(text, library, what, cause, remedy)

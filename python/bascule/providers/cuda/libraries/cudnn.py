@@ -372,9 +372,8 @@ def _library() -> Any:
     try:
         with deferred("torch"):  # for tensors of torch, of which the frontend gets none here
             return importlib.import_module("cudnn")
-    except ImportError as error:
-        message = "cuDNN is missing: pip install nvidia-cudnn-cu13 'nvidia-cudnn-frontend<1.27'"
-        raise errors.EngineError(message) from error
+    except Exception as error:  # RuntimeError and others too, where cuDNN itself does not load
+        raise errors.EngineError(f"cuDNN's frontend cannot be imported ({error})") from error
 
 
 def _version(library: Any) -> str:
