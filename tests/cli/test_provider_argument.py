@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,15 @@ def test_one_that_is_not_there(verb: list[str], capsys: Capture) -> None:
     assert "CPUExecutionProvider" in error
 
 
-def test_no_gpu(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_gpu(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a session would say is said here, too."""
     monkeypatch.setattr(
         "bascule.providers.names.available_providers", lambda: ["CPUExecutionProvider"]
     )
+    (tmp_path / "cupy.py").write_text("raise ImportError('halted')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
     assert main(["explain", DIGITS, "--provider", "cuda"]) == 1
-    assert "`bascule doctor -p cuda` tells what is missing" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert 'CuPy, which cannot be imported (halted); pip install "bascule[cuda13]"' in error
+    assert "`bascule doctor -p cuda` tells what is missing" in error

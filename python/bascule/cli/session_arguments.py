@@ -133,17 +133,31 @@ def providers(options: argparse.Namespace) -> list[str] | None:
     Raises:
         ValueError: one of them is not available here.
     """
-    from bascule.providers.names import available_providers
+    from bascule.providers.names import CUDA, available_providers
 
     chosen: list[str] | None = options.provider
     available = available_providers()
     for name in chosen or ():
         if name not in available:
-            hint = "; `bascule doctor -p cuda` tells what is missing" if "CUDA" in name else ""
+            hint = _why_no_gpu() if name == CUDA else ""
             raise ValueError(
                 f"--provider: {name} is not available here, there are {', '.join(available)}{hint}"
             )
     return chosen
+
+
+def _why_no_gpu() -> str:
+    """What a session would say, and what says more."""
+    # Imported here: most runs are on the CPU, or on a GPU that is there.
+    from bascule.errors import EngineError
+    from bascule.providers.cuda.cupy_device import CupyDevice
+
+    hint = "`bascule doctor -p cuda` tells what is missing"
+    try:
+        CupyDevice()
+    except EngineError as error:
+        return f": {str(error).split(' : ', 3)[-1]}; {hint}"
+    return f"; {hint}"
 
 
 def session_options(options: argparse.Namespace) -> SessionOptions:
