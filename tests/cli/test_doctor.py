@@ -163,7 +163,7 @@ def test_versions_are_those_of_the_project() -> None:
     for name, (least, extra) in installation.OPTIONAL.items():
         assert extras[extra] == [f"{name}>={least}"]
     for major, cupy in cuda._CUPY.items():
-        assert any(line.startswith(f"{cupy}>=") for line in extras[f"cuda{major}"])
+        assert f"{cupy}>={cuda.CUPY_LEAST}" in extras[f"cuda{major}"]
         first, last = cuda.FRONTEND
         assert f"nvidia-cudnn-frontend>={first},<{last}" in extras[f"cuda{major}"]
 
@@ -262,6 +262,11 @@ def test_packages_for_another_driver(machine: dict[str, Any]) -> None:
 def test_two_cupys(machine: dict[str, Any]) -> None:
     machine["packages"]["cupy-cuda12x"] = "14.1.0"
     assert "pip uninstall cupy-cuda13x cupy-cuda12x" in ill()["CuPy"].fix
+
+
+def test_an_old_cupy(machine: dict[str, Any]) -> None:
+    machine["packages"]["cupy-cuda13x"] = "14.1.1"
+    assert ill()["CuPy"].fix == 'pip install "cupy-cuda13x>=14.2"'
 
 
 @pytest.mark.parametrize("version", ["1.21.0", "1.27.0", "2.0"])

@@ -16,6 +16,7 @@ from bascule.tools.doctor.installation import numbers, version_of
 _AREA = "cuda"
 _NEWEST = 13
 _CUPY = {13: "cupy-cuda13x", 12: "cupy-cuda12x"}
+CUPY_LEAST = "14.2"
 FRONTEND = ("1.22", "1.27")
 """The first version of nvidia-cudnn-frontend that fits, and the first that does not any more."""
 
@@ -77,6 +78,8 @@ def _of_cupy(major: int, fix: str, needed: bool) -> Finding:
     if names[name] > major:
         fix = f"pip uninstall {name}, then {fix}: the driver runs CUDA {major}"
         return Finding(_AREA, "CuPy", text, "wrong", needed, fix)
+    if numbers(found[name]) < numbers(CUPY_LEAST):
+        return Finding(_AREA, "CuPy", text, "wrong", needed, f'pip install "{name}>={CUPY_LEAST}"')
     return Finding(_AREA, "CuPy", text, needed=needed)
 
 
