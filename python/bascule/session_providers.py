@@ -57,13 +57,20 @@ class SessionProviders:
         """Use other providers from now on; the session is compiled again.
 
         Raises:
-            RuntimeError: a name is unknown; the session stays as it was.
+            RuntimeError: a name is unknown.
+            Others: as when a session is made. After any error the session stays as it was.
         """
-        self._resolved = resolve_providers(providers, provider_options, fallback=False)
+        resolved = resolve_providers(providers, provider_options, fallback=False)
+        before = dict(self.__dict__)
+        self._resolved = resolved
         self._asked = (providers, provider_options)
         self._may_use_cpu = names_cpu(providers)
         self._cuda = None
-        self._compile()
+        try:
+            self._compile()
+        except BaseException:
+            self.__dict__.update(before)
+            raise
 
     def enable_fallback(self) -> None:
         """Let a run whose provider fails (EPFail) go on with the CPU provider."""

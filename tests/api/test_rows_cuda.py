@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,22 @@ def test_a_session_tells_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "_resolved", [(CUDA, {"device_id": "3"}), (CPU, {})])
     assert session.get_provider_options() == {CUDA: {**DEFAULTS, "device_id": "3"}, CPU: {}}
     assert session.run(None, {"x": np.ones((2, 3), np.float32)})[0].shape == (2, 2)
+
+
+def test_providers_that_cannot_be_had_change_nothing() -> None:
+    """Neither what a session says of itself, nor where its next programs and copies run."""
+    session = ort.InferenceSession(linear().SerializeToString(), providers=[CPU])
+    x = np.ones((2, 3), np.float32)
+    expected = session.run(None, {"x": x})[0]
+    for providers in ([(CUDA, {"colour": "red"})], [(CUDA, {"use_tf32": "x"}), CPU]):
+        with pytest.raises(errors.InvalidArgument):
+            session.set_providers(providers)
+        assert session.get_providers() == [CPU]
+        assert session.get_provider_options() == {CPU: {}}
+        copied = pickle.loads(pickle.dumps(session))
+        for each in (session, copied):
+            np.testing.assert_array_equal(each.run(None, {"x": x})[0], expected)
+            assert {row.provider for row in each.explain().rows} == {CPU}
 
 
 @row("load.provider_option_refused", only=True)
