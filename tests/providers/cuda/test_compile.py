@@ -136,6 +136,18 @@ def _other_folders_are_forgotten() -> object:
     sources.architectures.cache_clear()
 
 
+def test_a_gpu_that_the_compiler_has_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made for newer ones would be refused by the driver, which does not say why."""
+    monkeypatch.setattr(nvrtc, "architectures", lambda: (75, 80, 90))
+    monkeypatch.setattr(nvrtc, "version", lambda: (13, 5))
+    monkeypatch.setattr(nvrtc, "headers", lambda: "/include")
+    told = r"capability 7\.0, and NVRTC 13\.5 compiles for 7\.5 or newer; .*\[cuda12\]"
+    with pytest.raises(errors.EngineError, match=told):
+        compile.options(70)
+    assert "--gpu-architecture=sm_75" in compile.options(75)
+    assert "--gpu-architecture=compute_90" in compile.options(121)
+
+
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("capability", [75, 90, 120, 121, 200])
 def test_a_fat_binary_is_taken_where_it_runs(capability: int) -> None:

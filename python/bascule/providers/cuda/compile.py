@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bascule import errors
 from bascule.providers.cache import cached
 from bascule.providers.cuda import nvrtc, sources
 
@@ -28,12 +29,22 @@ def compile_source(source: str, capability: int, name: str = "generated.cu") -> 
 
 
 def options(capability: int) -> list[str]:
-    """As nvcc builds the fat binaries: no fast math, and denormal numbers stay."""
+    """As nvcc builds the fat binaries: no fast math, and denormal numbers stay.
+
+    Raises:
+        EngineError: the compiler has no code for GPUs as old as this one.
+    """
     known = nvrtc.architectures()
     if capability in known:
         target = f"sm_{capability}"
+    elif capability < known[0]:  # whose code no driver makes to run on an older GPU
+        raise errors.EngineError(
+            f"the GPU has compute capability {capability // 10}.{capability % 10}, and NVRTC "
+            f"{'.'.join(map(str, nvrtc.version()))} compiles for {known[0] // 10}.{known[0] % 10} "
+            'or newer; older ones need pip install "bascule[cuda12]", without packages for CUDA 13'
+        )
     else:  # newer than the compiler: the driver translates
-        target = f"compute_{max([a for a in known if a < capability], default=known[0])}"
+        target = f"compute_{max(a for a in known if a < capability)}"
     return ["--std=c++17", f"--gpu-architecture={target}", f"--include-path={nvrtc.headers()}"]
 
 
