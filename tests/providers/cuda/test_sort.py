@@ -49,6 +49,13 @@ def test_unique(dtype: Any, in_order: int) -> None:
         same("Unique", [x], {"sorted": in_order, **axis}, 4)
 
 
+@pytest.mark.parametrize("in_order", [0, 1])
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64])
+def test_unique_without_elements(dtype: Any, in_order: int) -> None:
+    for shape, axis in (((0,), {}), ((0, 3), {"axis": 0}), ((0, 3), {"axis": 1}), ((2, 0), {})):
+        same("Unique", [np.zeros(shape, dtype)], {"sorted": in_order, **axis}, 4)
+
+
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
 def test_complex_numbers(dtype: Any) -> None:
     x = NUMBERS.integers(0, 2, (7, 3, 2)) + 1j * NUMBERS.integers(0, 2, (7, 3, 2))

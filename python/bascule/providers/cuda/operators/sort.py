@@ -103,7 +103,8 @@ def unique(call: Call, x: Tensor) -> tuple[Tensor | None, ...]:
     numbers = x.in_parts() if x.dtype in _COMPLEX else x
     entries = make_entries(call, numbers, 1, numbers.size, 1, numbers.size, False)
     keys = call.download(entries).view(np.uint64).reshape(-1, 2)[:, 0].reshape(numbers.shape)
-    items = np.moveaxis(keys, axis, 0).reshape(x.shape[axis], -1)
+    count = x.shape[axis]
+    items = np.moveaxis(keys, axis, 0).reshape(count, numbers.size // max(count, 1))
     first, inverse, counts = _groups(items, bool(call.attribute("sorted", 1)))
     results = [gathered(call, x, sent(call, first), axis)]
     results += [sent(call, each) for each in (first, inverse, counts)]
