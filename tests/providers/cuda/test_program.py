@@ -180,6 +180,16 @@ def test_loops_over_text() -> None:
     assert model.run(None, {**feeds, "n": np.array(0), "x": normal(0, 2)})[1].shape == (0, 2)
 
 
+def test_a_rank_that_is_known_late_is_an_error_where_it_is_too_high() -> None:
+    model = session("""g (float[2] x, int64[K] shape, float[S] scales) => (float y) {
+        r = Reshape(x, shape) y = Resize(r, , scales) }""")
+    shape, scales = np.array([1] * 8 + [2]), np.full(9, 2, np.float32)
+    with pytest.raises(bascule.errors.Fail, match=r"Resize node .*at most 8 axes"):
+        model.run(None, {"x": normal(0, 2), "shape": shape, "scales": scales})
+    (y,) = model.run(None, {"x": normal(0, 2), "shape": shape[-2:], "scales": scales[:2]})
+    np.testing.assert_array_equal(y, normal(0, 2)[None].repeat(2, 0).repeat(2, 1))
+
+
 def test_a_run_that_fails_leaves_the_session_usable() -> None:
     model = session(
         "g (float[6] x, int64[K] shape) => (float y) { r = Reshape(x, shape) y = Neg(r) }"

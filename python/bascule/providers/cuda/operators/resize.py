@@ -53,6 +53,8 @@ def resize(
     sizes: Array | None = None,
 ) -> Tensor:
     """X in another size."""
+    if x.rank > _MOST_AXES:  # where the model does not say the rank
+        raise call.error(f"the input has shape {x.shape}, expected at most {_MOST_AXES} axes")
     sampling = Sampling(call.node)
     axes = _axes(call, x, region, scales, sizes)
     shape = list(x.shape)
