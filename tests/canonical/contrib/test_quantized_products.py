@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto
 
 from .quantized import Array, assert_close_steps, run_bascule, run_onnxruntime
-from .test_quantized_qlinear import BYTES, KINDS, random_bytes, scale
+from .test_quantized_qlinear import BYTES, KINDS, random_bytes, random_weights, scale
 
 TYPES = [(np.uint8, np.uint8), (np.uint8, np.int8), (np.int8, np.int8)]
 INT32, UINT32 = onnx.TensorProto.INT32, onnx.TensorProto.UINT32
@@ -31,7 +31,7 @@ def assert_close(found: Array, expected: Array) -> None:
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_matmul_integer_to_float(a_type, b_type, columns, has_bias) -> None:
     generator = np.random.default_rng(2)
-    a, b = random_bytes(a_type, 2, 13, 20), random_bytes(b_type, 20, 17)
+    a, b = random_bytes(a_type, 2, 13, 20), random_weights(b_type, 20, 17)
     b_scale = generator.uniform(0.01, 0.03, columns).astype(np.float32)
     a_zero, b_zero = np.array([9], a_type), random_bytes(b_type, *columns)
     bias = generator.normal(size=17).astype(np.float32) if has_bias else None
@@ -64,7 +64,7 @@ def test_dynamic_quantize_matmul(b_type, columns) -> None:
     a = generator.normal(size=(2, 13, 20)).astype(np.float32)
     b_scale = generator.uniform(0.01, 0.03, columns).astype(np.float32)
     bias = generator.normal(size=17).astype(np.float32)
-    inputs = [a, random_bytes(b_type, 20, 17), b_scale, random_bytes(b_type, *columns), bias]
+    inputs = [a, random_weights(b_type, 20, 17), b_scale, random_bytes(b_type, *columns), bias]
     for static in (True, False):
         (y,) = run_bascule("DynamicQuantizeMatMul", inputs, static=static)
         assert_close(y, run_onnxruntime("DynamicQuantizeMatMul", inputs)[0])
@@ -78,7 +78,7 @@ def test_dynamic_quantize_matmul(b_type, columns) -> None:
 def test_gemm(a_type, b_type, transpose, c_shape) -> None:
     generator = np.random.default_rng(5)
     a = random_bytes(a_type, *((20, 13) if transpose[0] else (13, 20)))
-    b = random_bytes(b_type, *((17, 20) if transpose[1] else (20, 17)))
+    b = random_weights(b_type, *((17, 20) if transpose[1] else (20, 17)))
     b_scale = generator.uniform(0.01, 0.03, 17).astype(np.float32)
     a_zero, b_zero = np.array(3, a_type), np.zeros(17, b_type)
     c = None if c_shape is None else generator.integers(-4000, 4000, c_shape).astype(np.int32)

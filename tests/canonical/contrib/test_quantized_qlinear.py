@@ -24,6 +24,12 @@ def random_bytes(dtype: type, *shape: int, seed: int = 0) -> Array:
     return generator.integers(info.min, info.max + 1, shape).astype(dtype)
 
 
+def random_weights(dtype: type, *shape: int) -> Array:
+    """Of 7 bits where signed: onnxruntime's sums of more overflow on processors without VNNI."""
+    weights = random_bytes(dtype, *shape)
+    return weights // 2 if dtype is np.int8 else weights
+
+
 def scale(value: float) -> Array:
     return np.array(value, np.float32)
 
@@ -216,7 +222,7 @@ def test_convolution(x_type, w_type, last, per_channel) -> None:
         x,
         scale(0.05),
         np.array(7, x_type),
-        random_bytes(w_type, 4, 3, 3, 2),
+        random_weights(w_type, 4, 3, 3, 2),
         w_scale,
         w_zero,
     ]
