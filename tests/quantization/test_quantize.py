@@ -141,8 +141,10 @@ def test_float16(tmp_path: Path) -> None:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     inputs = [{"x": random.standard_normal((4, 16)).astype(np.float16)}]
     (wanted,) = run("bascule", proto, inputs)
-    quantize_dynamic(proto, tmp_path / "d.onnx")
-    quantize_static(proto, tmp_path / "s.onnx", Reader(inputs), activation_type=U8)
+    # Of 7 bits, since onnxruntime's sums of more overflow on processors without VNNI.
+    quantize_dynamic(proto, tmp_path / "d.onnx", reduce_range=True)
+    reader = Reader(inputs)
+    quantize_static(proto, tmp_path / "s.onnx", reader, activation_type=U8, reduce_range=True)
     for name in ("d.onnx", "s.onnx"):
         for runtime in RUNTIMES:
             (found,) = run(runtime, tmp_path / name, inputs)

@@ -11,7 +11,7 @@ from bascule.errors import NotImplemented as NotSupported
 
 from .attending import added_mask, attend, bounds_mask, join_heads, split_heads
 from .comparison import Array, check, model_of, normal, session
-from .test_quantized_qlinear import BYTES, random_bytes, scale
+from .test_quantized_qlinear import BYTES, random_bytes, random_weights, scale
 
 BATCH, ROWS, HEADS, SIZE, WIDTH = 2, 3, 2, 8, 12
 HIDDEN = HEADS * SIZE
@@ -27,7 +27,7 @@ def inputs(
     generator = np.random.default_rng(len(columns))
     return [
         random_bytes(np.uint8, BATCH, ROWS, WIDTH),
-        random_bytes(dtype, WIDTH, 3 * HIDDEN),
+        random_weights(dtype, WIDTH, 3 * HIDDEN),
         normal(3 * HIDDEN),
         scale(0.02),
         generator.uniform(0.005, 0.02, columns).astype(np.float32),

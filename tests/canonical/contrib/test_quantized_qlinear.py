@@ -24,9 +24,9 @@ def random_bytes(dtype: type, *shape: int, seed: int = 0) -> Array:
     return generator.integers(info.min, info.max + 1, shape).astype(dtype)
 
 
-def random_weights(dtype: type, *shape: int) -> Array:
+def random_weights(dtype: type, *shape: int, seed: int = 0) -> Array:
     """Of 7 bits where signed: onnxruntime's sums of more overflow on processors without VNNI."""
-    weights = random_bytes(dtype, *shape)
+    weights = random_bytes(dtype, *shape, seed=seed)
     return weights // 2 if dtype is np.int8 else weights
 
 

@@ -13,7 +13,7 @@ from onnx import helper
 import bascule
 
 from .comparison import Array, feeds_of, model_of, normal, run_elsewhere, session
-from .test_quantized_qlinear import BYTES, random_bytes
+from .test_quantized_qlinear import BYTES, random_weights
 
 STEPS, BATCH, WIDTH, HIDDEN = 5, 3, 6, 7
 SHOWN = ["Y", "Y_h", "Y_c"]
@@ -31,8 +31,8 @@ def inputs(dtype: type, directions: int, by_column: bool, optional: bool) -> lis
     state = (directions, BATCH, HIDDEN)
     given: list[Array | None] = [
         normal(STEPS, BATCH, WIDTH),
-        random_bytes(dtype, directions, WIDTH, 4 * HIDDEN),
-        random_bytes(dtype, directions, HIDDEN, 4 * HIDDEN, seed=1),
+        random_weights(dtype, directions, WIDTH, 4 * HIDDEN),
+        random_weights(dtype, directions, HIDDEN, 4 * HIDDEN, seed=1),
         normal(directions, 8 * HIDDEN) / np.float32(4) if optional else None,
         np.array([5, 2, 4], np.int32) if optional else None,
         normal(*state) if optional else None,
