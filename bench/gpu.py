@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time bascule on a GPU beside torch, torch.compile and onnxruntime.
 
+    python bench/models.py && python bench/workloads.py resnet50_batch32 ...
     python bench/weights.py strip bench/models/*.onnx --out bench/models/stripped
     python bench/gpu.py bench/models/stripped --minutes 9 --json gpu.json --markdown gpu.md
 
 Needs no network. FOLDER holds NAME.onnx.stripped and NAME_batch32.onnx.stripped, made by
-bench/weights.py from what bench/models.py exports. Each model has a process of its own. They make
-their sessions, and compile for torch, side by side; then each measures in its turn, while nothing
-else runs. What is not compiled in time is left out. A process that dies is started once more,
-without the case at fault. With --cache FOLDER torch.compile finds what an earlier run left there.
+bench/weights.py from what bench/models.py and bench/workloads.py export. Each model has a process
+of its own. They make their sessions, and compile for torch, side by side; then each measures in its
+turn, while nothing else runs. What is not compiled in time is left out. A process that dies is
+started once more, without the case at fault. With --cache FOLDER torch.compile finds what an
+earlier run left there.
 Without a GPU everything runs on the CPU: a rehearsal, not a measurement.
 """
 

@@ -33,11 +33,11 @@ PAST = 256
 """Tokens that a decode step finds in its cache."""
 
 
-def batch_of_8(make: Callable[[], Example]) -> Example:
-    """The same network on eight samples."""
+def batch_of(size: int, make: Callable[[], Example]) -> Example:
+    """The same network on `size` samples."""
     example = make()
     inputs = {
-        name: torch.cat([x] * 8) if x.dtype == torch.int64 else images((8, *x.shape[1:]), 70)
+        name: torch.cat([x] * size) if x.dtype == torch.int64 else images((size, *x.shape[1:]), 70)
         for name, x in example.inputs.items()
     }
     return Example(example.module, inputs, example.output_names)
@@ -188,7 +188,7 @@ def bilstm() -> Example:
 
 
 WORKLOADS: dict[str, Callable[[], Example]] = {
-    **{f"{name}_batch8": partial(batch_of_8, make) for name, make in MODELS.items()},
+    **{f"{name}_batch8": partial(batch_of, 8, make) for name, make in MODELS.items()},
     **{
         make.__name__: make
         for make in (
@@ -202,6 +202,10 @@ WORKLOADS: dict[str, Callable[[], Example]] = {
         )
     },
 }
+FOR_GPUS: dict[str, Callable[[], Example]] = {
+    f"{name}_batch32": partial(batch_of, 32, make) for name, make in MODELS.items()
+}
+"""Made where they are named: for bench/gpu.py."""
 
 
 def llama_decode_int4(folder: Path) -> None:
@@ -219,16 +223,17 @@ def make(names: Sequence[str], folder: Path) -> None:
         if name == "llama_decode_int4":
             llama_decode_int4(folder)
         else:
-            write(WORKLOADS[name], folder / f"{name}.onnx")
+            write({**WORKLOADS, **FOR_GPUS}[name], folder / f"{name}.onnx")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Make the workloads, full size.")
-    known = (*WORKLOADS, "llama_decode_int4")
+    usual = (*WORKLOADS, "llama_decode_int4")
+    known = (*usual, *FOR_GPUS)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in known]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)}; there are {', '.join(known)}")
-    make(arguments.names or known, arguments.out)
+    make(arguments.names or usual, arguments.out)

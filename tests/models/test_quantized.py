@@ -15,6 +15,7 @@ import bascule
 from bascule import GraphOptimizationLevel
 from bascule.examples import digits
 from tests.models import llama_decoder as llama
+from tests.support.exact_peer import exact_peer
 
 ort = pytest.importorskip("onnxruntime")
 with warnings.catch_warnings():
@@ -78,14 +79,7 @@ def quantized(source: Path, feeds: list[dict[str, Array]], how: str, folder: Pat
 
 
 def assert_like_onnxruntime(model: bytes, feeds: dict[str, Array], bound: float, how: str) -> None:
-    # Without VNNI its sums of bytes saturate, unless it computes in floats or is told not to.
-    exact = ort.SessionOptions()
-    if how.startswith("QDQ"):
-        exact.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    else:
-        exact.add_session_config_entry("session.x64quantprecision", "1")
-    peer = ort.InferenceSession(model, exact, providers=["CPUExecutionProvider"])
-    expected = peer.run(None, feeds)
+    expected = exact_peer(model, in_floats=how.startswith("QDQ")).run(None, feeds)
     for level in LEVELS:
         options = bascule.SessionOptions()
         options.graph_optimization_level = level

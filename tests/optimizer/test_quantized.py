@@ -12,8 +12,7 @@ from onnx import helper, numpy_helper
 
 import bascule
 from bascule import GraphOptimizationLevel as Level
-
-ort = pytest.importorskip("onnxruntime")
+from tests.support.exact_peer import exact_peer
 
 Array = np.ndarray[Any, Any]
 BYTES = [np.uint8, np.int8]
@@ -79,10 +78,7 @@ def run(model: bytes, feeds: dict[str, Array], level: Level) -> tuple[list[str],
 
 def check(model: bytes, feeds: dict[str, Array], expected: list[str]) -> None:
     """Which operators run from EXTENDED up, and that below it only roundings may differ."""
-    exact = ort.SessionOptions()  # without VNNI its sums of bytes saturate otherwise
-    exact.add_session_config_entry("session.x64quantprecision", "1")
-    peer = ort.InferenceSession(model, exact, providers=["CPUExecutionProvider"])
-    theirs = peer.run(None, feeds)[0]
+    theirs = exact_peer(model).run(None, feeds)[0]
     for level in (Level.ORT_ENABLE_EXTENDED, Level.ORT_ENABLE_ALL):
         ran, y = run(model, feeds, level)
         if level == Level.ORT_ENABLE_ALL and "QLinearConv" in expected:

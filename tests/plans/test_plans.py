@@ -19,6 +19,8 @@ import pytest
 
 import bascule as ort
 from bascule.errors import InvalidArgument
+from bascule.plans.contents import Contents
+from bascule.plans.folder import CacheFolder
 from tests.models.test_models import DATA, load_runs
 from tests.plans.models import MODELS, normal, parsed, with_external_data
 
@@ -249,6 +251,21 @@ def test_concurrent_writers(tmp_path: Path) -> None:
     assert len(plans(tmp_path)) == 1
     assert became(session(BYTES, options(tmp_path))) == "read"
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_index_that_another_process_makes_meanwhile_is_taken(tmp_path: Path) -> None:
+    class Late(CacheFolder):
+        """A folder whose index appears right after it was looked for."""
+
+        looked = False
+
+        def read(self, name: str, limit: int) -> bytes:
+            found = super().read(name, limit) if self.looked else b""
+            self.looked = True
+            return found
+
+    first = Contents(CacheFolder(str(tmp_path)))
+    assert Contents(Late(str(tmp_path))).key == first.key
 
 
 def test_a_model_that_changes_meanwhile_is_not_kept(

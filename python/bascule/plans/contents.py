@@ -108,8 +108,9 @@ class Contents:
         """An index with a new key, or the one that another process made at the same time."""
         made = {"key": os.urandom(16).hex()}
         with contextlib.suppress(OSError):
-            damaged = self._folder.read(_NAME, _LARGEST) != b""
-            self._write(made, replace=damaged)
+            found = self._folder.read(_NAME, _LARGEST)
+            if not _parse(found):
+                self._write(made, replace=found != b"")
         return self._load() or made
 
     def _write(self, index: dict[str, Any], replace: bool) -> None:
@@ -123,16 +124,7 @@ class Contents:
         self._folder.write(_NAME, fill, replace)
 
     def _load(self) -> dict[str, Any]:
-        with contextlib.suppress(ValueError, RecursionError):
-            index = json.loads(self._folder.read(_NAME, _LARGEST))
-            if (
-                isinstance(index, dict)
-                and isinstance(index.get("key"), str)
-                and len(bytes.fromhex(index["key"])) == 16
-                and all(isinstance(index.get(section, {}), dict) for section in _SECTIONS)
-            ):
-                return index
-        return {}
+        return _parse(self._folder.read(_NAME, _LARGEST))
 
     def _find(self, section: str, name: str) -> list[Any] | None:
         entry = self._new[section].get(name, self._read.get(section, {}).get(name))
@@ -141,6 +133,20 @@ class Contents:
     def _note(self, section: str, name: str, entry: list[Any]) -> None:
         self._new[section][name] = entry
         self._changed = True
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """An index; empty when it is damaged or there is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        index = json.loads(data)
+        if (
+            isinstance(index, dict)
+            and isinstance(index.get("key"), str)
+            and len(bytes.fromhex(index["key"])) == 16
+            and all(isinstance(index.get(section, {}), dict) for section in _SECTIONS)
+        ):
+            return index
+    return {}
 
 
 def _stamp(status: os.stat_result, when_ns: int) -> list[int]:
