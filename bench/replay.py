@@ -43,12 +43,10 @@ class Nothing:
 
 
 def stub_session(data: bytes) -> Any:
-    from tests.support import cuda_emulation
+    from tests.support.cuda_emulation import EmulatedDevice
+    from tests.support.cuda_session import EmulatedSession
 
-    from bascule.providers.cpu.provider import CpuProvider
-    from bascule.providers.cuda.provider import CudaProvider
-
-    class Stub(cuda_emulation.EmulatedDevice):
+    class Stub(EmulatedDevice):
         def capture(self, work: Callable[[], None]) -> Any:
             super().capture(work)
             return Nothing()
@@ -56,11 +54,8 @@ def stub_session(data: bytes) -> Any:
         def copy(self, target: int, source: int, nbytes: int) -> None:
             pass
 
-    class Session(bascule.InferenceSession):
-        def _executors(self) -> list[Any]:
-            cpu = CpuProvider(1)
-            self._cuda = CudaProvider(Stub(), cpu)
-            return [self._cuda, cpu]
+    class Session(EmulatedSession):
+        device = Stub()
 
     return Session(data)
 
