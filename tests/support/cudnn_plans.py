@@ -7,8 +7,10 @@ process of its own. Prints a line for each problem that has no plan.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -141,10 +143,24 @@ def driver(folder: Path) -> None:
     subprocess.run(["gcc", *flags, "-o", target, str(folder / "libcuda.c")], check=True)
 
 
+def missing() -> str:
+    """What there is not of what planning needs."""
+    needed = {
+        "nvidia-cudnn-frontend": importlib.util.find_spec("cudnn") is not None,
+        "nvidia-cudnn-cu13": any(list(each.glob("libcudnn.so*")) for each in _wheels()),
+        "nvidia-cublas": any(list(each.glob("libcublasLt.so*")) for each in _wheels()),
+        "gcc": shutil.which("gcc") is not None,
+    }
+    return ", ".join(name for name, is_there in needed.items() if not is_there)
+
+
+def _wheels() -> list[Path]:
+    return [lib for path in sys.path for lib in Path(path).glob("nvidia/*/lib")]
+
+
 def environment(folder: Path) -> dict[str, str]:
     """Where the process that plans finds its libraries: those of wheels, and the stand-in."""
-    wheels = [str(lib) for path in sys.path for lib in Path(path).glob("nvidia/*/lib")]
-    paths = os.pathsep.join([str(folder), *wheels])
+    paths = os.pathsep.join(map(str, [folder, *_wheels()]))
     return {**os.environ, "LD_LIBRARY_PATH": paths, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +13,7 @@ from tests.support import cudnn_plans
 
 pytestmark = [
     pytest.mark.host,
-    pytest.mark.skipif(
-        importlib.util.find_spec("cudnn") is None or shutil.which("gcc") is None,
-        reason="needs nvidia-cudnn-cu13, nvidia-cudnn-frontend and gcc",
-    ),
+    pytest.mark.skipif(bool(cudnn_plans.missing()), reason=f"needs {cudnn_plans.missing()}"),
 ]
 
 
