@@ -179,6 +179,20 @@ def test_malformed_providers_fall_back(
         session(linear(), providers=providers, provider_options=options, enable_fallback=0)
 
 
+@pytest.mark.parametrize(
+    ("providers", "hint"),
+    [
+        (["CUDA"], "Unknown Provider Type: CUDA (did you mean 'CUDAExecutionProvider'?)"),
+        (CPU, f"Unknown Provider Type: C (providers are a list: ['{CPU}'])"),
+        ([""], "Unknown Provider Type: "),
+    ],
+)
+def test_what_a_provider_may_have_meant(providers: Any, hint: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        session(linear(), providers=providers, enable_fallback=0)
+    assert str(caught.value) == hint
+
+
 def test_set_providers() -> None:
     made = session(linear())
     before = made.run(None, {"x": X})

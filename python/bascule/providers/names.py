@@ -101,7 +101,7 @@ def _parse(
     chosen: dict[str, dict[str, str]] = {}
     for name, options in _pairs(providers, provider_options):
         if name not in _ALL:
-            raise RuntimeError(f"Unknown Provider Type: {name}")
+            raise RuntimeError(f"Unknown Provider Type: {name}{_hint(name, providers)}")
         if name not in (CPU, CUDA):  # a session that asks for CUDA says what is missing
             warnings.warn(
                 f"Specified provider '{name}' is not in available provider names. "
@@ -113,6 +113,14 @@ def _parse(
         else:
             chosen[name] = {str(key): str(value) for key, value in options.items()}
     return list(chosen.items())
+
+
+def _hint(name: str, providers: Sequence[Any] | None) -> str:
+    """What was meant, perhaps."""
+    if isinstance(providers, str):
+        return f" (providers are a list: ['{providers}'])"
+    meant = [each for each in _ALL if each.lower().startswith(name.lower())]
+    return f" (did you mean '{meant[0]}'?)" if len(meant) == 1 else ""
 
 
 def _pairs(
