@@ -162,6 +162,38 @@ def test_loop_and_scan() -> None:
             np.testing.assert_allclose(one, other, 1e-6)
 
 
+@pytest.mark.parametrize(
+    ("taken", "joined"), [("1, 2, 0", "2, 0, 0"), ("-1, -1, -1", "-1, -3, -1")]
+)
+def test_scans_along_other_axes_and_backwards(taken: str, joined: str) -> None:
+    model = session(f"""g (float[2] x, float[2,T] u, float[3,2,T] v, string[T] s) =>
+            (float[2] last, float[2,3,T] a, float[T,3,2] b, string[T] r) {{
+        last, a, b, r = Scan <num_scan_inputs = 3,
+            scan_input_axes = [{taken}], scan_input_directions = [1, 0, 1],
+            scan_output_axes = [{joined}], scan_output_directions = [0, 1, 0],
+            body = s (float[2] h, float[2] one, float[3,2] two, string t)
+            => (float[2] w, float[2,3] p, float[3,2] q, string k) {{
+                w = Add(h, one) e = Mul(two, w) p = Transpose(e) q = Exp(e) k = Identity(t) }}>
+            (x, u, v, s) }}""")
+    assert {row.provider for row in model.explain().rows if row.op_type != "Identity"} == {
+        "CUDAExecutionProvider"
+    }
+    plain = bascule.InferenceSession(model._model_bytes, providers=["CPUExecutionProvider"])
+    for trips in (4, 1, 4):
+        feeds = {
+            "x": normal(trips, 2),
+            "u": normal(1, 2, trips),
+            "v": normal(2, 3, 2, trips),
+            "s": np.array(list("abcd"[:trips]), object),
+        }
+        for one, other in zip(model.run(None, feeds), plain.run(None, feeds), strict=True):
+            assert one.shape == other.shape
+            if one.dtype == object:
+                assert one.tolist() == other.tolist() == feeds["s"][::-1].tolist()
+            else:
+                np.testing.assert_allclose(one, other, 1e-6)
+
+
 def test_loops_over_text() -> None:
     model = session("""g (int64 n, bool t, string[2] s, float[2] x, string[3,2] rows, string[3] e)
             => (string[2] last, string[M,2] all, float[2] y, string[3,2] o, string[3] p) {

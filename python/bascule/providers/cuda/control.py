@@ -12,7 +12,9 @@ import numpy as np
 from bascule import errors
 from bascule.ir.graph import Graph, Node, Value
 from bascule.ir.types import TensorType
+from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.entry import Entry
+from bascule.providers.cuda.operators.movement import permuted
 from bascule.providers.cuda.steps import Run, Values, described
 from bascule.providers.cuda.tensor import Tensor
 
@@ -91,8 +93,10 @@ class ControlStep:
     def _scan(self, values: Values, run: Run) -> list[Entry]:
         count = int(self.node.attribute("num_scan_inputs"))
         carried = [values[n] for n in self.inputs[: len(self.inputs) - count]]
+        axes, backwards = self._order("input", count)
         sources = [
-            values[n].on_device(run.device, run.allocate) for n in self.inputs[len(carried) :]
+            self._moved(values[n].on_device(run.device, run.allocate), axis, 0, run)
+            for n, axis in zip(self.inputs[len(carried) :], axes)
         ]
         lengths = [source.shape[0] if source.shape else None for source in sources]
         if None in lengths or len(set(lengths)) > 1:  # a shorter one would be read past its end
@@ -100,15 +104,22 @@ class ControlStep:
             raise self._error(errors.InvalidArgument, message, values)
         scanned: list[list[Entry]] = [[] for _ in self.node.outputs[len(carried) :]]
         for trip in range(sources[0].shape[0]):
-            slices = [_row(source, trip) for source in sources]
+            slices = [_row(x, ~trip if back else trip) for x, back in zip(sources, backwards)]
             results = self._call("body", carried + slices, values, run)
             carried = results[: len(carried)]
             for items, item in zip(scanned, results[len(carried) :]):
                 items.append(item)
+        axes, backwards = self._order("output", len(scanned))
+        values_out = self.node.outputs[len(carried) :]
         return carried + [
-            self._stacked(items, value, values, run)
-            for items, value in zip(scanned, self.node.outputs[len(carried) :])
+            self._stacked(items[::-1] if back else items, value, values, run, axis)
+            for items, value, axis, back in zip(scanned, values_out, axes, backwards)
         ]
+
+    def _order(self, side: str, count: int) -> tuple[list[int], list[int]]:
+        """The axes of what a Scan takes apart or joins, and which go backwards."""
+        axes = self.node.attribute(f"scan_{side}_axes") or [0] * count
+        return axes, self.node.attribute(f"scan_{side}_directions") or [0] * count
 
     def _condition(self, entry: Entry, values: Values, run: Run) -> bool:
         found = np.asarray(entry.on_host(run.device))
@@ -131,12 +142,16 @@ class ControlStep:
         errors.add_details(error, inputs=described(self.inputs, values))
         return error
 
-    def _stacked(self, items: list[Entry], value: Value, values: Values, run: Run) -> Entry:
-        """The results of all trips, along a new first axis."""
+    def _stacked(
+        self, items: list[Entry], value: Value, values: Values, run: Run, axis: int = 0
+    ) -> Entry:
+        """The results of all trips, along a new axis."""
         assert isinstance(value.type, TensorType)
         if not items:
-            sizes = [s if isinstance(s, int) else 0 for s in (value.shape or (0,))[1:]]
-            return Entry(host=np.zeros((0, *sizes), value.type.dtype.numpy))
+            sizes = [s if isinstance(s, int) else 0 for s in value.shape or (0,)]
+            if value.shape:
+                sizes[axis] = 0
+            return Entry(host=np.zeros(sizes, value.type.dtype.numpy))
         tensors = [item.on_device(run.device, run.allocate) for item in items]  # text stays
         if any(each.shape != tensors[0].shape for each in tensors):
             message = f"output '{value.name}' has another shape in every trip, so the trips "
@@ -144,17 +159,30 @@ class ControlStep:
         shape = (len(tensors), *tensors[0].shape)
         first = tensors[0]
         if not isinstance(first, Tensor):
-            return Entry(host=np.stack(tensors))
+            return Entry(host=np.stack(tensors, axis))
         address, owner = run.allocate(max(first.nbytes * len(tensors), 1))
         for index, each in enumerate(tensors):
             if each.nbytes:
                 run.device.copy(address + index * each.nbytes, each.address, each.nbytes)
-        return Entry(device=Tensor(first.dtype, shape, address, owner))
+        stacked = Tensor(first.dtype, shape, address, owner)
+        return Entry(device=self._moved(stacked, 0, axis, run))
+
+    def _moved(self, x: Any, axis: int, place: int, run: Run) -> Any:
+        """`x`, a Tensor or text, with an axis at another place."""
+        rank = len(x.shape)
+        if not rank or (axis - place) % rank == 0:
+            return x
+        if not isinstance(x, Tensor):
+            return np.moveaxis(x, axis, place)
+        order = list(range(rank))
+        order.insert(place % rank, order.pop(axis))
+        return permuted(Call(self.node, run.device, run.allocate, {}, run.kept), x, order)
 
 
 def _row(source: Any, index: int) -> Entry:
-    """A slice of a tensor on the device, or of text."""
+    """A slice of a tensor on the device, or of text; from the end where `index` is negative."""
     if not isinstance(source, Tensor):
         return Entry(host=np.array(source[index], object))
+    index %= source.shape[0]
     count = source.size // source.shape[0]
     return Entry(device=source.part(index * count, source.shape[1:]))

@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
-from bascule.ir.types import TensorType
 from bascule.providers.base import Answer, Provider
 from bascule.providers.cuda import registry
 from bascule.providers.cuda.registry import Kernel
@@ -150,7 +149,8 @@ class _Placing:
         if kernel is not None:
             return Placed(Place.DEVICE, kernel)
         if node.is_op(*CONTROL):
-            reason = _refuses_control(node, self._cpu[node]) or self._without_place(node)
+            cpu = self._cpu[node]  # knows which of them are sound
+            reason = self._without_place(node) if cpu.accepted else cpu.reason
             if not reason:
                 return Placed(Place.CONTROL)
         taken = self._may_use_cpu and self._cpu[node].accepted
@@ -165,24 +165,6 @@ class _Placing:
                 if placed.place is None:
                     return f"its {inner.op_type} node '{inner.name}': {placed.reason}"
         return ""
-
-
-def _refuses_control(node: Node, cpu: Answer) -> str:
-    """Why the nested graphs of a node cannot be programs of their own; empty when they can."""
-    if not cpu.accepted:
-        return cpu.reason
-    values = [v for v in node.inputs if v is not None] + node.outputs
-    for nested in node.subgraphs:
-        values += nested.inputs + nested.outputs
-    if not all(isinstance(value.type, TensorType) for value in values):
-        return "it hands on sequences or optional values"
-    if node.is_op("Scan") and any(
-        node.attribute(f"scan_{side}_{what}") and any(node.attribute(f"scan_{side}_{what}"))
-        for side in ("input", "output")
-        for what in ("axes", "directions")
-    ):
-        return "it scans backwards or along other axes than the first"
-    return ""
 
 
 def _wanted_on_host(node: Node, kernel: Kernel | None) -> list[Value]:

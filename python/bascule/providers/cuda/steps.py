@@ -77,7 +77,7 @@ class KernelStep:
         if not isinstance(results, tuple):
             results = (results,)
         for number, result in zip(self.outputs, results):
-            if number >= 0 and result is not None:
+            if number >= 0:
                 values[number] = Entry.of(result)
 
     def _argument(self, index: int, number: int, values: Values, run: Run) -> Any:
