@@ -30,13 +30,17 @@ def compile_all(options: Options, report: Reporter) -> None:
     torch.set_num_threads(options.threads)
     example = MAKE[options.model]()
     model = gpu_torch.TorchModel(options.model, example.module)
+    case = _case
+    if options.compile_mode.startswith("max-autotune"):
+        # It mostly times choices, one process at a time: side by side all would be ready late.
+        case = Lock(Path(options.work) / "compiling").around(_case)
     for kind in options.types:
         for batch in options.batches:
             title = f"{options.model} {kind} {batch} torch.compile"
             report.emit("BEGIN", title)
             inputs = as_type(example_inputs(options.model, batch, example.inputs), kind)
             report.attempt(
-                title, lambda k=kind, b=batch, i=inputs: _case(options, report, model, k, b, i)
+                title, lambda k=kind, b=batch, i=inputs: case(options, report, model, k, b, i)
             )
 
 
