@@ -439,6 +439,26 @@ def test_a_run_that_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(waits) == 2
 
 
+def test_a_run_that_fails_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = session("""g (float[N] x, int64[K] shape) => (float[N] y, float r) {
+        y = Exp(x) u = Unique(x) r = Reshape(u, shape) }""")
+    waits: list[None] = []
+    device = emulated_device()
+    synchronize = device.synchronize
+    monkeypatch.setattr(device, "synchronize", lambda: waits.append(synchronize()))
+    feeds = {"x": on_gpu(normal(0, 5)), "shape": on_gpu(np.array([7]))}
+    with pytest.raises(bascule.errors.Fail, match="cannot be reshaped"):
+        model.run(None, feeds)
+    assert len(waits) == 1
+    binding = bound(model, feeds, {"y": on_gpu(normal(1, 5))})
+    binding.bind_output("r", "cuda")
+    options = bascule.RunOptions()
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    with pytest.raises(RuntimeError, match="cannot be reshaped"):
+        model.run_with_iobinding(binding, options)
+    assert len(waits) == 2
+
+
 def test_runs_keep_their_place_among_work_on_other_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     model = session("g (float[N] x) => (float[N] y) { y = Exp(x) }")
     x, y = on_gpu(normal(0, 5)), on_gpu(normal(1, 5))

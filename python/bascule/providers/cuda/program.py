@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -310,7 +311,7 @@ class CudaProgram:
     ) -> list[Any]:
         """Outputs as arrays."""
         device = self._shared.device
-        with device.selected(), self._shared.lock:
+        with device.selected(), self._shared.lock, _ended_on_error(device):
             # Also without feeds on the device: others may be reading memory that was given back,
             # and a replay may be at work on their stream.
             device.after_others()
@@ -335,7 +336,7 @@ class CudaProgram:
         at work. The replay, if there is one, does the same again on the same memory.
         """
         device = self._shared.device
-        with device.selected(), self._shared.lock:
+        with device.selected(), self._shared.lock, _ended_on_error(device):
             device.after_others()
             outcome = self._execute(feeds, targets, terminate, profiler)
             results = self._with_room(lambda: self._collected(outcome, targets, feeds))
@@ -412,6 +413,17 @@ class CudaProgram:
             for number in tangled(bound, read_later):
                 del memory[number]
         return memory
+
+
+@contextlib.contextmanager
+def _ended_on_error(device: Device) -> Iterator[None]:
+    """What a run that fails has started is over before its caller frees what it reads or writes."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(Exception):  # the first error counts
+            device.synchronize()
+        raise
 
 
 def _place(number: int, found: Tensor, target: OnDevice, device: Device) -> Tensor:
