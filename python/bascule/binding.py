@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bascule.bound_run import run_to_device, run_to_host, write_into
-from bascule.device_memory import array_of
+from bascule.device_memory import array_of, is_on_gpu
 from bascule.devices import OrtDevice, is_gpu
+from bascule.ir.dtype import DataType
 from bascule.providers.cuda.targets import Fresh, Wanted, Where
 from bascule.providers.cuda.tensor import Tensor
 from bascule.values import Array, OrtValue, element_type_of, host_view
@@ -137,7 +138,8 @@ class IOBinding:
             buffer_ptr: the address of the first element.
 
         Raises:
-            RuntimeError: there is no such input, or the type or device is unknown.
+            RuntimeError: there is no such input, the type or device is unknown, or there is no such
+                memory: text, a negative size or the address 0.
             Exception: there is no such kind of device.
         """
         self._bind_input(name, _memory(device_type, element_type, shape, buffer_ptr))
@@ -166,7 +168,8 @@ class IOBinding:
 
         Raises:
             ValueError: there is a `buffer_ptr`, and no `element_type` or `shape`.
-            RuntimeError: the type or device is unknown.
+            RuntimeError: the type or device is unknown, or there is no such memory: text, a
+                negative size or the address 0.
             Exception: there is no such kind of device.
         """
         on_gpu = is_gpu(device_type)
@@ -191,9 +194,10 @@ class IOBinding:
         self._forget_replays()
 
     def clear_binding_outputs(self) -> None:
-        """Forget every bound output."""
+        """Forget every bound output, and the results of the last run."""
         self._outputs = {}
         self._kept.clear()
+        self._results = None
 
     # --- results
 
@@ -227,12 +231,14 @@ class IOBinding:
         return vector
 
     def copy_outputs_to_cpu(self) -> list[Array]:
-        """The outputs of the last run as arrays, of their shapes and types, in order of binding.
+        """Copies of the outputs of the last run, which later runs leave alone, in order of binding.
+
+        Tensors are arrays of their shapes and types, sequences are lists, as `run` returns them.
 
         Raises:
-            RuntimeError: outputs are bound, and no run has taken place; or one is no tensor.
+            RuntimeError: outputs are bound, and no run has taken place.
         """
-        return [value.numpy() for value in self.get_outputs()]
+        return [_copied(value._array) for value in self.get_outputs()]
 
     # --- running
 
@@ -320,10 +326,28 @@ class SessionIOBinding(IOBinding):
         return vector
 
 
+def _copied(value: Any) -> Any:
+    """A result in memory of its own on the host."""
+    if is_on_gpu(value):
+        return value.get()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return dict(value) if isinstance(value, dict) else value
+
+
 def _memory(
     device_type: str | OrtDevice, element_type: Any, shape: Sequence[int], pointer: int
 ) -> Any:
     """Foreign memory, as an array on the host or as a Tensor."""
+    dtype = element_type_of(element_type)
+    if dtype is DataType.STRING:
+        raise RuntimeError("Only binding non-string Tensors is currently supported")
+    if any(size < 0 for size in shape):
+        raise RuntimeError(f"shape {list(shape)} has a negative size")
+    if not pointer and all(shape):
+        raise RuntimeError(f"the address is 0, where elements of shape {list(shape)} are to lie")
     if is_gpu(device_type):
-        return Tensor(element_type_of(element_type), tuple(shape), pointer, None)
-    return host_view(pointer, element_type_of(element_type), shape)
+        return Tensor(dtype, tuple(shape), pointer, None)
+    return host_view(pointer, dtype, shape)

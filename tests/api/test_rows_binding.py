@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
-from tests.api.models import linear, scaled
+from tests.api.models import FLOAT, linear, model, scaled, tensor
 from tests.api.rows import Rows
 
 row = Rows({})
@@ -161,6 +162,70 @@ def _(ort: Any) -> None:
     binding.clear_binding_inputs()
     with pytest.raises(RuntimeError, match=r"(?i)input"):
         made.run_with_iobinding(binding)
+
+
+@row("IOBinding.copy_outputs_to_cpu copies")
+def _(ort: Any) -> None:
+    made = session(ort)
+    binding = made.io_binding()
+    binding.bind_cpu_input("x", X)
+    target = np.zeros((2, 2), np.float32)
+    binding.bind_output("y", "cpu", 0, np.float32, [2, 2], target.ctypes.data)
+    binding.bind_output("s")
+    made.run_with_iobinding(binding)
+    first = binding.copy_outputs_to_cpu()
+    binding.bind_cpu_input("x", X * 2)
+    made.run_with_iobinding(binding)  # into the same memory
+    for found, want in zip(first, expected(ort), strict=True):
+        np.testing.assert_allclose(found, want)
+    binding.copy_outputs_to_cpu()[1][:] = np.nan
+    want = made.run(["s"], {"x": X * 2})[0]
+    np.testing.assert_allclose(binding.get_outputs()[1].numpy(), want)
+    np.testing.assert_allclose(binding.copy_outputs_to_cpu()[1], want)
+
+
+@row("IOBinding of a sequence")
+def _(ort: Any) -> None:
+    sequence = helper.make_tensor_sequence_value_info("y", FLOAT, None)
+    node = helper.make_node("SequenceConstruct", ["x", "x"], ["y"])
+    made = session(ort, model([node], [tensor("x")], [sequence]))
+    binding = made.io_binding()
+    binding.bind_cpu_input("x", X)
+    binding.bind_output("y")
+    made.run_with_iobinding(binding)
+    (found,) = binding.copy_outputs_to_cpu()
+    assert isinstance(found, list)
+    np.testing.assert_array_equal(found, [X, X])
+
+
+@row("IOBinding after clear_binding_outputs")
+def _(ort: Any) -> None:
+    made = session(ort)
+    binding = made.io_binding()
+    binding.bind_cpu_input("x", X)
+    binding.bind_output("y")
+    made.run_with_iobinding(binding)
+    binding.clear_binding_outputs()
+    assert binding.get_outputs() == []
+    assert binding.copy_outputs_to_cpu() == []
+
+
+@row("IOBinding of memory that cannot be")
+def _(ort: Any) -> None:
+    binding = session(ort).io_binding()
+    for kind, shape in ((np.float32, [-1, 3]), (np.str_, [2, 3]), (TensorProto.STRING, [2, 3])):
+        with pytest.raises(RuntimeError):
+            binding.bind_input("x", "cpu", 0, kind, shape, X.ctypes.data)
+    binding.bind_input("x", "cpu", 0, np.float32, [0, 3], 0)  # nothing lies there
+
+
+@row("IOBinding of the address 0", only=True)
+def _(ort: Any) -> None:
+    binding = session(ort).io_binding()
+    with pytest.raises(RuntimeError, match="address is 0"):
+        binding.bind_input("x", "cpu", 0, np.float32, [2, 3], 0)
+    with pytest.raises(RuntimeError, match="address is 0"):
+        binding.bind_output("y", "cpu", 0, np.float32, [2, 2], 0)
 
 
 @row("IOBinding errors of the run")
