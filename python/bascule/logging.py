@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,7 @@ def set_default_logger_verbosity(verbosity: int) -> None:
     Raises:
         TypeError: `verbosity` is no int.
     """
-    if not isinstance(verbosity, int):
-        raise TypeError(f"incompatible function arguments: verbosity {verbosity!r} is no int")
+    _integer("verbosity", verbosity)
 
 
 def set_default_logger_callback(callback: Callback | None, severity: int = 2) -> None:
@@ -88,8 +88,14 @@ def log_of(options: SessionOptions | RunOptions, level: int, message: str, *valu
 
 
 def _level(severity: int) -> int:
-    if not isinstance(severity, int) or isinstance(severity, bool):
-        raise TypeError(f"incompatible function arguments: severity {severity!r} is no int")
+    severity = _integer("severity", severity)
     if not 0 <= severity < len(_SEVERITIES):
         raise RuntimeError(f"Invalid logging severity {severity}: expected 0 to 4")
     return _SEVERITIES[severity]
+
+
+def _integer(name: str, value: object) -> int:
+    """`value` as int, also one of NumPy's; TypeError for a truth value and what is none."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"incompatible function arguments: {name} {value!r} is no int")
+    return operator.index(value)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import platform
 from collections.abc import Iterable
 from pathlib import Path
@@ -52,14 +53,17 @@ def set_seed(seed: int) -> None:
     """Seed the random operators that have no seed of their own.
 
     Args:
-        seed: 0 to 2**64 - 1.
+        seed: 0 to 2**64 - 1; down to -2**63 those of the same 64 bits are meant.
 
     Raises:
         TypeError: it is another number, or none.
     """
     global _keys
-    _native.set_random_seed(seed)
-    _keys = np.random.default_rng(seed)
+    number = operator.index(seed)
+    if -(1 << 63) <= number < 0:
+        number += 1 << 64
+    _native.set_random_seed(number)
+    _keys = np.random.default_rng(number)
 
 
 def next_random_key() -> int:

@@ -106,6 +106,10 @@ class _Typed:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self._fields:
             value = _check(name, value, self._fields[name][0])
+            if type(value) is int and not -(1 << 31) <= value < 1 << 31:
+                raise TypeError(
+                    f"incompatible function arguments: {name} must fit 32 bits, not {value}"
+                )
         elif name not in self.__dict__ and not hasattr(type(self), name):
             raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
         object.__setattr__(self, name, value)
@@ -498,8 +502,9 @@ class RunOptions(_Typed):
 
     @property
     def _trimmed(self) -> list[str]:
-        """The devices whose memory is given back after a run: ``gpu:0``."""
-        return self._config.get("memory.enable_memory_arena_shrinkage", "").split(";")
+        """The devices whose memory is given back after a run: ``gpu:0``, in short ``gpu``."""
+        devices = self._config.get("memory.enable_memory_arena_shrinkage", "").split(";")
+        return [f"{device}:0" if device in ("cpu", "gpu") else device for device in devices]
 
     @property
     def _waits(self) -> bool:

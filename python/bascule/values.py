@@ -98,17 +98,22 @@ class OrtValue:
         in the lowest bits, so that some bytes at the end of `array` are not read.
 
         Raises:
-            RuntimeError: elements of the two types differ in size.
+            RuntimeError: elements of the two types differ in size, they are objects or text, or
+                there is no type of this number.
         """
-        if DataType(onnx_element_type).bits < 8 and array.dtype.itemsize == 1:
-            return OrtValue(_unpacked(array, DataType(onnx_element_type)))
-        dtype = DataType(onnx_element_type).numpy
-        if dtype.itemsize != array.dtype.itemsize:
+        kind = element_type_of(onnx_element_type)
+        if kind is DataType.STRING or array.dtype.hasobject:
+            raise RuntimeError(
+                "Creation of OrtValues is currently only supported from non-string numpy arrays"
+            )
+        if kind.bits < 8 and array.dtype.itemsize == 1:
+            return OrtValue(_unpacked(array, kind))
+        if kind.numpy.itemsize != array.dtype.itemsize:
             raise RuntimeError(
                 f"elements of {array.dtype} have {array.dtype.itemsize} bytes, those of "
-                f"{DataType(onnx_element_type).onnx_name} {dtype.itemsize}"
+                f"{kind.onnx_name} {kind.numpy.itemsize}"
             )
-        return OrtValue(np.asarray(array, order="C").view(dtype))
+        return OrtValue(np.asarray(array, order="C").view(kind.numpy))
 
     @staticmethod
     def ortvalue_from_shape_and_type(
@@ -147,7 +152,10 @@ class OrtValue:
             )
         if on_gpu:
             return OrtValue(empty_on_gpu(shape, dtype, device_id))
-        return OrtValue(np.empty(tuple(shape), dtype.numpy))
+        try:
+            return OrtValue(np.empty(tuple(shape), dtype.numpy))
+        except (MemoryError, ValueError) as error:
+            raise RuntimeError(f"Can't allocate memory on the device cpu: {error}") from None
 
     @classmethod
     def from_dlpack(cls, data: Any) -> OrtValue:
@@ -235,10 +243,17 @@ class OrtValue:
         return self._array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The tensor for ``numpy.asarray``: over the same memory where that is possible."""
-        if dtype is None and not copy:
-            return self.numpy()
-        return np.array(self.numpy(), dtype=dtype)
+        """The tensor for ``numpy.asarray``: over the same memory where that is possible.
+
+        ValueError for ``copy=False`` where it is not.
+        """
+        array = self.numpy()
+        if copy:
+            return np.array(array, dtype=dtype)
+        found: Array = array if dtype is None else array.astype(dtype, copy=False)
+        if copy is False and (found is not array or is_on_gpu(self._array)):
+            raise ValueError(f"this value cannot be shared as an array of {found.dtype}")
+        return found
 
     def __dlpack__(self, **arguments: Any) -> Any:
         """A DLPack capsule over the same memory."""
@@ -309,13 +324,18 @@ class OrtValue:
             data: an array or OrtValue with as many bytes; shape and element type do not count.
 
         Raises:
-            RuntimeError: `data` has another number of bytes, or this is no tensor.
+            RuntimeError: `data` has another number of bytes, it is text, or this is no tensor.
             TypeError: `data` is neither.
         """
         source = data.numpy() if isinstance(data, OrtValue) else data
         if not isinstance(source, np.ndarray):
             raise TypeError(f"update_inplace takes an array, not {type(source).__name__}")
         target = self._tensor()
+        if not (_has_numbers(source) and (is_on_gpu(target) or _has_numbers(target))):
+            raise RuntimeError(
+                "Inplace update of OrtValues is currently only supported from non-string numpy "
+                "arrays"
+            )
         if source.nbytes != target.nbytes:
             raise RuntimeError(f"{source.nbytes} bytes do not fit a value of {target.nbytes} bytes")
         elements = np.ascontiguousarray(source).reshape(-1).view(target.dtype).reshape(target.shape)
@@ -357,13 +377,15 @@ def _has_numbers(array: Array) -> bool:
 
 
 def element_type_of(element_type: Any) -> DataType:
-    """A NumPy type or an ONNX type number as a DataType."""
-    if isinstance(element_type, int):
-        try:
-            return DataType(element_type)
-        except ValueError:
-            raise RuntimeError(f"tensor type {element_type} is not supported") from None
-    return DataType.from_numpy(element_type)
+    """A NumPy type or an ONNX type number as a DataType; RuntimeError for what is neither."""
+    try:
+        if not isinstance(element_type, int):
+            return DataType.from_numpy(np.dtype(element_type).newbyteorder("="))
+        if (dtype := DataType(element_type)) is not DataType.UNDEFINED:
+            return dtype
+    except (TypeError, ValueError):
+        pass
+    raise RuntimeError(f"tensor type {element_type} is not supported")
 
 
 def run_with_values(

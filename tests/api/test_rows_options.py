@@ -101,6 +101,10 @@ def test_values(name: str, runtime: str) -> None:
     if runtime == "bascule" or name.endswith("threads"):  # others are lenient about flags
         with pytest.raises(TypeError, match="incompatible function arguments"):
             setattr(options(runtime), name, 1.5)
+    if type(VALUES[name][0]) is int:
+        for number in (1 << 31, 1 << 40):
+            with pytest.raises(TypeError, match="incompatible function arguments"):
+                setattr(options(runtime), name, number)
 
 
 @row("options.graph_optimization_level", "options.execution_mode", "options.execution_order")
@@ -612,6 +616,7 @@ def test_run_entries(runtime: str) -> None:
     shrinks = "memory.enable_memory_arena_shrinkage"
     for key, value in [
         (shrinks, "cpu:0"),
+        (shrinks, "cpu"),
         ("disable_synchronize_execution_providers", "1"),
         ("gpu_graph_id", "-1"),
         ("anything", "at all"),

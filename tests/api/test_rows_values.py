@@ -90,11 +90,13 @@ def _(ort: Any) -> None:
         assert value.shape() == [2, 3] and value.data_type() == "tensor(float)"
     assert make([2], TensorProto.BFLOAT16).data_type() == "tensor(bfloat16)"
     assert make(shape=[2], element_type=np.int8, device_type="cpu").element_type() == 3
-    for kind in (np.str_, TensorProto.STRING, 99):
+    assert make([2], ">f4").numpy().dtype == np.float32
+    for kind in (np.str_, TensorProto.STRING, TensorProto.UNDEFINED, 99, "tensor(float)"):
         with pytest.raises(RuntimeError):
             make([2], kind)
-    with pytest.raises(RuntimeError):
-        make([2, -3], np.float32)
+    for shape in ([2, -3], [1 << 40, 1 << 40]):
+        with pytest.raises(RuntimeError):
+            make(shape, np.float32)
 
 
 @row("OrtValue.ortvalue_from_shape_and_type memory_info", only=True)
@@ -116,8 +118,14 @@ def _(ort: Any) -> None:
     wider = cast(ort, TensorProto.BFLOAT16, TensorProto.FLOAT)
     (found,) = wider.run_with_ort_values(["y"], {"x": value})
     assert found.numpy().tolist() == [1, 2]
-    with pytest.raises(RuntimeError):
-        make(np.array([1], np.uint16), TensorProto.FLOAT)
+    assert make(np.array([1], np.uint16).view("V2"), TensorProto.BFLOAT16).shape() == [1]
+    for array, kind in (
+        (np.array([1], np.uint16), TensorProto.FLOAT),
+        (np.array([1], np.int64), TensorProto.STRING),
+        (np.array([1], np.int64), 99),
+    ):
+        with pytest.raises(RuntimeError):
+            make(array, kind)
 
 
 @row("OrtValue.ortvalue_from_numpy_with_onnx_type int4")
@@ -182,6 +190,11 @@ def _(ort: Any) -> None:
     assert value.numpy()[0, 0] == 7
     assert np.shares_memory(np.asarray(value), value.numpy())
     assert np.asarray(value, dtype=np.float64).dtype == np.float64
+    assert np.shares_memory(np.asarray(value, dtype=np.float32), value.numpy())
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # before, it copied where it had to
+        assert np.shares_memory(np.array(value, copy=False), value.numpy())
+        with pytest.raises(ValueError, match=r"."):
+            np.array(value, dtype=np.float64, copy=False)
     copied = np.array(value, copy=True)
     assert not np.shares_memory(copied, value.numpy())
     view = value.numpy()
@@ -240,6 +253,8 @@ def _(ort: Any) -> None:
     assert value.data_ptr() == address and not value.numpy().any()
     with pytest.raises(RuntimeError):
         value.update_inplace(x()[:1])
+    with pytest.raises(RuntimeError, match="non-string numpy arrays"):
+        value.update_inplace(np.array(["abcdef"]))  # as many bytes
     with pytest.raises(TypeError):
         value.update_inplace([1.0] * 6)
 
