@@ -7,17 +7,17 @@ What is asked for is checked, so that code for onnxruntime goes on, and has no o
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from typing import Any
 
+from bascule.device_kinds import NamedEnum
 from bascule.devices import OrtMemoryInfo
 from bascule.providers.names import CPU, available_providers
 
 _CPU_DEVICE = 0
 
 
-class ArenaExtendStrategy(enum.IntEnum):
+class ArenaExtendStrategy(NamedEnum):
     """By how much an arena grows.
 
     Attributes:

@@ -295,7 +295,8 @@ class SessionIOBinding(IOBinding):
     def bind_input(self, name: str, *memory: Any) -> None:
         """Feed an array, or foreign memory: device, element type, shape and address.
 
-        The caller keeps the memory alive. `device` is an OrtDevice.
+        The caller keeps the memory alive. `device` is an OrtDevice. RuntimeError where there is no
+        such input, type or memory.
         """
         if len(memory) == 1:
             self.bind_cpu_input(name, memory[0])
@@ -311,6 +312,9 @@ class SessionIOBinding(IOBinding):
             device: a name or an OrtDevice.
             *memory: element type, shape and address of memory that the caller keeps alive;
                 nothing for new memory at each run.
+
+        Raises:
+            RuntimeError: there is no such type or memory.
         """
         if memory:
             element_type, shape, pointer = memory

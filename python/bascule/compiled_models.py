@@ -11,6 +11,8 @@ import enum
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from bascule.device_kinds import NamedEnum
+
 _INSTEAD = (
     "models compiled in advance for a device are left out of bascule; to start quickly set "
     'SessionOptions.add_session_config_entry("session.cache_dir", folder), and to keep the '
@@ -50,7 +52,7 @@ class ModelPackageOptions(_LeftOut):
     """Would say how a package is read; raises NotImplementedError."""
 
 
-class ModelPackageWriteMode(enum.IntEnum):
+class ModelPackageWriteMode(NamedEnum):
     """How onnxruntime writes a package; bascule writes none.
 
     Attributes:
@@ -70,7 +72,7 @@ class OrtEpContextDataBuffer(_LeftOut):
     """Would take what a compiled model has for its provider; raises NotImplementedError."""
 
 
-class OrtCompiledModelCompatibility(enum.IntEnum):
+class OrtCompiledModelCompatibility(NamedEnum):
     """Whether a compiled model fits a device; nothing here answers with one.
 
     Attributes:

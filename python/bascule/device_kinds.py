@@ -6,7 +6,13 @@ from __future__ import annotations
 import enum
 
 
-class OrtHardwareDeviceType(enum.IntEnum):
+class NamedEnum(enum.IntEnum):
+    """Prints as its qualified name, also on Python versions that would print the number."""
+
+    __str__ = enum.Enum.__str__
+
+
+class OrtHardwareDeviceType(NamedEnum):
     """Kinds of hardware.
 
     Attributes:
@@ -20,7 +26,7 @@ class OrtHardwareDeviceType(enum.IntEnum):
     NPU = 2
 
 
-class OrtMemoryInfoDeviceType(enum.IntEnum):
+class OrtMemoryInfoDeviceType(NamedEnum):
     """Kinds of hardware that memory belongs to.
 
     Attributes:
@@ -36,7 +42,7 @@ class OrtMemoryInfoDeviceType(enum.IntEnum):
     NPU = 3
 
 
-class OrtDeviceMemoryType(enum.IntEnum):
+class OrtDeviceMemoryType(NamedEnum):
     """Whether the host can reach a device's memory.
 
     Attributes:
@@ -48,7 +54,7 @@ class OrtDeviceMemoryType(enum.IntEnum):
     HOST_ACCESSIBLE = 5
 
 
-class OrtExecutionProviderDevicePolicy(enum.IntEnum):
+class OrtExecutionProviderDevicePolicy(NamedEnum):
     """What to prefer where several devices could run a model.
 
     Attributes:
@@ -82,3 +88,5 @@ class OrtCompileApiFlags(enum.IntFlag):
     NONE = 0
     ERROR_IF_NO_NODES_COMPILED = 1
     ERROR_IF_OUTPUT_FILE_EXISTS = 2
+
+    __str__ = enum.Enum.__str__

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from bascule.device_kinds import OrtDeviceMemoryType, OrtMemoryInfoDeviceType
+from bascule.device_kinds import NamedEnum, OrtDeviceMemoryType, OrtMemoryInfoDeviceType
 
 _DEVICES = {"cpu": 0, "cuda": 1, "gpu": 1, "dml": 1, "webgpu": 1, "npu": 3, "cann": 3}
 _VENDORS = {"cuda": 0x10DE, "dml": 0x1414, "cann": 0x19E5}
@@ -21,7 +21,7 @@ _MEMORIES = {
 }
 
 
-class OrtAllocatorType(enum.IntEnum):
+class OrtAllocatorType(NamedEnum):
     """Whether memory comes straight from the device or from an arena over it.
 
     Attributes:
@@ -35,7 +35,7 @@ class OrtAllocatorType(enum.IntEnum):
     ORT_ARENA_ALLOCATOR = 1
 
 
-class OrtMemType(enum.IntEnum):
+class OrtMemType(NamedEnum):
     """What memory is for.
 
     Attributes:

@@ -103,7 +103,7 @@ class Signature:
         self.check_names(feeds)
         result = []
         for name, type_ in self.inputs:
-            if name in feeds:
+            if name in feeds and not (feeds[name] is None and name in self.defaults):
                 try:
                     result.append(convert(name, feeds[name], type_))
                 except InvalidArgument as error:

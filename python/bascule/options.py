@@ -11,6 +11,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bascule.device_kinds import NamedEnum
 from bascule.errors import Fail, InvalidArgument
 from bascule.load_cancellation import LoadCancellation
 from bascule.native import _native
@@ -21,13 +22,7 @@ if TYPE_CHECKING:
     from bascule.operator_libraries import OperatorLibrary
 
 
-class _Enum(enum.IntEnum):
-    """Prints as its qualified name, also on Python versions that would print the number."""
-
-    __str__ = enum.Enum.__str__
-
-
-class GraphOptimizationLevel(_Enum):
+class GraphOptimizationLevel(NamedEnum):
     """How far the graph is rewritten before it is compiled.
 
     Attributes:
@@ -45,7 +40,7 @@ class GraphOptimizationLevel(_Enum):
     ORT_ENABLE_ALL = 99
 
 
-class ExecutionMode(_Enum):
+class ExecutionMode(NamedEnum):
     """Whether independent nodes may run at the same time; accepted, nodes run in order in any case.
 
     Attributes:
@@ -57,7 +52,7 @@ class ExecutionMode(_Enum):
     ORT_PARALLEL = 1
 
 
-class ExecutionOrder(_Enum):
+class ExecutionOrder(NamedEnum):
     """The order in which nodes are scheduled; accepted, the order is the graph's in any case.
 
     Attributes:

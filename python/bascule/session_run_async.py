@@ -67,7 +67,8 @@ class AsyncRuns:
             ValueError: a required input is missing; nothing runs.
             RuntimeError: a feed is no tensor at all; nothing runs.
             InvalidArgument: with a callback, the session has ``intra_op_num_threads = 1``.
-            TypeError: there are a callback and a timeout.
+            TypeError: the callback cannot be called, `output_names` is no list of str, or there are
+                a callback and a timeout.
         """
         self._signature.check_missing(input_feed)
         feeds = dict(input_feed)
@@ -75,11 +76,16 @@ class AsyncRuns:
             return self._awaited(output_names, feeds, run_options, timeout)
         if self._options.intra_op_num_threads == 1:
             raise InvalidArgument("intra op thread pool must have at least one thread for RunAsync")
+        if not callable(callback):
+            raise TypeError(
+                "incompatible function arguments: the callback cannot be called: "
+                f"{type(callback).__name__}"
+            )
         if timeout is not None:
             raise TypeError(
                 "run_async takes a timeout only without a callback, where it is awaited"
             )
-        self._check_objects(feeds)
+        self._check_objects(output_names, feeds)
 
         def work() -> None:
             results: list[Any] = []
@@ -93,8 +99,10 @@ class AsyncRuns:
         threading.Thread(target=work, name="bascule run_async", daemon=True).start()
         return None
 
-    def _check_objects(self, feeds: Mapping[str, Any]) -> None:
-        """Raise what a feed of no tensor raises; wrong types and sizes are left to the run."""
+    def _check_objects(self, output_names: Any, feeds: Mapping[str, Any]) -> None:
+        """Raise what objects of wrong kinds raise; names, types and sizes are left to the run."""
+        with contextlib.suppress(InvalidArgument):
+            self._signature.output_numbers(output_names)
         with contextlib.suppress(InvalidArgument, Fail):
             self._signature.values(feeds)
 

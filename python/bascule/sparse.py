@@ -3,20 +3,20 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from bascule.device_kinds import NamedEnum
 from bascule.devices import OrtDevice
 from bascule.ir.dtype import DataType
 
 Array = np.ndarray[Any, Any]
 
 
-class OrtSparseFormat(enum.IntEnum):
+class OrtSparseFormat(NamedEnum):
     """How a SparseTensor says where its values are.
 
     Attributes:

@@ -261,6 +261,14 @@ class OrtValue:
             return self._array.__dlpack__(**arguments)
         return dlpack.export_array(self._tensor(), **arguments)
 
+    def to_dlpack(self) -> Any:
+        """A DLPack capsule over the same memory, by the name that the raw class has for it.
+
+        Raises:
+            RuntimeError: this is no dense tensor.
+        """
+        return self.__dlpack__()
+
     def __dlpack_device__(self) -> tuple[int, int]:
         """DLPack's numbers for the device: (1, 0) is the CPU, (2, n) is GPU n."""
         if is_on_gpu(self._array):

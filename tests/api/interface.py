@@ -290,7 +290,10 @@ VALUES = {
 
 BINDING = {
     "bind_cpu_input": ("IOBinding.bind_cpu_input",),
-    "bind_input": ("IOBinding.bind_input",),
+    "bind_input": (
+        *("IOBinding.bind_input", "IOBinding of memory that cannot be"),
+        "IOBinding of the address 0",
+    ),
     "bind_ortvalue_input, bind_ortvalue_output": (
         *("IOBinding.bind_ortvalue_input", "IOBinding.bind_ortvalue_output"),
     ),
@@ -299,9 +302,13 @@ BINDING = {
         "IOBinding.bind_output unknown name",
     ),
     "get_outputs()": ("IOBinding.get_outputs",),
-    "copy_outputs_to_cpu()": ("IOBinding.copy_outputs_to_cpu", "IOBinding before the first run"),
+    "copy_outputs_to_cpu()": (
+        *("IOBinding.copy_outputs_to_cpu", "IOBinding.copy_outputs_to_cpu copies"),
+        *("IOBinding before the first run", "IOBinding of a sequence"),
+    ),
     "clearing and synchronizing": (
         *("IOBinding.clear_binding_inputs", "IOBinding.clear_binding_outputs"),
+        "IOBinding after clear_binding_outputs",
         *("IOBinding.synchronize_inputs", "IOBinding.synchronize_outputs"),
         "IOBinding.get_outputs_as_ortvaluevector",
     ),

@@ -104,6 +104,7 @@ import bascule
 sys.modules["onnxruntime"] = bascule
 import onnxruntime as ort
 import onnxruntime.backend
+assert onnxruntime.backend.backend.OnnxRuntimeBackend
 from onnxruntime.backend.backend import OnnxRuntimeBackend
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, SessionIOBinding
 from onnxruntime.capi._pybind_state import OrtDevice
@@ -113,5 +114,6 @@ assert OnnxRuntimeBackend is same
 assert Fail is bascule.errors.Fail and InvalidArgument is bascule.errors.InvalidArgument
 assert OrtDevice is bascule.OrtDevice and OrtValue is ort.OrtValue
 assert ort.backend.supports_device("CPU")
+assert ort.backend.backend_rep.OnnxRuntimeBackendRep
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -157,6 +157,7 @@ def _(ort: Any) -> None:
     np.testing.assert_array_equal(made.run(None, {"x": X})[0], X * 2)
     five = np.array([5], np.float32)
     np.testing.assert_array_equal(made.run(None, {"x": X, "scale": five})[0], X * 5)
+    np.testing.assert_array_equal(made.run(None, {"x": X, "scale": None})[0], X * 2)
 
 
 @row("feed.unused_input")

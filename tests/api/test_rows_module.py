@@ -246,6 +246,8 @@ def _members(ort: Any) -> None:
             assert found == kind(number)
             if member != "CPU" or name != "OrtMemType":  # another name of CPU_OUTPUT
                 assert found.name == member
+            if name != "OrtDeviceVendorId":  # Python's own IntEnum, which prints the number
+                assert str(found) == f"{found}" == f"{name}.{found.name}"
     level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     assert repr(level) == "<GraphOptimizationLevel.ORT_ENABLE_ALL: 99>"
 

@@ -285,6 +285,10 @@ def test_run_async(runtime: str) -> None:
         made.run_async(None, {}, callback, None)
     with pytest.raises(RuntimeError, match="Unable to handle object"):
         made.run_async(None, {"x": object()}, callback, None)
+    for names, answer in (("y", callback), ([3], callback), (None, "no function")):
+        with pytest.raises(TypeError, match="incompatible function arguments"):
+            made.run_async(names, {"x": X}, answer, None)
+    assert seen == []
     with pytest.raises(kinds(runtime).InvalidArgument, match="at least one thread for RunAsync"):
         make(options(runtime, intra_op_num_threads=1), runtime).run_async(
             None, {"x": X}, callback, None

@@ -209,6 +209,8 @@ def _(ort: Any) -> None:
     assert value.__dlpack_device__() == (1, 0)
     np.testing.assert_array_equal(np.from_dlpack(value), x())
     assert value.__dlpack__(stream=None) is not None
+    raw = state(ort).OrtValue.from_dlpack(value._ortvalue.to_dlpack())
+    assert raw.data_ptr() == value.data_ptr()
 
 
 @row(
