@@ -125,6 +125,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             self._may_use_cpu = False
         self._trace = Trace(self._options.profile_file_prefix, self._options.enable_profiling)
         self._compile()
+        self._trace.end_with(self)
 
     def _config(self, key: str, default: str) -> str:
         return str(self._options._config.get(key, default))
@@ -491,7 +492,10 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         )
 
     def end_profiling(self) -> str:
-        """Write the trace file and return its path; '' if profiling is off or has ended."""
+        """Write the trace file and return its path; '' if profiling is off or has ended.
+
+        A session that is dropped before, or outlives the process, writes it then.
+        """
         return self._trace.end()
 
     def get_profiling_start_time_ns(self) -> int:

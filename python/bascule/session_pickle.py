@@ -65,6 +65,7 @@ class Picklable:
             session._options.profile_file_prefix, session._options.enable_profiling
         )
         session._trace.loaded = self._trace.loaded  # type: ignore[attr-defined]
+        session._trace.end_with(made)
         return made
 
     def __deepcopy__(self, memo: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bascule.load_clock import LoadSpan
+from bascule.logging import LOGGER
 from bascule.native import _native
 from bascule.providers.names import CUDA
 
@@ -143,6 +145,8 @@ class Trace:
         self.profiler = Profiler() if enabled else None
         self.started_ns = time.monotonic_ns() if enabled else 0
         self.loaded = Loaded({})
+        self.outlives_session = True
+        """Whether it is written although nobody ends it."""
         self._prefix = prefix
         self._graph: Graph | None = None
         self._weight_bytes = 0
@@ -174,6 +178,11 @@ class Trace:
                 self._weight_bytes,
             )
 
+    def end_with(self, session: object) -> None:
+        """Write the file at the latest when `session` goes, or the process ends."""
+        if self.profiler is not None:
+            weakref.finalize(session, _end_here, self, os.getpid())
+
     def end(self) -> str:
         """Write the file and stop; the path, or '' when there is nothing to write."""
         if self.profiler is None:
@@ -190,6 +199,16 @@ class Trace:
         with open(path, "w", encoding="utf-8") as file:
             file.write("[\n" + ",\n".join(json.dumps(event) for event in events) + "\n]\n")
         return path
+
+
+def _end_here(trace: Trace, process: int) -> None:
+    """End a trace that nobody has ended, in the process that began it."""
+    if not trace.outlives_session or os.getpid() != process:  # a child has but a copy
+        return
+    try:
+        trace.end()
+    except OSError as error:
+        LOGGER.warning("the profile of a session cannot be written: %s", error)
 
 
 def name_apart(graph: Graph) -> None:

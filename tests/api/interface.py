@@ -127,6 +127,7 @@ OPTIONS = {
     ),
     "enable_profiling, profile_file_prefix": (
         *("options.enable_profiling", "options.profile_file_prefix"),
+        "options.enable_profiling without end_profiling",
         f"{_API}test_options.py::test_profile",
     ),
     "optimized_model_filepath": ("options.optimized_model_filepath",),

@@ -7,7 +7,9 @@ them. Where onnxruntime is installed, `onnxruntime` as a parameter runs the row 
 
 from __future__ import annotations
 
+import gc
 import importlib.util
+import json
 import logging
 import os
 import subprocess
@@ -163,6 +165,40 @@ def test_profile(runtime: str, tmp_path: Path) -> None:
     path = made.end_profiling()
     assert path.startswith(f"{prefix}_") and path.endswith(".json")
     assert "_kernel_time" in Path(path).read_text() and made.end_profiling() == ""
+    events = json.loads(Path(path).read_text())
+    whole = {event["name"]: event for event in events if event["cat"] == "Session"}
+    run, node = whole["model_run"], next(e for e in events if e["cat"] == "Node")
+    assert run["ts"] <= node["ts"] and node["ts"] + node["dur"] <= run["ts"] + run["dur"] + 1
+    assert whole["session_initialization"]["dur"] > 0
+
+
+@row("options.enable_profiling without end_profiling")
+@pytest.mark.parametrize("runtime", BOTH)
+def test_a_profile_that_nobody_ends(runtime: str, tmp_path: Path) -> None:
+    prefix = str(tmp_path / "p")
+    made = make(options(runtime, enable_profiling=True, profile_file_prefix=prefix), runtime)
+    made.run(None, {"x": X})
+    del made
+    gc.collect()
+    (path,) = tmp_path.iterdir()
+    assert "_kernel_time" in path.read_text()
+
+
+def test_a_profile_at_the_end_of_a_process(tmp_path: Path) -> None:
+    """The process writes it, and no child of it."""
+    python(f"""
+import os
+options = ort.SessionOptions()
+options.enable_profiling = True
+options.profile_file_prefix = {str(tmp_path / "p")!r}
+made = session(linear(), options)
+made.run(None, {{"x": X}})
+if os.fork() == 0:
+    raise SystemExit
+os.wait()
+""")
+    (path,) = tmp_path.iterdir()
+    assert "_kernel_time" in path.read_text()
 
 
 @row("options.optimized_model_filepath")

@@ -234,12 +234,12 @@ def test_costs(text: str, flops: int | None, nbytes: int | None) -> None:
     assert (cost_of(node).flops, cost_of(node).bytes) == (flops, nbytes)
 
 
-def test_costs_of_fused_nodes() -> None:
+def test_costs_of_fused_nodes(tmp_path: Path) -> None:
     session = bascule.InferenceSession(
         parsed(
             "g (float[4,8] x) => (float[4,8] y) { a = Exp(x) b = Neg(a) y = Tanh(b) }"
         ).SerializeToString(),
-        profiled("unused"),
+        profiled(tmp_path / "unused"),
     )
     graph = session._trace.loaded.graph
     assert graph is not None

@@ -95,6 +95,7 @@ def profile(
     tell("loading")
     options.enable_profiling = True
     session = InferenceSession(source, options, **arguments)
+    session._trace.outlives_session = False
     loaded_bytes = _resident()
     # Imported here: it is a part of the command line otherwise.
     from bascule.cli.inputs import random_feeds

@@ -33,6 +33,7 @@ def session_events(loaded: Loaded, recording: Recording, started_ns: int) -> lis
         costs = costs_of(loaded.graph, _input_shapes(loaded, recording), _first_made(recording))
     writer = _Writer(started_ns, loaded, costs, None)
     return [
+        *writer.session_events(recording),
         *writer.load_events(),
         *(writer.device_event(span) for span in recording.device if span.kind != "node"),
         *writer.node_events(recording),
@@ -103,6 +104,23 @@ class _Writer:
             "name": name,
             "args": arguments,
         }
+
+    # --- the whole, by the names that onnxruntime gives it
+
+    def session_events(self, recording: Recording) -> Iterator[Event]:
+        """One event for the session's making and, on the CPU alone, one for each run."""
+        spans, runs = self._loaded.spans, recording.native["runs"]
+        begin = min((span.start_ns for span in spans), default=self._started)
+        end = max((span.start_ns + span.duration_ns for span in spans), default=begin)
+        if not spans:
+            end += int(sum(self._loaded.seconds.values()) * 1e9)
+        yield self.event("Session", "session_initialization", begin, end - begin, _LOAD_THREAD, {})
+        if recording.device:  # then native runs are but parts of a run
+            return
+        for number in top_level_runs(runs):
+            _, _, _, thread, times, _ = runs[number]
+            begin = int(times[0])
+            yield self.event("Session", "model_run", begin, int(max(times)) - begin, thread, {})
 
     # --- loading
 
