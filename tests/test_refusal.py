@@ -215,3 +215,22 @@ def test_it_runs_once_a_function_says_what_it_is() -> None:
     session = bascule.InferenceSession(proto.SerializeToString())
     x = np.array([1.5, -2], np.float32)
     np.testing.assert_array_equal(session.run(None, {"x": x})[0], -x)
+
+
+def test_sizes_that_do_not_go_together_are_told_where_they_meet() -> None:
+    """Nodes after them have no types; they are not at fault."""
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 5], [0.0] * 20)
+    nodes = [
+        node("MatMul", "x w", "p", name="product"),
+        node("Add", "p p", "s"),
+        node("Relu", "s", "y"),
+    ]
+    nodes[0].metadata_props.add(
+        key="pkg.torch.onnx.stack_trace", value='File "net.py", line 3, in forward\n  y = x @ w'
+    )
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
+    graph = helper.make_graph(nodes, "g", [x], [onnx.ValueInfoProto(name="y")], [weight])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    text = r"Node \(product\) Op \(MatMul\) \[ShapeInferenceError\] Incompatible dimensions"
+    with pytest.raises(errors.Fail, match=text + r".*x float\[n,3\], w float\[4,5\].*net.py:3"):
+        bascule.InferenceSession(proto.SerializeToString())

@@ -28,7 +28,7 @@ from bascule.providers.cpu.provider import CpuProvider, fold_node
 from bascule.providers.partition import Assignment, assign, partition
 from bascule.providers.split import PartitionedProgram
 from bascule.providers.widen import NOTE, widen
-from bascule.refusal import refusal, set_unknown_aside, without_kernel
+from bascule.refusal import contradiction, refusal, set_unknown_aside, without_kernel
 from bascule.session_profile import name_apart
 
 if TYPE_CHECKING:
@@ -203,7 +203,8 @@ def compile_model(
     graph = model.graph
     assignments = assign(graph, providers)
     if unknown or any(each.provider is None for each in assignments.values()):
-        raise refusal([*unknown, *without_kernel(model, providers, imports)])
+        refused = [*unknown, *without_kernel(model, providers, imports)]
+        raise contradiction(model, refused) or refusal(refused)
     for provider in providers:
         if isinstance(provider, CpuProvider):
             provider.tune(graph)

@@ -271,7 +271,7 @@ class SessionOptions(_Typed, ProviderChoice):
 
         Args:
             names: of the files: the locations that are written in the model.
-            buffers: their contents, kept alive.
+            buffers: their contents, kept alive: bytes, or arrays without gaps.
             lengths: bytes of each that count.
 
         Raises:
@@ -280,9 +280,12 @@ class SessionOptions(_Typed, ProviderChoice):
         if not len(names) == len(buffers) == len(lengths):
             raise RuntimeError("names, buffers and lengths must have the same length")
         for name, buffer, length in zip(names, buffers, lengths):
-            if len(buffer) < length:
-                raise RuntimeError(f"the buffer for '{name}' has {len(buffer)} bytes, not {length}")
-            self._files[name] = memoryview(buffer).cast("B")[:length]
+            contents = memoryview(buffer)
+            if contents.nbytes < length:
+                raise RuntimeError(
+                    f"the buffer for '{name}' has {contents.nbytes} bytes, not {length}"
+                )
+            self._files[name] = contents.cast("B")[:length]
 
     def register_custom_ops_library(self, path: str) -> None:
         """Let the sessions made with these options call the operators of a library.

@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bascule import errors
+from bascule.error_sources import explain_load_error
 from bascule.ir import check
 from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node
+from bascule.ir.infer import failed_inferences
 from bascule.ir.source_trace import module_of, source_of
+from bascule.optimizer.fused import definition
 from bascule.providers.base import Provider
 from bascule.providers.cpu.host import has_host_function
 from bascule.providers.names import CPU
@@ -107,6 +110,16 @@ def without_kernel(
         for node, reason in causes or found
         if node.domain != _SET_ASIDE
     ]
+
+
+def contradiction(model: Model, refused: Sequence[Refused]) -> Exception | None:
+    """The error of inference that leaves the nodes without types, if that is all that they lack."""
+    if any(each.is_unknown or _has_types(each.node) for each in refused):
+        return None
+    for problem in failed_inferences(model, definition):
+        explain_load_error(problem.error, model.graph)
+        return problem.error
+    return None
 
 
 def _has_types(node: Node) -> bool:

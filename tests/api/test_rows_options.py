@@ -295,11 +295,12 @@ def external() -> onnx.ModelProto:
 @row("options.add_external_initializers_from_files_in_memory")
 @pytest.mark.parametrize("runtime", BOTH)
 def test_files_in_memory(runtime: str) -> None:
-    data = np.arange(6, dtype=np.float32).tobytes()
-    made = options(runtime)
-    made.add_external_initializers_from_files_in_memory(["weights.bin"], [data], [len(data)])
-    (s,) = make(made, runtime, external()).run(["s"], {"x": X})
-    np.testing.assert_allclose(s, session(linear()).run(["s"], {"x": X})[0])
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)
+    for data in (array.tobytes(), bytearray(array.tobytes()), array):
+        made = options(runtime)
+        made.add_external_initializers_from_files_in_memory(["weights.bin"], [data], [24])
+        (s,) = make(made, runtime, external()).run(["s"], {"x": X})
+        np.testing.assert_allclose(s, session(linear()).run(["s"], {"x": X})[0])
     with pytest.raises(RuntimeError):
         made.add_external_initializers_from_files_in_memory(["weights.bin"], [], [])
 

@@ -318,8 +318,18 @@ def declared_wrongly(value: Value, found: Type | None) -> Iterator[Problem]:
         yield Problem(node, error)
 
 
-def _contradictions(skeleton: SkeletonWriter, errors: str) -> Iterator[Problem]:
-    """The errors that no feed could make good: all sizes that they speak of are numbers."""
+def failed_inferences(model: Model, definitions: Definitions | None = None) -> list[Problem]:
+    """The nodes that give their outputs no type because their inputs do not go together."""
+    skeleton = SkeletonWriter(model, definitions)
+    _, errors = _infer(skeleton, types_known=False)
+    return [
+        Problem(node, Fail(f"Node ({node.name}) Op ({node.op_type}) {reason}"))
+        for node, reason in _failures(skeleton, errors)
+    ]
+
+
+def _failures(skeleton: SkeletonWriter, errors: str) -> Iterator[tuple[Node, str]]:
+    """The nodes at fault for the errors, with the reasons."""
     for line in errors.splitlines():
         # "(op_type:If, node name: 1): ... (op_type:Add, node name: 2): reason": the last is at
         # fault. It has no number in the function of an operator, where onnx itself may be wrong.
@@ -331,6 +341,12 @@ def _contradictions(skeleton: SkeletonWriter, errors: str) -> Iterator[Problem]:
             continue
         if any(text in reason for text in _NO_TYPE):  # what made it has no inference
             continue
+        yield node, reason
+
+
+def _contradictions(skeleton: SkeletonWriter, errors: str) -> Iterator[Problem]:
+    """The errors that no feed could make good: all sizes that they speak of are numbers."""
+    for node, reason in _failures(skeleton, errors):
         shapes = [None if v is None else v.static_shape for v in node.inputs]
         if any(v is not None and shape is None for v, shape in zip(node.inputs, shapes)):
             continue
