@@ -383,6 +383,28 @@ def test_arguments(runtime: str) -> None:
     assert make(None, runtime, old).get_overridable_initializers() == []
 
 
+@pytest.mark.parametrize("runtime", BOTH)
+@pytest.mark.parametrize("declared", [None, [3, 4], ["k", 4]])
+@pytest.mark.parametrize("first", ["Cast", "Identity", "Dropout"])
+def test_an_input_keeps_its_sizes(runtime: str, declared: Any, first: str) -> None:
+    """Also where the node after it goes, and the file says more of what that makes."""
+    to = {"to": FLOAT} if first == "Cast" else {}
+    nodes = [
+        helper.make_node(first, ["x"], ["t"], **to),
+        helper.make_node("Relu", ["t"], ["y"]),
+    ]
+    proto = model(nodes, [tensor("x", FLOAT, [None, 4])], [tensor("y", FLOAT, [None, 4])])
+    if declared:
+        proto.graph.value_info.append(tensor("t", FLOAT, declared))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = make(None, runtime, proto)
+        assert made.get_inputs()[0].shape == [None, 4]
+        for rows in (3, 5):
+            (y,) = made.run(None, {"x": np.ones((rows, 4), np.float32)})
+            np.testing.assert_array_equal(y, np.ones((rows, 4)))
+
+
 @of("node_arg.name", "node_arg.shape", "node_arg.type")
 @pytest.mark.parametrize("runtime", BOTH)
 def test_node_arg(runtime: str) -> None:

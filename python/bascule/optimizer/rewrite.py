@@ -239,7 +239,8 @@ def replace(node: Node, values: Sequence[Value], build: Builder) -> None:
     if build.made and build.made[-1].output in values:
         build.made[-1].name = node.name
     for old, new in zip(node.outputs, values):
-        if new.type is None or _says_less(new.type, old.type):
+        is_given = new.producer is None and new.constant is None  # an input, which the model types
+        if new.type is None or (not is_given and _says_less(new.type, old.type)):
             new.type = old.type
         if not may_stand_for(new, old):
             new = build.node("Identity", [new], type=old.type).output
