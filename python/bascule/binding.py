@@ -12,7 +12,9 @@ import numpy as np
 from bascule.bound_run import run_to_device, run_to_host, write_into
 from bascule.device_memory import array_of, is_on_gpu
 from bascule.devices import OrtDevice, is_gpu
+from bascule.errors import without_code
 from bascule.ir.dtype import DataType
+from bascule.options import RunOptions
 from bascule.providers.cuda.targets import Fresh, Wanted, Where
 from bascule.providers.cuda.tensor import Tensor
 from bascule.values import Array, OrtValue, element_type_of, host_view
@@ -243,9 +245,16 @@ class IOBinding:
     # --- running
 
     def _run(self, run_options: Any) -> None:
+        if not isinstance(run_options, RunOptions | None):
+            raise TypeError(
+                "incompatible function arguments: run_options must be RunOptions, not "
+                f"{type(run_options).__name__}"
+            )
         waits = run_options is None or run_options._waits
         free = next((each for each in self._kept if each.is_free()), None)
         try:
+            if run_options is not None:
+                run_options.check(self._session._cuda is not None)
             has_adapters = run_options is not None and run_options._adapters
             if free is not None and free.replay is not None and not has_adapters:
                 flag = None if run_options is None else run_options._flag
@@ -255,7 +264,7 @@ class IOBinding:
                     return
             self._run_anew(free, run_options, waits)
         except Exception as error:
-            raise RuntimeError(f"Error in execution: {error}") from error
+            raise RuntimeError(f"Error in execution: {without_code(error)}") from error
 
     def _run_anew(self, free: _Results | None, run_options: Any, waits: bool) -> None:
         """Run, and keep the results; what is on the GPU goes where `free` has its results."""

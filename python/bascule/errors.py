@@ -9,7 +9,10 @@ a dict.
 
 from __future__ import annotations
 
+import re
+
 _PREFIX = "[ONNXRuntimeError]"
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 def _text(code: int, name: str, message: object, details: dict[str, object]) -> str:
@@ -22,6 +25,11 @@ def _text(code: int, name: str, message: object, details: dict[str, object]) -> 
     if known:
         text = f"{text} [{'; '.join(known)}]"
     return f"{_PREFIX} : {code} : {name} : {text}"
+
+
+def without_code(error: Exception) -> str:
+    """The message without what it begins with in this module, or the type's name for none."""
+    return _CODE.sub("", str(error)) or type(error).__name__
 
 
 def add_details(error: Exception, **details: object) -> None:

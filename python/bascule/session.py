@@ -430,6 +430,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         Raises:
             ValueError: the binding belongs to another session.
             RuntimeError: the run failed, or no output is bound.
+            TypeError: `run_options` is no RunOptions.
         """
         if iobinding._session is not self:
             raise ValueError("an IOBinding must be used with the session that created it")

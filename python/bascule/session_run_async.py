@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bascule.errors import ALL, Fail, InvalidArgument
+from bascule.errors import ALL, Fail, InvalidArgument, without_code
 from bascule.options import RunOptions
 
 if TYPE_CHECKING:
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from bascule.options import SessionOptions
 
 Callback = Callable[[list[Any], Any, str], object]
-
-_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 
 
 class AsyncRuns:
@@ -93,7 +90,7 @@ class AsyncRuns:
             try:
                 results = self.run(output_names, feeds, run_options)
             except (*ALL, ValueError, TypeError, RuntimeError, MemoryError) as error:
-                message = _PREFIX.sub("", str(error)) or type(error).__name__
+                message = without_code(error)
             callback(results, user_data, message)
 
         threading.Thread(target=work, name="bascule run_async", daemon=True).start()

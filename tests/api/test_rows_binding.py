@@ -234,10 +234,19 @@ def _(ort: Any) -> None:
     binding = made.io_binding()
     binding.bind_cpu_input("x", np.zeros((2, 4), np.float32))
     binding.bind_output("y")
-    text = r"Error in execution: .*Got invalid dimensions"
+    text = r"Error in execution: Got invalid dimensions"
     with pytest.raises(RuntimeError, match=text) as found:
         made.run_with_iobinding(binding)
     assert type(found.value) is RuntimeError
+    binding.bind_cpu_input("x", X)
+    loud, shrinking = ort.RunOptions(), ort.RunOptions()
+    loud.log_severity_level = 9
+    shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "abacus")
+    for run in (loud, shrinking):
+        with pytest.raises(RuntimeError, match=r"Error in execution: "):
+            made.run_with_iobinding(binding, run)
+    with pytest.raises((TypeError, AttributeError)):
+        made.run_with_iobinding(binding, "options")
     with pytest.raises(ValueError, match="must be used with the session that created it"):
         session(ort).run_with_iobinding(binding)
 
