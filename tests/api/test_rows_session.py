@@ -405,6 +405,31 @@ def test_an_input_keeps_its_sizes(runtime: str, declared: Any, first: str) -> No
             np.testing.assert_array_equal(y, np.ones((rows, 4)))
 
 
+@pytest.mark.parametrize(
+    ("first", "given"),
+    [
+        ("Relu", ["n", 4]),
+        ("Identity", ["n", 4]),
+        ("Identity", [None, 4]),
+        ("Identity", None),
+    ],
+)
+def test_sizes_left_over_in_the_file(first: str, given: Any) -> None:
+    """Inner values that still have the sizes from before the input was given symbolic ones."""
+    nodes = [
+        helper.make_node(first, ["x"], ["t"]),
+        helper.make_node("Shape", ["t"], ["sizes"]),
+        helper.make_node("Expand", ["one", "sizes"], ["y"]),
+    ]
+    one = helper.make_tensor("one", FLOAT, [1], [1.0])
+    proto = model(nodes, [tensor("x", FLOAT, given)], [tensor("y", FLOAT, None)], [one])
+    proto.graph.value_info.append(tensor("t", FLOAT, [3, 4]))
+    made = session(proto)
+    for rows in (3, 5, 1):
+        (y,) = made.run(None, {"x": np.ones((rows, 4), np.float32)})
+        np.testing.assert_array_equal(y, np.ones((rows, 4)))
+
+
 @of("node_arg.name", "node_arg.shape", "node_arg.type")
 @pytest.mark.parametrize("runtime", BOTH)
 def test_node_arg(runtime: str) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import onnx
 from onnx.checker import ValidationError
@@ -21,13 +21,18 @@ from bascule.ir.serialize import Definitions
 from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_got_wrong
 from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
+    Dim,
     OptionalType,
+    Shape,
     SparseTensorType,
     TensorType,
     Type,
 )
 
 _GRAPH, _GRAPHS = 5, 10
+
+_HANDED_ON = ("Identity", "Cast", "Dropout")
+"""Operators whose result has the shape of their first input, and which may be left out."""
 
 _MAX_ROUNDS = 6
 """Runs of inference beyond the first."""
@@ -67,7 +72,7 @@ def infer_types(
     values = _inferred_values(model)
     known = [value.type for value in values]
     skeleton = SkeletonWriter(model, definitions)
-    improved, problems = _infer_first(model, skeleton, values)
+    improved, problems = _infer_first(model, skeleton, values, check)
     if check:
         for problem in problems:
             raise problem.error
@@ -153,17 +158,24 @@ def _inferred_values(model: Model) -> list[Value]:
 
 
 def _infer_first(
-    model: Model, skeleton: SkeletonWriter, values: Sequence[Value]
+    model: Model, skeleton: SkeletonWriter, values: Sequence[Value], from_file: bool = True
 ) -> tuple[bool, Iterator[Problem]]:
-    """A first round; whether declared types added to it, and what is wrong."""
+    """A first round; whether declared types added to it, and what is wrong.
+
+    `from_file` says that declared types are those of the file, which may be left over.
+    """
     inferred, errors = _infer(skeleton, types_known=False)
     inferred = settle_names(inferred, _known(model, skeleton))
     improved = False
     wrong: list[Problem] = []
+    given = (
+        {dim for value in model.graph.inputs for dim in _shape_of(value.type)} if from_file else ()
+    )
     for value in values:
         found = inferred.get(skeleton.name(value))
         wrong += declared_wrongly(value, found)
-        value.type = merge_types(found, value.type, keep_names=value.is_graph_output)
+        declared = _believable(value, found, given) if from_file else value.type
+        value.type = merge_types(found, declared, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
     more, is_improved = _infer_uncovered(model)
 
@@ -174,6 +186,37 @@ def _infer_first(
         yield from _contradictions(skeleton, errors)
 
     return improved or is_improved, problems()
+
+
+def _believable(value: Value, found: Type | None, given: Collection[Dim]) -> Type | None:
+    """The declared type without sizes that hold for some feeds only.
+
+    An inner value keeps such a size when the inputs of a model were given symbolic sizes later:
+    it is then one of `given`, or that of what an operator hands on.
+    """
+    declared, node = value.type, value.producer
+    if node is None or value.is_graph_output or not isinstance(declared, TensorType):
+        return declared
+    is_handed_on = node.op_type in _HANDED_ON and not node.domain
+    source = node.inputs[0].type if is_handed_on and node.inputs[0] is not None else None
+    if declared.shape is None or (isinstance(source, TensorType) and source.shape is None):
+        return TensorType(declared.dtype)
+    sizes, handed = _shape_of(found), _shape_of(source)
+
+    def is_open(axis: int) -> bool:
+        if axis < len(sizes) and isinstance(sizes[axis], str) and sizes[axis] in given:
+            return True
+        return axis < len(handed) and not isinstance(handed[axis], int)
+
+    dims = enumerate(declared.shape)
+    shape = [None if isinstance(dim, int) and is_open(axis) else dim for axis, dim in dims]
+    return TensorType(declared.dtype, tuple(shape))
+
+
+def _shape_of(type: Type | None) -> Shape:
+    if isinstance(type, TensorType) and type.shape is not None:
+        return type.shape
+    return ()
 
 
 def _infer_uncovered(model: Model) -> tuple[list[Problem], bool]:
