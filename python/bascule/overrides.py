@@ -93,7 +93,8 @@ def _size(options: SessionOptions, dim: Dim, denotation: str) -> Dim:
     """The size that the options give to `dim`, or `dim`."""
     if isinstance(dim, int):
         return dim
-    return options._dimensions.get(dim or "", options._denotations.get(denotation, dim))
+    denoted = options._denotations.get(denotation, dim) if denotation else dim
+    return options._dimensions.get(dim, denoted) if dim else denoted
 
 
 @contextlib.contextmanager

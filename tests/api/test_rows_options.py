@@ -264,6 +264,11 @@ def test_dimensions(runtime: str) -> None:
         assert made.get_inputs()[0].shape == [4, 3]
         with pytest.raises(kind, match="index: 0 Got: 2 Expected: 4"):
             made.run(None, {"x": X})
+    for name in ("name", "denotation"):  # which no size without a name has
+        made = options(runtime)
+        getattr(made, f"add_free_dimension_override_by_{name}")("", 4)
+        made = make(made, runtime)
+        assert made.run(None, {"x": X})[0].shape == (2, 2)
     with pytest.raises(TypeError):
         options(runtime).add_free_dimension_override_by_name("n", "1")
 
