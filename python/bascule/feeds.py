@@ -40,7 +40,8 @@ class Signature:
     ) -> None:
         self.inputs = list(inputs)
         self.outputs = list(outputs)
-        self.defaults = dict(defaults)
+        # A file may hold initializers at addresses that native code does not read from.
+        self.defaults = {name: np.require(d, requirements="A") for name, d in defaults.items()}
         self.types = dict(inputs)
         self._shared = shared_sizes([type_ for _, type_ in self.inputs])
 

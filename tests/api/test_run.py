@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import bascule as ort
 from bascule import errors
@@ -60,6 +60,19 @@ def test_overridable_initializers() -> None:
     five = np.array([5], np.float32)
     np.testing.assert_array_equal(made.run(None, {"x": X, "scale": five})[0], X * 5)
     np.testing.assert_array_equal(made.run(None, {"x": X})[0], X * 2)
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_overridable_initializers_lie_anywhere_in_the_file(shift: int) -> None:
+    scale = np.random.default_rng(5).standard_normal((400, 3)).astype(np.float32)
+    proto = model(
+        [helper.make_node("Mul", ["x", "scale"], ["y"])],
+        [tensor("x", shape=[3]), tensor("scale", shape=[400, 3])],
+        [tensor("y")],
+        [numpy_helper.from_array(scale, "scale")],
+    )
+    proto.producer_name = "p" * (1 + shift)
+    np.testing.assert_array_equal(session(proto).run(None, {"x": X[0]})[0], X[0] * scale)
 
 
 def test_before_ir_4_initializers_are_constants() -> None:
