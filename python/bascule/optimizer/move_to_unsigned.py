@@ -28,6 +28,17 @@ Keeps:
     g (int8[2,4] x) => (int8[2,2] y) <
         float s = {0.5}, int8 z = {7}, int8[4,2] w = {1, -2, 3, -4, 5, -6, 7, -8}, int8 wz = {0}
     > { y = QLinearMatMul(x, s, z, w, s, wz, s, z) }
+Keeps:
+    g (float[2,4] x, bool c) => (int8[2,2] y) <
+        float s = {0.5}, int8 z = {7}, int8[4,2] w = {1, -2, 3, -4, 5, -6, 7, -8}, int8 wz = {0},
+        int8[2,2] v = {1, 2, 3, 4}
+    > {
+        a = QuantizeLinear(x, s, z)
+        y = If(c) <
+            then_branch = t () => (int8[2,2] m) { m = QLinearMatMul(a, s, z, w, s, wz, s, z) },
+            else_branch = e () => (int8[2,2] n) { n = Neg(v) }
+        >
+    }
 """
 
 from __future__ import annotations
@@ -131,9 +142,9 @@ class _Groups:
             if members and not _can_move(node, port):
                 self.fixed.add(members[0])
         for value in filter(_is_signed, (*node.inputs, *node.outputs)):
-            ours = value.producer is not None and all(
-                use.node.graph is self.graph for use in value.uses
-            )
+            # Neither what an outer graph computes for this one, nor what a nested one reads.
+            nodes = [value.producer, *(use.node for use in value.uses)]
+            ours = all(node is not None and node.graph is self.graph for node in nodes)
             if value not in known or not ours or value.is_graph_output:
                 self.fixed.add(value)
 
