@@ -53,6 +53,8 @@ def graph(body: str, y: str = "2,4,5,5", more: str = "") -> str:
         ("a = GlobalAveragePool(t) y = Flatten(a)", "2,4", 1),
         ("a = GlobalAveragePool(t) y = Reshape(a, flat)", "2,4", 1),
         ("a = GlobalMaxPool(t) y = Squeeze(a, spatial)", "2,4", 1),
+        ("a = GlobalMaxPool(t) y = Squeeze(a, three)", "2,4,1", 1),
+        ("a = GlobalMaxPool(t) b = Squeeze(a, height) y = Relu(b)", "2,4,1", 1),
         ("y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(t)", "2,4,2,2", 2),
         ("y = AveragePool<kernel_shape = [3, 2], pads = [1, 0, 1, 1]>(t)", "2,4,5,5", 2),
         ("y = InstanceNormalization(t, c, d)", "2,4,5,5", 2),

@@ -433,7 +433,11 @@ def _carry_flat(node: Node, layouts: Layouts, source: Value) -> list[Result] | N
         if axes is None:
             return None
         rank = x.rank or 0
-        moved = np.array(sorted(last_axis(int(a), rank) for a in axes.numpy().reshape(-1)))
+        gone = {int(axis) % rank for axis in axes.numpy().reshape(-1)}
+        left = [axis for axis in to_last(rank) if axis not in gone]
+        if left != sorted(left):  # an axis of the image would stay in front of the channels
+            return _carry_known_shape(node, layouts, source)
+        moved = np.array(sorted(last_axis(axis, rank) for axis in gone))
         return [Result(layouts.build.Squeeze(source, moved.astype(np.int64), type=type), False)]
     sizes = constant_of(node.input(1))
     if sizes is None or (not node.attribute("allowzero", 0) and 0 in sizes.numpy()[1:]):
