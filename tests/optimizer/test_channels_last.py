@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from bascule.ir.dtype import DataType
 from bascule.optimizer.eliminate_dead_code import eliminate_dead_code
 from bascule.optimizer.fuse_activation import fuse_activation
 from bascule.optimizer.fuse_residual_add import fuse_residual_add
@@ -20,7 +21,8 @@ _CONSTANTS = """<int64[2] spatial = {2, 3}, int64[1] channel = {1}, int64[1] one
     int64[3] rows = {0, 4, -1}, float[4] c = {1, 2, 3, 4}, float[4] d = {2, 3, 4, 5},
     float[4,1,1] column = {1, 2, 3, 4}, float[5] width = {1, 2, 3, 4, 5}, float zero = {0},
     int64[5] parted = {2, 2, 2, 5, 5}, int64[3] back = {2, 50, 2}, int64[2] halves = {1, 3},
-    int64[2] ones = {1, 1}, int64[2] end = {5, 5}>"""
+    int64[2] ones = {1, 1}, int64[2] end = {5, 5},
+    int32[2] first = {0, 1}, int32[2] last = {2, 4}>"""
 
 
 def graph(body: str, y: str = "2,4,5,5", more: str = "") -> str:
@@ -89,6 +91,18 @@ def test_other_ranks(x: str, w: str, y: str) -> None:
     text = f"g (float[{x}] x, float[{w}] w) => (float[{y}] y) {{ t = Conv(x, w) y = Relu(t) }}"
     model = fuse(text, *LAYOUT, fuse_activation)
     assert ops(model.graph) == {"Transpose": 2, "bascule.Conv": 1}
+
+
+def test_axes_of_a_slice_have_the_type_of_its_positions() -> None:
+    model = fuse(graph("y = Slice(t, first, last)", "2,3,5,5"), *LAYOUT)
+    (cut,) = (node for node in model.graph if node.is_op("Slice"))
+    assert [value.dtype for value in cut.inputs[1:] if value] == [DataType.INT32] * 3
+
+
+def test_one_pixel_without_channels() -> None:
+    text = """g (float[1,3,1,1] x, float[4,3,1,1] w, float[1,0,1,1] none) => (float[1,8,1,1] y)
+        { t = Conv(x, w) y = Concat<axis = 1>(t, none, t) }"""
+    assert ops(fuse(text, *LAYOUT).graph)["bascule.Conv"] == 1
 
 
 def test_transposed_convolution() -> None:

@@ -124,7 +124,8 @@ class Layouts:
     def _moved(self, value: Value, permutation: list[int]) -> Value:
         shape, type = value.shape, permuted(value.type, permutation)
         assert shape is not None
-        if isinstance(shape[1], int) and all(dim == 1 for dim in shape[2:]):
+        # A 0 in sizes stands for the size before.
+        if isinstance(shape[1], int) and shape[1] and all(dim == 1 for dim in shape[2:]):
             sizes = np.array([0, *shape[2:], shape[1]], np.int64)
             return self.build.Reshape(value, sizes, type=type)  # nothing moves in memory
         return self.build.Transpose(value, perm=permutation, type=type)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Node, Value
 from bascule.ir.types import Shape, TensorType
 from bascule.optimizer.channels_last import (
@@ -235,11 +236,12 @@ def _carry_slice(node: Node, layouts: Layouts) -> list[Result] | None:
         return None
     starts = node.input(1)
     count = None if starts is None or not starts.static_shape else starts.static_shape[0]
-    if count is None or (axes is None and node.input(3) is not None):
+    if starts is None or count is None or (axes is None and node.input(3) is not None):
         return None
     rank = x.rank or 0
     listed = range(count) if axes is None else axes.numpy().reshape(-1)
-    moved = np.array([last_axis(int(axis), rank) for axis in listed], np.int64)
+    indices = np.int32 if starts.dtype is DataType.INT32 else np.int64
+    moved = np.array([last_axis(int(axis), rank) for axis in listed], indices)
     inputs = [layouts.known_last(x), *node.inputs[1:3], layouts.build.constant(moved, "axes")]
     return _again(node, layouts, [*inputs, *node.inputs[4:]])
 
@@ -328,7 +330,7 @@ def _carry_reshape(node: Node, layouts: Layouts) -> list[Result] | None:
     if x is None or not layouts.has_last(x) or x.rank not in RANKS:
         return None
     before, after = dims_of(x), dims_of(node.output)
-    if before is None or after is None:
+    if before is None or after is None or 0 in (*before, *after):
         return None
     source = layouts.known_last(x)
     if all(dim == 1 for dim in before[2:]):
@@ -362,7 +364,7 @@ def _carry_block_move(node: Node, layouts: Layouts) -> list[Result] | None:
     shape = None if x is None else dims_of(x)
     if x is None or not layouts.has_last(x) or shape is None or len(shape) != 4:
         return None
-    if not all(isinstance(dim, int) for dim in shape[1:]):
+    if not all(isinstance(dim, int) and dim for dim in shape[1:]):
         return None
     block = node.attribute("blocksize")
     _, channels, height, width = (dim if isinstance(dim, int) else 0 for dim in shape)
