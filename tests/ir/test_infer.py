@@ -144,6 +144,16 @@ def test_lengths_by_scales_win_over_what_is_declared() -> None:
     assert shapes == {"a": (1, 7), "y": (1, 7)}
 
 
+def test_sizes_that_a_transposed_convolution_keeps() -> None:
+    """Also of kernels that are smaller than the strides, for which onnx infers less."""
+    shapes = inferred(
+        "g (float[N,2,5,6] x, float[2,3,1,4] w) => (float y, float z) {"
+        '  y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [3, 2], group = 2>(x, w)'
+        "  z = ConvTranspose<strides = [3, 2]>(x, w) }"
+    )
+    assert shapes == {"y": ("N", 6, 15, 12), "z": ("N", 3, 13, 14)}
+
+
 def test_declared_types_fill_gaps() -> None:
     model = parse_graph(
         "g (float[2,3] a) => (float[M,K] y) <float[2,3] t> "

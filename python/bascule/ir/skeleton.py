@@ -18,7 +18,7 @@ from bascule.ir import check
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Attribute, Model, Node, Value
+from bascule.ir.graph import FUSED_DOMAIN, Attribute, Model, Node, Value
 from bascule.ir.merge import merge_types
 from bascule.ir.resize import type_resized_by_scales
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
@@ -219,6 +219,8 @@ def type_got_wrong(node: Node, types: Sequence[Type | None]) -> TensorType | Non
         return _type_without_width(types)
     if node.is_op("Resize") or node.is_op("Upsample"):
         return type_resized_by_scales(node, types)
+    if node.is_op("ConvTranspose") or node.is_op("ConvTranspose", domain=FUSED_DOMAIN):
+        return _type_of_same_size(node, types)
     return _type_without_sizes(node, types) if node.is_op("Slice") else None
 
 
@@ -231,6 +233,28 @@ def _type_without_sizes(node: Node, types: Sequence[Type | None]) -> TensorType 
     if not isinstance(source, TensorType):
         return None
     return TensorType(source.dtype, None if source.shape is None else (None,) * len(source.shape))
+
+
+def _type_of_same_size(node: Node, types: Sequence[Type | None]) -> TensorType | None:
+    """The type of a ConvTranspose that keeps sizes but for its strides, whatever its kernel is."""
+    x, w = (*types, None, None)[:2]
+    is_same = str(node.attribute("auto_pad", "")).startswith("SAME")
+    if not is_same or "output_shape" in node.attributes:
+        return None
+    if not isinstance(x, TensorType) or not isinstance(w, TensorType) or x.shape is None:
+        return None
+    rank = len(x.shape) - 2
+    strides = node.attribute("strides", None) or [1] * rank
+    if w.shape is None or len(w.shape) != len(x.shape) or len(strides) != rank or rank < 1:
+        return None
+    group, depth = node.attribute("group", 1), w.shape[1]
+    channels = depth * group if isinstance(depth, int) else None
+    is_last = bool(node.attribute("channels_last", 0))
+    before = x.shape[1:-1] if is_last else x.shape[2:]
+    sizes = [n * step if isinstance(n, int) else None for n, step in zip(before, strides)]
+    return TensorType(
+        x.dtype, (x.shape[0], *((*sizes, channels) if is_last else (channels, *sizes)))
+    )
 
 
 def _type_without_width(types: Sequence[Type | None]) -> TensorType | None:
