@@ -144,6 +144,13 @@ def test_lengths_by_scales_win_over_what_is_declared() -> None:
     assert shapes == {"a": (1, 7), "y": (1, 7)}
 
 
+def test_resize_to_an_unknown_number_of_sizes() -> None:
+    shapes = inferred(
+        "g (float[5,6] x, int64[K] s) => (float[A,B] z) { y = Resize(x, , , s) z = Neg(y) }"
+    )
+    assert shapes["y"] == (None, None) and shapes["z"] == ("A", "B")
+
+
 def test_sizes_that_a_transposed_convolution_keeps() -> None:
     """Also of kernels that are smaller than the strides, for which onnx infers less."""
     shapes = inferred(

@@ -45,6 +45,16 @@ def type_resized_by_scales(node: Node, types: Sequence[Type | None]) -> TensorTy
     return TensorType(x.dtype, tuple(shape)) if is_wrong else None
 
 
+def type_resized_to_unknown(node: Node, types: Sequence[Type | None]) -> TensorType | None:
+    """The type of the result where onnx takes an unknown number of sizes for 0 and gives up."""
+    x, _, _, sizes = (*types, None, None, None, None)[:4]
+    if not isinstance(x, TensorType) or not isinstance(sizes, TensorType) or x.shape is None:
+        return None
+    if sizes.shape is None or len(sizes.shape) != 1 or isinstance(sizes.shape[0], int):
+        return None
+    return TensorType(x.dtype, (None,) * len(x.shape))
+
+
 def _known_scales(node: Node) -> list[float] | None:
     """The scales, which older forms have as an attribute or as the second input."""
     if node.is_op("Upsample") and "scales" in node.attributes:

@@ -20,7 +20,7 @@ from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import FUSED_DOMAIN, Attribute, Model, Node, Value
 from bascule.ir.merge import merge_types
-from bascule.ir.resize import type_resized_by_scales
+from bascule.ir.resize import type_resized_by_scales, type_resized_to_unknown
 from bascule.ir.serialize import Definitions, ModelWriter, write_inline, write_type
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import SparseTensorType, TensorType, Type
@@ -218,7 +218,7 @@ def type_got_wrong(node: Node, types: Sequence[Type | None]) -> TensorType | Non
     if node.is_op("Attention"):
         return _type_without_width(types)
     if node.is_op("Resize") or node.is_op("Upsample"):
-        return type_resized_by_scales(node, types)
+        return type_resized_by_scales(node, types) or type_resized_to_unknown(node, types)
     if node.is_op("ConvTranspose") or node.is_op("ConvTranspose", domain=FUSED_DOMAIN):
         return _type_of_same_size(node, types)
     return _type_without_sizes(node, types) if node.is_op("Slice") else None
