@@ -117,6 +117,18 @@ def test_long_texts_that_differ_in_the_middle() -> None:
         assert hot.tolist() == ["abc".index(each) for each in text]
 
 
+@pytest.mark.parametrize("last", ["float[N] y, int64[1] k", "float[N] y, string[N] s"])
+def test_the_shape_of_text_makes_a_plan_of_its_own(last: str) -> None:
+    model = session(
+        f"g (string[N] s, float[1] x) => ({last}) {{ k = Shape(s) e = Expand(x, k) y = Exp(e) }}"
+    )
+    for run, size in enumerate((2, 3, 2, 2, 2, 4, 4, 0, 3)):
+        feeds = {"s": np.array(list("abcd")[:size], object), "x": normal(run, 1)}
+        y, other = model.run(None, feeds)
+        np.testing.assert_allclose(y, np.exp(feeds["x"]).repeat(size), 1e-6)
+        assert other.tolist() == ([size] if "k" in last else feeds["s"].tolist())
+
+
 def test_what_has_no_kernel_runs_on_the_cpu_and_says_why() -> None:
     model = session(
         """g (float[N,4] x) => (float[N,4] y, string[K] w) {

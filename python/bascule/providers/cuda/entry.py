@@ -56,6 +56,11 @@ class Entry:
         return isinstance(self._host, np.ndarray) and self._host.dtype != object
 
     @property
+    def is_text(self) -> bool:
+        """True for a tensor of strings, which stays on the host."""
+        return isinstance(self._host, np.ndarray) and self._host.dtype == object
+
+    @property
     def tensor(self) -> Tensor:
         """The tensor of an entry that has one on the device."""
         found: Tensor = self._device

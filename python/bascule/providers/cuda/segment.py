@@ -136,7 +136,7 @@ class Segment:
                     continue
                 parts.append(_content(array))
             else:
-                parts.append(entry.shape if entry.is_tensor else None)
+                parts.append(entry.shape if entry.is_tensor or entry.is_text else None)
         return tuple(parts)
 
     # --- by hand
@@ -262,6 +262,9 @@ class Segment:
         fill: dict[int, Tensor] = {}
         copies: list[tuple[Tensor, Tensor]] = []
         for number, entry in given.items():
+            if not entry.is_tensor:
+                own[number] = entry
+                continue
             tensor = entry.tensor if is_bound and entry.is_on_device else None
             if tensor is not None and reads_in_place and tensor.address % _ALIGNMENT == 0:
                 source = Tensor(tensor.dtype, tensor.shape, tensor.address, None)
