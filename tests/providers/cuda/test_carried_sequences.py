@@ -132,6 +132,24 @@ def test_text_in_a_sequence_that_a_loop_fills() -> None:
         agree(ours.run(None, feeds), cpu.run(None, feeds))
 
 
+def test_a_sequence_that_is_handed_on_belongs_to_the_caller() -> None:
+    ours, _ = sessions("""g (int64 trips, seq(float[N]) given) => (
+        seq(float[N]) given, seq(float[N]) moved, seq(float[N]) same) {
+      go = Constant<value = bool {1}>()
+      same = Identity(given)
+      moved = Loop(trips, go, given) <body = b
+        (int64 i, bool on, seq(float[N]) before) => (bool again, seq(float[N]) after) {
+          again = Identity(on)
+          after = SequenceErase(before) }>
+    }""")
+    given = [normal(2), normal(3)]
+    results = ours.run(None, {"trips": np.array(0), "given": given})
+    arrays = [each for result in (given, *results) for each in result]
+    for index, one in enumerate(arrays):
+        np.testing.assert_array_equal(one, given[index % 2])
+        assert not any(np.shares_memory(one, other) for other in arrays[:index])
+
+
 def test_an_optional_that_a_branch_gives() -> None:
     ours, cpu = sessions(PERHAPS)
     assert floats_on_cpu(ours) == []

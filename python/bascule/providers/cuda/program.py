@@ -319,7 +319,7 @@ class CudaProgram:
             chosen = [entries[i] for i in wanted] if wanted else entries
             bring_to_host(chosen, device, profiler)
             device.before_others()
-            held = set(map(id, feeds))
+            held = _identities(feeds)
             return [_owned(entry.on_host(device), held) for entry in chosen]
 
     def run_bound(
@@ -381,7 +381,7 @@ class CudaProgram:
         places: dict[int, Tensor] = {}
         on_host = [outcome.entries[n] for n, t in targets.items() if isinstance(t, Where)]
         bring_to_host(on_host, device)
-        held = set(map(id, feeds))
+        held = _identities(feeds)
         for number, target in targets.items():
             entry = outcome.entries[number]
             if number in outcome.placed:
@@ -443,8 +443,16 @@ def _owned(result: Any, held: set[int]) -> Any:
 
     `held` are the identities of what others have.
     """
+    if isinstance(result, list):
+        return [_owned(item, held) for item in result]
     if isinstance(result, np.ndarray):
         if not result.flags.writeable or id(result) in held:
             return result.copy()
         held.add(id(result))
     return result
+
+
+def _identities(feeds: list[Any]) -> set[int]:
+    """Of feeds, and of the items of sequences."""
+    inner = (_identities(feed) for feed in feeds if isinstance(feed, list))
+    return set(map(id, feeds)).union(*inner)
