@@ -12,7 +12,7 @@ import pytest
 import bascule
 from bascule.ir.dtype import DataType
 from bascule.providers.cpu.provider import CpuProvider
-from bascule.providers.cuda.entry import download
+from bascule.providers.cuda.entry import Entry, download
 from bascule.providers.cuda.memory import Record, lay_out
 from bascule.providers.cuda.provider import CudaProvider
 from bascule.providers.cuda.targets import Where
@@ -334,6 +334,26 @@ def test_terminate_stops_a_loop() -> None:
     with pytest.raises(bascule.errors.Fail, match="terminate flag"):
         model.run(None, feeds, options)
     np.testing.assert_array_equal(model.run(None, feeds)[0], -feeds["x"])
+
+
+class Flag:
+    """RunOptions' flag, which another thread sets after a while."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    @property
+    def value(self) -> bool:
+        self.looks += 1
+        return self.looks > 5
+
+
+def test_terminate_stops_a_loop_that_computes_nothing() -> None:
+    model = session("""g (int64 n, bool t, float[4] x) => (float[4] y) {
+        y = Loop <body = b (int64 i, bool c, float[4] v) => (bool c, float[4] v) {}> (n, t, x) }""")
+    feeds = [Entry(host=each) for each in (np.array(2**60), np.array(True), normal(1, 4))]
+    with pytest.raises(bascule.errors.Fail, match="terminate flag"):
+        model._program._graph.execute(feeds, terminate=Flag())
 
 
 def test_outputs_where_they_are_bound() -> None:

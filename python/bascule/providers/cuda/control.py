@@ -15,7 +15,7 @@ from bascule.ir.types import TensorType
 from bascule.providers.cuda.call import Call
 from bascule.providers.cuda.entry import Entry
 from bascule.providers.cuda.operators.movement import permuted
-from bascule.providers.cuda.steps import Run, Values, described
+from bascule.providers.cuda.steps import Run, Values, described, stop_if_asked
 from bascule.providers.cuda.tensor import Tensor
 
 
@@ -61,6 +61,7 @@ class ControlStep:
                 values[number] = result
 
     def _call(self, key: str, feeds: list[Entry], values: Values, run: Run) -> list[Entry]:
+        stop_if_asked(run.terminate)  # a body that only hands values on has no part that would
         program, captured = self._programs[key]
         return program.run(feeds + [values[n] for n in captured], run)
 

@@ -26,7 +26,14 @@ from bascule.providers.cuda.placement import Place, Placed, place
 from bascule.providers.cuda.plan import Recording, tangled
 from bascule.providers.cuda.replay import Replay
 from bascule.providers.cuda.segment import Segment, Targets
-from bascule.providers.cuda.steps import KernelStep, NativeStep, Run, ShapeStep, Values
+from bascule.providers.cuda.steps import (
+    KernelStep,
+    NativeStep,
+    Run,
+    ShapeStep,
+    Values,
+    stop_if_asked,
+)
 from bascule.providers.cuda.targets import Fresh, OnDevice, Wanted, Where
 from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA
@@ -233,8 +240,7 @@ class DeviceGraph:
         placed: set[int] = set()
         recording = None
         for index, part in enumerate(self._parts):
-            if terminate is not None and terminate.value:
-                raise errors.Fail("Exiting due to terminate flag being set to true.")
+            stop_if_asked(terminate)
             begin = 0 if profiler is None else time.monotonic_ns()
             if isinstance(part, Segment):
                 targets = None

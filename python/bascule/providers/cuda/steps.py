@@ -35,6 +35,12 @@ def described(numbers: Iterable[int], values: Values) -> str:
     return ", ".join(shown)
 
 
+def stop_if_asked(terminate: Any) -> None:
+    """An error once the flag of RunOptions is set."""
+    if terminate is not None and terminate.value:
+        raise errors.Fail("Exiting due to terminate flag being set to true.")
+
+
 @dataclass
 class Run:
     """What the steps of a run share."""
