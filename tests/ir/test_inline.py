@@ -142,6 +142,21 @@ def test_functions_of_operator_schemas(call: str) -> None:
     np.testing.assert_allclose(run(model)[0], expected[0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_function_of_a_schema_whose_result_nobody_reads() -> None:
+    model = load("""g (float[2,3] a) => (float[2,3] y) {
+        y = Exp(a) s = SequenceConstruct(a, y)
+        unread = SequenceMap <body = b (float[2,3] v) => (float[2,3] w) { w = Neg(v) }> (s) }""")
+    expected = run(model)
+    infer_types(model)
+    node = model.graph.nodes[2]
+    function = schema_function(node, 21)
+    assert function is not None
+    inline_call(node, function, model.opset_imports)
+    infer_types(model, check=False)
+    assert "SequenceMap" not in {n.op_type for n in model.graph}
+    np.testing.assert_array_equal(run(model)[0], expected[0])
+
+
 def test_operators_without_a_function() -> None:
     model = parse_graph("g (float[2] a) => (float[2] y) { y = Exp(a) }")
     assert schema_function(model.graph.nodes[0], 21) is None

@@ -191,13 +191,14 @@ def schema_function(node: Node, opset: int) -> Function | None:
 
 
 def _call_proto(node: Node) -> onnx.NodeProto:
-    """The node alone, asking only for the outputs that something reads."""
+    """The node alone, asking only for the outputs that something reads, but for one at least."""
     from bascule.ir.serialize import node_proto
 
     proto = node_proto(node)
     names = ["" if v.is_unused else name for v, name in zip(node.outputs, proto.output)]
     while names and not names[-1]:
         names.pop()
+    names = names or proto.output[:1]
     del proto.output[:]
     proto.output.extend(names)
     return proto
