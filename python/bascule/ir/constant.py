@@ -62,19 +62,24 @@ class Constant:
     def numpy(self) -> np.ndarray[Any, Any]:
         """The elements as a read-only array, one array element per tensor element."""
         if self.strings is not None:
-            return self.strings
+            return _read_only(self.strings)
         if self._array is not None:
-            return self._array
+            return _read_only(self._array)
         assert self.raw is not None
         if self.dtype.bits >= 8:
             array = np.frombuffer(self.raw, dtype=np.uint8).view(self.dtype.numpy)
         else:
             unpacked = unpack(np.frombuffer(self.raw, dtype=np.uint8), self.dtype.bits, self.size)
             array = sign_extend(unpacked, self.dtype).view(self.dtype.numpy)
-            array = array.reshape(self.shape)
-            self._array = array
-            return array
-        return array.reshape(self.shape)
+            self._array = array.reshape(self.shape)
+        return _read_only(array.reshape(self.shape))
+
+
+def _read_only(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same elements, without a way to change them."""
+    view: np.ndarray[Any, Any] = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def pack(elements: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:

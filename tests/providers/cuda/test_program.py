@@ -64,6 +64,23 @@ def test_sizes_that_are_outputs_belong_to_the_caller() -> None:
         sizes[:] = 77
 
 
+@pytest.mark.parametrize(
+    "constant",
+    [
+        "float[2] c, float[3] y) <float[2] c = {1, 2}> {",
+        'string[2] c, float[3] y) { c = Constant<value_strings = ["a", "b"]>()',
+    ],
+)
+def test_constants_that_are_outputs_belong_to_the_caller(constant: str) -> None:
+    model = session(f"g (float[3] x) => ({constant} y = Exp(x) }}")
+    result, _ = model.run(None, {"x": normal(0, 3)})
+    expected = result.copy()
+    for run in range(3):
+        result[...] = result[::-1].copy()
+        result, _ = model.run(None, {"x": normal(run, 3)})
+        np.testing.assert_array_equal(result, expected)
+
+
 def test_one_value_as_two_results_is_two_arrays() -> None:
     model = session("""g (int64 n, bool t, float[3] x) => (float[3] y, float[3] z) {
         y, z = Loop <body = b (int64 i, bool c, float[3] v, float[3] w) => (bool d, float[3] p,
