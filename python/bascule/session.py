@@ -243,7 +243,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             self._save(model, compiled.defaults)
         if cache is not None:
             compiled = cache.store(self._source, compiled, model.external_files)
-        self._trace.note_graph(model.graph)
+        self._trace.note_graph(model.graph, is_read=self._cuda is not None)
         return compiled
 
     @property

@@ -71,7 +71,7 @@ class Loaded:
     spans: Sequence[LoadSpan] = ()
     passes: dict[str, int] = field(default_factory=dict)
     graph: Graph | None = None
-    """As it runs, without the elements of constants; None where it came from a plan."""
+    """As it runs, on the CPU without the elements of constants; None where it came from a plan."""
     weight_bytes: int = 0
 
 
@@ -155,8 +155,11 @@ class Trace:
     def is_on(self) -> bool:
         return self.profiler is not None
 
-    def note_graph(self, graph: Graph) -> None:
-        """Keep the graph of a program, which nobody else needs any more, without its constants."""
+    def note_graph(self, graph: Graph, is_read: bool) -> None:
+        """Keep the graph of a program, without its constants unless it `is_read` by runs, too.
+
+        The CUDA provider makes kernels of its nodes, and of the constants in them, when it runs.
+        """
         if self.profiler is None:
             return
         self._graph, self._weight_bytes = graph, 0
@@ -164,7 +167,8 @@ class Trace:
             for value in each.initializers.values():
                 if value.constant is not None:
                     self._weight_bytes += value.constant.nbytes
-                    value.constant = None
+                    if not is_read:
+                        value.constant = None
 
     def note_compiled(self, compiled: CompiledModel) -> None:
         """Keep what a profile tells of the session's making."""

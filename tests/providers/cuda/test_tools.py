@@ -259,6 +259,13 @@ def test_rows_name_the_provider(profiled: Any) -> None:
     assert {row["provider"] for row in found.records()["nodes"]} == {CUDA}
 
 
+def test_numbers_inside_fused_nodes(profiled: Any) -> None:
+    model = parsed("""g (float[N] x) => (uint8[N] q, float[N] y) <float s = {0.5}, uint8 z = {3}> {
+        q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }""")
+    (row,) = profiled(model, {"x": LOOP_FEEDS["x"]}).nodes
+    assert row.kernel == "cuda.elementwise"
+
+
 def test_a_session_is_profiled_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the options of its providers, and the passes that it leaves out."""
     asked: list[tuple[Any, ...]] = []
