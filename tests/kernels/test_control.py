@@ -7,8 +7,10 @@ import threading
 from typing import Any
 
 import numpy as np
+import onnx.parser
 import pytest
 
+import bascule
 from bascule.canonical import canonicalize
 from bascule.errors import Fail, InvalidArgument
 from bascule.ir.infer import infer_types
@@ -90,6 +92,19 @@ def test_loop(trips: int) -> None:
     assert (last == expected[0]).all()
     assert rows.shape == expected[1].shape
     assert (rows == expected[1]).all()
+
+
+def test_sizes_of_a_loop_that_never_starts_and_hands_on_what_is_known_less_of() -> None:
+    """The optimizer lets the body give Exp's result, of which no size is known."""
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+        g (int64 n, bool go, float[A,B] x) => (float[T,2,3] z) <int64[2] ones = {1, 1}> {
+        z = Loop(n, go) <body = b (int64 i, bool on) => (bool again, float[2,3] o) {
+            again = Identity(on) s = Exp(x) o = Tile(s, ones) }> }""")
+    session = bascule.InferenceSession(model.SerializeToString())
+    x = np.ones((2, 3), np.float32)
+    for trips in (0, 2, 0):
+        (z,) = session.run(None, {"n": np.array(trips), "go": np.array(True), "x": x})
+        assert z.shape == (trips, 2, 3)
 
 
 def test_loop_that_never_starts() -> None:

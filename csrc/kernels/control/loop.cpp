@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Loop: a body run until a trip count is reached or a condition is false. Values are carried from
 // one run to the next; the other outputs of the body are stacked.
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -32,10 +33,20 @@ class Stack {
     ++count_;
   }
 
-  void write(RunContext& c, int i, const ValueSpec& spec) const {
+  // `slice` is what is known of the body's output, `whole` of the node's: after no trips the sizes
+  // of both count, since a body may hand on a captured value of which less is known.
+  void write(RunContext& c, int i, const ValueSpec& slice, const ValueSpec& whole) const {
     Shape shape{count_};
-    for (const int64_t size : count_ > 0 ? shape_ : empty_item_shape(spec)) shape.push_back(size);
-    Tensor& y = c.output(i, count_ > 0 ? dtype_ : spec.dtype, shape);
+    for (const int64_t size : count_ > 0 ? shape_ : empty_item_shape(slice)) shape.push_back(size);
+    if (count_ == 0 && whole.rank() > 0) {
+      Shape known = empty_item_shape(whole);
+      known[0] = 0;
+      for (int axis = 1; axis < known.rank() && known.rank() == shape.rank(); ++axis) {
+        known[axis] = std::max(known[axis], shape[axis]);
+      }
+      shape = known;
+    }
+    Tensor& y = c.output(i, count_ > 0 ? dtype_ : slice.dtype, shape);
     if (!bytes_.empty()) std::memcpy(y.raw(), bytes_.data(), bytes_.size());
     int64_t place = 0;
     for (const Tensor& item : items_) {
@@ -64,7 +75,8 @@ class Stack {
 // condition, the carried values and the scan outputs.
 struct Loop final : Kernel {
   static Capability capability(const NodeSpec& node) { return subgraphs_capability(node); }
-  explicit Loop(const NodeSpec& node) : body(node, "body"), carried(body.inputs() - 2) {
+  explicit Loop(const NodeSpec& node)
+      : body(node, "body"), carried(body.inputs() - 2), outputs(node.outputs) {
     if (carried < 0 || body.outputs() < 1 + carried) {
       throw Error(Code::invalid_graph,
                   "the body of a Loop must take " +
@@ -98,7 +110,8 @@ struct Loop final : Kernel {
     for (int i = 0; i < carried; ++i) c.set_output(i, state[static_cast<size_t>(i)].owned());
     for (size_t i = 0; i < stacks.size(); ++i) {
       const int output = carried + static_cast<int>(i);
-      if (c.wants_output(output)) stacks[i].write(c, output, body.output(1 + output));
+      if (!c.wants_output(output)) continue;
+      stacks[i].write(c, output, body.output(1 + output), outputs[static_cast<size_t>(output)]);
     }
   }
 
@@ -113,6 +126,7 @@ struct Loop final : Kernel {
 
   Subgraph body;
   int carried;
+  std::vector<ValueSpec> outputs;
 };
 BASCULE_KERNEL("Loop", Loop);
 
