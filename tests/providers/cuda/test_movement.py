@@ -190,3 +190,18 @@ def test_shapes() -> None:
     same("Squeeze", [x, np.array([-2])])
     same("Squeeze", [x])
     same("Unsqueeze", [x, np.array([0, -1])])
+
+
+@pytest.mark.parametrize(
+    ("before", "sizes", "after"),
+    [
+        ((1, 0, 0), [-1, 1, 0], (0, 1, 0)),
+        ((0, 0, 4), [0, -1], (0, 0)),
+        ((0, 3, 4), [0, -1], (0, 12)),
+    ],
+)
+def test_a_copied_size_of_zero_says_nothing_of_the_others(
+    before: tuple[int, ...], sizes: list[int], after: tuple[int, ...]
+) -> None:
+    (y,) = run_node("Reshape", [np.zeros(before, np.float32), np.array(sizes)])
+    assert y.shape == after

@@ -37,17 +37,24 @@ def axes_of(call: Call, axes: Any, rank: int) -> list[int]:
 def reshape(call: Call, x: Tensor, shape: Any) -> Tensor:
     wanted = integers(shape)
     sizes = list(wanted)
+    copied: set[int] = set()
     if not call.attribute("allowzero", 0):
         for i, size in enumerate(wanted):
             if size == 0:
                 if i >= x.rank:
                     raise call.error(f"shape {wanted} copies size {i} of shape {list(x.shape)}")
                 sizes[i] = x.shape[i]
+                copied.add(i)
     if sizes.count(-1) > 1 or min(sizes, default=0) < -1:
         raise call.error(f"shape {wanted} has negative sizes")
     if -1 in sizes:
         given, others = x.size, math.prod(size for size in sizes if size != -1)
-        if given == others == 0:  # any size would do: the one that it would be without the zeros
+        if given == others == 0:  # any size would do: the one that it would be for another batch
+            given, others = (
+                math.prod(size for i, size in enumerate(shape) if size != -1 and i not in copied)
+                for shape in (x.shape, sizes)
+            )
+        if given == others == 0:  # or without the zeros
             given, others = (
                 math.prod(size for size in shape if size not in (0, -1))
                 for shape in (x.shape, sizes)
