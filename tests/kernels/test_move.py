@@ -201,6 +201,8 @@ def test_reshape() -> None:
     check(empty.reshape(3, 0), "Reshape", [empty, np.array([3, 0])], {"allowzero": 1})
     # Without elements a size is left out as if the zeros were not there.
     check(data((0, 7, 1)), "Reshape", [data((0, 1, 7)), np.array([0, -1, 1])])
+    check(data((0, 1, 0)), "Reshape", [data((1, 0, 0)), np.array([-1, 1, 0])])
+    check(data((0, 0)), "Reshape", [data((0, 0, 4)), np.array([0, -1])])
     several = data((0, 7, 4, 8))
     check(several, "Reshape", [data((0, 7, 32)), np.array([0, -1, 4, 8])], {"allowzero": 1})
     packed = data((2, 3), ml_dtypes.int4)

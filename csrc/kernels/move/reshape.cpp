@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators that keep the elements and change the shape: Reshape, Flatten, Squeeze, Unsqueeze; and
 // Identity, which keeps both.
+#include <vector>
+
 #include "kernels/move/int_list.h"
 #include "runtime/kernel.h"
 
@@ -13,10 +15,21 @@ int64_t size_without_zeros(const Shape& shape) {
   return size;
 }
 
+// The size without the axes that are copied.
+int64_t size_of_others(const Shape& shape, const std::vector<bool>& copied) {
+  int64_t size = 1;
+  for (int i = 0; i < shape.rank(); ++i) {
+    const size_t axis = static_cast<size_t>(i);
+    if (axis >= copied.size() || !copied[axis]) size *= shape[i];
+  }
+  return size;
+}
+
 // A size of 0 copies that of the input (unless allowzero), one -1 takes what is left.
 Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow_zero) {
   Shape shape = wanted;
   int inferred = -1;
+  std::vector<bool> copied(static_cast<size_t>(shape.rank()), false);
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] == -1) {
       if (inferred >= 0) invalid("shape " + wanted.text() + " has more than one -1");
@@ -29,13 +42,17 @@ Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow
                 " of an input of shape " + from.text());
       }
       shape[i] = from[i];
+      copied[static_cast<size_t>(i)] = true;
     }
   }
   if (inferred >= 0) {
     shape[inferred] = 1;
     int64_t others = shape.size();
-    if (count == 0 &&
-        others == 0) {  // any size would do: the one that it would be without the zeros
+    if (count == 0 && others == 0) {  // any size would do: that which it is for another batch
+      count = size_of_others(from, copied);
+      others = size_of_others(shape, copied);
+    }
+    if (count == 0 && others == 0) {  // or without the zeros
       count = size_without_zeros(from);
       others = size_without_zeros(shape);
     }
