@@ -14,6 +14,7 @@ from bascule.ir.constant import Constant
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.inline import inline_call, inline_functions, schema_function
+from bascule.ir.merge import merge_types
 from bascule.ir.replaced import replaced_by
 from bascule.ir.source_trace import scope_of, source_text, sources_of
 from bascule.load_clock import LoadClock
@@ -191,6 +192,7 @@ def compile_model(
     clock = LoadClock() if clock is None else clock
     imports = dict(model.opset_imports)
     unknown = set_unknown_aside(model)
+    declared = [value.type for value in model.graph.outputs]
     try:
         report, verified = prepare(model, providers, level, selection, clock, check, verify)
     except Exception as error:
@@ -218,7 +220,11 @@ def compile_model(
         raise
     clock.phase("compile")
     inputs = [Argument(value.name, value.type) for value in graph.inputs]
-    outputs = [Argument(value.name, value.type) for value in graph.outputs]
+    # Sizes are called as the model calls them, whatever the optimizer found out about them.
+    outputs = [
+        Argument(value.name, merge_types(value.type, type, keep_names=True))
+        for value, type in zip(graph.outputs, declared)
+    ]
     compiled = CompiledModel(program, inputs, outputs, rows, dict(report.changes), clock.seconds)
     compiled.spans = clock.spans
     compiled.verification = "" if verified is None else str(verified)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bascule.ir.symbols import is_invented
+from bascule.ir.symbols import invented_names
 from bascule.ir.types import SparseTensorType, TensorType
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ class NodeArg:
 
     @classmethod
     def of(cls, value: Argument | Value, known: Collection[str] = ()) -> NodeArg:
-        """Of a graph's input or output; names that inference invented are None, but for `known`."""
+        """Of a graph's input or output; sizes in names that inference invented, but for `known`,
+        are None.
+        """
         shape: list[int | str | None] = []
         if isinstance(value.type, (TensorType, SparseTensorType)) and value.type.shape is not None:
             shape = [
-                None if dim == "" or (is_invented(dim) and dim not in known) else dim
+                None if dim == "" or not invented_names(dim).issubset(known) else dim
                 for dim in value.type.shape
             ]
         return cls(value.name, str(value.type), shape)

@@ -227,6 +227,49 @@ def test_node_args() -> None:
     assert made.get_inputs()[0].shape == [1, "rows", None]
 
 
+LEVELS = list(ort.GraphOptimizationLevel.__members__.values())
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+@pytest.mark.parametrize("operator", ["Identity", "Cast"])
+def test_an_input_is_what_the_model_says(operator: str, level: ort.GraphOptimizationLevel) -> None:
+    """It takes no type from a node that hands it on, which may say a size of a former version."""
+    attributes = {"to": FLOAT} if operator == "Cast" else {}
+    nodes = [
+        helper.make_node(operator, ["x"], ["same"], **attributes),
+        helper.make_node("Sigmoid", ["same"], ["y"]),
+    ]
+    for sizes in (None, [2, 4]):
+        proto = model(nodes, [tensor("x", shape=[None, 4])], [tensor("y", shape=None)])
+        if sizes:
+            proto.graph.value_info.append(tensor("same", shape=sizes))
+        options = ort.SessionOptions()
+        options.graph_optimization_level = level
+        made = session(proto, options)
+        assert made.get_inputs()[0].shape == [None, 4]
+        assert made.run(None, {"x": np.ones((3, 4), np.float32)})[0].shape == (3, 4)
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=str)
+def test_outputs_keep_the_names_of_their_sizes(level: ort.GraphOptimizationLevel) -> None:
+    """The optimizer knows more of them than the model says, which is not what they are called."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = level
+    for rows in ("batch", None):
+        proto = model(
+            [
+                helper.make_node("Relu", ["x"], ["z"]),
+                helper.make_node("Reshape", ["z", "s"], ["y"]),
+            ],
+            [tensor("x", shape=[rows, 4])],
+            [tensor("y", shape=["elements" if rows else None])],
+            [helper.make_tensor("s", TensorProto.INT64, [1], [-1])],
+        )
+        made = session(proto, options)
+        assert made.get_inputs()[0].shape == [rows, 4]
+        assert made.get_outputs()[0].shape == ["elements" if rows else None]
+
+
 @pytest.mark.parametrize(
     ("number", "name"),
     [

@@ -13,12 +13,17 @@ from collections.abc import Iterable, Mapping
 
 from bascule.ir.types import Dim, Shape, SparseTensorType, TensorType, Type
 
-_INVENTED = re.compile(r"unk__\d+")
+_INVENTED = re.compile(r"\bunk__\d+\b")
 
 
 def is_invented(dim: Dim) -> bool:
     """True for names that inference made up; they say nothing about the size."""
     return isinstance(dim, str) and _INVENTED.fullmatch(dim) is not None
+
+
+def invented_names(dim: Dim) -> set[str]:
+    """The names that inference made up in a size, which may be an expression as ``4*unk__0``."""
+    return set(_INVENTED.findall(dim)) if isinstance(dim, str) else set()
 
 
 def settle_names(

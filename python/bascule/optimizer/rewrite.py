@@ -239,8 +239,7 @@ def replace(node: Node, values: Sequence[Value], build: Builder) -> None:
     if build.made and build.made[-1].output in values:
         build.made[-1].name = node.name
     for old, new in zip(node.outputs, values):
-        is_given = new.producer is None and new.constant is None  # an input, which the model types
-        if new.type is None or (not is_given and _says_less(new.type, old.type)):
+        if new.type is None or (not _is_fed(new) and _says_less(new.type, old.type)):
             new.type = old.type
         if not may_stand_for(new, old):
             new = build.node("Identity", [new], type=old.type).output
@@ -281,6 +280,12 @@ def _says_the_same(source: Node | None, removed: Node) -> bool:
     if source is None or source.graph is None:
         return False
     return set(replaced_by(removed)) <= set(replaced_by(source))
+
+
+def _is_fed(value: Value) -> bool:
+    """Whether it is an input of the model, whose type says what may be fed."""
+    is_input = value.producer is None and value.constant is None and value.owner is not None
+    return is_input and value.owner.parent is None  # type: ignore[union-attr]
 
 
 def _says_less(new: Type, old: Type | None) -> bool:
