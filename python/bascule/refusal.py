@@ -49,6 +49,31 @@ class Refused:
 
 def set_unknown_aside(model: Model) -> list[Refused]:
     """Find the nodes whose operators nobody knows, functions included, and make them opaque."""
+    found = _unknown_nodes(model)
+    if found:
+        model.opset_imports[_SET_ASIDE] = 1
+    for each in found:
+        each.node.domain = _SET_ASIDE
+    return found
+
+
+def refuse_unknown(model: Model) -> None:
+    """Refuse operators that the standard does not have in the opsets that the model imports.
+
+    Those of other domains may be known to whoever runs the model.
+
+    Raises:
+        InvalidGraph: there is one; the message lists all of them.
+    """
+    standard = check.newest_opsets()
+    found = [n for n in _unknown_nodes(model) if n.opset is None or n.domain in standard]
+    for each in found:
+        each.node.domain = _SET_ASIDE
+    if found:
+        raise refusal(found)
+
+
+def _unknown_nodes(model: Model) -> list[Refused]:
     found = [
         _unknown(node, model.opset_imports)
         for node in model.graph.walk_nodes()
@@ -61,10 +86,6 @@ def set_unknown_aside(model: Model) -> list[Refused]:
             for node in function.body.walk_nodes()
             if not _is_known(node, function.opset_imports, model)
         ]
-    if found:
-        model.opset_imports[_SET_ASIDE] = 1
-    for each in found:
-        each.node.domain = _SET_ASIDE
     return found
 
 

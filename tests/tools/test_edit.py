@@ -226,6 +226,9 @@ def test_a_node_that_is_not_valid_is_refused() -> None:
         editor.replace("relu", "Add")
     with pytest.raises(InvalidArgument, match="did you mean 'relu'"):
         editor.replace("rellu", "Elu")
+    for unknown, domain in ("Gelu", ""), ("Reluu", ""), ("Relu", "ai.onnx.ml"):  # opset 17
+        with pytest.raises(InvalidGraph, match=f"No Op registered for {unknown}"):
+            editor.replace("relu", unknown, domain=domain)
     assert editor.to_bytes() == before
 
 

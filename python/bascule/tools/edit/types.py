@@ -17,6 +17,7 @@ from bascule.ir.serialize import write_type
 from bascule.ir.symbols import is_invented
 from bascule.ir.types import Dim, Shape, TensorType, Type
 from bascule.ir.walk import graphs_in, graphs_of
+from bascule.refusal import refuse_unknown
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.names import captured
 
@@ -48,7 +49,7 @@ def infer(
     """The type of each value, by inference and what is declared of those that are not `stale`.
 
     `facts` are declared in place of what is. With `check`, types that contradict each other are
-    refused.
+    refused, and so are operators that the standard does not have.
 
     Raises:
         Fail, InvalidGraph, InvalidArgument, NotImplemented: the model is not valid.
@@ -66,6 +67,8 @@ def infer(
             info = document.proto.graph.value_info.add(name=name)
             write_type(type, info.type)
     model = document.model()
+    if check:
+        refuse_unknown(model)
     infer_types(model, check=check)
     found: dict[str, Type] = {}
     for inner in model.graph.walk_graphs():
