@@ -97,6 +97,31 @@ def test_run_saves_arrays(path: str, want: dict[str, Any], tmp_path: Path, capsy
             np.testing.assert_array_equal(saved[name], array)
 
 
+def test_run_reads_and_writes_files_of_any_name(
+    path: str, want: dict[str, Any], tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "run=3"
+    folder.mkdir()
+    np.save(folder / "x.npy", X)
+    for feed in (f"{folder}/x.npy", f"x={folder}/x.npy"):
+        assert main(["run", path, "-i", feed, "-o", str(folder / "results")]) == 0
+        assert sorted(each.name for each in folder.iterdir()) == ["results", "x.npy"]
+        with np.load(folder / "results") as saved:
+            np.testing.assert_array_equal(saved["y"], want["y"])
+
+
+def test_json_of_numbers_that_are_not_finite(path: str, tmp_path: Path, capsys: Capture) -> None:
+    feed = tmp_path / "x.npy"
+    np.save(feed, np.array([[np.nan, 1, 2], [3, 4, np.inf]], np.float32))
+    (y,) = ort.InferenceSession(path).run(["y"], {"x": np.load(feed)})
+    record = printed(capsys, "run", path, "-i", str(feed))
+    texts = {text for row in record["y"] for text in row if isinstance(text, str)}
+    assert texts and texts <= {"nan", "inf", "-inf"}
+    np.testing.assert_array_equal(np.array(record["y"], dtype=np.float32), y)
+    (tmp_path / "again.json").write_text(json.dumps({"x": [["nan", 1, 2], [3, 4, "inf"]]}))
+    assert printed(capsys, "run", path, "-i", str(tmp_path / "again.json")) == record
+
+
 def test_run_feeds_seeded_random_numbers(path: str, capsys: Capture) -> None:
     first = printed(capsys, "run", path, "-d", "n=4")
     assert np.shape(first["y"]) == (4, 2)
@@ -297,6 +322,7 @@ def test_wrong_sizes(verb: str, path: str, capsys: Capture) -> None:
         ["run", "a", "b"],
         ["run", "--threads", "x"],
         ["run", "--threads", "-1"],
+        ["run", "--seed", "-1"],
         ["run", "--level", "none"],
         ["bench", "a", "-s", "0"],
     ],
@@ -319,6 +345,19 @@ def test_wrong_inputs(path: str, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "z.json").write_text('{"z": 1}')
     said = refused(capsys, "run", path, "-i", str(tmp_path / "z.json"))
     assert "no inputs ['z']" in said
+    assert "input file 'x=' does not exist" in refused(capsys, "run", path, "-i", "x=")
+    for text, message in (
+        ("{", "cannot be read as .json: Expecting property name"),
+        ("[1]", "expected an object with a list for each input"),
+        ('{"x": [[1], 2]}', "does not fit input 'x', tensor(float): "),
+    ):
+        (tmp_path / "x.json").write_text(text)
+        said = refused(capsys, "run", path, "-i", str(tmp_path / "x.json"))
+        assert str(tmp_path / "x.json") in said and message in said
+    for suffix in ("npy", "npz"):
+        (tmp_path / f"cut.{suffix}").write_bytes(b"")
+        said = refused(capsys, "run", path, "-i", str(tmp_path / f"cut.{suffix}"))
+        assert f"cut.{suffix} cannot be read as .{suffix}: " in said
     np.save(feed, X.astype(np.float64))
     assert "Unexpected input data type" in refused(capsys, "run", path, "-i", str(feed))
     assert "need a model" in refused(capsys, "run", "-i", str(feed))
@@ -338,6 +377,35 @@ def test_floats_for_float16(suffix: str, tmp_path: Path, capsys: Capture) -> Non
     expected = X.astype(np.float16).tolist()
     assert printed(capsys, "run", path, "-i", str(feed))["y"] == expected
     assert main(["trace", path, "-i", str(feed)]) == 0
+
+
+@pytest.mark.parametrize("verb", [["run"], ["info"], ["bench", "-s", "0.01"]], ids=str)
+def test_names_are_no_markup(verb: list[str], tmp_path: Path, capsys: Capture) -> None:
+    """What is printed in colours reads [red] and [/] as its own."""
+    nodes = [helper.make_node("Identity", ["x[red]"], ["y[/]"])]
+    proto = model(nodes, [tensor("x[red]", shape=["n[b]"])], [tensor("y[/]", shape=["n[b]"])])
+    proto.producer_name = "producer[/i]"
+    file = tmp_path / "[red]model.onnx"
+    onnx.save(proto, file)
+    assert main([verb[0], str(file), *verb[1:]]) == 0
+    shown = capsys.readouterr().out
+    names = {
+        "run": ["y[/]"],
+        "info": ["x[red]", "y[/]", "n[b]", "producer[/i]", "[red]model.onnx"],
+        "bench": ["[red]model.onnx"],
+    }
+    assert all(name in shown.replace("\n", "") for name in names[verb[0]])
+
+
+@pytest.mark.parametrize("arguments", [["info"], ["info", "--text"], ["run", "--json"]], ids=str)
+def test_who_reads_may_stop(arguments: list[str], path: str) -> None:
+    """As `head` does."""
+    command = [sys.executable, "-m", "bascule", arguments[0], path, *arguments[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
 
 
 def test_version(capsys: Capture) -> None:

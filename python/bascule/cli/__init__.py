@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -71,7 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         code: int = options.handler(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
+    except BrokenPipeError:  # who reads, as `head` does, has enough
+        # What is left must not fail once more when Python shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # what the user reads is the message, not our stack

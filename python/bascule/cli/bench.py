@@ -211,9 +211,10 @@ _MAKERS: dict[str, Callable[[argparse.Namespace], tuple[Callable[[Any], Any], An
 
 
 def _show(model: str, records: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=model)
+    table = Table(title=escape(model))
     table.add_column("runtime", no_wrap=True)
     for title in (
         "median ms",

@@ -102,22 +102,24 @@ def _name(node: Any) -> str:
 
 
 def _show(record: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     console = make_console()
     opsets = ", ".join(f"{name} {version}" for name, version in record["opsets"].items())
+    about = f"{record['producer']}  IR {record['ir_version']}  opsets: {opsets}"
     console.print(
-        f"[bold]{record['model']}[/]  {record['producer']}  IR {record['ir_version']}  "
-        f"opsets: {opsets}",
+        f"[bold]{escape(record['model'])}[/]  {escape(about)}",
         highlight=False,
     )
     table = Table("", "name", "type", "shape")
     for kind in ("inputs", "outputs"):
         for arg in record[kind]:
-            table.add_row(kind[:-1], arg["name"], arg["type"], str(arg["shape"]))
+            cells = (arg["name"], arg["type"], str(arg["shape"]))
+            table.add_row(kind[:-1], *(escape(cell) for cell in cells))
     console.print(table)
     operators = ", ".join(f"{name} {count}" for name, count in record["operators"].items())
-    console.print(f"{record['nodes']} nodes: {operators}", highlight=False)
+    console.print(f"{record['nodes']} nodes: {operators}", highlight=False, markup=False)
     peak = record["activation_bytes"]
     console.print(
         f"parameters {record['parameters']:,}   weights {_size(record['weight_bytes'])}   "

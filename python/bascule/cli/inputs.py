@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -29,17 +30,22 @@ def read_feeds(arguments: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str,
     known = {arg.name: arg for arg in inputs}
     for argument in arguments:
         name, separator, file = argument.partition("=")
-        if not separator:
+        if not separator or Path(argument).exists():
             name, file = "", argument
         path = Path(file)
-        if not path.exists():
-            raise FileNotFoundError(f"input file {file} does not exist")
+        if not file or not path.exists():
+            raise FileNotFoundError(f"input file {file or repr(argument)} does not exist")
         if not name and path.suffix in (".npz", ".json"):
-            data = np.load(path) if path.suffix == ".npz" else json.loads(path.read_text())
+            data = _loaded(path)
+            if path.suffix == ".json" and not isinstance(data, dict):
+                raise ValueError(
+                    f"{file}: expected an object with a list for each input; "
+                    f"of one input alone it is -i NAME={file}"
+                )
             unknown = [key for key in data if key not in known]
             if unknown:
                 raise ValueError(f"{file}: the model has no inputs {unknown}; it has {list(known)}")
-            feeds.update({key: _typed(data[key], known[key]) for key in data})
+            feeds.update({key: _from(path, data[key], known[key]) for key in data})
             continue
         if not name:
             free = [arg.name for arg in inputs if arg.name not in feeds]
@@ -50,6 +56,24 @@ def read_feeds(arguments: Sequence[str], inputs: Sequence[NodeArg]) -> dict[str,
             raise ValueError(f"the model has no input '{name}'; it has {list(known)}")
         feeds[name] = _read(path, known[name])
     return feeds
+
+
+def _loaded(path: Path) -> Any:
+    """What a .npy, .npz or .json file holds; its arrays are no objects, which could run code."""
+    try:
+        if path.suffix == ".json":
+            return json.loads(path.read_text("utf-8"))
+        return np.load(path) if path.suffix == ".npy" else dict(np.load(path))
+    except (TypeError, ValueError, EOFError, BadZipFile) as error:
+        raise ValueError(f"{path} cannot be read as {path.suffix}: {error}") from None
+
+
+def _from(path: Path, value: Any, arg: NodeArg) -> np.ndarray[Any, Any]:
+    """`value`, which the file holds, as the input takes it."""
+    try:
+        return _typed(value, arg)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit input '{arg.name}', {arg.type}: {error}") from None
 
 
 def _typed(value: Any, arg: NodeArg) -> np.ndarray[Any, Any]:
@@ -68,10 +92,8 @@ def _typed(value: Any, arg: NodeArg) -> np.ndarray[Any, Any]:
 
 
 def _read(path: Path, arg: NodeArg) -> np.ndarray[Any, Any]:
-    if path.suffix == ".npy":
-        return _typed(np.load(path), arg)
-    if path.suffix == ".json":
-        return _typed(json.loads(path.read_text()), arg)
+    if path.suffix in (".npy", ".json"):
+        return _from(path, _loaded(path), arg)
     if path.suffix.lower() in _IMAGES:
         return _image(path, arg)
     raise ValueError(f"{path}: expected .npy, .npz, .json or an image ({', '.join(_IMAGES)})")

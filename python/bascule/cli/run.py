@@ -70,11 +70,12 @@ def _save(path: Path, results: dict[str, Any]) -> None:
             arrays[name] = array.astype(np.float32)
         elif array.dtype == object:
             arrays[name] = array.astype(np.str_)
-    np.savez(path, **arrays)
+    with path.open("wb") as file:  # of a name, savez would add a suffix to it
+        np.savez(file, **arrays)
 
 
 def _plain(value: Any) -> Any:
-    """`value` as JSON can say it."""
+    """`value` as JSON can say it: numbers that are not finite are text, which -i reads."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -82,29 +83,35 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.kind == "c":
-        return np.stack([value.real, value.imag], axis=-1).tolist()
-    return (value.astype(np.float32) if value.dtype.kind == "V" else value).tolist()
+        value = np.stack([value.real, value.imag], axis=-1)
+    value = value.astype(np.float32) if value.dtype.kind == "V" else value
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        value = np.where(np.isfinite(value), value.astype(object), value.astype(str))
+    return value.tolist()
 
 
 def _show(results: dict[str, Any]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("output", "type", "shape", "smallest", "mean", "largest", "first values")
     for name, value in results.items():
-        if not isinstance(value, np.ndarray):
-            kind = type(value).__name__
-            table.add_row(name, kind, f"[{len(value or ())}]", "", "", "", _clip(str(value)))
-            continue
-        array = value
-        if array.dtype.kind in "Oc" or array.size == 0:
-            text = _clip(", ".join(str(item) for item in array.reshape(-1)[:4]))
-            table.add_row(name, str(array.dtype), str(list(array.shape)), "", "", "", text)
-            continue
-        numbers = array.astype(np.float64)
-        first = ", ".join(f"{x:.4g}" for x in numbers.reshape(-1)[:4])
-        statistics = (f"{x:.4g}" for x in (numbers.min(), numbers.mean(), numbers.max()))
-        table.add_row(name, str(array.dtype), str(list(array.shape)), *statistics, first)
+        table.add_row(*(escape(cell) for cell in (name, *_cells(value))))
     make_console().print(table)
+
+
+def _cells(value: Any) -> tuple[str, ...]:
+    """What is told of an output behind its name."""
+    if not isinstance(value, np.ndarray):
+        return type(value).__name__, f"[{len(value or ())}]", "", "", "", _clip(str(value))
+    kind, shape = str(value.dtype), str(list(value.shape))
+    if value.dtype.kind in "Oc" or value.size == 0:
+        text = _clip(", ".join(str(item) for item in value.reshape(-1)[:4]))
+        return kind, shape, "", "", "", text
+    numbers = value.astype(np.float64)
+    first = ", ".join(f"{x:.4g}" for x in numbers.reshape(-1)[:4])
+    statistics = (f"{x:.4g}" for x in (numbers.min(), numbers.mean(), numbers.max()))
+    return kind, shape, *statistics, first
 
 
 def _clip(text: str) -> str:

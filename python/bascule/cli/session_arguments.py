@@ -81,7 +81,7 @@ def add_input_arguments(parser: argparse.ArgumentParser, use: str = "") -> None:
         metavar="[NAME=]FILE",
         help=f"{use}.npy, .npz, .json or an image; inputs without one are random",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of random inputs")
+    parser.add_argument("--seed", type=_count, default=0, help="of random inputs")
 
 
 def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
