@@ -104,6 +104,12 @@ def test_names_are_no_markup() -> None:
     assert "<script>alert" not in page and "</title><script>" not in page
 
 
+def test_names_of_characters_that_xml_has_not() -> None:
+    proto = linear()
+    proto.graph.node[0].name = "".join(map(chr, (*range(1, 33), 0xFFFE, 0xFFFF)))
+    ElementTree.fromstring(bascule.View(proto).svg())
+
+
 def test_colours() -> None:
     new = linear()
     new.graph.node[2].op_type = "Abs"

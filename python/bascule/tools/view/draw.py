@@ -23,6 +23,9 @@ _STYLE = (
     ".hit rect{stroke:#d0342c;stroke-width:3}"
 )
 
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+"""What XML cannot say, not even escaped: the names of a model may hold any character."""
+
 
 def svg(
     boxes: Sequence[Box],
@@ -42,7 +45,7 @@ def svg(
     parts.append(f"<path class='e' d='{''.join(paths)}'/>")
     parts += [_box(box, colours) for box in boxes]
     parts.append("</g></svg>")
-    return "".join(parts)
+    return _NOT_XML.sub("\ufffd", "".join(parts))
 
 
 def _scoped(identifier: str) -> str:
