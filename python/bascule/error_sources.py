@@ -12,6 +12,7 @@ from bascule.errors import ALL, add_details
 from bascule.ir.graph import Graph, Node
 from bascule.ir.printer import format_type
 from bascule.ir.source_trace import module_of, source_of
+from bascule.ir.symbols import invented_names
 
 _RUNNING = re.compile(
     r"running (?P<op>\S+) node\. Name:'(?P<name>.*?)' Status Message: .*"
@@ -32,7 +33,10 @@ _SIZES = re.compile(r"[\[{(]([\d, ]*)[\]})]")
 
 
 def explain_run_error(error: Exception, rows: Sequence[NodeRow]) -> None:
-    """Add to an error of a run what the node that failed was compiled from, if it names one."""
+    """Add to an error of a run what the node that failed was compiled from, if it names one.
+
+    `nodes` are those of the model that a fused one stands for.
+    """
     if not isinstance(error, ALL) or not error.args:
         return
     text = str(error.args[0])
@@ -46,6 +50,7 @@ def explain_run_error(error: Exception, rows: Sequence[NodeRow]) -> None:
             error,
             reads=_signature(row.inputs),
             sizes=_sizes(row, found["inputs"]),
+            nodes="" if row.replaced in ([], [row.name]) else ", ".join(row.replaced),
             source=row.source,
             module=row.module,
         )
@@ -82,7 +87,9 @@ def _signature(inputs: Iterable[tuple[str, str, list[Any] | None]]) -> str:
         if not type_:
             continue
         plain = type_.removeprefix("tensor(").removesuffix(")") if "tensor" in type_ else type_
-        sizes = ",".join("?" if dim is None else str(dim) for dim in shape or ())
+        sizes = ",".join(
+            "?" if dim is None or invented_names(dim) else str(dim) for dim in shape or ()
+        )
         shown.append(f"{name} {plain}" + ("" if shape is None else f"[{sizes}]"))
     return ", ".join(shown)
 
@@ -99,7 +106,7 @@ def _sizes(row: NodeRow, given: str) -> str:
     found: dict[str, dict[int, None]] = {}
     for names, sizes in zip(declared, shapes):
         for name, size in zip(names or (), sizes):
-            if isinstance(name, str):
+            if isinstance(name, str) and not invented_names(name):
                 found.setdefault(name, {})[size] = None
     return ", ".join(
         f"{name}={' or '.join(map(str, sizes))}" for name, sizes in found.items() if sizes

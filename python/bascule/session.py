@@ -261,9 +261,10 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         external = self._options._config.get(
             "session.optimized_model_external_initializers_file_name"
         )
-        threshold = self._config(
-            "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
-        )
+        key = "session.optimized_model_external_initializers_min_size_in_bytes"
+        threshold = self._config(key, "1024")
+        if not threshold.isdecimal():
+            raise InvalidArgument(f"{key} must be a number of bytes, not '{threshold}'")
         with with_defaults(model, defaults):
             save_model(
                 model,

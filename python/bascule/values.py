@@ -403,6 +403,10 @@ def run_with_values(
     run_options: Any,
 ) -> list[OrtValue]:
     """InferenceSession.run_with_ort_values."""
+    others = [name for name, value in feeds.items() if not isinstance(value, OrtValue)]
+    if others:
+        kind = type(feeds[others[0]]).__name__
+        raise AttributeError(f"input '{others[0]}' must be an OrtValue here, not {kind}: use run")
     given = {name: value._given for name, value in feeds.items()}
     if not any(isinstance(value, Tensor) for value in given.values()):
         return [OrtValue(result) for result in session.run(output_names, given, run_options)]

@@ -327,6 +327,12 @@ def test_weights_beside_the_optimized_model(tmp_path: Path) -> None:
     )
 
 
+def test_a_size_that_is_no_number_is_named(tmp_path: Path) -> None:
+    size = "session.optimized_model_external_initializers_min_size_in_bytes"
+    with pytest.raises(errors.InvalidArgument, match=f"{size} must be a number of bytes, not '1k'"):
+        saved(linear(), tmp_path / "optimized.onnx", {size: "1k"})
+
+
 def test_an_impossible_path(tmp_path: Path) -> None:
     with pytest.raises(errors.InvalidArgument):
         saved(linear(), tmp_path / "missing" / "optimized.onnx")

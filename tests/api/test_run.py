@@ -35,6 +35,29 @@ def test_output_names_keep_order_and_duplicates() -> None:
         made.run(["m"], {"x": X})
 
 
+def test_values_that_are_no_ort_values_are_named() -> None:
+    with pytest.raises(AttributeError, match="input 'x' must be an OrtValue here, not ndarray"):
+        session(linear()).run_with_ort_values(None, {"x": X})  # type: ignore[dict-item]
+
+
+def test_errors_tell_of_what_nodes_a_fused_one_is() -> None:
+    """The sizes of the product have no names that the model gave them."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"], "multiply"),
+        helper.make_node("Add", ["product", "z"], ["sum"], "shift"),
+        helper.make_node("Relu", ["sum"], ["y"], "act"),
+    ]
+    shapes = {"x": [None, None], "w": [None, None], "z": ["n", "m"]}
+    inputs = [tensor(name, shape=shape) for name, shape in shapes.items()]
+    made = session(model(nodes, inputs, [tensor("y", shape=None)]))
+    feeds = {"x": X, "w": X.T, "z": np.ones((3, 4), np.float32)}
+    with pytest.raises(errors.Fail) as caught:
+        made.run(None, feeds)
+    told = caught.value.details
+    assert told["nodes"] == "shift, act" and told["sizes"] == "n=3, m=4"
+    assert told["reads"] == "product float[?,?], z float[n,m]"
+
+
 def test_outputs_are_fresh_even_where_they_are_inputs_or_constants() -> None:
     constant = helper.make_tensor("c", FLOAT, [2], [1, 2])
     proto = model([], [tensor("x")], [tensor("x"), tensor("c", shape=[2])], [constant])
