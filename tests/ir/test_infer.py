@@ -267,6 +267,21 @@ def test_rewritten_types_are_not_checked_again() -> None:
             "g (float[2] a) => (int64[2] y) { y = Neg(a) }",
             "does not match expected type",
         ),
+        (
+            Fail,
+            "g (float[N,M] a) => (float y) { y = Transpose<perm = [0, 0]>(a) }",
+            r"Node \(Transpose_0\) Op \(Transpose\) .*repeated value: 0.*a \['N', 'M'\]",
+        ),
+        (
+            Fail,
+            "g (float[N,M] a) => (float y) { y = Split<axis = 3, num_outputs = 1>(a) }",
+            "Invalid value of attribute 'axis'. Rank=2 Value=3",
+        ),
+        (
+            Fail,
+            'g (float[N,M] a) => (float y) { y = Einsum<equation = "i->i">(a) }',
+            r"Rank of input 0 \(2\) does not match the equation",
+        ),
     ],
 )
 def test_contradictions_are_refused(kind: type[Exception], text: str, message: str) -> None:

@@ -410,6 +410,12 @@ INVALID = {
     "outputs": (InvalidGraph, ONE + "{ y, z = Relu(x) }", "has output size 2 not in range"),
     "equation": (InvalidGraph, ONE + '{ y = Einsum<equation = "%">(x) }', "Invalid equation"),
     "split": (InvalidGraph, ONE + "{ y, z = Split<num_outputs = 1>(x) }", "num_outputs is 1"),
+    "word": (
+        InvalidGraph,
+        ONE + '{ y = Gelu<approximate = "erf">(x) }',
+        "attribute 'approximate' is 'erf', expected one of none, tanh",
+    ),
+    "no type": (InvalidGraph, ONE + "{ y = Cast<to = 0>(x) }", "is no element type"),
     "reference": (
         InvalidGraph,
         ONE + "{ y = Concat<axis: int = @axis>(x) }",

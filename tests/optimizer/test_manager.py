@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from unittest import mock
 
+import numpy as np
 import onnx
 import pytest
 
+import bascule
+from bascule.errors import ALL
 from bascule.ir.graph import Graph, Value
 from bascule.optimizer import Context, Level, PassError, Selection, optimize
 from bascule.optimizer.passes import graph_pass
@@ -194,3 +197,15 @@ def test_constants_of_nested_graphs_are_dropped() -> None:
     optimize(model, Level.BASIC, context=Context(reference_fold), verify=True)
     branch = model.graph.nodes[-1].attributes["then_branch"]
     assert [constant_of(value).numpy().tolist() for value in branch.initializers.values()] == [3.0]
+
+
+@pytest.mark.parametrize("sizes", ["n,m", "2,3", "1,3"])
+@pytest.mark.parametrize("perm", ["[1]", "[0]", "[-1,0]"])
+def test_a_transposition_of_other_axes_is_left_to_the_kernel(perm: str, sizes: str) -> None:
+    """Which refuses it; no pass takes it for one of no effect."""
+    graph = f"g (float[{sizes}] x) => (float y) {{ y = Transpose<perm = {perm}>(x) }}"
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 21]> {graph}')
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    x = np.ones((1 if sizes == "1,3" else 2, 3), np.float32)
+    with pytest.raises(ALL, match="Transpose"):
+        bascule.InferenceSession(model.SerializeToString()).run(None, {"x": x})

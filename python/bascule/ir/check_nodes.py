@@ -32,6 +32,13 @@ _ATTRIBUTE_FIELDS = {
     "type_protos": 14,
 }
 _KIND_NAMES = {number: name for name, number in _ATTRIBUTE_FIELDS.items()}
+_WORDS = {
+    ("DepthToSpace", "mode"): (b"DCR", b"CRD"),
+    ("Gelu", "approximate"): (b"none", b"tanh"),
+    ("RoiAlign", "mode"): (b"avg", b"max"),
+}
+"""Of attributes that choose between two ways, where another word would choose one of them."""
+
 _EQUATION = re.compile(rb"[A-Za-z., \->]*")
 _MESSAGE_KINDS = frozenset((4, 5, 11, 13))
 
@@ -123,8 +130,19 @@ def _check_counts(proto: onnx.NodeProto, name: str, found: check.Schema) -> None
 
 
 def _check_values(proto: onnx.NodeProto, name: str) -> None:
-    """Attribute values that onnx's own inference would not survive."""
+    """Attribute values that onnx's own inference would not survive, or that nothing else tells."""
     for attribute in proto.attribute:
+        words = _WORDS.get((proto.op_type, attribute.name))
+        if words is not None and attribute.s not in words and not attribute.ref_attr_name:
+            raise _invalid(
+                proto,
+                name,
+                f"attribute '{attribute.name}' is '{attribute.s.decode(errors='replace')}', "
+                f"expected one of {', '.join(word.decode() for word in words)}.",
+            )
+        is_type = proto.op_type == "Cast" and attribute.name == "to"
+        if is_type and attribute.i == 0 and not attribute.ref_attr_name:
+            raise _invalid(proto, name, "attribute 'to' is 0, which is no element type.")
         if (
             proto.op_type == "Split"
             and attribute.name == "num_outputs"

@@ -51,6 +51,9 @@ INFERENCE_ERRORS = (
 
 _NO_TYPE = ("expected to have type but instead is null", "Mismatched type: inferred=0")
 
+_ABOUT_RANKS = re.compile(r"\[TypeInferenceError\]|\b[Rr]ank\b")
+"""Errors of attributes, element types and ranks: no size that a feed decides makes them good."""
+
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
 
@@ -388,15 +391,12 @@ def _failures(skeleton: SkeletonWriter, errors: str) -> Iterator[tuple[Node, str
 
 
 def _contradictions(skeleton: SkeletonWriter, errors: str) -> Iterator[Problem]:
-    """The errors that no feed could make good: all sizes that they speak of are numbers."""
+    """The errors that no feed could make good: all that they speak of is known of the inputs."""
     for node, reason in _failures(skeleton, errors):
-        shapes = [None if v is None else v.static_shape for v in node.inputs]
-        if any(v is not None and shape is None for v, shape in zip(node.inputs, shapes)):
+        inputs = [value for value in node.inputs if value is not None]
+        about_sizes = _ABOUT_RANKS.search(reason) is None
+        if any(v.static_shape is None if about_sizes else v.rank is None for v in inputs):
             continue
-        listed = ", ".join(
-            f"{v.name} {list(shape)}"
-            for v, shape in zip(node.inputs, shapes)
-            if v is not None and shape is not None
-        )
+        listed = ", ".join(f"{v.name} {list(v.shape or ())}" for v in inputs)
         error = Fail(f"Node ({node.name}) Op ({node.op_type}) {reason}", inputs=listed)
         yield Problem(node, error)

@@ -33,8 +33,13 @@ def merge_transposes(match: Match) -> Value | None:
 
 
 def permutation(node: Node) -> list[int] | None:
-    """The axes of the input in the order of the result; None when the rank is unknown."""
-    if node.attribute("perm") is not None:
-        return list(node.attributes["perm"])
+    """The axes of the input in the order of the result; None when the rank is unknown.
+
+    None, too, for what is no order of all axes, which the kernel refuses when it runs.
+    """
     rank = node.inputs[0].rank if node.inputs[0] is not None else None
-    return None if rank is None else list(range(rank))[::-1]
+    if node.attribute("perm") is None:
+        return None if rank is None else list(range(rank))[::-1]
+    axes = list(node.attributes["perm"])
+    fits = rank in (None, len(axes)) and sorted(axes) == list(range(len(axes)))
+    return axes if fits else None
