@@ -325,6 +325,8 @@ def test_wrong_sizes(verb: str, path: str, capsys: Capture) -> None:
         ["run", "--seed", "-1"],
         ["run", "--level", "none"],
         ["bench", "a", "-s", "0"],
+        ["profile", "a", "--top", "-1"],
+        ["profile", "a", "--warmup", "-1"],
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: Capture) -> None:

@@ -318,6 +318,10 @@ def test_what_is_refused() -> None:
         bascule.compare("cpu", "onnxruntime")
     with pytest.raises(InvalidArgument, match="'tpu' is no backend"):
         bascule.compare((lstm(), "tpu"), "cpu")
+    with pytest.raises(InvalidArgument, match="'cpu:fast' is no backend"):
+        bascule.compare(lstm(), "cpu:fast")
+    with pytest.raises(InvalidArgument, match="did you mean 'eliminate_identity'"):
+        bascule.compare(lstm(), "cpu", disabled=["eliminate_identities"])
     found = bascule.compare(lstm(), "cpu:disabled", feeds("lstm"))
     with pytest.raises(InvalidArgument, match="nothing to reproduce"):
         found.write("nowhere")

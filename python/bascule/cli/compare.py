@@ -57,12 +57,12 @@ def main(options: argparse.Namespace) -> int:
     from bascule.operator_libraries import load_operators
     from bascule.tools.compare import compare
     from bascule.tools.compare.show import record
-    from bascule.tools.compare.sides import is_backend
+    from bascule.tools.compare.sides import means_backend
 
     for library in options.operators:
         load_operators(library)
     b: Any = (options.b, options.b_on)
-    if is_backend(options.b):
+    if means_backend(options.b):
         if options.b_on:
             raise ValueError(f"--b-on: '{options.b}' is a backend already")
         b = options.b

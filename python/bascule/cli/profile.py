@@ -14,6 +14,7 @@ from bascule.cli.session_arguments import (
     add_input_arguments,
     add_session_arguments,
     check_dimensions,
+    count,
     dimensions,
     providers,
     session_options,
@@ -36,8 +37,8 @@ def add_parser(verbs: Any) -> None:
         type=int,
         help="runs that are profiled (default: a second of them, 5 to 400)",
     )
-    parser.add_argument("--warmup", type=int, default=2, help="runs before (default 2)")
-    parser.add_argument("--top", type=int, default=15, help="rows of each table (default 15)")
+    parser.add_argument("--warmup", type=count, default=2, help="runs before (default 2)")
+    parser.add_argument("--top", type=count, default=15, help="rows of each table (default 15)")
     parser.add_argument("--html", metavar="FILE", help="write a report")
     parser.add_argument("--trace", metavar="FILE", help="write a trace")
     add_session_arguments(parser)

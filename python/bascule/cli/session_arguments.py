@@ -32,7 +32,7 @@ def add_session_arguments(parser: argparse.ArgumentParser) -> None:
         help="execution provider (cpu, cuda or its full name), in order",
     )
     parser.add_argument(
-        "-t", "--threads", type=_count, default=0, help="threads in an operator (default: all CPUs)"
+        "-t", "--threads", type=count, default=0, help="threads in an operator (default: all CPUs)"
     )
     parser.add_argument(
         "-O", "--level", choices=LEVELS, default="all", help="how far the graph is optimized"
@@ -81,7 +81,7 @@ def add_input_arguments(parser: argparse.ArgumentParser, use: str = "") -> None:
         metavar="[NAME=]FILE",
         help=f"{use}.npy, .npz, .json or an image; inputs without one are random",
     )
-    parser.add_argument("--seed", type=_count, default=0, help="of random inputs")
+    parser.add_argument("--seed", type=count, default=0, help="of random inputs")
 
 
 def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
@@ -204,7 +204,8 @@ def _provider(text: str) -> str:
     return short.get(text.lower(), text)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number from 0 on, as argparse wants it."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
     return int(text)

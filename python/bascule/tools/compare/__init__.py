@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
@@ -145,10 +146,17 @@ def compare(
 
 
 def _subjects(a: Spec, b: Spec, disabled: Sequence[str]) -> tuple[Subject, Subject]:
-    from bascule.tools.compare.sides import is_backend, subject
+    from bascule.optimizer.stages import STAGES
+    from bascule.tools.compare.sides import means_backend, subject
 
+    passes = {each.name for stage in STAGES for each in stage.passes}
+    for name in disabled:
+        if name not in passes:
+            similar = get_close_matches(name, passes, 1)
+            hint = f"; did you mean '{similar[0]}'?" if similar else ""
+            raise InvalidArgument(f"No optimizer pass is called '{name}'{hint}")
     pairs: list[Any] = [spec if isinstance(spec, tuple) else (spec, None) for spec in (a, b)]
-    alone = [is_backend(source) and backend is None for source, backend in pairs]
+    alone = [means_backend(source) and backend is None for source, backend in pairs]
     if all(alone):
         raise InvalidArgument(f"'{a}' and '{b}' are backends: one side must name a model")
     for index in (0, 1):

@@ -49,6 +49,13 @@ def is_backend(text: Any) -> bool:
     return name in BACKENDS and (not separator or level in LEVELS)
 
 
+def means_backend(text: Any) -> bool:
+    """Whether `text` is a backend or one that is misspelt, as cpu:fast, and no file."""
+    if not isinstance(text, str) or is_backend(text):
+        return is_backend(text)
+    return text.partition(":")[0] in BACKENDS and not os.path.exists(text)
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model and the backend that it is to run on."""
