@@ -81,7 +81,8 @@ struct TopK final : Kernel {
     const int at = x.shape().axis(axis);
     const int64_t n = x.dim(at);
     const int64_t k = c.input(1).to_int();
-    if (k < 0 || k > n) {
+    if (k < 0) invalid("k argument [" + std::to_string(k) + "] must not be negative");
+    if (k > n) {
       invalid("k argument [" + std::to_string(k) +
               "] should not be greater than specified axis dim value [" + std::to_string(n) + "]");
     }
