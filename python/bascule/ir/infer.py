@@ -51,8 +51,11 @@ INFERENCE_ERRORS = (
 
 _NO_TYPE = ("expected to have type but instead is null", "Mismatched type: inferred=0")
 
-_ABOUT_RANKS = re.compile(r"\[TypeInferenceError\]|\b[Rr]ank\b")
-"""Errors of attributes, element types and ranks: no size that a feed decides makes them good."""
+_ABOUT_RANKS = re.compile(
+    r"Attribute perm for Transpose|Invalid attribute perm|Invalid value of attribute 'axis'\. Rank"
+    r"|does not match the equation indices|does not specify a valid type"
+)
+"""Errors of attributes alone, or of them and ranks: no size that a feed decides makes them good."""
 
 _ERROR_STEP = re.compile(r"\(op_type:\w+(?:, node name: (\d+))?\): ")
 
@@ -394,7 +397,9 @@ def _contradictions(skeleton: SkeletonWriter, errors: str) -> Iterator[Problem]:
     """The errors that no feed could make good: all that they speak of is known of the inputs."""
     for node, reason in _failures(skeleton, errors):
         inputs = [value for value in node.inputs if value is not None]
-        about_sizes = _ABOUT_RANKS.search(reason) is None
+        # What a loop carries may change its rank.
+        is_outer = node.graph is not None and node.graph.parent is None
+        about_sizes = not is_outer or _ABOUT_RANKS.search(reason) is None
         if any(v.static_shape is None if about_sizes else v.rank is None for v in inputs):
             continue
         listed = ", ".join(f"{v.name} {list(v.shape or ())}" for v in inputs)
