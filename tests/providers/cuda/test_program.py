@@ -12,9 +12,11 @@ import pytest
 import bascule
 from bascule.ir.dtype import DataType
 from bascule.providers.cpu.provider import CpuProvider
+from bascule.providers.cuda.control import ControlStep
 from bascule.providers.cuda.entry import Entry, download
 from bascule.providers.cuda.memory import Record, lay_out
 from bascule.providers.cuda.provider import CudaProvider
+from bascule.providers.cuda.segment import Segment
 from bascule.providers.cuda.targets import Where
 from bascule.providers.cuda.tensor import Tensor
 from tests.support.cuda_emulation import emulated_device, missing
@@ -221,6 +223,27 @@ def test_scans_along_other_axes_and_backwards(taken: str, joined: str) -> None:
                 assert one.tolist() == other.tolist() == feeds["s"][::-1].tolist()
             else:
                 np.testing.assert_allclose(one, other, 1e-6)
+
+
+@pytest.mark.parametrize("sizes", ["4", "4,4", "N,M"])
+def test_conditions_on_what_a_loop_carries_make_one_plan(sizes: str) -> None:
+    model = session(f"""g (int64 n, bool t, float[{sizes}] x) => (float[{sizes}] y) {{
+        y = Loop <body = b (int64 i, bool c, float[{sizes}] v) => (bool d, float[{sizes}] w) {{
+            w = Mul(v, v) s = ReduceMax <keepdims = 0> (w)
+            one = Constant <value = float {{1}}> () d = Less(s, one) }}> (n, t, x) }}""")
+    plain = bascule.InferenceSession(model._model_bytes, providers=["CPUExecutionProvider"])
+    shape = (4,) if sizes == "4" else (4, 4)
+    for run in range(4):
+        feeds = {
+            "n": np.array(9),
+            "t": np.array(True),
+            "x": 1.001 + np.abs(normal(run, *shape)) / 9,
+        }
+        np.testing.assert_allclose(model.run(None, feeds)[0], plain.run(None, feeds)[0], 1e-5)
+    loop = next(part for part in model._program._graph._parts if isinstance(part, ControlStep))
+    body = loop._programs["body"][0]
+    segments = [part for part in body._parts if isinstance(part, Segment)]
+    assert [len(each._plans) for each in segments] == [1] * len(segments)
 
 
 def test_loops_over_text() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from bascule.ir.graph import FUSED_DOMAIN, Graph, Node, Value
+from bascule.ir.types import TensorType
 from bascule.providers.base import Answer, Provider
 from bascule.providers.cuda import registry
 from bascule.providers.cuda.registry import Kernel
@@ -95,7 +96,7 @@ class _Placing:
         self._at_hand: set[Value] = set()
         """Values that follow from sizes."""
         self._traceable: set[Value] = set()
-        """Values that follow from sizes and from what the graph is fed, without the device."""
+        """Values that follow from sizes and from small ones that are fed, without the device."""
         self._host: set[Node] = set()
         for node in graph:
             self._look_at(node)
@@ -119,14 +120,18 @@ class _Placing:
         if follows and small and node.is_op(*_ARITHMETIC):
             self._at_hand.update(node.outputs)
             self._host.add(node)
-        if all(self._is_traceable(v) for v in inputs):
+        if all(v in self._traceable or self._is_fed(v) for v in inputs):
             self._traceable.update(node.outputs)
 
-    def _is_traceable(self, value: Value) -> bool:
-        return value in self._traceable or value.producer is None or self._is_outside(value)
+    def _is_fed(self, value: Value) -> bool:
+        """Whether it comes from elsewhere, and is not data, which would make a plan for each run.
 
-    def _is_outside(self, value: Value) -> bool:
-        return value.graph is not self._graph
+        What a loop carries is data if it may have fractions.
+        """
+        if value.producer is not None and value.graph is self._graph:
+            return False
+        is_nested = self._graph.parent is not None
+        return _is_small(value) and not (is_nested and _may_have_fractions(value))
 
     def demand(self, value: Value) -> None:
         """Compute a value on the host if that is possible without the device."""
@@ -182,3 +187,7 @@ def _wanted_on_host(node: Node, kernel: Kernel | None) -> list[Value]:
 
 def _is_small(value: Value | None) -> bool:
     return value is None or value.rank is None or value.rank <= _MOST_AXES
+
+
+def _may_have_fractions(value: Value) -> bool:
+    return isinstance(value.type, TensorType) and value.type.dtype.is_float
