@@ -140,8 +140,9 @@ def _check_values(proto: onnx.NodeProto, name: str) -> None:
                 f"attribute '{attribute.name}' is '{attribute.s.decode(errors='replace')}', "
                 f"expected one of {', '.join(word.decode() for word in words)}.",
             )
-        is_type = proto.op_type == "Cast" and attribute.name == "to"
-        if is_type and attribute.i == 0 and not attribute.ref_attr_name:
+        is_type = proto.op_type == "Cast" and attribute.name == "to"  # before opset 6 a word
+        is_zero = attribute.type == _ATTRIBUTE_FIELDS["i"] and attribute.i == 0
+        if is_type and is_zero and not attribute.ref_attr_name:
             raise _invalid(proto, name, "attribute 'to' is 0, which is no element type.")
         if (
             proto.op_type == "Split"
