@@ -28,6 +28,16 @@ class EmulatedSession(bascule.InferenceSession):
         return [self._cuda, cpu]
 
 
+def floats_on_cpu(session: Any) -> list[str]:
+    """The operators with floating-point results that run on the CPU, and why."""
+    return [
+        f"{row.op_type}: {'; '.join(reason for _, reason in row.reasons)}"
+        for row in session._compiled.rows
+        if row.provider == "CPUExecutionProvider"
+        and any("float" in kind or "double" in kind for _, kind, _ in row.outputs)
+    ]
+
+
 def use(patch: pytest.MonkeyPatch) -> None:
     """Until `patch` is undone, the emulated device is the GPU of every session that asks for one.
 

@@ -13,7 +13,7 @@ import pytest
 import bascule
 from tests.providers.cuda.against_cpu import normal
 from tests.support import cuda_emulation
-from tests.support.cuda_session import EmulatedSession
+from tests.support.cuda_session import EmulatedSession, floats_on_cpu
 
 pytestmark = pytest.mark.skipif(bool(cuda_emulation.missing()), reason=cuda_emulation.missing())
 
@@ -78,14 +78,6 @@ def sessions(text: str) -> tuple[EmulatedSession, bascule.InferenceSession]:
     source = f'<ir_version: 10, opset_import: ["" : 21]> {text}'
     data = onnx.parser.parse_model(source).SerializeToString()
     return EmulatedSession(data), bascule.InferenceSession(data)
-
-
-def floats_on_cpu(session: EmulatedSession) -> list[str]:
-    return [
-        row.op_type
-        for row in session._compiled.rows
-        if row.provider == "CPUExecutionProvider" and any("float" in k for _, k, _ in row.outputs)
-    ]
 
 
 def agree(found: Any, expected: Any) -> None:

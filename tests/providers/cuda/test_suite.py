@@ -14,7 +14,7 @@ import pytest
 from bascule import GraphOptimizationLevel, SessionOptions
 from tests.conformance.test_suite import compare_draws
 from tests.support.cuda_emulation import missing, on_gpu
-from tests.support.cuda_session import EmulatedSession
+from tests.support.cuda_session import EmulatedSession, floats_on_cpu
 from tests.support.suite import KINDS, Case, cases, compare
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
@@ -22,16 +22,6 @@ pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 _STEP = 1 if on_gpu() else 25
 
 _LEVELS = (GraphOptimizationLevel.ORT_DISABLE_ALL, GraphOptimizationLevel.ORT_ENABLE_ALL)
-
-
-def on_cpu(session: Any) -> list[str]:
-    """The operators with floating-point results that run on the CPU, and why."""
-    return [
-        f"{row.op_type}: {'; '.join(reason for _, reason in row.reasons)}"
-        for row in session._compiled.rows
-        if row.provider == "CPUExecutionProvider"
-        and any("float" in kind or "double" in kind for _, kind, _ in row.outputs)
-    ]
 
 
 # Where what is expected holds rounding errors of the reference that are larger than the tolerance.
@@ -61,7 +51,7 @@ def test_case(case: Case, record_property: Any) -> None:
         options = SessionOptions()
         options.graph_optimization_level = level
         session = EmulatedSession(data, options)
-        record_property("on_cpu", on_cpu(session))
+        record_property("on_cpu", floats_on_cpu(session))
         names = [arg.name for arg in session.get_inputs()]
         for inputs, outputs in sets:
             feeds = {name: value for name, value in zip(names, inputs) if value is not None}
@@ -79,7 +69,7 @@ def test_no_case_computes_floats_on_the_cpu() -> None:
     found = {}
     for kind in KINDS:
         for case in cases(kind):
-            elsewhere = on_cpu(EmulatedSession(case.read()[0]))
+            elsewhere = floats_on_cpu(EmulatedSession(case.read()[0]))
             if elsewhere:
                 found[case.name] = elsewhere
     assert not found
