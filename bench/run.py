@@ -204,6 +204,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the results")
     options = parser.parse_args()
 
+    options.output.mkdir(parents=True, exist_ok=True)
     stored = options.output / "results.json"
     results: dict[str, Any] = json.loads(stored.read_text()) if stored.exists() else {}
     results.setdefault("sections", {})
