@@ -9,7 +9,7 @@ from typing import Any
 
 from bascule.device_kinds import OrtExecutionProviderDevicePolicy as Policy
 from bascule.errors import Fail, InvalidArgument
-from bascule.providers.names import CPU, CUDA, all_providers, available_providers
+from bascule.providers.names import CPU, CUDA, all_providers, available_providers, similar_name
 
 Delegate = Callable[[Sequence[Any], Mapping[str, str], Mapping[str, str], int], Sequence[Any]]
 
@@ -34,7 +34,7 @@ class ProviderChoice:
         """
         _check_texts(name, options)
         if name not in all_providers():
-            raise RuntimeError(f"Unknown Provider Type: {name}")
+            raise RuntimeError(f"Unknown Provider Type: {name}{similar_name(name)}")
         if name not in (CPU, CUDA):
             raise InvalidArgument(
                 f"Failed to add provider of type '{name}' to SessionOptions. Provider "

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operators that keep the elements and change the shape: Reshape, Flatten, Squeeze, Unsqueeze; and
 // Identity, which keeps both.
-#include <vector>
-
 #include "kernels/move/int_list.h"
 #include "runtime/kernel.h"
 
@@ -15,12 +13,12 @@ int64_t size_without_zeros(const Shape& shape) {
   return size;
 }
 
-// The size without the axes that are copied.
-int64_t size_of_others(const Shape& shape, const std::vector<bool>& copied) {
+// The size without the axes that `wanted` copies.
+int64_t size_of_others(const Shape& shape, const Shape& wanted, bool allow_zero) {
   int64_t size = 1;
   for (int i = 0; i < shape.rank(); ++i) {
-    const size_t axis = static_cast<size_t>(i);
-    if (axis >= copied.size() || !copied[axis]) size *= shape[i];
+    const bool is_copied = !allow_zero && i < wanted.rank() && wanted[i] == 0;
+    if (!is_copied) size *= shape[i];
   }
   return size;
 }
@@ -29,7 +27,6 @@ int64_t size_of_others(const Shape& shape, const std::vector<bool>& copied) {
 Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow_zero) {
   Shape shape = wanted;
   int inferred = -1;
-  std::vector<bool> copied(static_cast<size_t>(shape.rank()), false);
   for (int i = 0; i < shape.rank(); ++i) {
     if (shape[i] == -1) {
       if (inferred >= 0) invalid("shape " + wanted.text() + " has more than one -1");
@@ -42,15 +39,14 @@ Shape reshaped(const Shape& from, int64_t count, const Shape& wanted, bool allow
                 " of an input of shape " + from.text());
       }
       shape[i] = from[i];
-      copied[static_cast<size_t>(i)] = true;
     }
   }
   if (inferred >= 0) {
     shape[inferred] = 1;
     int64_t others = shape.size();
     if (count == 0 && others == 0) {  // any size would do: that which it is for another batch
-      count = size_of_others(from, copied);
-      others = size_of_others(shape, copied);
+      count = size_of_others(from, wanted, allow_zero);
+      others = size_of_others(shape, wanted, allow_zero);
     }
     if (count == 0 && others == 0) {  // or without the zeros
       count = size_without_zeros(from);

@@ -72,8 +72,9 @@ def infer_types(
     What the file declares fills the gaps; where it contradicts, what is inferred holds, except for
     graph inputs. `definitions` gives the functions behind fused nodes. With `check`, types that a
     schema forbids, declared element types that are wrong, and static shapes that contradict each
-    other are refused. `settled` says that computed shapes were followed before the last changes of
-    the model: they are again only where something new is known.
+    other are refused, and declared sizes are those of a file, which may be left over from before an
+    input was made dynamic. `settled` says that computed shapes were followed before the last
+    changes of the model: they are again only where something new is known.
     """
     values = _inferred_values(model)
     known = [value.type for value in values]

@@ -101,7 +101,9 @@ def _parse(
     chosen: dict[str, dict[str, str]] = {}
     for name, options in _pairs(providers, provider_options):
         if name not in _ALL:
-            raise RuntimeError(f"Unknown Provider Type: {name}{_hint(name, providers)}")
+            is_text = isinstance(providers, str)
+            hint = f" (providers are a list: ['{providers}'])" if is_text else similar_name(name)
+            raise RuntimeError(f"Unknown Provider Type: {name}{hint}")
         if name not in (CPU, CUDA):  # a session that asks for CUDA says what is missing
             warnings.warn(
                 f"Specified provider '{name}' is not in available provider names. "
@@ -115,10 +117,8 @@ def _parse(
     return list(chosen.items())
 
 
-def _hint(name: str, providers: Sequence[Any] | None) -> str:
-    """What was meant, perhaps."""
-    if isinstance(providers, str):
-        return f" (providers are a list: ['{providers}'])"
+def similar_name(name: str) -> str:
+    """The end of an error about an unknown provider: which was meant, perhaps."""
     meant = [each for each in _ALL if each.lower().startswith(name.lower())]
     return f" (did you mean '{meant[0]}'?)" if len(meant) == 1 else ""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -317,7 +317,7 @@ class CudaProgram:
     ) -> list[Any]:
         """Outputs as arrays."""
         device = self._shared.device
-        with device.selected(), self._shared.lock, _ended_on_error(device):
+        with device.selected(), self._shared.lock, _EndedOnError(device):
             # Also without feeds on the device: others may be reading memory that was given back,
             # and a replay may be at work on their stream.
             device.after_others()
@@ -342,7 +342,7 @@ class CudaProgram:
         at work. The replay, if there is one, does the same again on the same memory.
         """
         device = self._shared.device
-        with device.selected(), self._shared.lock, _ended_on_error(device):
+        with device.selected(), self._shared.lock, _EndedOnError(device):
             device.after_others()
             outcome = self._execute(feeds, targets, terminate, profiler)
             results = self._with_room(lambda: self._collected(outcome, targets, feeds))
@@ -421,15 +421,21 @@ class CudaProgram:
         return memory
 
 
-@contextlib.contextmanager
-def _ended_on_error(device: Device) -> Iterator[None]:
+class _EndedOnError:
     """What a run that fails has started is over before its caller frees what it reads or writes."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(Exception):  # the first error counts
-            device.synchronize()
-        raise
+
+    __slots__ = ("_device",)
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is not None:
+            with contextlib.suppress(Exception):  # the first error counts
+                self._device.synchronize()
 
 
 def _place(number: int, found: Tensor, target: OnDevice, device: Device) -> Tensor:
@@ -449,16 +455,19 @@ def _owned(result: Any, held: set[int]) -> Any:
 
     `held` are the identities of what others have.
     """
-    if isinstance(result, list):
-        return [_owned(item, held) for item in result]
     if isinstance(result, np.ndarray):
         if not result.flags.writeable or id(result) in held:
             return result.copy()
         held.add(id(result))
+    elif isinstance(result, list):
+        return [_owned(item, held) for item in result]
     return result
 
 
 def _identities(feeds: list[Any]) -> set[int]:
     """Of feeds, and of the items of sequences."""
-    inner = (_identities(feed) for feed in feeds if isinstance(feed, list))
-    return set(map(id, feeds)).union(*inner)
+    found = set(map(id, feeds))
+    for feed in feeds:
+        if isinstance(feed, list):
+            found |= _identities(feed)
+    return found

@@ -6,9 +6,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from bascule import errors
 from bascule.providers.cuda.device import Device
 from bascule.providers.cuda.plan import Recording
+from bascule.providers.cuda.steps import stop_if_asked
 
 
 class Replay:
@@ -28,8 +28,7 @@ class Replay:
             graph = self._recording.graph
             if graph is None:
                 return False
-            if terminate is not None and terminate.value:
-                raise errors.Fail("Exiting due to terminate flag being set to true.")
+            stop_if_asked(terminate)
             device.start(graph)
         if waits:
             device.synchronize()
