@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bascule.device_kinds import NamedEnum
 from bascule.devices import OrtMemoryInfo
+from bascule.named_enum import NamedEnum
 from bascule.providers.names import CPU, available_providers
 
 _CPU_DEVICE = 0

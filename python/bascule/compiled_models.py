@@ -11,7 +11,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from bascule.device_kinds import NamedEnum
+from bascule.named_enum import NamedEnum
 
 _INSTEAD = (
     "models compiled in advance for a device are left out of bascule; to start quickly set "

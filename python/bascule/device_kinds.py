@@ -5,11 +5,7 @@ from __future__ import annotations
 
 import enum
 
-
-class NamedEnum(enum.IntEnum):
-    """Prints as its qualified name, also on Python versions that would print the number."""
-
-    __str__ = enum.Enum.__str__
+from bascule.named_enum import NamedEnum
 
 
 class OrtHardwareDeviceType(NamedEnum):

@@ -6,7 +6,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from bascule.device_kinds import NamedEnum, OrtDeviceMemoryType, OrtMemoryInfoDeviceType
+from bascule.device_kinds import OrtDeviceMemoryType, OrtMemoryInfoDeviceType
+from bascule.named_enum import NamedEnum
 
 _DEVICES = {"cpu": 0, "cuda": 1, "gpu": 1, "dml": 1, "webgpu": 1, "npu": 3, "cann": 3}
 _VENDORS = {"cuda": 0x10DE, "dml": 0x1414, "cann": 0x19E5}

@@ -11,9 +11,9 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bascule.device_kinds import NamedEnum
 from bascule.errors import Fail, InvalidArgument
 from bascule.load_cancellation import LoadCancellation
+from bascule.named_enum import NamedEnum
 from bascule.native import _native
 from bascule.provider_choice import ProviderChoice
 from bascule.values import OrtValue

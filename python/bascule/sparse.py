@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bascule.device_kinds import NamedEnum
 from bascule.devices import OrtDevice
 from bascule.ir.dtype import DataType
+from bascule.named_enum import NamedEnum
 
 Array = np.ndarray[Any, Any]
 

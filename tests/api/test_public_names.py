@@ -58,6 +58,13 @@ def test_the_names() -> None:
     assert public_names() == _LIST.read_text().split()
 
 
+def test_the_extension_module_has_the_same_objects() -> None:
+    state = ort.capi.onnxruntime_pybind11_state
+    shared = [name for name in dir(state) if not name.startswith("_") and hasattr(ort, name)]
+    assert {"set_seed", "OrtDevice", "enable_telemetry_events"} <= set(shared)
+    assert all(getattr(state, name) is getattr(ort, name) for name in shared)
+
+
 def test_every_name_is_documented() -> None:
     missing = []
     for name in dir(ort):

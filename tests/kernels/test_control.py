@@ -107,6 +107,19 @@ def test_sizes_of_a_loop_that_never_starts_and_hands_on_what_is_known_less_of() 
         assert z.shape == (trips, 2, 3)
 
 
+def test_sizes_of_a_scan_of_nothing_that_hands_on_what_is_known_less_of() -> None:
+    """As in the loop above: the node knows more sizes of its output than the body does."""
+    model = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[L] s, float[A,B] x) => (float[2,L,3] z) <int64[2] ones = {1, 1}> {
+        z = Scan<num_scan_inputs = 1, scan_output_axes = [1], body = b (float r) => (float[2,3] o) {
+            e = Exp(x) o = Tile(e, ones) }>(s) }""")
+    session = bascule.InferenceSession(model.SerializeToString())
+    x = np.ones((2, 3), np.float32)
+    for length in (0, 2, 0):
+        (z,) = session.run(None, {"s": np.zeros(length, np.float32), "x": x})
+        assert z.shape == (2, length, 3)
+
+
 def test_loop_that_never_starts() -> None:
     x = np.array([1, 3], np.float32)
     last, rows = run(LOOP, np.array(5), np.array(False), x)

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bascule.errors import InvalidArgument
+from bascule.errors import Fail, InvalidArgument
 from tests.support.native import run_node
 
 
@@ -163,6 +163,16 @@ def test_indices_point_at_the_maxima(order: int) -> None:
     y, indices = run_node("MaxPool", [x], {**attributes, "storage_order": order}, outputs=2)
     flat = (x if order == 0 else np.swapaxes(x, 2, 3)).reshape(-1)
     assert np.array_equal(flat[indices], y)
+
+
+def test_a_window_that_does_not_fit_is_an_error() -> None:
+    x = normal(1, 2, 5, 3)
+    for op_type in ("MaxPool", "AveragePool", "LpPool"):
+        with pytest.raises(Fail, match="reaches over 5 does not fit an axis of 3"):
+            run_node(op_type, [x], {"kernel_shape": [5, 3], "dilations": [1, 2]})
+        for attributes in ({"pads": [0, 1, 0, 1]}, {"auto_pad": "SAME_UPPER"}, {"ceil_mode": 1}):
+            y = run_node(op_type, [x], {"kernel_shape": [5, 5], "strides": [1, 3], **attributes})[0]
+            assert y.shape[-1] == 1
 
 
 def test_unpool_puts_back_what_pooling_took() -> None:

@@ -33,19 +33,10 @@ class Stack {
     ++count_;
   }
 
-  // `slice` is what is known of the body's output, `whole` of the node's: after no trips the sizes
-  // of both count, since a body may hand on a captured value of which less is known.
   void write(RunContext& c, int i, const ValueSpec& slice, const ValueSpec& whole) const {
     Shape shape{count_};
-    for (const int64_t size : count_ > 0 ? shape_ : empty_item_shape(slice)) shape.push_back(size);
-    if (count_ == 0 && whole.rank() > 0) {
-      Shape known = empty_item_shape(whole);
-      known[0] = 0;
-      for (int axis = 1; axis < known.rank() && known.rank() == shape.rank(); ++axis) {
-        known[axis] = std::max(known[axis], shape[axis]);
-      }
-      shape = known;
-    }
+    for (const int64_t size : shape_) shape.push_back(size);
+    if (count_ == 0) shape = empty_stack_shape(slice, whole, 0);
     Tensor& y = c.output(i, count_ > 0 ? dtype_ : slice.dtype, shape);
     if (!bytes_.empty()) std::memcpy(y.raw(), bytes_.data(), bytes_.size());
     int64_t place = 0;

@@ -13,7 +13,9 @@ namespace {
 struct Scan final : Kernel {
   static Capability capability(const NodeSpec& node) { return subgraphs_capability(node); }
   explicit Scan(const NodeSpec& node)
-      : body(node, "body"), scanned(static_cast<int>(node.get_int("num_scan_inputs", 0))) {
+      : body(node, "body"),
+        scanned(static_cast<int>(node.get_int("num_scan_inputs", 0))),
+        outputs_of_node(node.outputs) {
     carried = body.inputs() - scanned;
     if (scanned < 1 || carried < 0 || body.outputs() < carried) {
       throw Error(Code::invalid_graph, "the body of a Scan does not fit num_scan_inputs");
@@ -60,8 +62,9 @@ struct Scan final : Kernel {
     for (size_t i = 0; i < outputs.size(); ++i) {
       const int output = carried + static_cast<int>(i);
       if (!c.wants_output(output)) continue;
-      c.output(output, body.output(output).dtype,
-               stacked_shape(empty_item_shape(body.output(output)), i, 0));
+      const ValueSpec& item = body.output(output);
+      const ValueSpec& whole = outputs_of_node[static_cast<size_t>(output)];
+      c.output(output, item.dtype, empty_stack_shape(item, whole, output_axes[i]));
     }
   }
 
@@ -142,6 +145,7 @@ struct Scan final : Kernel {
 
   Subgraph body;
   int scanned, carried;
+  std::vector<ValueSpec> outputs_of_node;
   std::vector<int64_t> input_axes, input_directions, output_axes, output_directions;
 };
 BASCULE_KERNEL("Scan", Scan);

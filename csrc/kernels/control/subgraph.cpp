@@ -57,10 +57,20 @@ void check_terminate(const RunContext& c) {
   }
 }
 
-Shape empty_item_shape(const ValueSpec& output) {
-  if (!output.shape) return {};
-  Shape shape(*output.shape);
-  for (int i = 0; i < shape.rank(); ++i) shape[i] = std::max<int64_t>(shape[i], 0);
+Shape empty_stack_shape(const ValueSpec& item, const ValueSpec& whole, int64_t axis) {
+  const auto known = [](const ValueSpec& value) {
+    Shape shape;
+    if (value.shape) shape = Shape(*value.shape);
+    for (int i = 0; i < shape.rank(); ++i) shape[i] = std::max<int64_t>(shape[i], 0);
+    return shape;
+  };
+  Shape shape = known(item);
+  shape.insert(Shape::filled(shape.rank() + 1, 1).axis(axis), 0);
+  const Shape declared = known(whole);
+  if (declared.rank() == 0) return shape;
+  if (declared.rank() != shape.rank()) shape = declared;
+  for (int i = 0; i < shape.rank(); ++i) shape[i] = std::max(shape[i], declared[i]);
+  shape[shape.axis(axis)] = 0;
   return shape;
 }
 

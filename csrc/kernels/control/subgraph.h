@@ -47,7 +47,9 @@ bool condition(const Value& value);
 // Ends the run when the caller asked for it.
 void check_terminate(const RunContext& c);
 
-// The shape of output `i` of a body that never ran: sizes that are not known are 0.
-Shape empty_item_shape(const ValueSpec& output);
+// The shape of a stack along `axis` of no items, of a body that never ran. What is known of the
+// body's output (`item`) and of the node's (`whole`) both count, since a body may hand on a
+// captured value of which less is known; sizes that neither knows are 0.
+Shape empty_stack_shape(const ValueSpec& item, const ValueSpec& whole, int64_t axis);
 
 }  // namespace bascule

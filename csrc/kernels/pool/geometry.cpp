@@ -73,6 +73,10 @@ WindowAxes PoolAttributes::axes(const int64_t* spatial, int rank) const {
     if (room < 0) {
       // Rounded up, one window that is larger than the input still counts, if it has any of it.
       axis.output = ceil_mode && room > -axis.stride && axis.input + axis.pad_begin > 0 ? 1 : 0;
+      if (axis.output == 0 && axis.input > 0) {
+        fail("a window that reaches over " + std::to_string(extent) + " does not fit an axis of " +
+             std::to_string(axis.input));
+      }
       continue;
     }
     axis.output = room / axis.stride + 1;

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bascule.errors import Fail
 from tests.kernels.test_pool import CASES
 from tests.providers.cuda.against_cpu import agree, last, normal
 from tests.support import cuda_emulation
@@ -79,3 +80,9 @@ def test_global(shape: tuple[int, ...], dtype: Any) -> None:
     x = normal(*shape, dtype=dtype)
     agree("GlobalAveragePool", [x])
     agree("GlobalMaxPool", [x])
+
+
+def test_a_window_that_does_not_fit_is_an_error() -> None:
+    for op_type in ("MaxPool", "AveragePool", "LpPool"):
+        with pytest.raises(Fail, match="reaches over 5 does not fit an axis of 3"):
+            cuda_emulation.run_node(op_type, [normal(1, 2, 5, 3)], {"kernel_shape": [3, 5]})

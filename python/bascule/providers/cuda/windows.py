@@ -244,6 +244,9 @@ def pool_of(node: Node, size: Sequence[int]) -> Pool:
         else:
             pad = (pads[i], pads[axes + i]) if auto_pad == "NOTSET" else (0, 0)
             out.append(_pooled(size[i], reach, stride[i], pad, ceil_mode))
+            if not out[i] and size[i]:
+                fits = f"a window that reaches over {reach} does not fit an axis of {size[i]}"
+                raise _error(node, fits)
         before.append(pad[0])
         after.append(pad[1])
     return Pool(
