@@ -430,6 +430,40 @@ def test_sizes_left_over_in_the_file(first: str, given: Any) -> None:
         np.testing.assert_array_equal(y, np.ones((rows, 4)))
 
 
+@pytest.mark.parametrize("end", ["two", "mod"])
+@pytest.mark.parametrize("runtime", BOTH)
+def test_sizes_that_a_file_declares_for_an_output(runtime: str, end: str) -> None:
+    """Exporters write the sizes of their example where they cannot tell, and do not say so."""
+    numbers = {"zero": [0], "two": [2], "three": [3], "rows": [-1, 4]}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Mod", ["two", "two"], ["mod"]),  # with it the rank of y is not known
+        helper.make_node("Slice", ["sizes", "zero", end], ["first"]),
+        helper.make_node("Slice", ["sizes", end, "three"], ["rest"]),
+        helper.make_node("Concat", ["first", "rest"], ["wanted"], axis=0),
+        helper.make_node("Flatten", ["x"], ["flat"], axis=2),
+        helper.make_node("Reshape", ["flat", "wanted"], ["y"]),
+        helper.make_node("Relu", ["x"], ["t"]),
+        helper.make_node("Reshape", ["t", "rows"], ["z"]),
+    ]
+    constants = [
+        helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+        for name, values in numbers.items()
+    ]
+    outputs = [tensor("y", FLOAT, [2, 5, 4]), tensor("t", FLOAT, [2, 5, 4])]
+    outputs.append(tensor("z", FLOAT, [10, 4]))
+    made = make(
+        None, runtime, model(nodes, [tensor("x", FLOAT, ["n", "m", 4])], outputs, constants)
+    )
+    assert [output.shape for output in made.get_outputs()] == [[2, 5, 4], [2, 5, 4], [10, 4]]
+    for sizes in ((3, 7, 4), (2, 5, 4), (1, 1, 4)):
+        x = np.random.default_rng(0).random(sizes, np.float32)
+        y, t, z = made.run(None, {"x": x})
+        np.testing.assert_array_equal(y, x)
+        np.testing.assert_array_equal(t, x)
+        np.testing.assert_array_equal(z, x.reshape(-1, 4))
+
+
 @of("node_arg.name", "node_arg.shape", "node_arg.type")
 @pytest.mark.parametrize("runtime", BOTH)
 def test_node_arg(runtime: str) -> None:

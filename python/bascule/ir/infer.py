@@ -199,11 +199,14 @@ def _believable(value: Value, found: Type | None, given: Collection[Dim]) -> Typ
     """The declared type without sizes that hold for some feeds only.
 
     An inner value keeps such a size when the inputs of a model were given symbolic sizes later:
-    it is then one of `given`, or that of what an operator hands on.
+    it is then one of `given`, or that of what an operator hands on. Of an output exporters declare
+    the sizes that it had in the example that they traced, where they cannot tell.
     """
     declared, node = value.type, value.producer
-    if node is None or value.is_graph_output or not isinstance(declared, TensorType):
+    if node is None or not isinstance(declared, TensorType):
         return declared
+    if value.is_graph_output:
+        return _without_sizes_against(found, declared)
     is_handed_on = node.op_type in _HANDED_ON and not node.domain
     source = node.inputs[0].type if is_handed_on and node.inputs[0] is not None else None
     if declared.shape is None or (isinstance(source, TensorType) and source.shape is None):
@@ -217,6 +220,18 @@ def _believable(value: Value, found: Type | None, given: Collection[Dim]) -> Typ
 
     dims = enumerate(declared.shape)
     shape = [None if isinstance(dim, int) and is_open(axis) else dim for axis, dim in dims]
+    return TensorType(declared.dtype, tuple(shape))
+
+
+def _without_sizes_against(found: Type | None, declared: TensorType) -> TensorType:
+    """`declared` without the sizes that inference, where it knows the operator, cannot confirm."""
+    if not isinstance(found, TensorType) or declared.shape is None:
+        return declared
+    sizes = (None,) * len(declared.shape) if found.shape is None else found.shape
+    if len(sizes) != len(declared.shape):
+        return declared
+    pairs = zip(sizes, declared.shape)
+    shape = [None if isinstance(d, int) and not isinstance(f, int) else d for f, d in pairs]
     return TensorType(declared.dtype, tuple(shape))
 
 
