@@ -56,7 +56,7 @@ __device__ inline T quantize_linear(X x, Scale scale, float zero, bool saturate)
   if constexpr (QuantizedRange<T>::is_integer) {
     return clamped<T>(::rint(number) + zero);
   } else {
-    return convert<T>(number + zero, saturate);
+    return convert<T>(zero == 0 ? number : number + zero, saturate);  // the sign of a zero stays
   }
 }
 template <typename T, typename Precision, typename X, typename Scale>

@@ -111,6 +111,17 @@ def test_all_types() -> None:
         same(actual, wanted, repr(value.producer))
 
 
+@pytest.mark.parametrize("dtype", NARROW_FLOATS)
+@pytest.mark.parametrize("has_zero", [False, True])
+def test_the_sign_of_a_zero(dtype: DataType, has_zero: bool) -> None:
+    x, scale = np.array([-0.0, 0.0, -1e-9, 1], np.float32), np.float32(1)
+    inputs = [x, scale, np.zeros((), dtype.numpy) if has_zero else None]
+    attributes = {} if has_zero else {"output_dtype": int(dtype)}
+    (expected,) = native.run_node("QuantizeLinear", inputs, attributes)
+    (y,) = run_node("QuantizeLinear", inputs, attributes, output_dtypes=[dtype.numpy])
+    assert y.view(np.uint8).tolist() == expected.view(np.uint8).tolist()
+
+
 def test_chain_of_bytes() -> None:
     a, b = (RANDOM.integers(0, 256, (7, 12)).astype(np.uint8) for _ in range(2))
     body = Body(a, b)
