@@ -40,7 +40,9 @@ __device__ void running(const Moments<W>* moments, const W* before, W* after, in
                         float momentum, bool of_variance) {
   const int64_t id = thread_number();
   if (id >= channels) return;
-  const W value = of_variance ? moments[id].variance() : moments[id].mean, keep = momentum;
+  const Moments<W> batch = moments[id];
+  const W mean = batch.count > 0 ? batch.mean : static_cast<W>(NAN);  // nothing has no mean
+  const W value = of_variance ? batch.variance() : mean, keep = momentum;
   after[id] = before[id] * keep + value * (1 - keep);
 }
 

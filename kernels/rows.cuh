@@ -57,7 +57,14 @@ __device__ inline Raw<T> load_raw(const T* row, int64_t first, int64_t n, bool a
 template <typename T>
 __device__ inline Pack<T> load_pack(const T* row, int64_t first, int64_t n, bool aligned,
                                     wide_t<T> fill) {
-  return widened(load_raw(row, first, n, aligned, narrow<T>(fill)));
+  Pack<T> pack = widened(load_raw(row, first, n, aligned, T(0)));
+  if (!aligned) {
+#pragma unroll
+    for (int i = 0; i < Pack<T>::width; ++i) {
+      if (first + i >= n) pack.data[i] = fill;  // as it is: a mean may be beyond the range of T
+    }
+  }
+  return pack;
 }
 
 template <typename T>

@@ -100,6 +100,17 @@ def test_skip_normalization(op_type: str, dtype: Any, n: int) -> None:
     agree(op_type, [x, row, inputs[2]], None, 2, "bascule", output_dtypes=[dtype] * 2)
 
 
+def test_sums_beyond_the_range_of_their_type() -> None:
+    """What fills up the last pack of a long row is the mean of sums that float16 cannot hold."""
+    x = (50000 + 10000 * np.random.default_rng(0).random((2, 9001))).astype(np.float16)
+    wide = 2 * x.astype(np.float64)
+    expected = (wide - wide.mean(1, keepdims=True)) / wide.std(1, keepdims=True)
+    inputs = [x, x, np.ones(9001, np.float16)]
+    types = [np.float16, np.float16]
+    y, _ = run_node("SkipLayerNormalization", inputs, None, 2, "bascule", types)
+    same(y, expected.astype(np.float16), 2e-3)
+
+
 def test_a_variance_far_from_zero() -> None:
     x = random(np.float32, 4, 512, offset=1000)
     wide = x.astype(np.float64)
@@ -216,6 +227,8 @@ def test_images_of_nothing() -> None:
         agree("InstanceNormalization", [x, *given[:2]])
         agree("GroupNormalization", [x, *given[:2]], {"num_groups": 2})
         agree("BatchNormalization", [x, *given])
+        with np.errstate(all="ignore"):  # nothing has no mean
+            agree("BatchNormalization", [x, *given], {"training_mode": 1}, 3)
 
 
 def test_images_that_do_not_fit() -> None:
