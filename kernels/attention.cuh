@@ -48,7 +48,7 @@ __device__ inline int valid_keys(const Attention& a, const int64_t* lengths, int
 
 // The keys that a query sees; begin and end never fall from one query to the next.
 __device__ inline Range visible_keys(const Attention& a, int length, int query) {
-  constexpr int everything = 1 << 29;  // more keys than there can be
+  constexpr int everything = 1 << 29;  // as many keys as there can be
   const int ahead = a.causal ? 0 : a.right >= 0 ? a.right : everything;
   const int behind = a.left >= 0 ? a.left : everything;
   const int covered = min(a.keys, a.mask_keys);

@@ -17,6 +17,9 @@ from bascule.providers.cuda import sources
 from bascule.providers.cuda.device import Argument, Device
 from bascule.providers.cuda.tensor import Tensor
 
+_MOST_BLOCKS = 2**31 - 1, 65535, 65535
+"""Along the axes of a grid."""
+
 Allocate = Callable[[int], "tuple[int, object]"]
 
 
@@ -189,8 +192,11 @@ class Call:
         shared: int,
     ) -> None:
         blocks, threads = _dim3(grid), _dim3(block)
-        if 0 not in blocks:
-            self.device.launch(function, blocks, threads, arguments, shared)
+        if 0 in blocks:
+            return
+        if any(count > most for count, most in zip(blocks, _MOST_BLOCKS)):
+            raise self.error(f"its tensors are too large: they need a grid of {blocks} blocks")
+        self.device.launch(function, blocks, threads, arguments, shared)
 
 
 def _dim3(sizes: int | tuple[int, ...]) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from bascule.providers.cuda.device import Struct
 from bascule.providers.cuda.tensor import Tensor
 
 _MOST = 2**29
-"""More keys than there can be, so that windows fit 32 bits."""
+"""Keys, queries and heads, so that places of them, and windows, fit 32 bits."""
 
 MASK_NONE, MASK_BOOLEAN, MASK_NARROW, MASK_WIDE = range(4)
 """How kernels read the mask: as bool, as the type of Q, as the type that sums are taken in."""
@@ -98,6 +98,11 @@ def sizes_of(call: Call, q: Tensor, k: Tensor, v: Tensor, past: Tensor | None) -
         if x.shape != expected:
             raise call.error(f"{name} has shape {x.shape}, expected {expected}")
     before = past.shape[2] if past is not None and past.rank == 4 else 0
+    if max(batch * q_heads, q.shape[-2], before + new_keys) > _MOST:
+        raise call.error(
+            f"{batch * q_heads} heads of {q.shape[-2]} queries and {before + new_keys} keys are "
+            f"too many, of which {_MOST} each can be"
+        )
     return Sizes(batch, q_heads, kv_heads, q.shape[-2], new_keys, before, size, v_size)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -127,22 +128,22 @@ def _launch_parts(
     operands: Sequence[Tensor],
     results: Sequence[Tensor],
 ) -> None:
-    """A launch for each index of the outermost dimension that has more than one element."""
+    """A launch for each half of the outermost dimension that has more than one element."""
     axis = next(d for d, size in enumerate(shape) if size > 1)
-    inner = shape[axis + 1 :]
-    for index in range(shape[axis]):
+    inner, half = shape[axis + 1 :], shape[axis] // 2
+    for start, size in ((0, half), (half, shape[axis] - half)):
         _launch(
             call,
             program,
-            inner,
-            [_at(tensor, len(inner), index) for tensor in operands],
-            [_at(tensor, len(inner), index) for tensor in results],
+            (size, *inner),
+            [_at(tensor, len(inner), start, size) for tensor in operands],
+            [_at(tensor, len(inner), start, size) for tensor in results],
         )
 
 
-def _at(tensor: Tensor, rank: int, index: int) -> Tensor:
-    """The part of an operand that the result's part `index` reads."""
+def _at(tensor: Tensor, rank: int, start: int, size: int) -> Tensor:
+    """The part of an operand that `size` indices of the result from `start` on read."""
     inner = tensor.shape[max(tensor.rank - rank, 0) :]
-    has_axis = tensor.rank > rank and tensor.shape[tensor.rank - rank - 1] > 1
-    start = index * int(np.prod(inner, dtype=np.int64)) if has_axis else 0
-    return tensor.part(start, inner)
+    if tensor.rank > rank and tensor.shape[tensor.rank - rank - 1] > 1:
+        return tensor.part(start * math.prod(inner), (size, *inner))
+    return tensor.reshaped(inner)

@@ -21,6 +21,8 @@ from bascule.providers.cuda.tensor import Tensor
 
 _THREADS = 256
 _MOST_AXES = 8
+_INDEX_LIMIT = 1 << 31
+"""How many elements of an axis 32-bit indices reach."""
 _SHORT = (DataType.INT8, DataType.UINT8, DataType.BOOL)
 _LONG = (DataType.INT64, DataType.UINT64)
 _COMPLEX = (DataType.COMPLEX64, DataType.COMPLEX128)
@@ -63,6 +65,8 @@ def resize(
             raise call.error(f"axis {axis.number} is empty and cannot be resized to {axis.output}")
         shape[axis.number] = axis.output
     axes = [axis for axis in axes if not sampling.keeps(axis)]
+    if any(axis.input >= _INDEX_LIMIT for axis in axes):
+        raise call.error(f"an axis of the input, {x.shape}, is too long to be resized")
     if not axes:
         return x.reshaped(shape)
     if math.prod(shape) == 0:

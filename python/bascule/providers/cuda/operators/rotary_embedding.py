@@ -45,6 +45,8 @@ def rotary_embedding(
     vectors = not any(n % unit for n in widths) and not any(a % 16 for a in addresses)
     per_thread = unit if vectors else 1
     rows = form.batch * form.heads * form.length
+    if rows >= 1 << 32 or max(form.heads, form.length, cosine.shape[0]) >= 1 << 31:
+        raise call.error(f"an input of shape {x.shape} has too many rows")
     count = rows * (form.size - form.half) // per_thread
     packed = struct.pack(
         "<q8iq",
