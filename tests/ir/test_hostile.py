@@ -205,3 +205,126 @@ def test_unknown_types_before_unsafe_inference(
     model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
     with pytest.raises(errors.ALL, match="Mystery"):
         bascule.InferenceSession(model.SerializeToString())
+
+
+FUNCTION = """g (float[8,5] x, int64[4,1] i, float[5,3] w) => (float[N] y)
+    {{ y = local.f<b = {}>(x, i, w) }}
+    <opset_import: ["" : 21], domain: "local"> f <b> (x, i, w) => (y) {{ {} }}"""
+
+
+@pytest.mark.parametrize(
+    ("value", "body", "reason"),
+    [
+        ("-2147483648", "y = GatherND<batch_dims: int = @b>(x, i)", "batch_dims"),
+        ('"a"', "y = GatherND<batch_dims: int = @b>(x, i)", "batch_dims"),
+        ('"ij,j|k->ik"', "y = Einsum<equation: string = @b>(x, w)", "equation"),
+        ("-5", "t = Cast<to: int = @b>(x) y = MatMul(t, w)", "'to' is -5"),
+        ('"X"', "y = DepthToSpace<blocksize = 2, mode: string = @b>(x)", "'X', expected one of"),
+        ("7", "y, t = Split<num_outputs: int = @b>(x)", "the node has 2 outputs"),
+    ],
+)
+def test_attributes_that_calls_of_functions_give(value: str, body: str, reason: str) -> None:
+    """With some of these onnx's inference reads other memory, or does not come to an end."""
+    data = onnx.parser.parse_model(HEADER + FUNCTION.format(value, body)).SerializeToString()
+    with pytest.raises(InvalidGraph, match=f"{reason}.*node: f_0/"):
+        bascule.InferenceSession(data)
+
+
+@pytest.mark.parametrize(
+    ("node", "reason"),
+    [
+        ("y = GatherND<batch_dims = -2147483648>(x, i)", "batch_dims is -2147483648"),
+        ("y = GatherND<batch_dims = -1>(x, i)", "batch_dims is -1"),
+        ("t = Cast<to = -2147483648>(x) y = Sigmoid(t)", "'to' is -2147483648"),
+        ("t = Cast<to = 99>(x) y = Sigmoid(t)", "'to' is 99"),
+    ],
+)
+@pytest.mark.parametrize("level", [0, 99])
+def test_attributes_out_of_range(node: str, reason: str, level: int) -> None:
+    text = f"{HEADER}g (float[8,5] x, int64[4,1] i) => (float y) {{ {node} }}"
+    options = bascule.SessionOptions()
+    options.graph_optimization_level = bascule.GraphOptimizationLevel(level)
+    reason = reason.replace("batch_dims", "attribute 'batch_dims'")
+    with pytest.raises(InvalidGraph, match=reason):
+        bascule.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options)
+
+
+ONES = (
+    "<float[1,1,3,3] w = {1,1,1,1,1,1,1,1,1}, float[9] flat = {1,1,1,1,1,1,1,1,1}, float s = {2}>"
+)
+
+
+@pytest.mark.parametrize("level", [0, 99])
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        'y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [2, 9223372036854775807]>(x, w)',
+        'y = ConvTranspose<auto_pad = "SAME_UPPER", strides = [2, -9223372036854775808]>(x, w)',
+        "t = ConvTranspose(x, flat) y = Div(t, s)",
+    ],
+)
+def test_convolutions_that_do_not_fit(nodes: str, level: int) -> None:
+    text = f"{HEADER}g (float[1,1,4,4] x) => (float y) {ONES} {{ {nodes} }}"
+    options = bascule.SessionOptions()
+    options.graph_optimization_level = bascule.GraphOptimizationLevel(level)
+    with pytest.raises(errors.ALL, match="ConvTranspose"):
+        session = bascule.InferenceSession(
+            onnx.parser.parse_model(text).SerializeToString(), options
+        )
+        session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})
+
+
+@pytest.mark.parametrize("level", [0, 99])
+def test_transposed_convolutions_of_no_elements(level: int) -> None:
+    text = f"{HEADER}g (float[1,1,4,4] x) => (float y) {ONES}"
+    text += "{ t = ConvTranspose<output_shape = [10, 0]>(x, w) y = Relu(t) }"
+    options = bascule.SessionOptions()
+    options.graph_optimization_level = bascule.GraphOptimizationLevel(level)
+    session = bascule.InferenceSession(onnx.parser.parse_model(text).SerializeToString(), options)
+    assert session.run(None, {"x": np.ones((1, 1, 4, 4), np.float32)})[0].shape == (1, 1, 10, 0)
+
+
+@pytest.mark.parametrize("name", ["Resize", "LabelEncoder"])
+def test_attributes_that_are_no_utf8(name: str) -> None:
+    """Kernels take texts, so that the node says what it was given."""
+    if name == "Resize":
+        node = onnx.helper.make_node("Resize", ["x", "", "s"], ["y"], "bad", mode=b"lin\xffear")
+        dtype = 1
+    else:
+        node = onnx.helper.make_node(
+            name,
+            ["x"],
+            ["y"],
+            "bad",
+            domain="ai.onnx.ml",
+            keys_floats=[1.0],
+            values_strings=[b"\xff"],
+        )
+        dtype = 8
+    info = onnx.helper.make_tensor_value_info
+    scales = onnx.helper.make_tensor("s", 1, [2], [2.0, 2.0])
+    graph = onnx.helper.make_graph(
+        [node], "g", [info("x", 1, [2, 2])], [info("y", dtype, None)], [scales]
+    )
+    imports = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", 4)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    with pytest.raises(InvalidGraph, match=r"'bad': attribute '\w+' is no UTF-8"):
+        bascule.InferenceSession(model.SerializeToString())
+
+
+def test_widths_that_no_size_can_be() -> None:
+    node = onnx.helper.make_node(
+        "FeatureVectorizer",
+        ["x", "x"],
+        ["y"],
+        "wide",
+        domain="ai.onnx.ml",
+        inputdimensions=[2**63 - 1, 2**63 - 1],
+    )
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph([node], "g", [info("x", 1, [2, 2])], [info("y", 1, None)])
+    imports = [onnx.helper.make_opsetid("", 21), onnx.helper.make_opsetid("ai.onnx.ml", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    with pytest.raises(errors.ALL, match="wide"):
+        session = bascule.InferenceSession(model.SerializeToString())
+        session.run(None, {"x": np.ones((2, 2), np.float32)})

@@ -117,6 +117,14 @@ def test_other_means_are_no_layer_normalization(body: str) -> None:
     assert_kept(graph(body), *LAYER)
 
 
+def test_rows_of_a_damaged_model_are_not_made_a_constant() -> None:
+    """A scale of ones would take 8 GiB."""
+    text = """g (float[1,2147483652] x) => (float[1,2147483652] y)
+        <int64[1] axes = {-1}, float eps = {1e-6}> {
+        q = Mul(x, x) v = ReduceMean(q, axes) s = Add(v, eps) d = Sqrt(s) y = Div(x, d) }"""
+    assert_kept(text, *RMS)
+
+
 def test_a_column_is_no_scale_of_a_layer_normalization() -> None:
     body = "n = LayerNormalization(x, one_row) y = Mul(n, column)"
     text = graph(body).replace(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bascule.errors import InvalidGraph
 from bascule.ir import check
 from bascule.ir.check import normal_domain, require_text
+from bascule.ir.dtype import DataType
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +40,10 @@ _WORDS = {
 }
 """Of attributes that choose between two ways, where another word would choose one of them."""
 
+_ELEMENT_TYPES = frozenset(DataType) - {DataType.UNDEFINED}
+
 _EQUATION = re.compile(rb"[A-Za-z., \->]*")
+_INT, _TEXT = _ATTRIBUTE_FIELDS["i"], _ATTRIBUTE_FIELDS["s"]
 _MESSAGE_KINDS = frozenset((4, 5, 11, 13))
 
 
@@ -130,33 +134,42 @@ def _check_counts(proto: onnx.NodeProto, name: str, found: check.Schema) -> None
 
 
 def _check_values(proto: onnx.NodeProto, name: str) -> None:
-    """Attribute values that onnx's own inference would not survive, or that nothing else tells."""
     for attribute in proto.attribute:
-        words = _WORDS.get((proto.op_type, attribute.name))
-        if words is not None and attribute.s not in words and not attribute.ref_attr_name:
-            raise _invalid(
-                proto,
-                name,
-                f"attribute '{attribute.name}' is '{attribute.s.decode(errors='replace')}', "
-                f"expected one of {', '.join(word.decode() for word in words)}.",
-            )
-        is_type = proto.op_type == "Cast" and attribute.name == "to"  # before opset 6 a word
-        is_zero = attribute.type == _ATTRIBUTE_FIELDS["i"] and attribute.i == 0
-        if is_type and is_zero and not attribute.ref_attr_name:
-            raise _invalid(proto, name, "attribute 'to' is 0, which is no element type.")
-        if (
-            proto.op_type == "Split"
-            and attribute.name == "num_outputs"
-            and attribute.i != len(proto.output)
-            and not attribute.ref_attr_name
-        ):
-            raise _invalid(
-                proto,
-                name,
-                f"num_outputs is {attribute.i}, and the node has {len(proto.output)} outputs.",
-            )
-        if proto.op_type == "Einsum" and not _EQUATION.fullmatch(attribute.s):
-            raise _invalid(proto, name, f"Invalid equation {attribute.s!r}.")
+        if attribute.ref_attr_name or attribute.type not in (_INT, _TEXT):
+            continue
+        value = attribute.i if attribute.type == _INT else attribute.s
+        problem = value_problem(proto.op_type, attribute.name, value, len(proto.output))
+        if problem is not None:
+            raise _invalid(proto, name, problem)
+
+
+def value_problem(op_type: str, attribute: str, value: int | bytes, outputs: int) -> str | None:
+    """What is wrong with a value that onnx's inference would not survive, or nothing else tells.
+
+    `outputs` says how many the node has.
+    """
+    key = op_type, attribute
+    words = _WORDS.get(key)
+    if words is not None and value not in words:
+        return f"attribute '{attribute}' is {_shown(value)}, expected one of {_listed(words)}."
+    if key == ("Cast", "to") and isinstance(value, int) and value not in _ELEMENT_TYPES:
+        return f"attribute 'to' is {value}, which is no element type."  # before opset 6 a word
+    if key == ("GatherND", "batch_dims") and not (isinstance(value, int) and value >= 0):
+        return f"attribute 'batch_dims' is {_shown(value)}, expected 0 or more."
+    if key == ("Split", "num_outputs") and value != outputs:
+        return f"num_outputs is {_shown(value)}, and the node has {outputs} outputs."
+    if key == ("Einsum", "equation"):
+        is_equation = isinstance(value, bytes) and _EQUATION.fullmatch(value) is not None
+        return None if is_equation else f"Invalid equation {value!r}."
+    return None
+
+
+def _shown(value: int | bytes) -> str:
+    return str(value) if isinstance(value, int) else f"'{value.decode(errors='replace')}'"
+
+
+def _listed(words: tuple[bytes, ...]) -> str:
+    return ", ".join(word.decode() for word in words)
 
 
 def attribute_kind(proto: onnx.AttributeProto, holder: str, untyped: bool = False) -> int:

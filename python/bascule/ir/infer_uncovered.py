@@ -76,7 +76,8 @@ def _svm_classifier(node: Node) -> tuple[Type | None, ...]:
 
 def _feature_vectorizer(node: Node) -> tuple[Type | None, ...]:
     widths = node.attributes.get("inputdimensions")
-    return (TensorType(DataType.FLOAT, (_rows(node), sum(widths) if widths else None)),)
+    width = sum(widths) if widths else -1
+    return (TensorType(DataType.FLOAT, (_rows(node), width if 0 <= width < 2**63 else None)),)
 
 
 def _tokenizer(node: Node) -> tuple[Type | None, ...]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from bascule.errors import InvalidGraph
 from bascule.ir import check
+from bascule.ir.check_nodes import value_problem
 from bascule.ir.copy import GraphCopier, resolver
-from bascule.ir.graph import FUSED_DOMAIN, Function, Graph, Model, Node, Value
+from bascule.ir.graph import FUSED_DOMAIN, ONNX_DOMAIN, Function, Graph, Model, Node, Value
 from bascule.ir.replaced import replaced_by
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def inline_call(
     added = []
     for old in body:
         new = copier.copy_node(old, prefix + old.name, output_name)
+        _check_values(new)
         if node.replaced or not (new.metadata or new.doc):  # it has no origin of its own
             new.replaced = replaced_by(node)
         new.metadata = {**node.metadata, **new.metadata}
@@ -122,6 +124,17 @@ def _mark_opsets(node: Node, own: Mapping[str, int], callers: Mapping[str, int])
         version = own.get(each.domain)
         if version is not None and version != callers.get(each.domain, version):
             each.opset = version
+
+
+def _check_values(added: Node) -> None:
+    """Refuse what a call gave the attributes of a function's node, as if it stood there itself."""
+    for node in (added, *(each for graph in added.subgraphs for each in graph.walk_nodes())):
+        for name, value in node.attributes.items() if node.domain == ONNX_DOMAIN else ():
+            given = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            if isinstance(given, (int, bytes)):
+                problem = value_problem(node.op_type, name, given, len(node.outputs))
+                if problem is not None:
+                    raise InvalidGraph(problem, node=node.name, op=node.op_type)
 
 
 def _check_growth(model: Model, functions: Mapping[check.FunctionKey, Function]) -> None:

@@ -42,6 +42,8 @@ _UNSAFE = {
 
 _GRAPH, _GRAPHS = onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS
 
+_LARGEST_STRIDE = 1 << 31
+
 _LONGEST = 64
 """A longer one-dimensional value is no shape."""
 
@@ -220,7 +222,7 @@ def type_got_wrong(node: Node, types: Sequence[Type | None]) -> TensorType | Non
     if node.is_op("Resize") or node.is_op("Upsample"):
         return type_resized_by_scales(node, types) or type_resized_to_unknown(node, types)
     if node.is_op("ConvTranspose") or node.is_op("ConvTranspose", domain=FUSED_DOMAIN):
-        return _type_of_same_size(node, types)
+        return _type_of_no_elements(node, types) or _type_of_same_size(node, types)
     return _type_without_sizes(node, types) if node.is_op("Slice") else None
 
 
@@ -235,6 +237,16 @@ def _type_without_sizes(node: Node, types: Sequence[Type | None]) -> TensorType 
     return TensorType(source.dtype, None if source.shape is None else (None,) * len(source.shape))
 
 
+def _type_of_no_elements(node: Node, types: Sequence[Type | None]) -> TensorType | None:
+    """The type of a ConvTranspose with a size of 0 in `output_shape`: onnx leaves out that axis."""
+    x = types[0] if types else None
+    if all(size > 0 for size in node.attribute("output_shape", None) or ()):
+        return None
+    if not isinstance(x, TensorType) or x.shape is None:
+        return None
+    return TensorType(x.dtype, (None,) * len(x.shape))
+
+
 def _type_of_same_size(node: Node, types: Sequence[Type | None]) -> TensorType | None:
     """The type of a ConvTranspose that keeps sizes but for its strides, whatever its kernel is."""
     x, w = (*types, None, None)[:2]
@@ -247,6 +259,8 @@ def _type_of_same_size(node: Node, types: Sequence[Type | None]) -> TensorType |
     strides = node.attribute("strides", None) or [1] * rank
     if w.shape is None or len(w.shape) != len(x.shape) or len(strides) != rank or rank < 1:
         return None
+    if not all(0 < step < _LARGEST_STRIDE for step in strides):
+        return None  # the kernel says so
     group, depth = node.attribute("group", 1), w.shape[1]
     channels = depth * group if isinstance(depth, int) else None
     is_last = bool(node.attribute("channels_last", 0))

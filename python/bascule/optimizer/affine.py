@@ -27,13 +27,13 @@ class Weights(NamedTuple):
 def channels_of(node: Node) -> int | None:
     """How many output channels `node` has, when its weights are constant."""
     weight = constant_of(node.input(1))
-    if weight is None:
+    if weight is None or len(weight.shape) < 2:
         return None
     if node.is_op("Conv"):
         return weight.shape[0]
     if node.is_op("ConvTranspose"):
         return weight.shape[1] * int(attribute_of(node, "group"))
-    if len(weight.shape) != 2:
+    if len(weight.shape) > 2:
         return None
     return weight.shape[0 if node.attribute("transB", 0) else 1]
 

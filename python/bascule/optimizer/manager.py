@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from bascule.errors import Fail
 from bascule.ir.graph import Graph, Model, Node
 from bascule.ir.infer import infer_types
 from bascule.optimizer.context import Context, Spoiled
@@ -19,7 +20,7 @@ _ROUNDS = 16
 """How often a stage is repeated at most; real models need two to four rounds."""
 
 
-class PassError(Exception):
+class PassError(Fail):
     """A pass failed; the message names it and the node."""
 
 

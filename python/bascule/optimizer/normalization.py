@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bascule.ir.graph import Value
@@ -16,6 +18,9 @@ from bascule.optimizer.pattern import (
     uniform_value,
 )
 from bascule.optimizer.rewrite import Builder, Match
+
+_MOST_ELEMENTS = 1 << 26
+"""Of a constant that a fusion makes: no model normalizes longer rows."""
 
 (epsilon,) = constants("epsilon")
 
@@ -80,11 +85,11 @@ def is_uniform(value: Value | None, number: float) -> bool:
 
 
 def sizes_from(x: Value, axis: int) -> tuple[int, ...] | None:
-    """The sizes of `x` from `axis` (negative) on, when all are known."""
+    """The sizes of `x` from `axis` (negative) on, when all are known and fit a constant."""
     if x.shape is None or len(x.shape) < -axis:
         return None
     sizes = tuple(dim for dim in x.shape[axis:] if isinstance(dim, int))
-    return sizes if len(sizes) == -axis else None
+    return sizes if len(sizes) == -axis and math.prod(sizes) <= _MOST_ELEMENTS else None
 
 
 def reshaped(build: Builder, value: Value, sizes: tuple[int, ...], rank: int) -> Value | None:

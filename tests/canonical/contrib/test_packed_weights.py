@@ -40,6 +40,32 @@ def test_matmul_nbits_refuses() -> None:
         run("MatMulNBits", inputs, {**case.attributes, "weight_prepacked": 1})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("bits", 0, "'bits' is 0, expected 2, 4 or 8"),
+        ("bits", -1, "'bits' is -1"),
+        ("bits", 2**63 - 1, "'bits' is 9223372036854775807"),
+        ("block_size", 0, "block_size is 0"),
+        ("block_size", 24, "block_size is 24"),
+        ("K", -96, "K is -96"),
+        ("N", 0, "N is 0"),
+        ("K", 2**40, "B has 1920 bytes, expected 21990232555520 for 40 x 1099511627776"),
+    ],
+)
+def test_matmul_nbits_of_impossible_sizes(name: str, value: int, reason: str) -> None:
+    """What the operator stands for is not even written down: it holds K numbers."""
+    case = Case(96, 40, 4, 32)
+    with pytest.raises(InvalidGraph, match=reason):
+        run("MatMulNBits", case.inputs(normal(2, 96)), {**case.attributes, name: value})
+
+
+def test_rows_of_a_scalar() -> None:
+    inputs = [np.array(3, np.uint8), np.array([0]), np.ones(1, np.float32)]
+    with pytest.raises(InvalidGraph, match="data has no axes"):
+        run("GatherBlockQuantized", inputs, {"bits": 4, "block_size": 16})
+
+
 @pytest.mark.parametrize("with_zeros", [False, True])
 @pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("shape", [(5,), (2, 3), ()])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,23 @@ def matmul_nbits(
     """`accuracy_level` allows a product of less precision than A has, which is not made use of."""
     if weight_prepacked:
         raise build.not_supported("weights in the layout of another provider")
+    if bits not in (2, 4, 8):
+        raise build.invalid(f"attribute 'bits' is {bits}, expected 2, 4 or 8")
+    _check_blocks(build, K, N, block_size)
+    stored = build.typed(B).static_shape
+    count = N * -(-K // block_size) * (block_size * bits // 8)
+    if stored is not None and math.prod(stored) != count:
+        raise build.invalid(f"B has {math.prod(stored)} bytes, expected {count} for {N} x {K}")
     inputs = (A, B, scales, zero_points, g_idx, bias)
     return _product(build, *inputs, K=K, N=N, block_size=block_size, bits=bits)
+
+
+def _check_blocks(build: ContribBuilder, K: int, N: int, block_size: int) -> None:
+    if K < 1 or N < 1 or block_size < 16 or block_size & (block_size - 1):
+        raise build.invalid(
+            f"K is {K}, N is {N} and block_size is {block_size}, expected positive sizes and a "
+            "power of 2 from 16 up"
+        )
 
 
 def _product(
@@ -77,11 +93,7 @@ def matmul_bnb4(
     """Of two weights in a byte the first is in the upper bits; rows are not padded to blocks."""
     if quant_type not in (0, 1):
         raise build.invalid(f"attribute 'quant_type' is {quant_type}, expected 0 or 1")
-    if K < 1 or N < 1 or block_size < 16 or block_size & (block_size - 1):
-        raise build.invalid(
-            f"K is {K}, N is {N} and block_size is {block_size}, expected positive sizes and a "
-            "power of 2 from 16 up"
-        )
+    _check_blocks(build, K, N, block_size)
     four = build.constant(np.array(4, np.uint8))
     upper, lower = (build.op("BitShift", B, four, direction=to) for to in ("RIGHT", "LEFT"))
     in_order = build.op("BitwiseOr", upper, lower)
@@ -135,6 +147,8 @@ def gather_block_quantized(
     rank = build.typed(data).rank
     if rank is None:
         raise build.not_supported("data of an unknown rank")
+    if rank == 0:
+        raise build.invalid("data has no axes")
     gathered, quantized = gather_axis % rank, quantize_axis % rank
     packed = data.dtype is DataType.UINT8
     if not packed and data.dtype not in _GATHERED_AS:

@@ -144,7 +144,10 @@ def native_constant(constant: Constant) -> Any:
 
 def native_attribute(node: Node, key: str, value: Any) -> Any:
     """An attribute as the native compiler takes it."""
-    if isinstance(value, (int, float, str)):
+    if isinstance(value, str):
+        _require_utf8(node, key, value)
+        return value
+    if isinstance(value, (int, float)):
         return value
     if isinstance(value, Constant):
         return native_constant(value)
@@ -153,7 +156,10 @@ def native_attribute(node: Node, key: str, value: Any) -> Any:
     if isinstance(value, array):
         return value
     if isinstance(value, list):
-        if not value or isinstance(value[0], (int, float, str)):  # all items are of one kind
+        if value and isinstance(value[0], str):  # all items are of one kind
+            _require_utf8(node, key, "".join(value))
+            return value
+        if not value or isinstance(value[0], (int, float)):
             return value
         raise errors.NotImplemented(
             f"{node.op_type} node '{node.name}': attribute '{key}' is a list of "
@@ -162,3 +168,14 @@ def native_attribute(node: Node, key: str, value: Any) -> Any:
     raise errors.InvalidGraph(
         f"{node.op_type} node '{node.name}': attribute '{key}' has an unexpected value {value!r}"
     )
+
+
+def _require_utf8(node: Node, key: str, text: str) -> None:
+    """Refuse bytes that are no UTF-8, which stand in texts as surrogates: kernels take none."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        near = text[max(error.start - 10, 0) : error.end + 10]
+        raise errors.InvalidGraph(
+            f"{node.op_type} node '{node.name}': attribute '{key}' is no UTF-8, near {near!r}"
+        ) from None
