@@ -84,3 +84,18 @@ def test_empty_and_wrong_pools() -> None:
     for wrong in [{"ngram_counts": [0, 3, 8]}, {"ngram_indexes": [0]}, {"mode": "TI"}]:
         with pytest.raises(Exception, match=r"ngram_counts|ngram_indexes|mode"):
             run_node("TfIdfVectorizer", [np.array(TOKENS)], {**BASE, **wrong})
+
+
+@pytest.mark.parametrize("index", [2**63 - 1, 2**63 - 2, 2**48])
+def test_indexes_that_no_result_has(index: int) -> None:
+    """The number of elements, one more, was 0 by overflow, and counts went past the end."""
+    indexes = [*BASE["ngram_indexes"][:-1], index]
+    with pytest.raises(Exception, match="ngram_indexes"):
+        run_node("TfIdfVectorizer", [np.array(TOKENS)], {**BASE, "ngram_indexes": indexes})
+
+
+def test_any_number_of_skips() -> None:
+    many = {**BASE, "max_skip_count": 2**63 - 1}
+    (y,) = run_node("TfIdfVectorizer", [np.array(TOKENS)], many)
+    (expected,) = run_node("TfIdfVectorizer", [np.array(TOKENS)], {**BASE, "max_skip_count": 1000})
+    np.testing.assert_array_equal(y, expected)

@@ -14,6 +14,9 @@ namespace {
 
 enum class Weighting : uint8_t { tf, idf, tf_idf };
 
+// No tensor has more.
+constexpr int64_t most_elements = int64_t{1} << 48;
+
 class TfIdf final : public Kernel {
  public:
   static Capability capability(const NodeSpec& node) {
@@ -94,7 +97,10 @@ class TfIdf final : public Kernel {
         nodes_[place].index = indexes[gram];
       }
     }
-    for (const int64_t index : indexes) size_ = std::max(size_, index + 1);
+    for (const int64_t index : indexes) {
+      if (index >= most_elements) fail("ngram_indexes holds " + std::to_string(index));
+      size_ = std::max(size_, index + 1);
+    }
   }
 
   void number_tokens(const Tensor& x, int64_t* tokens) const {
@@ -110,7 +116,7 @@ class TfIdf final : public Kernel {
   }
 
   void count(const int64_t* tokens, int64_t n, float* counts) const {
-    for (int64_t distance = 1; distance <= std::min(skips_ + 1, n + 1); ++distance) {
+    for (int64_t distance = 1; distance <= std::min(skips_, n) + 1; ++distance) {
       for (int64_t start = 0; start < n; ++start) {
         size_t place = 0;
         for (int64_t at = start, length = 1; at < n && length <= longest_;
