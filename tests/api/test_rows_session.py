@@ -464,6 +464,41 @@ def test_sizes_that_a_file_declares_for_an_output(runtime: str, end: str) -> Non
         np.testing.assert_array_equal(z, x.reshape(-1, 4))
 
 
+@pytest.mark.parametrize(
+    ("opset", "nodes", "left"),
+    [
+        (18, "t = Concat <axis = 0> (x, x)", "float[6,4] t"),
+        (12, "t = Softmax <axis = 1> (x)", "float[3,4] t"),
+        (12, "u = Relu (x) t = Softmax <axis = 0> (u)", "float[3,4] u, float[3,4] t"),
+    ],
+)
+def test_sizes_left_over_that_follow_from_those_of_inputs(
+    opset: int, nodes: str, left: str
+) -> None:
+    text = f"""
+        <ir_version: 8, opset_import: ["" : {opset}]>
+        g (float[n,4] x) => (float[a,b] y) <float[1] one = {{1}}, {left}>
+        {{ {nodes} sizes = Shape (t) y = Expand (one, sizes) }}"""
+    made = session(onnx.parser.parse_model(text))
+    for rows in (3, 5):
+        (y,) = made.run(None, {"x": np.ones((rows, 4), np.float32)})
+        assert y.shape == (rows * (2 if "Concat" in nodes else 1), 4)
+
+
+def test_a_size_left_over_of_an_output() -> None:
+    """It is told as the model tells it, and nothing follows from it."""
+    made = session(
+        onnx.parser.parse_model("""
+            <ir_version: 8, opset_import: ["" : 18]>
+            g (float[n,4] x) => (float[3,4] t, float[a,b] y) <float[1] one = {1}>
+            { t = Exp (x) sizes = Shape (t) y = Expand (one, sizes) }""")
+    )
+    assert made.get_outputs()[0].shape == [3, 4]
+    for rows in (3, 5):
+        t, y = made.run(None, {"x": np.ones((rows, 4), np.float32)})
+        assert t.shape == y.shape == (rows, 4)
+
+
 @of("node_arg.name", "node_arg.shape", "node_arg.type")
 @pytest.mark.parametrize("runtime", BOTH)
 def test_node_arg(runtime: str) -> None:

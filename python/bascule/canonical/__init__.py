@@ -37,9 +37,11 @@ from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
-from bascule.ir.graph import ONNX_DOMAIN, Model, Node
+from bascule.ir.graph import ONNX_DOMAIN, Model, Node, Value
 from bascule.ir.infer import infer_types
+from bascule.ir.left_over import open_inputs, sizes_of
 from bascule.ir.serialize import Definitions
+from bascule.ir.types import Dim
 
 __all__ = ["canonicalize"]
 
@@ -71,7 +73,8 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
     if any(node.domain == CONTRIB_DOMAIN for node in model.graph.walk_nodes()):
         opsets[CONTRIB_DOMAIN] = 1
     pending = list(_pending(model, opsets))
-    if any(_lacks_types(node, version) for node, version in pending):
+    is_open = bool(open_inputs(model))
+    if any(_lacks_types(node, version, is_open) for node, version in pending):
         infer_types(model, check=False)
     types = TypeFinder(definitions)
     for node, version in pending:
@@ -85,11 +88,22 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
         imports[ML_DOMAIN] = max(ML_OPSET, imports[ML_DOMAIN])
 
 
-def _lacks_types(node: Node, version: int) -> bool:
-    """Whether a rewrite asks for types that are not known yet."""
+def _lacks_types(node: Node, version: int, is_open: bool) -> bool:
+    """Whether a rewrite asks for types that are not known yet.
+
+    Where sizes of the model's inputs are open, declared fixed ones may be left over.
+    """
+
+    def is_doubtful(value: Value) -> bool:
+        return is_open and value.producer is not None and any(map(_is_fixed, sizes_of(value.type)))
+
     return asks_for_types(node.op_type, version, node.domain) and any(
-        value is not None and value.type is None for value in node.inputs
+        value is not None and (value.type is None or is_doubtful(value)) for value in node.inputs
     )
+
+
+def _is_fixed(size: Dim) -> bool:
+    return isinstance(size, int)
 
 
 def _rewrite(node: Node, version: int, types: TypeFinder) -> None:

@@ -16,14 +16,13 @@ from bascule.ir.deserialize import read_type
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
+from bascule.ir.left_over import Types, left_over_sizes, sizes_of
 from bascule.ir.merge import merge_types
 from bascule.ir.serialize import Definitions
 from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_got_wrong
 from bascule.ir.symbols import is_invented, settle_names
 from bascule.ir.types import (
-    Dim,
     OptionalType,
-    Shape,
     SparseTensorType,
     TensorType,
     Type,
@@ -66,20 +65,21 @@ def infer_types(
     *,
     check: bool = True,
     settled: bool = False,
+    from_file: bool = True,
 ) -> None:
     """Give every value the type and shape that follow from the inputs, nested graphs included.
 
     What the file declares fills the gaps; where it contradicts, what is inferred holds, except for
     graph inputs. `definitions` gives the functions behind fused nodes. With `check`, types that a
     schema forbids, declared element types that are wrong, and static shapes that contradict each
-    other are refused, and declared sizes are those of a file, which may be left over from before an
-    input was made dynamic. `settled` says that computed shapes were followed before the last
-    changes of the model: they are again only where something new is known.
+    other are refused. `settled` says that computed shapes were followed before the last changes of
+    the model: they are again only where something new is known. `from_file` says that declared
+    types are those of a file, whose sizes may be left over from before an input was made dynamic.
     """
     values = _inferred_values(model)
     known = [value.type for value in values]
     skeleton = SkeletonWriter(model, definitions)
-    improved, problems = _infer_first(model, skeleton, values, check)
+    improved, problems = _infer_first(model, skeleton, values, definitions, from_file)
     if check:
         for problem in problems:
             raise problem.error
@@ -107,7 +107,7 @@ def infer_types(
 def type_problems(model: Model, definitions: Definitions | None = None) -> list[Problem]:
     """All that infer_types refuses at first, one problem a node, in the order of its rules."""
     skeleton = SkeletonWriter(model, definitions)
-    _, problems = _infer_first(model, skeleton, _inferred_values(model))
+    _, problems = _infer_first(model, skeleton, _inferred_values(model), definitions)
     found: dict[Node, Problem] = {}
     for problem in problems:
         found.setdefault(problem.node, problem)
@@ -165,7 +165,11 @@ def _inferred_values(model: Model) -> list[Value]:
 
 
 def _infer_first(
-    model: Model, skeleton: SkeletonWriter, values: Sequence[Value], from_file: bool = True
+    model: Model,
+    skeleton: SkeletonWriter,
+    values: Sequence[Value],
+    definitions: Definitions | None,
+    from_file: bool = True,
 ) -> tuple[bool, Iterator[Problem]]:
     """A first round; whether declared types added to it, and what is wrong.
 
@@ -173,15 +177,30 @@ def _infer_first(
     """
     inferred, errors = _infer(skeleton, types_known=False)
     inferred = settle_names(inferred, _known(model, skeleton))
+
+    def types_of(inferred: dict[str, Type], skeleton: SkeletonWriter) -> Types:
+        return lambda value: inferred.get(skeleton.name(value))
+
+    def infer_again() -> Types:
+        other = SkeletonWriter(model, definitions)
+        found = types_of(_infer(other, types_known=False)[0], other)
+        declared = [value.type for value in values]
+        try:
+            for value in values:
+                value.type = found(value)
+            return types_of(_infer(other, types_known=True, compute_shapes=True)[0], other)
+        finally:
+            for value, type in zip(values, declared):
+                value.type = type
+
+    type_of = types_of(inferred, skeleton)
+    left_over = left_over_sizes(model, values, type_of, infer_again) if from_file else set()
     improved = False
     wrong: list[Problem] = []
-    given = (
-        {dim for value in model.graph.inputs for dim in _shape_of(value.type)} if from_file else ()
-    )
     for value in values:
-        found = inferred.get(skeleton.name(value))
+        found = type_of(value)
         wrong += declared_wrongly(value, found)
-        declared = _believable(value, found, given) if from_file else value.type
+        declared = _believable(value, found, left_over) if from_file else value.type
         value.type = merge_types(found, declared, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
     more, is_improved = _infer_uncovered(model)
@@ -195,12 +214,13 @@ def _infer_first(
     return improved or is_improved, problems()
 
 
-def _believable(value: Value, found: Type | None, given: Collection[Dim]) -> Type | None:
+def _believable(
+    value: Value, found: Type | None, left_over: Collection[tuple[int, int]]
+) -> Type | None:
     """The declared type without sizes that hold for some feeds only.
 
-    An inner value keeps such a size when the inputs of a model were given symbolic sizes later:
-    it is then one of `given`, or that of what an operator hands on. Of an output exporters declare
-    the sizes that it had in the example that they traced, where they cannot tell.
+    These are `left_over`, or, of an inner value, open in what an operator hands on. Of an output
+    exporters declare the sizes of the example that they traced, where they cannot tell.
     """
     declared, node = value.type, value.producer
     if node is None or not isinstance(declared, TensorType):
@@ -211,10 +231,10 @@ def _believable(value: Value, found: Type | None, given: Collection[Dim]) -> Typ
     source = node.inputs[0].type if is_handed_on and node.inputs[0] is not None else None
     if declared.shape is None or (isinstance(source, TensorType) and source.shape is None):
         return TensorType(declared.dtype)
-    sizes, handed = _shape_of(found), _shape_of(source)
+    handed = sizes_of(source)
 
     def is_open(axis: int) -> bool:
-        if axis < len(sizes) and isinstance(sizes[axis], str) and sizes[axis] in given:
+        if (id(value), axis) in left_over:
             return True
         return axis < len(handed) and not isinstance(handed[axis], int)
 
@@ -233,12 +253,6 @@ def _without_sizes_against(found: Type | None, declared: TensorType) -> TensorTy
     pairs = zip(sizes, declared.shape)
     shape = [None if isinstance(d, int) and not isinstance(f, int) else d for f, d in pairs]
     return TensorType(declared.dtype, tuple(shape))
-
-
-def _shape_of(type: Type | None) -> Shape:
-    if isinstance(type, TensorType) and type.shape is not None:
-        return type.shape
-    return ()
 
 
 def _infer_uncovered(model: Model) -> tuple[list[Problem], bool]:

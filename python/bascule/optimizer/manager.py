@@ -50,7 +50,9 @@ def run_stages(
                     _named(f"type inference after stage '{stage.name}'"),
                     _timed(context, "inference", "types"),
                 ):
-                    infer_types(model, context.definitions, check=False, settled=True)
+                    infer_types(
+                        model, context.definitions, check=False, settled=True, from_file=False
+                    )
                 if rounds == most:
                     break
                 changed = runner.run(passes)

@@ -228,7 +228,7 @@ class RewriteCheck:
         part = extract(nodes, [value])
         model = Model(part.graph, dict(self._imports), ir_version=10)
         if any(each.type is None for node in part.graph for each in node.outputs):
-            infer_types(model, self._definitions, check=False)
+            infer_types(model, self._definitions, check=False, from_file=False)
         legalize(model, self._providers)
         return run_part(part, [arrays[id(each)] for each in part.inputs], self._providers)[0]
 
