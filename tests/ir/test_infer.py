@@ -13,6 +13,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Function, Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.load import load_model
+from bascule.ir.symbols import is_invented
 from bascule.ir.text import parse_graph
 from bascule.ir.types import Shape, TensorType
 
@@ -262,6 +263,26 @@ def test_sizes_left_over(check: bool, nodes: str, given: str, left: str) -> None
     for value in (node.output for node in model.graph if node.op_type in ("Relu", "Exp")):
         assert value.shape is not None
         assert not isinstance(value.shape[open_axis], int), value.shape
+
+
+@pytest.mark.parametrize(
+    ("equation", "a", "b", "shape"),
+    [
+        ("ij,ij->ij", "p,q", "r,q", (None, "q")),
+        ("ij,ij->ji", "p,1", "1,q", ("q", "p")),
+        ("ij,jk->ik", "p,q", "q,r", ("p", "r")),
+        ("i...,k...->ik...", "p,q,3", "r,2,t", ("p", "r", 2, 3)),
+    ],
+)
+def test_axes_that_einsum_repeats(equation: str, a: str, b: str, shape: Shape) -> None:
+    """onnx gives an axis the size of the first operand that has it, though that may be 1."""
+    model = parse_graph(
+        f"g (float[{a}] a, float[{b}] b) => (float y)"
+        f' {{ t = Einsum<equation = "{equation}">(a, b) y = Exp(t) }}'
+    )
+    infer_types(model)
+    found = next(node.output.shape for node in model.graph if node.op_type == "Einsum")
+    assert tuple(None if is_invented(dim) else dim for dim in found or ()) == shape
 
 
 def test_sizes_that_the_file_knows_hold() -> None:

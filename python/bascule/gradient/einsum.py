@@ -8,21 +8,24 @@ split in two, which the identity matrix holds together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from bascule.gradient.broadcast import sum_to
 from bascule.gradient.build import Builder, Term
 from bascule.gradient.registry import Gradients, Refusal, gradient
+from bascule.ir.einsum import einsum_letters, unused_letters
 from bascule.ir.graph import Node
-
-_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from bascule.ir.types import Dim
 
 
 @gradient("Einsum")
 def einsum(node: Node, dy: Term, build: Builder) -> Gradients:
     operands = build.inputs(node)
-    terms, result = _indices(node.attributes["equation"], operands)
-    return [_slope(build, terms, result, operands, dy, place) for place in range(len(operands))]
+    ranks = [operand.rank for operand in operands]
+    try:
+        terms, result = einsum_letters(node.attributes["equation"], ranks)
+        places = range(len(operands))
+        return [_slope(build, terms, result, operands, dy, place) for place in places]
+    except ValueError as error:
+        raise Refusal(str(error)) from None
 
 
 def _slope(
@@ -31,7 +34,7 @@ def _slope(
     own, target = terms[place], operands[place]
     inputs = [(result, dy)]
     inputs += [pair for k, pair in enumerate(zip(terms, operands)) if k != place]
-    free = _unused("".join(terms) + result)
+    free = unused_letters("".join(terms) + result)
     wanted = ""
     for axis, letter in enumerate(own):
         if letter in wanted:  # a diagonal
@@ -44,9 +47,33 @@ def _slope(
         wanted += letter
     equation = ",".join(letters for letters, _ in inputs) + "->" + wanted
     slope = build.op("Einsum", *(term for _, term in inputs), equation=equation)
+    if _is_repeated(target, own, result, terms, operands):
+        slope = build.expand_like(slope, target)
     if _repeats(target, own, terms, operands):
         slope = sum_to(build, slope, slope, target)
     return slope
+
+
+def _is_repeated(
+    target: Term, own: str, result: str, terms: list[str], operands: list[Term]
+) -> bool:
+    """Whether what else has an axis of `target` may be operands that have it once and repeat it."""
+    for letter, size in zip(own, target.value.shape or ()):
+        others = [
+            dim
+            for term, operand in zip(terms, operands)
+            if operand is not target
+            for each, dim in zip(term, operand.value.shape or ())
+            if each == letter
+        ]
+        if letter not in result and others and not any(_is_surely(dim, size) for dim in others):
+            return True
+    return False
+
+
+def _is_surely(dim: Dim, size: Dim) -> bool:
+    """Whether an axis of size `dim` is as long as one of `size` at least."""
+    return size == 1 or (dim is not None and (dim == size or (isinstance(dim, int) and dim != 1)))
 
 
 def _repeats(target: Term, own: str, terms: list[str], operands: list[Term]) -> bool:
@@ -60,29 +87,3 @@ def _repeats(target: Term, own: str, terms: list[str], operands: list[Term]) -> 
             if mine is None and operand is not target and letter in own:
                 return True
     return False
-
-
-def _indices(equation: str, operands: list[Term]) -> tuple[list[str], str]:
-    """The letters of each operand and of the result, with letters for an ellipsis too."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if len(terms) != len(operands):
-        raise Refusal(f"its equation '{equation}' is not for {len(operands)} operands")
-    letters = [term.replace("...", "") for term in terms]
-    if not arrow:
-        every = "".join(letters)
-        right = "..." if "..." in left else ""
-        right += "".join(sorted(c for c in set(every) if every.count(c) == 1))
-    free = _unused(left + right)
-    hidden = [operand.rank - len(each) for operand, each in zip(operands, letters)]
-    count = max((n for n, term in zip(hidden, terms) if "..." in term), default=0)
-    batch = "".join(next(free) for _ in range(count))
-    full = [term.replace("...", batch[len(batch) - n :]) for term, n in zip(terms, hidden)]
-    return full, right.replace("...", batch)
-
-
-def _unused(letters: str) -> Iterator[str]:
-    for letter in _LETTERS:
-        if letter not in letters:
-            yield letter
-    raise Refusal("its equation has no letter left")

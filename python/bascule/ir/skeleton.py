@@ -18,6 +18,7 @@ from bascule.ir import check
 from bascule.ir.constant import Constant
 from bascule.ir.deserialize import SIZE_MARK
 from bascule.ir.dtype import DataType
+from bascule.ir.einsum import repeating_einsum_type
 from bascule.ir.graph import FUSED_DOMAIN, Attribute, Model, Node, Value
 from bascule.ir.merge import merge_types
 from bascule.ir.resize import type_resized_by_scales, type_resized_to_unknown
@@ -223,6 +224,8 @@ def type_got_wrong(node: Node, types: Sequence[Type | None]) -> TensorType | Non
         return type_resized_by_scales(node, types) or type_resized_to_unknown(node, types)
     if node.is_op("ConvTranspose") or node.is_op("ConvTranspose", domain=FUSED_DOMAIN):
         return _type_of_no_elements(node, types) or _type_of_same_size(node, types)
+    if node.is_op("Einsum"):
+        return repeating_einsum_type(node.attributes.get("equation"), types)
     return _type_without_sizes(node, types) if node.is_op("Slice") else None
 
 
