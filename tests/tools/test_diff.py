@@ -283,6 +283,27 @@ def test_nested_graphs() -> None:
     assert (weight.new, weight.node) == ("own", "if.then_branch/product[1]")
 
 
+def test_a_value_that_is_read_two_graphs_further_in() -> None:
+    old = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[3] x, bool c) => (float[3] y) {
+          v = Relu (x)
+          y = If (c) <
+            then_branch = a () => (float[3] p) {
+              p = If (c) <
+                then_branch = b () => (float[3] q) { q = Sigmoid (v) },
+                else_branch = d () => (float[3] r) { r = Exp (x) }>
+            },
+            else_branch = e () => (float[3] s) { s = Neg (v) }>
+        }""")
+    assert diff(old, old).same
+    new = onnx.ModelProto.FromString(old.SerializeToString())
+    inner = new.graph.node[1].attribute[0].g.node[0].attribute[0].g
+    inner.node[0].input[0] = "x"
+    (node,) = diff(old, new).nodes
+    assert node.new_operator == "Sigmoid" and node.inputs == [(0, "v", "x")]
+
+
 def call(inner: str, *names: str) -> onnx.ModelProto:
     imports = [helper.make_opsetid("", 21), helper.make_opsetid("my", 1)]
     functions = [

@@ -126,8 +126,9 @@ class GraphComparer:
         new_side: Side,
     ) -> None:
         """Graphs of one attribute: inputs and outputs correspond by position."""
-        old_given = {**old_side.given, **pairs.keys(old.captures(), True)}
-        new_given = {**new_side.given, **pairs.keys(new.captures(), False)}
+        # What the graph around this one has from outside itself has its key already.
+        old_given = {**pairs.keys(old.captures(), True), **old_side.given}
+        new_given = {**pairs.keys(new.captures(), False), **new_side.given}
         for given, graph in ((old_given, old), (new_given, new)):
             given.update({id(v): f"{inside}{i}" for i, v in enumerate(graph.inputs)})
         self.compare(
