@@ -157,6 +157,23 @@ def test_the_text_form_and_back(tmp_path: Path) -> None:
     assert not any(each.key == EXTRAS for each in back.metadata_props)
 
 
+def test_the_text_form_of_graphs_that_share_names(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 21]>
+        g (float[3] x, bool c) => (float[3] y) {
+          y = If (c) <
+            then_branch = g () => (float[3] p) { [a] q = Relu (x)  p = Neg (q) },
+            else_branch = g () => (float[3] p) { [a] q = Exp (x)  p = Neg (q) }>
+        }""")
+    branches = [each.g for each in proto.graph.node[0].attribute]
+    proto.graph.doc_string = "outer"
+    branches[1].doc_string = "branch"
+    branches[1].node[0].doc_string = "exponential"
+    branches[1].output[0].doc_string = "of the branch"
+    convert(proto, tmp_path / "a.onnxtxt")
+    same(touched(convert(tmp_path / "a.onnxtxt").proto()), touched(proto))
+
+
 def test_the_text_may_be_edited(tmp_path: Path) -> None:
     path = tmp_path / "a.onnxtxt"
     convert(rich_model(), path)

@@ -14,7 +14,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -188,8 +189,10 @@ def _holds_floats(message: Any) -> bool:
 
 def _extras(proto: onnx.ModelProto) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    place_of = _keys()
 
     def note(kind: str, name: str, message: Any) -> None:
+        name = place_of(kind, name)
         facts: dict[str, Any] = {}
         if message.doc_string:
             facts["doc"] = message.doc_string
@@ -203,14 +206,16 @@ def _extras(proto: onnx.ModelProto) -> dict[str, Any]:
         for tensor in graph.initializer:
             note("tensors", tensor.name, tensor)
         for value in (*graph.input, *graph.output, *graph.value_info):
+            place = place_of("types", value.name)
             if any(each.denotation for each in (value.type, *value.type.tensor_type.shape.dim)):
                 kept = base64.b64encode(value.type.SerializeToString()).decode()
-                found.setdefault("types", {})[value.name] = kept
+                found.setdefault("types", {})[place] = kept
             note("values", value.name, value)
+        place = place_of("quantization", graph.name)
         if graph.quantization_annotation:
             serialized = [each.SerializeToString() for each in graph.quantization_annotation]
             texts = [base64.b64encode(each).decode() for each in serialized]
-            found.setdefault("quantization", {})[graph.name] = texts
+            found.setdefault("quantization", {})[place] = texts
     for node in _nodes(proto):
         note("nodes", _name(node), node)
     for function in proto.functions:
@@ -218,6 +223,18 @@ def _extras(proto: onnx.ModelProto) -> dict[str, Any]:
         for value in function.value_info:
             note("values", value.name, value)
     return found
+
+
+def _keys() -> Callable[[str, str], str]:
+    """What stands for a name: nested graphs may have names that others have, too."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def key(kind: str, name: str) -> str:
+        counts[kind, name] += 1
+        count = counts[kind, name]
+        return name if count == 1 else f"{name}\n{count}"
+
+    return key
 
 
 def _apply(proto: onnx.ModelProto, text: str) -> None:
@@ -228,8 +245,10 @@ def _apply(proto: onnx.ModelProto, text: str) -> None:
     if not isinstance(extras, dict) or not all(isinstance(v, dict) for v in extras.values()):
         return
 
+    place_of = _keys()
+
     def restore(kind: str, name: str, message: Any) -> None:
-        facts = extras.get(kind, {}).get(name)
+        facts = extras.get(kind, {}).get(place_of(kind, name))
         if not isinstance(facts, dict):
             return
         if isinstance(facts.get("doc"), str) and not message.doc_string:
@@ -245,10 +264,11 @@ def _apply(proto: onnx.ModelProto, text: str) -> None:
             restore("tensors", tensor.name, tensor)
         for value in (*graph.input, *graph.output, *graph.value_info):
             restore("values", value.name, value)
-            for kept in _messages([extras.get("types", {}).get(value.name)], onnx.TypeProto):
+            types = [extras.get("types", {}).get(place_of("types", value.name))]
+            for kept in _messages(types, onnx.TypeProto):
                 if kept.tensor_type.elem_type == value.type.tensor_type.elem_type:
                     value.type.CopyFrom(kept)
-        kept_annotations = extras.get("quantization", {}).get(graph.name)
+        kept_annotations = extras.get("quantization", {}).get(place_of("quantization", graph.name))
         if isinstance(kept_annotations, list):
             graph.quantization_annotation.extend(_messages(kept_annotations, onnx.TensorAnnotation))
     for node in _nodes(proto):
