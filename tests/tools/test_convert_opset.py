@@ -123,6 +123,24 @@ def test_functions_of_the_standard_and_of_the_model() -> None:
     assert "Gelu" not in {node.op_type for node in made.graph.node}
 
 
+@pytest.mark.parametrize(
+    ("node", "sizes"),
+    [
+        ("y = LayerNormalization(x, s)", "b, 2, 4"),
+        ("y = Flatten<axis = -1>(x)", "p, 4"),
+        ("y = Unsqueeze(x, last)", "b, 2, 4, 1"),
+        ("t = ReduceMax(x, last) y = Squeeze(t, last)", "b, 2"),
+    ],
+)
+def test_axes_are_counted_from_the_front_before_opset_11(node: str, sizes: str) -> None:
+    proto = parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["": 18]>
+        g (float[b, 2, 4] x) => (float[{sizes}] y)
+          <float[4] s = {{1, 2, 3, 4}}, int64[1] last = {{-1}}>
+        {{ {node} }}""")
+    valid(bascule.convert(proto, opset=9, dims={"b": 3}).proto())
+
+
 def test_nested_graphs() -> None:
     proto = parser.parse_model("""
         <ir_version: 10, opset_import: ["": 21]>

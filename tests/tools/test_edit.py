@@ -94,6 +94,41 @@ def test_cut_where_no_type_can_be_inferred() -> None:
     results(editor, {"positive": POSITIVE})
 
 
+def test_cut_where_no_rank_can_be_inferred() -> None:
+    """An input or output without a rank is no valid ONNX."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21]>
+        g (float[2, 4] x, int64 n) => (float[2, 4] y) {
+            t = Loop (n, , x) <body = b (int64 i, bool c, float[] v) => (bool d, float[] w) {
+                d = Identity (c) w = Tanh (v)
+            }>
+            y = Relu (t)
+        }""")
+    for info in (
+        model.graph.node[0].attribute[0].g.input[2],
+        model.graph.node[0].attribute[0].g.output[1],
+    ):
+        info.type.tensor_type.ClearField("shape")
+    for ends in ({"outputs": ["t"]}, {"inputs": ["t"]}):
+        with pytest.raises(InvalidArgument, match="rank of value 't' is not declared"):
+            edit(model).cut(**ends)
+        editor = edit(model).cut(**ends, types={"t": "float32[rows, 4]"})
+        onnx.checker.check_model(editor.to_proto(), full_check=True)
+
+
+def test_cut_at_one_of_several_results() -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["": 21]>
+        g (float[4, 4] x) => (float[2, 4] y) {
+            a, b = Split <num_outputs = 2> (x)
+            y = Sub (a, b)
+        }""")
+    editor = edit(model).cut(["b", "x"], ["y"])
+    onnx.checker.check_model(editor.to_proto(), full_check=True)
+    x, b = np.ones((4, 4), np.float32), np.full((2, 4), 3, np.float32)
+    assert_near(results(editor, {"b": b, "x": x})["y"], x[:2] - b)
+
+
 @pytest.mark.parametrize(
     ("inputs", "outputs", "message"),
     [

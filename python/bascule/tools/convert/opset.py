@@ -36,6 +36,7 @@ from bascule.tools.convert.nodes import (
 )
 from bascule.tools.convert.relabel import (
     Array,
+    count_axes_from_front,
     last_axis_softmax,
     move_constants,
     plain_constant,
@@ -45,6 +46,9 @@ from bascule.tools.convert.relabel import (
 
 OLDEST = 7
 """Before it, operators broadcast by an attribute."""
+
+_AXES_FROM_BACK = 11
+"""The opset from which on axes may be counted from the last one."""
 
 _DEPTH = 12
 _MAX_CONSTANT = 4096
@@ -168,6 +172,10 @@ class _Conversion:
                 made.append(node)
                 continue
             found = self._node(node, version, 0)
+            if self._after < _AXES_FROM_BACK <= version:
+                for each in found:
+                    if not count_axes_from_front(each, self._types):
+                        raise self._failure(node, "the rank from whose end it counts is not known")
             if found != [node]:
                 self._change.changed += 1
                 _inherit(found, node, self._node_names)

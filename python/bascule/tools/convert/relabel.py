@@ -45,6 +45,10 @@ _MOVED = {("Pad", "value"): "constant_value"}
 Array = np.ndarray[Any, Any]
 
 
+_AXES_FROM_FRONT = {"Flatten": "axis", "Squeeze": "axes", "Unsqueeze": "axes"}
+"""Operators whose axes count from the front alone before opset 11, and where they are."""
+
+
 def schema_of(node: onnx.NodeProto, version: int) -> onnx.defs.OpSchema | None:
     """The operator of a node in an opset, None where it has none or does not want it any more."""
     try:
@@ -227,6 +231,27 @@ def last_axis_softmax(
     del made.attribute[:]
     made.attribute.append(helper.make_attribute("axis", rank - 1))
     return made
+
+
+def count_axes_from_front(node: onnx.NodeProto, types: Mapping[str, Type]) -> bool:
+    """Make axes below 0, which these operators had not before opset 11, others, in place.
+
+    False where that takes a rank that is not known.
+    """
+    name = _AXES_FROM_FRONT.get(node.op_type)
+    attribute = next((each for each in node.attribute if each.name == name), None)
+    if attribute is None:
+        return True
+    axes = attribute.ints or [attribute.i]
+    if min(axes) >= 0:
+        return True
+    type_ = types.get(node.input[0])
+    if not isinstance(type_, TensorType) or type_.shape is None:
+        return False
+    rank = len(type_.shape) + (len(axes) if node.op_type == "Unsqueeze" else 0)
+    found = [axis + rank if axis < 0 else axis for axis in axes]
+    attribute.CopyFrom(helper.make_attribute(attribute.name, found if attribute.ints else found[0]))
+    return True
 
 
 def plain_constant(node: onnx.NodeProto, new: onnx.defs.OpSchema | None) -> onnx.NodeProto | None:

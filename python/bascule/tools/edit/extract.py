@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -11,13 +11,15 @@ import onnx
 from bascule.errors import InvalidArgument
 from bascule.ir.check import normal_domain
 from bascule.ir.serialize import write_type
-from bascule.ir.types import Type
+from bascule.ir.types import TensorType, Type
 from bascule.ir.walk import graphs_of
 from bascule.tools.edit.document import Document
 from bascule.tools.edit.names import (
+    all_names,
     captured,
     defined,
     find_value,
+    fresh,
     initializer_names,
     label,
     producers,
@@ -51,6 +53,7 @@ def extract(
     graph.input.extend(inputs)
     graph.output.extend(outputs)
     given = {info.name for info in inputs}
+    _make_room(model, graph, given)
     needed = {name for node in graph.node for name in reads(node)}
     needed.update(info.name for info in outputs)
     wanted = needed - given
@@ -81,6 +84,16 @@ def extract(
     part.functions.extend(_called(model, graph))
     _keep_training(model, part)
     return part
+
+
+def _make_room(model: onnx.ModelProto, graph: onnx.GraphProto, given: Collection[str]) -> None:
+    """Rename results that are inputs now, of nodes of which another result is needed."""
+    taken = None
+    for node in graph.node:
+        for index, name in enumerate(node.output):
+            if name in given:
+                taken = all_names(model) if taken is None else taken
+                node.output[index] = fresh(f"{name}_unused", taken)
 
 
 def _without(message: Any, *fields: str) -> Any:
@@ -219,6 +232,10 @@ def _has_shape(type: onnx.TypeProto | None) -> bool:
     )
 
 
+def _has_no_rank(type: Type | None) -> bool:
+    return isinstance(type, TensorType) and type.shape is None
+
+
 def _info(
     graph: onnx.GraphProto,
     name: str,
@@ -237,6 +254,12 @@ def _info(
         write_type(types[name], info.type)
         return info
     found = inferred.get(name)
+    is_end = any(each.name == name for each in (*graph.input, *graph.output))
+    if not is_end and not _has_shape(known.get(name)) and _has_no_rank(found):
+        raise InvalidArgument(
+            f"The rank of value '{name}' is not declared and cannot be inferred: give it, as in "
+            f"types={{'{name}': 'float32[?, 3]'}}"
+        )
     if name in known and (_has_shape(known[name]) or found is None):
         info.type.CopyFrom(known[name])
         return info
