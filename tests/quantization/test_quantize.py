@@ -240,6 +240,14 @@ def test_external_data(tmp_path: Path) -> None:
         check(path, proto, 20)
 
 
+def test_an_input_that_is_an_output(tmp_path: Path) -> None:
+    proto, path = network(), tmp_path / "q.onnx"
+    proto.graph.output.append(proto.graph.input[0])
+    quantize_static(proto, path, Reader(samples(proto)))
+    onnx.checker.check_model(path)
+    check(path, network(), 25)
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     proto, path = network(), tmp_path / "q.onnx"
     with pytest.raises(ValueError, match="not QInt16"):
@@ -248,6 +256,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         quantize_static(
             *(proto, path, Reader([]), QuantFormat.QOperator), weight_type=QuantType.QInt4
         )
+    with pytest.raises(ValueError, match="activations in QInt8 and weights in QUInt8"):
+        quantize_static(*(proto, path, Reader([]), QuantFormat.QOperator), weight_type=U8)
     with pytest.raises(ValueError, match="No data is collected"):
         quantize_static(proto, path, Reader([]))
     with pytest.raises(TypeError, match="input_model"):

@@ -298,7 +298,9 @@ class QdqQuantizer:
 
         def pair(name: str, source: str) -> None:
             made = self.parameters[name]
-            target = name if name in self._outputs else f"{name}_DequantizeLinear_Output"
+            is_given = name == source  # an input that is an output stays what it is
+            is_output = name in self._outputs and not is_given
+            target = name if is_output else f"{name}_DequantizeLinear_Output"
             output = f"{name}_QuantizeLinear_Output"
             quantize = self._pair_node("QuantizeLinear", source, made, output)
             restore = self._pair_node("DequantizeLinear", quantize.output[0], made, target)

@@ -148,6 +148,11 @@ def quantize_static(
         for qtype in (activation_type, weight_type):
             if qtype not in (QuantType.QInt8, QuantType.QUInt8):
                 raise ValueError(f"operators on integers have 8 bits, not {qtype}; use QDQ")
+        if activation_type is QuantType.QInt8 and weight_type is QuantType.QUInt8:
+            raise ValueError(
+                "onnxruntime has no operators on integers for activations in QInt8 and weights in "
+                "QUInt8; use weights in QInt8, or QDQ"
+            )
     settings = Settings(
         op_types_to_quantize or STATIC_OPERATORS,
         weight_type,
