@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.support.operators import contrib_quantized
+from tests.support.operators import contrib_quantized, contrib_tokens
 from tests.support.operators.contrib_case import (
     BYTES,
     FLOATS,
@@ -255,4 +255,5 @@ CASES = [
     *_NORMALIZATION,
     *_MOVEMENT,
     *contrib_quantized.CASES,
+    *contrib_tokens.CASES,
 ]

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The recurrence of linear attention, token by token and in float32, and the shapes around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bascule.canonical.builder import Builder, known_constant
+from bascule.canonical.contrib.operator import ContribBuilder
+from bascule.ir.constant import Constant
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Graph, Value
+from bascule.ir.types import TensorType
+
+_RULES = {
+    "linear": (False, False),
+    "gated": (True, False),
+    "delta": (False, True),
+    "gated_delta": (True, True),
+}
+"""Whether the state is decayed, and whether a token brings only what the state does not have."""
+
+_OF_A_TOKEN = 4
+"""The axes of what one token brings: batch, heads, and a matrix."""
+
+
+@dataclass
+class Tokens:
+    """What each token brings, ``[batch, tokens, heads, size]``.
+
+    The size of `decay`, a logarithm, is that of a key or 1, and that of `beta` is 1.
+    """
+
+    query: Value
+    key: Value
+    value: Value
+    decay: Value | None
+    beta: Value | None
+
+    def between(self, build: ContribBuilder, begin: Value, end: Value) -> Tokens:
+        """The tokens of each sample from `begin` to `end`."""
+
+        def some(x: Value) -> Value:
+            return build.op("Slice", x, begin, end, build.ints(1))
+
+        return Tokens(
+            some(self.query),
+            some(self.key),
+            some(self.value),
+            self.decay and some(self.decay),
+            self.beta and some(self.beta),
+        )
+
+
+@dataclass
+class Trace:
+    """The results for all tokens, the state after the last, and what was asked for of each."""
+
+    y: Value
+    """``[batch, tokens, heads of the queries, size of a value]``."""
+    state: Value
+    """``[batch, heads, size of a key, size of a value]``."""
+    states: Value | None
+    """The state after each token, ``[tokens, batch, heads, ...]``."""
+    deltas: Value | None
+    """What each token adds to its key's place, ``[tokens, batch, heads, 1, size of a value]``."""
+
+
+def check_gates(
+    build: ContribBuilder, rule: str, decay: Value | None, beta: Value | None
+) -> tuple[bool, bool]:
+    """Whether the rule has a decay and an update rate, which must be given then."""
+    if rule not in _RULES:
+        raise build.invalid(f"attribute 'update_rule' is '{rule}', expected one of {list(_RULES)}")
+    for name, needed, given in zip(("decay", "beta"), _RULES[rule], (decay, beta)):
+        if needed and given is None:
+            raise build.invalid(f"update rule '{rule}' needs input '{name}'")
+    return _RULES[rule]
+
+
+def recur(
+    build: ContribBuilder,
+    tokens: Tokens,
+    state: Value,
+    scale: Value,
+    *,
+    states: bool = False,
+    deltas: bool = False,
+) -> Trace:
+    """Scan the tokens. There may be a whole number of heads of queries for each head of keys."""
+    heads, size = build.op("Shape", tokens.key, end=3), build.dim(tokens.key, 3)
+    grouped = build.op("Concat", heads, build.ints(-1), size, axis=0)
+    queries = build.op("Reshape", tokens.query, grouped, allowzero=1)
+    keys = build.op("Unsqueeze", tokens.key, build.ints(-2))
+    scanned = [queries, keys, build.op("Unsqueeze", tokens.value, build.ints(-2))]
+    if tokens.decay is not None:
+        scanned.append(build.op("Unsqueeze", build.op("Exp", tokens.decay), build.ints(-1)))
+    if tokens.beta is not None:
+        scanned.append(build.op("Unsqueeze", tokens.beta, build.ints(-1)))
+    # Scan takes the first axis, wherever the device has kernels for others.
+    scanned = [build.op("Transpose", x, perm=[1, 0, 2, 3, 4]) for x in scanned]
+    body = _step(build, tokens.decay is not None, tokens.beta is not None, states, deltas)
+    last, y, *more = build.ops(
+        "Scan",
+        state,
+        *scanned,
+        outputs=2 + states + deltas,
+        body=body,
+        num_scan_inputs=len(scanned),
+    )
+    of_rank(last, _OF_A_TOKEN)
+    for each in (y, *more):
+        of_rank(each, _OF_A_TOKEN + 1)
+    y = build.op("Transpose", build.op("Mul", y, scale), perm=[1, 0, 2, 3, 4])
+    shape = (build.op("Shape", tokens.query, end=3), build.dim(tokens.value, 3))
+    y = build.op("Reshape", y, build.op("Concat", *shape, axis=0), allowzero=1)
+    return Trace(
+        of_rank(y, _OF_A_TOKEN), last, more[0] if states else None, more[-1] if deltas else None
+    )
+
+
+def _step(
+    build: ContribBuilder, decays: bool, retrieves: bool, states: bool, deltas: bool
+) -> Graph:
+    """All that one token does. Its parts are matrices of one row, or one column."""
+    body = Graph("token")
+    body.parent = build.node  # so that names are fresh in the whole model
+    inside = Builder(build.node, build.version, body)
+    op = inside.op
+
+    def parameter(name: str) -> Value:
+        type = TensorType(DataType.FLOAT, (None,) * _OF_A_TOKEN)
+        return body.add_input(Value(body.fresh_name(name), type))
+
+    state, query, key, addend = (parameter(name) for name in ("state", "query", "key", "value"))
+    if decays:
+        state = op("Mul", state, parameter("decay"))
+    if retrieves:
+        addend = op("Mul", parameter("beta"), op("Sub", addend, op("MatMul", key, state)))
+    state = op("Add", state, op("Mul", op("Transpose", key, perm=[0, 1, 3, 2]), addend))
+    body.add_output(state)
+    body.add_output(op("MatMul", query, state))
+    if states:
+        body.add_output(op("Identity", state))
+    if deltas:
+        body.add_output(op("Identity", addend))
+    return body
+
+
+def more_heads(build: ContribBuilder, x: Value, count: Value) -> Value:
+    """``[batch, tokens, heads, size]`` with each head as often as makes `count` of them."""
+    wanted, have = known_constant(count), build.known_dim(x, 2)
+    if wanted is not None and have == wanted[0]:
+        return x
+    times = build.op("Div", count, build.dim(x, 2))
+    shape, size = build.op("Shape", x, end=3), build.dim(x, 3)
+    again = build.op("Concat", shape, times, size, axis=0)
+    copies = build.op("Expand", build.op("Unsqueeze", x, build.ints(3)), again)
+    joined = build.op("Concat", build.op("Shape", x, end=2), count, size, axis=0)
+    return build.op("Reshape", copies, joined, allowzero=1)
+
+
+def zeros(build: ContribBuilder, *sizes: Value) -> Value:
+    """In float32."""
+    zero = Constant.from_numpy(np.zeros(1, dtype=np.float32))
+    made = build.op("ConstantOfShape", build.op("Concat", *sizes, axis=0), value=zero)
+    return of_rank(made, len(sizes))
+
+
+def root_scale(build: ContribBuilder, scale: float, size: Value) -> Value:
+    """`scale`, or for 0 what belongs to keys of this size, in float32."""
+    if scale:
+        return build.floats(scale)
+    return build.op("Reciprocal", build.op("Sqrt", build.op("Cast", size, to=int(DataType.FLOAT))))
+
+
+def of_rank(value: Value, rank: int) -> Value:
+    """A float32 tensor of so many axes."""
+    value.type = TensorType(DataType.FLOAT, (None,) * rank)
+    return value

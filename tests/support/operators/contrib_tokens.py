@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators of com.microsoft that newer language models consist of."""
+
+from __future__ import annotations
+
+from tests.support.operators.contrib_case import HALVES, contrib
+from tests.support.typed import fixed, numbers
+
+_FRACTION = {"low": -1, "high": 1}
+_SUMS = fixed([0, 2, 5])
+
+_ATTENTION = [
+    contrib(
+        "LinearAttention",
+        "T T T S T T -> T S",
+        numbers(2, 3, 8, **_FRACTION),
+        numbers(2, 3, 8, **_FRACTION),
+        numbers(2, 3, 8, **_FRACTION),
+        numbers(2, 2, 4, 4, **_FRACTION),
+        numbers(2, 3, 2, low=-1, high=0),
+        numbers(2, 3, 2, low=0, high=1),
+        T=HALVES,
+        S=HALVES,
+        q_num_heads=2,
+        kv_num_heads=2,
+    ),
+    contrib(
+        "LinearAttentionGate",
+        "T float float T -> T T",
+        numbers(2, 3, 4),
+        numbers(4),
+        numbers(4),
+        numbers(2, 3, 4),
+        T=HALVES,
+    ),
+    contrib(
+        "GatedDeltaNet",
+        "T T T int32 TG TG float -> T float",
+        numbers(5, 2, 4),
+        numbers(5, 2, 4),
+        numbers(5, 4, 6),
+        _SUMS,
+        numbers(5, 4, low=-1, high=0),
+        numbers(5, 4, low=0, high=1),
+        numbers(2, 4, 6, 4),
+        T=HALVES,
+        TG=HALVES,
+        qk_l2_norm=1,
+    ),
+]
+
+CASES = [*_ATTENTION]
