@@ -171,9 +171,26 @@ def legalize(model: Model, providers: Sequence[Provider], prefer_lead: bool = Fa
                 if function is not None:
                     inline_call(node, function)
                     changed = True
+                elif not taken and node.subgraphs:
+                    changed |= _inline_inside(node, providers[-1])
         if not changed:
             return
         settle(model)
+
+
+def _inline_inside(node: Node, provider: Provider) -> bool:
+    """Inline the fused nodes of nested graphs that `provider` refuses; True if there are any.
+
+    Whoever runs If, Loop or Scan leaves it to the last provider to tell whether the node is sound.
+    """
+    inlined = False
+    for graph in [each for nested in node.subgraphs for each in nested.walk_graphs()]:
+        for inner, answer in provider.capabilities(graph).items():
+            function = definition(inner) if inner.domain == FUSED_DOMAIN else None
+            if function is not None and not answer.accepted:
+                inline_call(inner, function)
+                inlined = True
+    return inlined
 
 
 def compile_model(

@@ -91,3 +91,24 @@ def test_a_matrix_that_changes_from_run_to_run() -> None:
         x, w = normal(1, 1024, seed=seed), normal(1024, 66, seed=9 + seed)
         parts = session.run(None, {"x": x, "w": w})
         np.testing.assert_allclose(np.concatenate(parts, -1), x @ w, atol=0.2)
+
+
+def test_products_inside_of_a_loop() -> None:
+    """The CPU provider, which knows what a sound Loop is, has no such product."""
+    text = """
+    <ir_version: 10, opset_import: ["": 21]>
+    g (float[2,8] x, int64 n) => (float[2,8] last) {
+        last = Loop <body = step (int64 i, bool c, float[2,8] x1) => (bool d, float[2,8] z)
+        { a = MatMul(x1, v) b = MatMul(x1, w) z = Mul(a, b) d = Identity(c) }> (n, , x)
+    }
+    """
+    made = onnx.parser.parse_model(text)
+    for seed, name in enumerate("vw"):
+        weight = onnx.numpy_helper.from_array(normal(8, 8, seed=seed), name)
+        made.graph.initializer.append(weight)
+    content = made.SerializeToString()
+    feeds = {"x": normal(2, 8, seed=9), "n": np.array(2, dtype=np.int64)}
+    on_cpu = bascule.InferenceSession(content, providers=["CPUExecutionProvider"])
+    [expected] = on_cpu.run(None, feeds)
+    [found] = EmulatedSession(content).run(None, feeds)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
