@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bascule.errors import Fail
 from tests.providers.cuda.against_cpu import agree, normal
 from tests.support import cuda_emulation, native
 
@@ -107,6 +108,14 @@ def test_max_unpool() -> None:
     y, indices = native.run_node("MaxPool", [normal(2, 3, 8, 9)], attributes, 2)
     agree("MaxUnpool", [y, indices], attributes)
     agree("MaxUnpool", [y, indices, np.array([2, 3, 9, 12])], attributes)
+
+
+def test_pads_that_take_more_than_there_is() -> None:
+    attributes = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [9, 0, 0, 9]}
+    x, indices = normal(1, 1, 3, 3), np.arange(9).reshape(1, 1, 3, 3)
+    for inputs in ([x, indices], [x, indices, np.array([1, 1, 8, 8])]):
+        with pytest.raises(Fail, match=r"the pads \[9, 0, 0, 9\] leave a shape of"):
+            cuda_emulation.run_node("MaxUnpool", inputs, attributes)
 
 
 @pytest.mark.parametrize("dtype", [*TYPES, *OTHERS])

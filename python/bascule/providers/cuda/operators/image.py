@@ -103,6 +103,8 @@ def max_unpool(call: Call, x: Tensor, indices: Tensor, output_shape: Array | Non
     pooled = list(x.shape)
     for i in range(axes):
         pooled[i + 2] = (x.shape[i + 2] - 1) * strides[i] + block[i] - pads[i] - pads[i + axes]
+    if min(pooled) < 0:
+        raise call.error(f"the pads {pads} leave a shape of {pooled}")
     shape = pooled if output_shape is None else [int(n) for n in output_shape.tolist()]
     if len(shape) != len(pooled) or any(a < b for a, b in zip(shape, pooled)):
         raise call.error(f"output_shape {shape} is smaller than {pooled}")
