@@ -259,6 +259,10 @@ def test_empty() -> None:
     assert run_node("Conv", [normal(0, 3, 5, 5), w])[0].shape == (0, 4, 4, 4)
     zero = run_node("Conv", [normal(1, 0, 5, 5), normal(4, 0, 2, 2)])[0]
     assert (zero == np.zeros((1, 4, 4, 4))).all()
+    inputs = [normal(1, 0, 5, 5), normal(0, 4, 2, 2), normal(4)]
+    for constants in ((), (1, 2)):
+        biases = run_node("ConvTranspose", inputs, constants=constants)[0]
+        assert (biases == np.broadcast_to(inputs[2][:, None, None], (1, 4, 6, 6))).all()
 
 
 def test_sizes_that_do_not_fit() -> None:

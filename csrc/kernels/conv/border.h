@@ -21,6 +21,7 @@ struct Bordered {
 template <class T, class Copy>
 void fill_bordered_row(const ConvSizes& s, const Bordered& b, T* border, int64_t row, Copy&& copy) {
   const int64_t channels = s.in_channels;
+  if (channels == 0) return;  // pixels of nothing
   const int64_t width = b.size[2] * channels;
   T* to = border + row * width;
   const int64_t z = row / b.size[1] - b.before[0];
