@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -314,3 +315,98 @@ def test_sizes_of_one_name_may_differ() -> None:
     for _ in range(2):
         np.testing.assert_array_equal(made.run(None, {"a": ones, "b": ones})[0], 2 * ones)
         np.testing.assert_array_equal(made.run(None, {"a": ones, "b": ones[:1]})[0], 2 * ones)
+
+
+# --- arguments
+
+X = np.ones((2, 3), np.float32)
+CPU = bascule.OrtDevice.make("cpu", 0)
+ARGUMENTS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "binding": (lambda: session().run_with_iobinding(True), AttributeError, "IOBinding, not bool"),
+    "values": (
+        lambda: session().run_with_ort_values(None, [X]),
+        AttributeError,
+        "from input name to OrtValue, not list",
+    ),
+    "bound input": (
+        lambda: session().io_binding().bind_ortvalue_input("x", X),
+        AttributeError,
+        "bind_ortvalue_input takes an OrtValue, not ndarray",
+    ),
+    "bound output": (
+        lambda: session().io_binding().bind_ortvalue_output("y", {}),
+        AttributeError,
+        "bind_ortvalue_output takes an OrtValue, not dict",
+    ),
+    "device": (lambda: bascule.OrtValue.ortvalue_from_numpy(X, 3), TypeError, "device must be"),
+    "bound device": (
+        lambda: session().io_binding().bind_output("y", {}),
+        TypeError,
+        "device must be a str or OrtDevice, not dict",
+    ),
+    "sparse": (
+        lambda: bascule.OrtValue.ort_value_from_sparse_tensor(X),
+        AttributeError,
+        "SparseTensor, not ndarray",
+    ),
+    "onnx type": (
+        lambda: bascule.OrtValue.ortvalue_from_numpy_with_onnx_type([1], 1),
+        TypeError,
+        "expected an array, not list",
+    ),
+    "dense shape": (
+        lambda: bascule.SparseTensor.sparse_csr_from_numpy({}, X[0, :1], [1], [0, 1], CPU),
+        TypeError,
+        "dense_shape must be",
+    ),
+    "parameters": (
+        lambda: bascule.AdapterFormat().set_parameters([1]),
+        AttributeError,
+        "params must be a dict",
+    ),
+    "model": (lambda: bascule.Model(None), TypeError, "InferenceSession, not NoneType"),
+    "load options": (
+        lambda: bascule.load(model(), session_options=3),
+        TypeError,
+        "session_options must be SessionOptions, not int",
+    ),
+    "load dims": (lambda: bascule.load(model(), dims=["n"]), TypeError, "dims must be a dict"),
+    "load config": (lambda: bascule.load(model(), config="a"), TypeError, "config must be a dict"),
+    "profile": (
+        lambda: bascule.profile(model(), session_options="x"),
+        TypeError,
+        "session_options must be SessionOptions, not str",
+    ),
+    "stop on": (lambda: list(session().trace({"x": X}, stop_on=["nan"])), TypeError, "stop_on"),
+    "dims": (
+        lambda: bascule.edit(model()).set_dims(["n"]),
+        errors.InvalidArgument,
+        "sizes must be a dict",
+    ),
+    "types": (
+        lambda: bascule.edit(model()).cut(["x"], ["y"], types=["float"]),
+        errors.InvalidArgument,
+        "types must be a dict",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_wrong_kinds_of_arguments(name: str) -> None:
+    call, kind, message = ARGUMENTS[name]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_a_number_is_no_path_of_an_adapter(write: bool) -> None:
+    """It was taken for a file that is open already, and closed."""
+    reader, writer = os.pipe()
+    made = bascule.AdapterFormat()
+    with pytest.raises(TypeError, match="PathLike"):
+        if write:
+            made.export_adapter(writer)  # type: ignore[arg-type]
+        else:
+            made.read_adapter(reader)  # type: ignore[arg-type]
+    os.close(reader)
+    os.close(writer)

@@ -40,6 +40,7 @@ class AdapterFormat:
             RuntimeError: there is no such file, or it is no adapter.
         """
         made = AdapterFormat()
+        file_path = os.fspath(file_path)  # a number would be a file that others have opened
         try:
             with open(file_path, "rb") as file:
                 mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
@@ -50,12 +51,11 @@ class AdapterFormat:
             parameters = [_read(table) for table in root.tables(3)]
         except (OSError, ValueError, TypeError) as error:
             raise RuntimeError(
-                f"{os.fspath(file_path)} does not appear to be a valid lora parameter format: "
-                f"{error}"
+                f"{file_path!s} does not appear to be a valid lora parameter format: {error}"
             ) from None
         if made._format_version != _FORMAT_VERSION:
             raise RuntimeError(
-                f"{os.fspath(file_path)} has format version {made._format_version}, expected "
+                f"{file_path!s} has format version {made._format_version}, expected "
                 f"{_FORMAT_VERSION}"
             )
         made._parameters = dict(parameters)
@@ -63,6 +63,7 @@ class AdapterFormat:
 
     def export_adapter(self, file_path: str | os.PathLike[str]) -> None:
         """Write a file; OSError where that cannot be done, RuntimeError for what is no tensor."""
+        file_path = os.fspath(file_path)
         writer = Writer(_KIND)
         versions = (self._format_version, self._adapter_version, self._model_version)
         *_, parameters = writer.table(0, [*versions, None])
@@ -98,7 +99,12 @@ class AdapterFormat:
         return dict(self._parameters)
 
     def set_parameters(self, params: Mapping[str, OrtValue]) -> None:
-        """Take these tensors, by the names of the model's inputs."""
+        """Take these tensors, by the names of the model's inputs; AttributeError for no dict."""
+        if not isinstance(params, Mapping):
+            raise AttributeError(
+                "incompatible function arguments: params must be a dict from name to OrtValue, not "
+                f"{type(params).__name__}"
+            )
         self._parameters = {name: OrtValue(value) for name, value in params.items()}
 
 

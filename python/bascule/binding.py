@@ -117,7 +117,10 @@ class IOBinding:
 
         Raises:
             RuntimeError: there is no input of this name.
+            AttributeError: `value` is no OrtValue.
         """
+        if not isinstance(value, OrtValue):
+            raise _no_value("bind_ortvalue_input", value)
         self._bind_input(name, value)
 
     def bind_input(
@@ -187,6 +190,8 @@ class IOBinding:
 
         What lies there after a run that failed is unknown: outputs are computed there.
         """
+        if not isinstance(value, OrtValue):
+            raise _no_value("bind_ortvalue_output", value)
         value._tensor()  # refuses what is none
         self._bind_output(name, value._given)
 
@@ -364,3 +369,9 @@ def _memory(
     if is_gpu(device_type):
         return Tensor(dtype, tuple(shape), pointer, None)
     return host_view(pointer, dtype, shape)
+
+
+def _no_value(function: str, value: Any) -> AttributeError:
+    return AttributeError(
+        f"incompatible function arguments: {function} takes an OrtValue, not {type(value).__name__}"
+    )

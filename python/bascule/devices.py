@@ -247,6 +247,7 @@ def is_gpu(device: str | OrtDevice) -> bool:
     Raises:
         RuntimeError: it is a device of another kind, on which nothing can be allocated.
         Exception: there is no such kind of device.
+        TypeError: it is neither a name nor an OrtDevice.
     """
     if isinstance(device, OrtDevice):
         kind, vendor = device.device_type(), device.device_vendor_id()
@@ -255,6 +256,11 @@ def is_gpu(device: str | OrtDevice) -> bool:
         if kind == _DEVICES["cuda"] and vendor in (0, _VENDORS["cuda"]):
             return True
         raise _not_here(f"of kind {kind}, vendor {vendor:#x}")
+    if not isinstance(device, str):
+        raise TypeError(
+            "incompatible function arguments: a device must be a str or OrtDevice, not "
+            f"{type(device).__name__}"
+        )
     name = device.lower()
     if name not in _DEVICES:
         raise Exception(f"Unsupported device type: {device}")

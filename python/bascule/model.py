@@ -56,6 +56,13 @@ def load(
         >>> model = bascule.load("model.onnx")
         >>> y = model(x)
     """
+    if not isinstance(session_options, (SessionOptions, type(None))):
+        raise TypeError(
+            f"session_options must be SessionOptions, not {type(session_options).__name__}"
+        )
+    for what, given in (("config", config), ("dims", dims)):
+        if not isinstance(given, (Mapping, type(None))):
+            raise TypeError(f"{what} must be a dict, not {type(given).__name__}")
     settings = SessionOptions() if session_options is None else session_options.copy()
     for name, value in options.items():
         _set_option(settings, name, value)
@@ -87,6 +94,9 @@ class Model:
         inputs: a ValueInfo of each input, in the order of positional arguments: in graph order,
             those that have a default last.
         outputs: a ValueInfo of each output, in graph order.
+
+    Raises:
+        TypeError: it is made of something else than an InferenceSession.
     """
 
     session: InferenceSession
@@ -94,6 +104,8 @@ class Model:
     outputs: tuple[ValueInfo, ...]
 
     def __init__(self, session: InferenceSession) -> None:
+        if not isinstance(session, InferenceSession):
+            raise TypeError(f"session must be an InferenceSession, not {type(session).__name__}")
         self.session = session
         types = session._signature.types
         required = [arg.name for arg in session.get_inputs()]

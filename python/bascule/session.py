@@ -432,7 +432,13 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
             ValueError: the binding belongs to another session.
             RuntimeError: the run failed, or no output is bound.
             TypeError: `run_options` is no RunOptions.
+            AttributeError: `iobinding` is no IOBinding.
         """
+        if not isinstance(iobinding, IOBinding):
+            raise AttributeError(
+                "incompatible function arguments: iobinding must be an IOBinding, not "
+                f"{type(iobinding).__name__}"
+            )
         if iobinding._session is not self:
             raise ValueError("an IOBinding must be used with the session that created it")
         iobinding._run(run_options)

@@ -135,7 +135,13 @@ class SparseTensor:
 
         Raises:
             RuntimeError: the counts do not fit each other.
+            TypeError: `dense_shape` is no list of two numbers.
         """
+        if not isinstance(dense_shape, (list, tuple)) or len(dense_shape) != 2:
+            raise TypeError(
+                "incompatible function arguments: dense_shape must be [rows, columns], not "
+                f"{dense_shape!r}"
+            )
         inner, outer = np.asarray(inner_indices, np.int64), np.asarray(outer_indices, np.int64)
         if inner.shape != (np.size(values),) or outer.shape != (dense_shape[0] + 1,):
             raise RuntimeError(

@@ -100,7 +100,12 @@ class OrtValue:
         Raises:
             RuntimeError: elements of the two types differ in size, they are objects or text, or
                 there is no type of this number.
+            TypeError: `array` is no array.
         """
+        if not isinstance(array, np.ndarray):
+            raise TypeError(
+                f"incompatible function arguments: expected an array, not {type(array).__name__}"
+            )
         kind = element_type_of(onnx_element_type)
         if kind is DataType.STRING or array.dtype.hasobject:
             raise RuntimeError(
@@ -188,6 +193,11 @@ class OrtValue:
     @staticmethod
     def ort_value_from_sparse_tensor(sparse_tensor: SparseTensor) -> OrtValue:
         """A value that holds this sparse tensor; AttributeError for anything else."""
+        if not hasattr(sparse_tensor, "_get_c_tensor"):
+            raise AttributeError(
+                "incompatible function arguments: sparse_tensor must be a SparseTensor, not "
+                f"{type(sparse_tensor).__name__}"
+            )
         return OrtValue(sparse_tensor._get_c_tensor())
 
     @classmethod
@@ -403,6 +413,11 @@ def run_with_values(
     run_options: Any,
 ) -> list[OrtValue]:
     """InferenceSession.run_with_ort_values."""
+    if not isinstance(feeds, Mapping):
+        raise AttributeError(
+            "incompatible function arguments: input_dict_ort_values must be a dict from input name "
+            f"to OrtValue, not {type(feeds).__name__}"
+        )
     others = [name for name, value in feeds.items() if not isinstance(value, OrtValue)]
     if others:
         kind = type(feeds[others[0]]).__name__

@@ -284,6 +284,8 @@ class Editor(Steps):
             InvalidArgument: there is no such size or input, or the rank is another.
             Fail: nodes contradict these sizes.
         """
+        if not isinstance(sizes, Mapping):
+            raise InvalidArgument(f"sizes must be a dict by name, not {sizes!r}")
         title = ", ".join(f"'{name}' to {_size(size)}" for name, size in sizes.items())
         with self._edit(f"set dims {title}") as change:
             dims.set_dims(self._document, change, sizes, mend)

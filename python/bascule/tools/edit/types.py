@@ -259,6 +259,8 @@ def as_type(given: Any) -> Type:
 
 def iter_types(given: Mapping[str, Any] | None) -> Iterator[tuple[str, Type]]:
     """(name, type) of each that is given."""
+    if given and not isinstance(given, Mapping):
+        raise InvalidArgument(f"types must be a dict by name, not {given!r}")
     for name, type in (given or {}).items():
         yield name, as_type(type)
 

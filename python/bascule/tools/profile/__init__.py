@@ -80,6 +80,7 @@ def profile(
 
     Raises:
         InvalidArgument: `runs` is no positive number, or a feed is wrong.
+        TypeError: `session_options` are no SessionOptions.
         NoSuchFile, InvalidProtobuf, InvalidGraph, NotImplemented, Fail: as for InferenceSession.
 
     Examples:
@@ -140,6 +141,10 @@ def _settings(
     model: Any, session_options: SessionOptions | None, providers: Sequence[Any] | None
 ) -> tuple[str | bytes, SessionOptions, dict[str, Any]]:
     """What the session that is profiled is made of."""
+    if not isinstance(session_options, (SessionOptions, type(None))):
+        raise TypeError(
+            f"session_options must be SessionOptions, not {type(session_options).__name__}"
+        )
     model = getattr(model, "session", model)
     options = session_options.copy() if session_options is not None else None
     arguments: dict[str, Any] = {"providers": providers}

@@ -80,6 +80,8 @@ def trace(
     stop_on: str = "",
 ) -> Iterator[TracedValue]:
     """As InferenceSession.trace, which tells the arguments."""
+    if not isinstance(stop_on, str):
+        raise TypeError(f"stop_on must be a str, not {type(stop_on).__name__}")
     patterns = [nodes] if isinstance(nodes, str) else None if nodes is None else list(nodes)
     alarms = [each for each in stop_on.split("|") if each]
     for each in alarms:
