@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bindings/host_kernel.h"
 
+#include <atomic>
 #include <string>
 #include <vector>
 
 #include "bindings/convert.h"
 #include "bindings/interpreter_lock.h"
+#include "core/fork_safety.h"
 
 namespace bascule::bindings {
 
 namespace {
+
+// 0: not known. What changes it has Python's lock, or is alone in the child of a fork.
+std::atomic<unsigned long> main_thread{0};
 
 std::string text_of(py::handle object) {
   try {
@@ -180,6 +185,20 @@ class PythonOperator final : public HostOperator {
 
 std::shared_ptr<const HostOperator> make_host_operator(const py::object& function) {
   return std::make_shared<PythonOperator>(function);
+}
+
+void find_main_thread() {
+  const py::object thread = py::module_::import("threading").attr("main_thread")();
+  main_thread = thread.attr("ident").cast<unsigned long>();
+  // In the child of a fork it is the one that forked.
+  after_fork_in_child([] { main_thread = PyThread_get_thread_ident(); });
+}
+
+void answer_signals() {
+  if (PyThread_get_thread_ident() != main_thread) return;
+  const LockHeld locked;
+  if (PyErr_CheckSignals() == 0) return;
+  throw Interruption{std::make_shared<py::error_already_set>()};
 }
 
 }  // namespace bascule::bindings

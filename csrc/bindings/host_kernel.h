@@ -28,4 +28,12 @@ struct Interruption {
   std::shared_ptr<py::error_already_set> raised;
 };
 
+// Finds Python's main thread, which alone runs the handlers of signals. To be called under Python's
+// lock, once, before the first run.
+void find_main_thread();
+
+// On the main thread: runs the handlers of the signals that came since; what one of them raises
+// (KeyboardInterrupt) is an Interruption. On others: nothing, without asking for Python's lock.
+void answer_signals();
+
 }  // namespace bascule::bindings

@@ -237,6 +237,7 @@ class Runner {
     settings.terminate = terminate != nullptr ? &terminate->value : nullptr;
     settings.profiler = profiler;
     settings.spin = spins_;
+    settings.poll = &answer_signals;
     try {
       const LockReleased unlocked;
       std::optional<DenormalMode> mode;
@@ -439,6 +440,7 @@ py::dict take_profile(Profiler& profiler) {
 }  // namespace
 
 void bind_program(py::module_& module) {
+  find_main_thread();
   py::class_<TerminateFlag>(module, "TerminateFlag")
       .def(py::init<>())
       .def_property(

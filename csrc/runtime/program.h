@@ -28,6 +28,8 @@ struct RunSettings {
   const std::atomic<bool>* terminate = nullptr;  // set from outside: stop before the next node
   Profiler* profiler = nullptr;
   bool spin = true;  // whether threads that wait for work of this run spin at first
+  // Called now and then, on the caller's thread, by what may go on for long; may throw. Or null.
+  void (*poll)() = nullptr;
 };
 
 // Whether two tensors share memory.

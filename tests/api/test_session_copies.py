@@ -259,6 +259,46 @@ def test_fork(state: str) -> None:
     subprocess.run([sys.executable, "-c", _FORKS, state], check=True, timeout=120)
 
 
+_ENDLESS = """
+import os, signal, sys, threading, time
+import numpy as np, onnx.parser
+import bascule
+made = bascule.InferenceSession(onnx.parser.parse_model(sys.argv[1]).SerializeToString())
+feeds = {"x": np.ones((2, 2), np.float32)}
+if sys.argv[2] == "exit":
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+ended = threading.Event()
+def interrupt():
+    while not ended.wait(0.3):  # again, if the first comes before the run
+        os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    made.run(None, feeds)
+except BaseException as error:
+    ended.set()
+    assert isinstance(error, KeyboardInterrupt if sys.argv[2] == "raise" else SystemExit), error
+    options = bascule.RunOptions()
+    options.terminate = True  # the session goes on: here, to be stopped
+    try:
+        made.run(None, feeds, options)
+    except bascule.capi.onnxruntime_pybind11_state.Fail:
+        print("ended")
+"""
+
+
+@posix
+@pytest.mark.parametrize("handler", ["raise", "exit"])
+def test_a_signal_ends_an_endless_loop(handler: str) -> None:
+    """What the handler raises arrives within the run, at a turn of the Loop, and not behind it."""
+    model = """<ir_version: 10, opset_import: ["" : 21]> g (float[2,2] x) => (float[2,2] y) {
+        trips = Constant<value = int64 {4611686018427387904}>() on = Constant<value = bool {1}>()
+        y = Loop(trips, on, x) <body = b (int64 i, bool k, float[2,2] a)
+            => (bool l, float[2,2] c) { l = Identity(k) c = MatMul(a, x) }> }"""
+    command = [sys.executable, "-c", _ENDLESS, model, handler]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    assert done.stdout == "ended\n"
+
+
 def _sum(made: Any) -> float:
     return float(made.run(["s"], {"x": BIG})[0].sum())
 

@@ -84,8 +84,9 @@ struct Loop final : Kernel {
     for (int i = 0; i < carried; ++i) state.push_back(any_input(c, 2 + i));
     std::vector<Stack> stacks(static_cast<size_t>(body.outputs() - 1 - carried));
     std::vector<Value> values;
+    Turns turns;
     for (int64_t trip = 0; go_on && trip < trips; ++trip) {
-      check_terminate(c);
+      turns.next(c);
       values.clear();
       values.push_back(scalar(trip, body.input(0)));
       values.push_back(scalar(go_on, body.input(1)));

@@ -42,8 +42,9 @@ struct Scan final : Kernel {
     for (int i = 0; i < carried; ++i) state.push_back(any_input(c, i));
     std::vector<std::unique_ptr<MovedOutput>> outputs(output_axes.size());
     std::vector<Value> values;
+    Turns turns;
     for (int64_t t = 0; t < length; ++t) {
-      check_terminate(c);
+      turns.next(c);
       values.clear();
       for (Value& value : state) values.push_back(std::move(value));
       for (int i = 0; i < scanned; ++i) {

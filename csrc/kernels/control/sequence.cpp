@@ -191,8 +191,9 @@ struct SequenceMap final : Kernel {
       results[i].dtype = body.output(static_cast<int>(i)).dtype;
     }
     std::vector<Value> values;
+    Turns turns;
     for (int64_t k = 0; k < count; ++k) {
-      check_terminate(c);
+      turns.next(c);
       values.clear();
       for (int i = 0; i < body.inputs(); ++i) values.push_back(item(c.value(i), k, count));
       body.append_captures(c, body.inputs(), values);

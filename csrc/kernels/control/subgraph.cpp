@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/control/subgraph.h"
 
+#include <algorithm>
+
+#include "runtime/clock_ticks.h"
+
 namespace bascule {
 
 namespace {
@@ -50,11 +54,26 @@ bool condition(const Value& value) {
   return *tensor.data<bool>();
 }
 
-void check_terminate(const RunContext& c) {
-  const std::atomic<bool>* terminate = c.settings().terminate;
-  if (terminate != nullptr && terminate->load(std::memory_order_relaxed)) {
+void Turns::next(const RunContext& c) {
+  const RunSettings& settings = c.settings();
+  if (settings.terminate != nullptr && settings.terminate->load(std::memory_order_relaxed)) {
     fail("Exiting due to terminate flag being set to true.");
   }
+  if (settings.poll != nullptr && --left_ == 0) look(c);
+}
+
+void Turns::look(const RunContext& c) {
+  constexpr int64_t interval = 100'000'000;
+  const int64_t now = steady_ns();
+  if (looked_ == 0) looked_ = polled_ = now;
+  if (now - polled_ >= interval) {
+    polled_ = now;
+    c.settings().poll();
+  }
+  const bool often = now - looked_ < interval / 16;
+  stride_ = often ? std::min(stride_ * 2, int64_t{1} << 20) : std::max<int64_t>(stride_ / 2, 1);
+  left_ = stride_;
+  looked_ = now;
 }
 
 Shape empty_stack_shape(const ValueSpec& item, const ValueSpec& whole, int64_t axis) {

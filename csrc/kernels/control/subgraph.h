@@ -2,6 +2,7 @@
 // The nested graph of a control-flow node, compiled once as a Program of its own.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -44,8 +45,22 @@ inline Value any_input(const RunContext& c, int i) { return c.has_input(i) ? c.v
 // The single bool that decides what is run next.
 bool condition(const Value& value);
 
-// Ends the run when the caller asked for it.
-void check_terminate(const RunContext& c);
+// The turns of a loop: ends the run when the caller asked for it, and lets the caller look after
+// signals every 0.1 s or so. How many turns that is follows from how long they take, so that short
+// ones do not pay for a look at the clock.
+class Turns {
+ public:
+  // To be called before each turn.
+  void next(const RunContext& c);
+
+ private:
+  void look(const RunContext& c);
+
+  int64_t left_ = 1;    // turns until the next look
+  int64_t stride_ = 1;  // turns between looks
+  int64_t looked_ = 0;  // nanoseconds
+  int64_t polled_ = 0;
+};
 
 // The shape of a stack along `axis` of no items, of a body that never ran. What is known of the
 // body's output (`item`) and of the node's (`whole`) both count, since a body may hand on a
