@@ -84,7 +84,7 @@ class OrtValue:
         device_id = _number(device_type, device_id)
         if not isinstance(array, np.ndarray) or not _has_numbers(array):
             raise RuntimeError(
-                "an OrtValue can be made only supported from non-string numpy arrays"
+                "Creation of OrtValues is currently only supported from non-string numpy arrays"
             )
         if on_gpu:
             return OrtValue(to_gpu(array, device_id))

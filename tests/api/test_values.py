@@ -53,7 +53,7 @@ def test_a_sequence() -> None:
 
 @pytest.mark.parametrize("wrong", [[1.0], np.array(["a"]), np.array(["a"], object)])
 def test_only_arrays_of_numbers(wrong: Any) -> None:
-    with pytest.raises(RuntimeError, match="only supported from non-string numpy arrays"):
+    with pytest.raises(RuntimeError, match=r"^Creation of OrtValues is .* non-string numpy arrays"):
         Value.ortvalue_from_numpy(wrong)
 
 
