@@ -65,7 +65,10 @@ Tensor strings_from(const py::array& array) {
   for (int64_t i = 0; i < tensor.size(); ++i) {
     if (!read_text(items[i], &tensor.data<std::string>()[i])) {
       PyErr_Clear();
-      throw Error(Code::invalid_argument, "a string tensor may only hold str items");
+      throw Error(Code::invalid_argument,
+                  PyUnicode_Check(items[i])
+                      ? "item " + std::to_string(i) + " has a lone surrogate, which is no UTF-8"
+                      : "a string tensor may only hold str items");
     }
   }
   return tensor;

@@ -80,7 +80,9 @@ class Runner {
       const int index = find_input(key);
       if (index < 0) return ordinary();
       Tensor tensor;
-      if (!view_array(array, &tensor) && !dense_copy(array, &tensor)) return ordinary();
+      const bool is_plain =
+          of_input(index, [&] { return view_array(array, &tensor) || dense_copy(array, &tensor); });
+      if (!is_plain) return ordinary();
       const ValueSpec& spec = program_->input(index);
       if (spec.kind != ValueKind::tensor || !spec.takes(tensor.dtype(), tensor.shape())) {
         return ordinary();
@@ -189,6 +191,18 @@ class Runner {
     return found == input_index_.end() ? -1 : found->second;
   }
 
+  // What `convert` makes of an input's feed; an error says of which.
+  template <class Convert>
+  auto of_input(int index, Convert&& convert) const -> decltype(convert()) {
+    try {
+      return convert();
+    } catch (const Error& error) {
+      const std::string& name = input_names_[static_cast<size_t>(index)];
+      throw Error(error.code(), std::string(error.what()) + " [input: " + name + "]",
+                  error.cause());
+    }
+  }
+
   // A view of an array that the caller holds until the run is over, or for longer where that
   // counts.
   Value fed(Tensor tensor, py::handle array) const {
@@ -205,7 +219,9 @@ class Runner {
     }
     std::vector<Value> values;
     for (size_t i = 0; i < feeds.size(); ++i) {
-      Value value = to_value(feeds[i], program_->input(static_cast<int>(i)).dtype);
+      const int index = static_cast<int>(i);
+      Value value =
+          of_input(index, [&] { return to_value(feeds[i], program_->input(index).dtype); });
       if (value.is_tensor()) value = fed(std::move(value.tensor()), feeds[i]);
       values.push_back(std::move(value));
     }

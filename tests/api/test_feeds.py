@@ -136,6 +136,16 @@ def test_numbers_for_a_string_input_are_refused() -> None:
         identity(TensorProto.STRING).run(None, {"x": X})
 
 
+def test_text_that_is_no_utf8() -> None:
+    """Bytes that are none stand in a str as U+DC80 to U+DCFF; other surrogates say nothing."""
+    made = identity(TensorProto.STRING)
+    assert made.run(None, {"x": np.array(["a", "\udcff"], object)})[0].tolist() == ["a", "\udcff"]
+    message = r"item 1 has a lone surrogate, which is no UTF-8 \[input: x\]"
+    for feed in (np.array(["a", "\ud800"], object), np.array(["a", "\ud800"]), ["a", "\ud800"]):
+        with pytest.raises(errors.InvalidArgument, match=message):
+            made.run(None, {"x": feed})
+
+
 @pytest.mark.parametrize("dtype", [DataType.BFLOAT16, DataType.FLOAT8E4M3FN, DataType.FLOAT8E5M2])
 def test_narrow_floats_over_dlpack(dtype: DataType) -> None:
     x = np.array([[1, 2, 3]], np.float32).astype(dtype.numpy)
