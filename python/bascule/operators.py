@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 
-from bascule.errors import InvalidArgument, InvalidGraph
+from bascule.errors import ALL, Fail, InvalidArgument, InvalidGraph
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
@@ -146,15 +146,7 @@ class Operator:
         Raises:
             InvalidGraph: its inputs and attributes are none that the function takes.
         """
-        attributes = _attributes(node)
-        arguments = [None] * len(node.inputs)
-        try:
-            self._signature.bind(*arguments, **attributes)
-        except TypeError as error:
-            raise InvalidGraph(
-                f"{self.domain}.{self.name} node '{node.name}': {error}; the function takes "
-                f"{self._signature}"
-            ) from None
+        attributes = self._checked_attributes(node)
         several = len(node.outputs) > 1
         compiled = None if self._numba is None else _compiled(self._numba)
         if compiled is not None:
@@ -164,6 +156,19 @@ class Operator:
             return lambda *inputs: _outputs(compiled(*inputs, *values), several)
         function = self.__wrapped__
         return lambda *inputs: _outputs(function(*inputs, **attributes), several)
+
+    def _checked_attributes(self, node: Node) -> dict[str, Any]:
+        """The attributes of a node that the function takes."""
+        attributes = _attributes(node)
+        arguments = [None] * len(node.inputs)
+        try:
+            self._signature.bind(*arguments, **attributes)
+        except TypeError as error:
+            raise InvalidGraph(
+                f"{self.domain}.{self.name} node '{node.name}': {error}; the function takes "
+                f"{self._signature}"
+            ) from None
+        return attributes
 
     def _kernel_for(self, node: Node) -> Kernel | str:
         """What runs `node` on a GPU, or why nothing does."""
@@ -192,7 +197,14 @@ class Operator:
         elif any(v is not None and s is None for v, s in zip(node.inputs, inputs)):
             return ()  # a later round knows more
         else:
-            found = self._types(*inputs, **_attributes(node))
+            attributes = self._checked_attributes(node)
+            try:
+                found = self._types(*inputs, **attributes)
+            except Exception as error:
+                raise InvalidGraph(
+                    f"{self.domain}.{self.name} node '{node.name}': the rule for its types raised "
+                    f"{type(error).__name__}: {error}"
+                ) from error
         specs = found if isinstance(found, tuple) else (found,)
         try:
             return tuple(None if spec is None else _type(spec) for spec in specs)
@@ -205,8 +217,24 @@ class Operator:
     def _differentiate(self, node: Node, dy: Any, build: Builder) -> Sequence[Term | None]:
         assert self._gradient is not None
         inputs = [build.optional(value) for value in node.inputs]
-        found = self._gradient(build, dy, *inputs, **_attributes(node))
-        return list(found) if isinstance(found, (list, tuple)) else [found]
+        from bascule.gradient.build import Term
+        from bascule.gradient.registry import Refusal
+
+        attributes = self._checked_attributes(node)
+        problem = f"{self.domain}.{self.name} node '{node.name}': the rule for its gradient"
+        try:
+            found = self._gradient(build, dy, *inputs, **attributes)
+        except (*ALL, Refusal):
+            raise
+        except Exception as error:
+            raise Fail(f"{problem} raised {type(error).__name__}: {error}") from error
+        slopes = list(found) if isinstance(found, (list, tuple)) else [found]
+        if len(slopes) < len(inputs):
+            raise Fail(f"{problem} returned {len(slopes)} of {len(inputs)}, one for each input")
+        for slope in slopes:
+            if slope is not None and not isinstance(slope, Term):
+                raise Fail(f"{problem} returned {slope!r}, which is no term")
+        return slopes
 
 
 def check_domain(operator: Operator | LibraryOperator) -> None:

@@ -123,6 +123,30 @@ def test_what_does_not_fit() -> None:
 
     with pytest.raises(InvalidGraph, match="returned 'int64', which is no TensorSpec"):
         session(graph([call("Whole")]))
+    with pytest.raises(InvalidGraph, match=r"my.Whole node 'here': .*'wrong'"):
+        session(graph([call("Whole", wrong=1)]))
+
+    @whole.types
+    def _(x: Any) -> Any:
+        raise KeyError("rows")
+
+    with pytest.raises(InvalidGraph, match=r"'here'.* types raised KeyError: 'rows'") as caught:
+        session(graph([call("Whole")]))
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (lambda build, dy, x, bias: dy, "returned 1 of 2, one for each input"),
+        (lambda build, dy, x, bias: (dy, 1.0), "returned 1.0, which is no term"),
+        (lambda build, dy, x, bias: [1 / 0], "raised ZeroDivisionError"),
+    ],
+)
+def test_gradients_that_are_none(rule: Any, message: str) -> None:
+    scale().gradient(rule)
+    with pytest.raises(Fail, match=f"my.Scale node 'here': the rule for its gradient {message}"):
+        bascule.grad(graph([call("Scale", ["x", "x"])], [tensor("y")]), wrt="x", of="y")
 
 
 def test_versions() -> None:
