@@ -6,13 +6,11 @@ each other a warp makes a column of the result by itself, so that no second oper
 parts; the normalization of a few rows takes less than to start one more operation.
 
 Before:
-    g (float[1,2] x) => (float[1,8] y)
-    <float[2,8] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}> { y = MatMul(x, w) }
+    g (float[1,4] x) => (float[1,2] y)
+    <float[4,2] w = {1, 2, 3, 4, 5, 6, 7, 8}> { y = MatMul(x, w) }
 After:
-    g (float[1,2] x) => (float[1,8] y)
-    <float[8,2] w = {1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15, 8, 16}> {
-        y = bascule.MatMul<transB = 1>(x, w)
-    }
+    g (float[1,4] x) => (float[1,2] y)
+    <float[2,4] w = {1, 3, 5, 7, 2, 4, 6, 8}> { y = bascule.MatMul<transB = 1>(x, w) }
 Before:
     g (float[1,4] x, float[4] s, float[4] b) => (float[1,2] y)
     <float[2,4] w = {1, 2, 3, 4, 5, 6, 7, 8}> {
