@@ -470,13 +470,14 @@ def test_sizes_that_a_file_declares_for_an_output(runtime: str, end: str) -> Non
         (18, "t = Concat <axis = 0> (x, x)", "float[6,4] t"),
         (12, "t = Softmax <axis = 1> (x)", "float[3,4] t"),
         (12, "u = Relu (x) t = Softmax <axis = 0> (u)", "float[3,4] u, float[3,4] t"),
+        (12, "u = com.microsoft.Gelu (x) t = Softmax <axis = 0> (u)", "float[3,4] u, float[3,4] t"),
     ],
 )
 def test_sizes_left_over_that_follow_from_those_of_inputs(
     opset: int, nodes: str, left: str
 ) -> None:
     text = f"""
-        <ir_version: 8, opset_import: ["" : {opset}]>
+        <ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>
         g (float[n,4] x) => (float[a,b] y) <float[1] one = {{1}}, {left}>
         {{ {nodes} sizes = Shape (t) y = Expand (one, sizes) }}"""
     made = session(onnx.parser.parse_model(text))

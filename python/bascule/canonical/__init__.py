@@ -41,7 +41,7 @@ from bascule.ir.graph import ONNX_DOMAIN, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.left_over import open_inputs, sizes_of
 from bascule.ir.serialize import Definitions
-from bascule.ir.types import Dim
+from bascule.ir.types import Dim, TensorType, Type
 
 __all__ = ["canonicalize"]
 
@@ -74,6 +74,7 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
         opsets[CONTRIB_DOMAIN] = 1
     pending = list(_pending(model, opsets))
     is_open = bool(open_inputs(model))
+    doubted = _set_aside(model) if is_open and CONTRIB_DOMAIN in opsets else {}
     if any(_lacks_types(node, version, is_open) for node, version in pending):
         infer_types(model, check=False)
     types = TypeFinder(definitions)
@@ -82,7 +83,11 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
             for value in node.inputs:
                 if value is not None:
                     types.find(value)
+                    if value.rank is None:  # nothing else is known of it
+                        value.type = doubted.get(value, value.type)
         _rewrite(node, version, types)
+    for value, declared in doubted.items():
+        value.type = declared
     imports[ONNX_DOMAIN] = newest
     if ML_DOMAIN in imports:
         imports[ML_DOMAIN] = max(ML_OPSET, imports[ML_DOMAIN])
@@ -100,6 +105,20 @@ def _lacks_types(node: Node, version: int, is_open: bool) -> bool:
     return asks_for_types(node.op_type, version, node.domain) and any(
         value is not None and (value.type is None or is_doubtful(value)) for value in node.inputs
     )
+
+
+def _set_aside(model: Model) -> dict[Value, Type | None]:
+    """Take the shapes of values that are declared with fixed sizes, which may be left over.
+
+    Inference does not see past operators that are yet to be rewritten, and so cannot tell.
+    """
+    found: dict[Value, Type | None] = {}
+    for node in model.graph.walk_nodes():
+        for value in node.outputs:
+            if value.dtype is not None and any(map(_is_fixed, sizes_of(value.type))):
+                found[value] = value.type
+                value.type = TensorType(value.dtype)
+    return found
 
 
 def _is_fixed(size: Dim) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import zip_longest
 
 from bascule.errors import Fail
@@ -34,9 +34,10 @@ def left_over_sizes(
     """Fixed sizes declared of `values` that are not to be believed, as (id of the value, axis).
 
     One that inference knows as a size of an input is left over, and so is one that comes out
-    different when sizes are put in place of those that a feed decides. Where there is one, no other
-    is believed that follows from nothing else. `inferred` gives what follows from the inputs as
-    they are; `infer` infers with the types that inputs have at the time.
+    different when sizes are put in place of those that a feed decides, which is not tried where the
+    file declares sizes of inputs for other values as well, and so was written for these inputs.
+    Where there is one, no other is believed that follows from nothing else. `inferred` gives what
+    follows from the inputs as they are; `infer` infers with the types that they have at the time.
     """
     inputs = open_inputs(model)
     given = {dim for value in inputs for dim in sizes_of(value.type) if isinstance(dim, str)}
@@ -51,7 +52,7 @@ def left_over_sizes(
                 doubted[id(value), axis] = value, axis, dim
                 if known in given:
                     wrong.add((id(value), axis))
-    if len(doubted) == len(wrong):
+    if len(doubted) == len(wrong) or (not wrong and _speaks_of(given, values)):
         return wrong
     confirmed = set(doubted)
     for size in _SAMPLES:
@@ -64,6 +65,16 @@ def left_over_sizes(
                 if isinstance(known, int):
                     wrong.add(key)
     return set(doubted) - confirmed if wrong else wrong
+
+
+def _speaks_of(given: Collection[str], values: Sequence[Value]) -> bool:
+    """Whether any of these sizes is declared for what nodes make, but for outputs."""
+    return any(
+        size in given
+        for value in values
+        if value.producer is not None and not value.is_graph_output
+        for size in sizes_of(value.type)
+    )
 
 
 def _differ(found: TensorType, declared: Type | None) -> bool:
