@@ -49,4 +49,42 @@ _ATTENTION = [
     ),
 ]
 
-CASES = [*_ATTENTION]
+_CONVOLUTIONS = [
+    contrib(
+        "CausalConvWithState",
+        "T T T T -> T T",
+        numbers(2, 3, 5),
+        numbers(3, 1, 3),
+        numbers(3),
+        numbers(2, 3, 2),
+        T=HALVES,
+        activation="silu",
+    ),
+    contrib(
+        "CausalConvWithState",
+        "T T T T -> T T",
+        numbers(2, 5, 3),
+        numbers(3, 1, 3),
+        numbers(3),
+        numbers(2, 2, 4, 3),
+        T=HALVES,
+        label="window",
+        channels_last=1,
+        dilation=2,
+        state_window=2,
+    ),
+    contrib(
+        "VarlenCausalConvWithState",
+        "T T int32 T T int32 -> T T T",
+        numbers(5, 3),
+        numbers(3, 1, 3),
+        _SUMS,
+        numbers(3),
+        numbers(2, 3, 2),
+        fixed([1, 2]),
+        T=HALVES,
+        state_update_capacity=2,
+    ),
+]
+
+CASES = [*_ATTENTION, *_CONVOLUTIONS]

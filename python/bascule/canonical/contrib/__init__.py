@@ -12,6 +12,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     activations,
     attention,
     boxes,
+    causal_convolution,
     complex,
     convolutions,
     distances,

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depthwise convolutions along time, whose state is what stood before the first position."""
+
+from __future__ import annotations
+
+from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.canonical.contrib.packed_tokens import Packing
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Value
+from bascule.ir.types import TensorType
+
+_ACTIVATIONS = ("none", "silu", "swish")
+_MOST = 8
+"""The longest window of states, and how many tokens of each sequence may be captured."""
+
+
+@operator("CausalConvWithState")
+def causal_conv_with_state(
+    build: ContribBuilder,
+    input: Value,
+    weight: Value,
+    bias: Value | None,
+    past_state: Value | None,
+    *,
+    activation: str = "none",
+    channels_last: int = 0,
+    dilation: int = 1,
+    input_channel_offset: int = 0,
+    input_channels: int = 0,
+    ndim: int = 1,
+    state_channels_last: int = -1,
+    state_length: int = 0,
+    state_update_capacity: int = 0,
+    state_window: int = 0,
+) -> Outputs:
+    """The state and then the input, along time, are one signal."""
+    _check(build, activation, dilation)
+    extended = (input_channel_offset, input_channels, state_length, state_update_capacity)
+    if any(extended) or state_channels_last != -1:
+        raise build.not_supported("the extended form for one GPU")
+    if ndim != 1:
+        raise build.not_supported(f"attribute 'ndim' {ndim}")
+    if not 0 <= state_window <= _MOST:
+        raise build.invalid(f"attribute 'state_window' is {state_window}, expected 0 to {_MOST}")
+    rank = build.rank_of(input, 3)
+    if rank < 3 or (rank > 3 and not channels_last):
+        raise build.invalid(f"input 'input' has rank {rank}, expected 3")
+    channels = build.known_dim(weight, 0)
+    if dilation == 1 and channels is not None and not channels_last and not state_window:
+        y, state = build.ops(
+            "CausalConvWithState", input, weight, bias, past_state, outputs=2, activation=activation
+        )
+        return _like(build, y, input), _like(build, state, input)
+    past, x = past_state, input
+    if past is not None and state_window:
+        past = build.op("Gather", past, build.int_scalar(-1), axis=0)
+    if channels_last:
+        x, past = _time_last(build, x), past and _time_last(build, past)
+    kept = _span(build, weight, dilation)
+    if past is None:
+        shape = build.op("Concat", build.op("Shape", x, end=2), kept, axis=0)
+        past = build.op("Expand", build.like(0.0, build.typed(x)), shape)
+    signal = build.op("Concat", past, x, axis=2)
+    if channels is None:
+        y = _any_convolution(build, signal, weight, bias, build.dim(x, 2), dilation)
+    else:
+        y = build.op("Conv", signal, weight, bias, group=channels, dilations=[dilation])
+    if activation != "none":
+        y = build.op("Swish", _like(build, y, x))
+    length = build.dim(x, 2)
+    if state_window:
+        state = _last_states(build, signal, kept, length, state_window)
+    else:
+        state = build.op("Slice", signal, length, build.op("Shape", signal, start=2), build.ints(2))
+    if not channels_last:
+        return _like(build, y, x), state
+    y = build.op("Reshape", build.op("Transpose", y, perm=[0, 2, 1]), build.op("Shape", input))
+    order = [0, 1, 3, 2] if state_window else [0, 2, 1]
+    state = build.op("Transpose", state, perm=order)
+    if rank > 3 or build.typed(input).rank is None:
+        lead = build.op("Shape", state, end=-1)
+        shape = build.op("Concat", lead, build.op("Shape", input, start=2), axis=0)
+        state = build.op("Reshape", state, shape, allowzero=1)
+    return y, state
+
+
+def _check(build: ContribBuilder, activation: str, dilation: int) -> None:
+    if activation not in _ACTIVATIONS:
+        raise build.invalid(
+            f"attribute 'activation' is '{activation}', expected one of {list(_ACTIVATIONS)}"
+        )
+    if dilation < 1:
+        raise build.invalid(f"attribute 'dilation' is {dilation}, expected a positive number")
+
+
+def _like(build: ContribBuilder, x: Value, reference: Value) -> Value:
+    """With a type of three axes, where it cannot be inferred."""
+    dtype = build.typed(reference).dtype
+    if build.typed(x).rank is None and dtype is not None:
+        x.type = TensorType(dtype, (None, None, None))
+    return x
+
+
+def _time_last(build: ContribBuilder, x: Value) -> Value:
+    """``[batch, time, channels...]`` as ``[batch, channels, time]``."""
+    if build.typed(x).rank != 3:
+        x = build.op("Reshape", x, build.ints(0, 0, -1))
+    return build.op("Transpose", x, perm=[0, 2, 1])
+
+
+def _span(build: ContribBuilder, weight: Value, dilation: int) -> Value:
+    """How many positions before its own a result depends on."""
+    taps = build.op("Sub", build.dim(weight, 2), build.ints(1))
+    return build.op("Mul", taps, build.ints(dilation))
+
+
+def _steps(build: ContribBuilder, count: Value) -> Value:
+    """The numbers from 0 on."""
+    return build.op("Range", build.int_scalar(0), build.as_scalar(count), build.int_scalar(1))
+
+
+def _any_convolution(
+    build: ContribBuilder,
+    signal: Value,
+    weight: Value,
+    bias: Value | None,
+    length: Value,
+    dilation: int,
+) -> Value:
+    """Of a number of channels that only a run tells, while Conv has it as an attribute."""
+    taps = build.op("Mul", _steps(build, build.dim(weight, 2)), build.ints(dilation))
+    places = build.op("Add", build.op("Unsqueeze", _steps(build, length), build.ints(1)), taps)
+    windows = build.op("Gather", signal, places, axis=2)
+    y = build.op("ReduceSum", build.op("Mul", windows, weight), build.ints(3), keepdims=0)
+    return y if bias is None else build.op("Add", y, build.op("Unsqueeze", bias, build.ints(1)))
+
+
+def _last_states(
+    build: ContribBuilder, signal: Value, kept: Value, length: Value, window: int
+) -> Value:
+    """The state after each of the last positions, zeros where there is no such position."""
+    ordinals = build.ints(*range(1 - window, 1))
+    ends = build.op("Unsqueeze", build.op("Add", length, ordinals), build.ints(1))
+    begins = build.op("Max", ends, build.ints(0))
+    states = build.op("Gather", signal, build.op("Add", begins, _steps(build, kept)), axis=2)
+    there = build.op("Unsqueeze", build.op("Greater", ends, build.ints(0)), build.ints(1, 2))
+    states = build.op("Transpose", states, perm=[2, 0, 1, 3])
+    return build.op("Where", there, states, build.like(0.0, build.typed(signal)))
+
+
+@operator("VarlenCausalConvWithState")
+def varlen_causal_conv_with_state(
+    build: ContribBuilder,
+    input: Value,
+    weight: Value,
+    cumulative_sequence_length: Value,
+    bias: Value | None,
+    initial_state: Value,
+    capture_count: Value | None,
+    kernel_delta: Value | None,
+    previous_mask: Value | None,
+    *,
+    activation: str = "none",
+    delta_offset: int = 0,
+    dilation: int = 1,
+    group_size: int = 1,
+    state_update_capacity: int = 0,
+) -> Outputs:
+    """In float32, and rounded once."""
+    _check(build, activation, dilation)
+    if kernel_delta is not None or previous_mask is not None or delta_offset or group_size != 1:
+        raise build.not_supported("a kernel that differs from token to token")
+    capacity = state_update_capacity
+    if not 0 <= capacity <= _MOST:
+        raise build.invalid(f"attribute 'state_update_capacity' is {capacity}, not 0 to {_MOST}")
+    if (capture_count is None) != (capacity == 0):
+        raise build.invalid("input 'capture_count' and a 'state_update_capacity' need each other")
+    packing = Packing(build, cumulative_sequence_length)
+    signal = _PackedSignal(build, packing, input, initial_state, _span(build, weight, dilation))
+    offsets = build.op("Sub", build.dim(weight, 2), _steps(build, build.dim(weight, 2)))
+    offsets = build.op("Mul", build.op("Sub", offsets, build.ints(1)), build.ints(dilation))
+    taps = build.cast(
+        build.typed(signal.before(build.op("Unsqueeze", offsets, build.ints(1)))), DataType.FLOAT
+    )
+    columns = build.op("Transpose", build.cast(build.typed(weight), DataType.FLOAT), perm=[2, 1, 0])
+    y = build.op("ReduceSum", build.op("Mul", taps, columns), build.ints(0), keepdims=0)
+    if bias is not None:
+        y = build.op("Add", y, build.cast(build.typed(bias), DataType.FLOAT))
+    if activation != "none":
+        y = build.op("Swish", y)
+    captured = None
+    if capture_count is not None and build.wants(2):
+        captured = signal.first_tokens(capture_count, capacity)
+    return build.op("CastLike", y, input), signal.states(), captured
+
+
+class _PackedSignal:
+    """Tokens of sequences one behind the other, with what stood before each sequence."""
+
+    def __init__(
+        self, build: ContribBuilder, packing: Packing, tokens: Value, states: Value, kept: Value
+    ) -> None:
+        """`kept` is the number of positions in a state."""
+        self._build, self._packing, self._tokens, self._kept = build, packing, tokens, kept
+        rows = build.op("Transpose", states, perm=[0, 2, 1])
+        shape = build.op("Concat", build.ints(-1), build.dim(tokens, 1), axis=0)
+        self._rows = build.op("Concat", build.op("Reshape", rows, shape), tokens, axis=0)
+        self._first = build.op("Mul", packing.batch, kept)
+        """The row of the first token, behind all states."""
+
+    def _row(self, sequence: Value, begin: Value, position: Value) -> Value:
+        """The row of a position in a sequence; negative ones are in its state."""
+        build = self._build
+        own = build.op("Add", build.op("Add", self._first, begin), position)
+        after = build.op("Mul", build.op("Add", sequence, build.ints(1)), self._kept)
+        earlier = build.op("Add", after, position)
+        return build.op("Where", build.op("Less", position, build.ints(0)), earlier, own)
+
+    def before(self, offsets: Value) -> Value:
+        """What stands so many positions before each token, one row of tokens for each offset."""
+        build = self._build
+        count = build.dim(self._tokens, 0)
+        sequences = self._packing.sequences(count)
+        begins = build.op("Gather", self._packing.begins, sequences, axis=0)
+        own = build.op("Sub", _steps(build, count), begins)
+        rows = self._row(sequences, begins, build.op("Sub", own, offsets))
+        return build.op("Gather", self._rows, rows, axis=0)
+
+    def states(self) -> Value:
+        """What stands before the position behind each sequence."""
+        build, column = self._build, self._build.ints(1)
+        begins, lengths = (
+            build.op("Unsqueeze", each, column)
+            for each in (self._packing.begins, self._packing.lengths)
+        )
+        sequences = build.op("Unsqueeze", _steps(build, self._packing.batch), column)
+        places = build.op("Add", build.op("Sub", lengths, self._kept), _steps(build, self._kept))
+        states = build.op("Gather", self._rows, self._row(sequences, begins, places), axis=0)
+        return build.op("Transpose", states, perm=[0, 2, 1])
+
+    def first_tokens(self, counts: Value, capacity: int) -> Value:
+        """So many tokens of each sequence at most, and zeros in the other places."""
+        build, column = self._build, self._build.ints(1)
+        steps = build.ints(*range(capacity))
+        most = build.op("Min", build.int64(counts), self._packing.lengths)
+        there = build.op("Less", steps, build.op("Unsqueeze", most, column))
+        places = build.op("Add", build.op("Unsqueeze", self._packing.begins, column), steps)
+        # Where there is no token, any will do.
+        places = build.op("Where", there, places, build.ints(0))
+        found = build.op("Gather", self._tokens, places, axis=0)
+        mask = build.op("Unsqueeze", there, build.ints(2))
+        return build.op("Where", mask, found, build.like(0.0, build.typed(self._tokens)))

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bascule.errors import InvalidGraph
+from bascule.errors import NotImplemented as NotSupported
+
+from .comparison import Array, check, model_of, normal, operators, session
+
+
+def convolved(signal: Array, weight: Array, bias: Any, dilation: int, activation: str) -> Array:
+    """signal is [channels, time], with the state before it."""
+    taps = weight.shape[2]
+    count = signal.shape[1] - (taps - 1) * dilation
+    y = sum(
+        weight[:, :, tap] * signal[:, tap * dilation : tap * dilation + count]
+        for tap in range(taps)
+    )
+    y = y if bias is None else y + bias[:, None]
+    return y if activation == "none" else y / (1 + np.exp(-y))
+
+
+def reference(
+    dilation: int = 1, activation: str = "none", last: bool = False, window: int = 0
+) -> Any:
+    def run(x: Array, weight: Array, bias: Any = None, past: Any = None) -> list[Any]:
+        trailing = x.shape[2:]
+        kept = (weight.shape[2] - 1) * dilation
+        if past is None:
+            shape = (x.shape[0], kept, *trailing) if last else (*x.shape[:2], kept)
+            past = np.zeros(shape)
+        elif window:
+            past = past[-1]
+        if last:
+            x, past = (each.reshape(*each.shape[:2], -1).swapaxes(1, 2) for each in (x, past))
+        signal = np.concatenate([past, x], 2)
+        length = x.shape[2]
+        y = np.stack([convolved(each, weight, bias, dilation, activation) for each in signal])
+        ends = range(length - max(window, 1) + 1, length + 1)
+        states = [signal[:, :, max(0, end) :][:, :, :kept] * (end > 0) for end in ends]
+        if last:
+            y = y.swapaxes(1, 2).reshape(x.shape[0], -1, *trailing)
+            states = [each.swapaxes(1, 2).reshape(x.shape[0], kept, *trailing) for each in states]
+        return [y, np.stack(states) if window else states[0]]
+
+    return run
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("activation", ["none", "silu", "swish"])
+@pytest.mark.parametrize("dilation, taps", [(1, 3), (2, 3), (3, 2), (1, 1)])
+def test_causal_conv(dilation: int, taps: int, activation: str, past: bool, bias: bool) -> None:
+    kept = (taps - 1) * dilation
+    inputs = [
+        normal(2, 4, 5),
+        normal(4, 1, taps, seed=1),
+        normal(4, seed=2) if bias else None,
+        normal(2, 4, kept, seed=3) if past else None,
+    ]
+    attributes = {"dilation": dilation, "activation": activation}
+    check("CausalConvWithState", reference(dilation, activation), inputs, attributes)
+
+
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("shape", [(2, 5, 4), (2, 5, 2, 2), (2, 1, 4)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_channels_last(dilation: int, shape: tuple[int, ...], past: bool) -> None:
+    inputs = [normal(*shape), normal(4, 1, 3, seed=1), normal(4, seed=2)]
+    if past:
+        inputs.append(normal(2, 2 * dilation, *shape[2:], seed=3))
+    attributes = {"dilation": dilation, "activation": "silu", "channels_last": 1}
+    check("CausalConvWithState", reference(dilation, "silu", True), inputs, attributes)
+
+
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("last", [False, True])
+def test_states_of_the_last_positions(last: bool, length: int, past: bool) -> None:
+    inputs = [normal(2, length, 4) if last else normal(2, 4, length), normal(4, 1, 3), normal(4)]
+    if past:
+        inputs.append(normal(3, 2, 4, 4, seed=3))
+    check(
+        "CausalConvWithState",
+        reference(2, last=last, window=3),
+        inputs,
+        {"dilation": 2, "state_window": 3, "channels_last": int(last)},
+        elsewhere=False,  # it has no kernel for a window
+    )
+
+
+def test_is_a_convolution() -> None:
+    inputs = [normal(2, 4, 5), normal(4, 1, 3), normal(4), normal(2, 4, 2)]
+    made = session(model_of("CausalConvWithState", inputs, {"activation": "silu"}, 2))
+    assert any(name.endswith("Conv") for name in operators(made)), operators(made)
+
+
+@pytest.mark.parametrize(
+    "changed, error, problem",
+    [
+        ({"activation": "relu"}, InvalidGraph, "'activation' is 'relu'"),
+        ({"dilation": 0}, InvalidGraph, "'dilation' is 0"),
+        ({"state_window": 9}, InvalidGraph, "'state_window' is 9"),
+        ({"ndim": 2}, NotSupported, "'ndim' 2"),
+        ({"state_length": 4}, NotSupported, "extended form"),
+    ],
+)
+def test_refused(changed: dict[str, Any], error: Any, problem: str) -> None:
+    model = model_of("CausalConvWithState", [normal(2, 4, 5), normal(4, 1, 3)], changed, 2)
+    with pytest.raises(error, match=f"CausalConvWithState.*{problem}.*node"):
+        session(model)
+
+
+SUMS = np.array([0, 1, 6, 8], np.int32)
+
+
+def packed(dilation: int, activation: str, capacity: int) -> Any:
+    def run(
+        x: Array, weight: Array, sums: Array, bias: Any, states: Array, counts: Any = None
+    ) -> list[Any]:
+        results, finals = [], []
+        captured = np.zeros((len(states), capacity, x.shape[1]))
+        for sample, (begin, end) in enumerate(itertools.pairwise(sums)):
+            signal = np.concatenate([states[sample], x[begin:end].T], 1)
+            results.append(convolved(signal, weight, bias, dilation, activation).T)
+            finals.append(signal[:, end - begin :])
+            if capacity:
+                kept = max(0, min(counts[sample], capacity, end - begin))
+                captured[sample, :kept] = x[begin : begin + kept]
+        return [np.concatenate(results), np.stack(finals), *([captured] if capacity else [])]
+
+    return run
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("capacity", [0, 3])
+@pytest.mark.parametrize("activation", ["none", "silu", "swish"])
+@pytest.mark.parametrize("dilation, taps", [(1, 3), (2, 3), (1, 1)])
+def test_packed(dilation: int, taps: int, activation: str, capacity: int, bias: bool) -> None:
+    inputs = [
+        normal(8, 4),
+        normal(4, 1, taps, seed=1),
+        SUMS,
+        normal(4, seed=2) if bias else None,
+        normal(3, 4, (taps - 1) * dilation, seed=3),
+    ]
+    if capacity:
+        inputs.append(np.array([2, 9, -1], np.int32))
+    attributes = {
+        "dilation": dilation,
+        "activation": activation,
+        "state_update_capacity": capacity,
+    }
+    check("VarlenCausalConvWithState", packed(dilation, activation, capacity), inputs, attributes)
+
+
+@pytest.mark.parametrize(
+    "changed, error, problem",
+    [
+        ({"state_update_capacity": 9}, InvalidGraph, "'state_update_capacity' is 9"),
+        ({"state_update_capacity": 1}, InvalidGraph, "'capture_count'"),
+        ({"group_size": 2}, NotSupported, "from token to token"),
+    ],
+)
+def test_packed_refused(changed: dict[str, Any], error: Any, problem: str) -> None:
+    inputs = [normal(8, 4), normal(4, 1, 3), SUMS, None, normal(3, 4, 2)]
+    model = model_of("VarlenCausalConvWithState", inputs, changed, 2)
+    with pytest.raises(error, match=f"VarlenCausalConvWithState.*{problem}.*node"):
+        session(model)
