@@ -7,6 +7,8 @@ from tests.support.operators.contrib_case import HALVES, contrib
 from tests.support.typed import fixed, numbers
 
 _FRACTION = {"low": -1, "high": 1}
+_X = numbers(2, 3, 8)
+_BRANCHES = numbers(2, 3, 4, 8)
 _SUMS = fixed([0, 2, 5])
 
 _ATTENTION = [
@@ -87,4 +89,23 @@ _CONVOLUTIONS = [
     ),
 ]
 
-CASES = [*_ATTENTION, *_CONVOLUTIONS]
+_GATES = [
+    contrib("GatedRMSNorm", "T T T", _X, numbers(4), _X, T=HALVES),
+    contrib("BranchwiseRMSNorm", "T M", _X, numbers(2, 4), T=HALVES, M=HALVES, num_branches=2),
+    contrib("GatedAdd", "T T T", _X, _X, numbers(2, 3, 1), T=HALVES),
+    contrib("ScaledSiLU", "T M", _X, fixed(1.5), T=HALVES, M=HALVES),
+    contrib("SwiGLU", "T T", _X, _X, T=HALVES, limit=2.0, activation_beta=1.0),
+    contrib(
+        "EngramGate",
+        "T T T T T T -> T T",
+        _BRANCHES,
+        _BRANCHES,
+        _X,
+        numbers(4, 8),
+        numbers(4, 8),
+        numbers(4, 8),
+        T=HALVES,
+    ),
+]
+
+CASES = [*_ATTENTION, *_CONVOLUTIONS, *_GATES]

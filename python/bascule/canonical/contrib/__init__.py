@@ -19,6 +19,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     embedding,
     experts,
     gated_delta_net,
+    gated_normalization,
     group_query_attention,
     inverse,
     linear_attention,
