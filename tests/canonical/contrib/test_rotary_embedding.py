@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bascule.errors import InvalidGraph
+
 from .comparison import Array, check, model_of, normal, operators, session
 
 
@@ -80,3 +82,72 @@ def test_is_one_kernel() -> None:
     inputs = [normal(2, 5, 24), IDS, *caches(8, 4)]
     made = session(model_of("RotaryEmbedding", inputs, constants=[2, 3]))
     assert operators(made) == ["RotaryEmbedding"]
+
+
+def places(sections: list[int], layout: int) -> Array:
+    """Which of the three positions of a token rotates each column."""
+    columns = np.arange(sum(sections))
+    if layout == 0:
+        return np.repeat([0, 1, 2], sections)
+    found = np.zeros_like(columns)
+    for place in (1, 2):
+        found[(columns % 3 == place) & (columns < 3 * sections[place])] = place
+    return found
+
+
+@pytest.mark.parametrize("interleaved", [0, 1])
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("sections", [[3, 3, 2], [8, 0, 0], [2, 3, 3], [2, 0, 6]])
+@pytest.mark.parametrize(
+    "axes, attributes",
+    [
+        (3, {"num_heads": 3}),
+        (3, {"num_heads": 3, "rotary_embedding_dim": 16}),
+        (4, {}),
+        (4, {"num_heads": 3, "rotary_embedding_dim": 16, "scale": 0.5, "is_packed_batching": 1}),
+    ],
+)
+def test_three_positions(
+    axes: int, attributes: dict[str, Any], sections: list[int], layout: int, interleaved: int
+) -> None:
+    size = 20 if "rotary_embedding_dim" in attributes else 16
+    ids = np.random.default_rng(0).integers(0, 9, (3, 2, 5))
+
+    def run(x: Array, ids: Array, cos: Array, sin: Array) -> Array:
+        rows = x.swapaxes(1, 2) if axes == 4 else x.reshape(2, 5, 3, size)
+        own = ids[places(sections, layout)]  # [columns, batch, tokens]
+        columns = np.arange(8)[:, None, None]
+        caches = (np.moveaxis(each[own, columns], 0, -1) for each in (cos, sin))
+        # As many rows as tokens, each of which is looked up by its own number.
+        flat = [attributes.get("scale", 1.0) * each.reshape(10, 8) for each in caches]
+        y = rotated(rows, *flat, np.arange(10).reshape(2, 5), interleaved)
+        return y.swapaxes(1, 2) if axes == 4 else y.reshape(x.shape)
+
+    check(
+        "MRotaryEmbedding",
+        run,
+        [normal(2, 3, 5, size) if axes == 4 else normal(2, 5, 3 * size), ids, *caches(9, 8)],
+        {
+            "mrope_section": sections,
+            "mrope_layout": layout,
+            "interleaved": interleaved,
+            **attributes,
+        },
+        shapes=("static", "symbolic", "unknown") if axes == 3 else ("static", "symbolic"),
+    )
+
+
+@pytest.mark.parametrize(
+    "changed, problem",
+    [
+        ({"mrope_section": [1, 2]}, "'mrope_section' is .*three numbers"),
+        ({"mrope_section": [1, 2, 3]}, "'cos_cache' has 4 columns"),
+        ({"mrope_layout": 2}, "'mrope_layout' is 2"),
+        ({"num_heads": 0}, "needs attribute 'num_heads'"),
+    ],
+)
+def test_three_positions_refused(changed: dict[str, Any], problem: str) -> None:
+    attributes = {"mrope_section": [2, 1, 1], "num_heads": 3, **changed}
+    inputs = [normal(2, 5, 24), np.zeros((3, 2, 5), np.int64), *caches(8, 4)]
+    with pytest.raises(InvalidGraph, match=f"MRotaryEmbedding.*{problem}.*node"):
+        session(model_of("MRotaryEmbedding", inputs, attributes))

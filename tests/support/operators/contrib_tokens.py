@@ -108,4 +108,42 @@ _GATES = [
     ),
 ]
 
-CASES = [*_ATTENTION, *_CONVOLUTIONS, *_GATES]
+_STREAMS = [
+    contrib("HyperConnectionPreMix", "T M", _BRANCHES, numbers(2, 3, 4), T=HALVES, M=HALVES),
+    contrib(
+        "HyperConnectionPostMix",
+        "T T M M",
+        _BRANCHES,
+        _X,
+        numbers(2, 3, 4),
+        numbers(2, 3, 4, 4),
+        T=HALVES,
+        M=HALVES,
+    ),
+]
+
+_OTHERS = [
+    contrib(
+        "MRotaryEmbedding",
+        "T int64 T T",
+        numbers(2, 3, 8),
+        fixed([[[0, 1, 2], [5, 3, 4]], [[0, 1, 1], [2, 3, 4]], [[0, 2, 2], [1, 3, 4]]]),
+        numbers(6, 2),
+        numbers(6, 2),
+        T=HALVES,
+        mrope_section=[1, 0, 1],
+        num_heads=2,
+    ),
+    contrib(
+        "MoEGroupRouter",
+        "T float",
+        numbers(3, 8, distinct=True),
+        numbers(8),
+        T=HALVES,
+        n_group=4,
+        topk_group=2,
+        top_k=3,
+    ),
+]
+
+CASES = [*_ATTENTION, *_CONVOLUTIONS, *_GATES, *_STREAMS, *_OTHERS]

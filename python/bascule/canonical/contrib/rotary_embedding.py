@@ -41,12 +41,99 @@ def rotary_embedding(
     )
 
 
+@operator("MRotaryEmbedding")
+def m_rotary_embedding(
+    build: ContribBuilder,
+    input: Value,
+    position_ids: Value,
+    cos_cache: Value,
+    sin_cache: Value,
+    *,
+    mrope_section: list[int],
+    interleaved: int = 0,
+    is_packed_batching: int = 0,
+    mrope_layout: int = 0,
+    num_heads: int = 0,
+    rotary_embedding_dim: int = 0,
+    scale: float = 1.0,
+) -> Outputs:
+    """Each column of the caches belongs to one of the three positions that a token has."""
+    four_axes = build.rank_of(input, 3) == 4
+    if not four_axes and num_heads < 1:
+        raise build.invalid("input 'input' of rank 3 needs attribute 'num_heads'")
+    places = _places_of_columns(build, mrope_section, mrope_layout)
+    for name, cache in (("cos_cache", cos_cache), ("sin_cache", sin_cache)):
+        columns = build.known_dim(cache, 1)
+        if columns not in (None, len(places)):
+            raise build.invalid(
+                f"input '{name}' has {columns} columns, but the sections {mrope_section} are of "
+                f"{len(places)}"
+            )
+    ids = build.ops("Split", position_ids, outputs=3, axis=0, num_outputs=3)
+    ids = [build.op("Squeeze", each, build.ints(0)) for each in ids]
+    cos, sin = (_rows_of_positions(build, cache, ids, places) for cache in (cos_cache, sin_cache))
+    if scale != 1:
+        cos, sin = (
+            build.op("Mul", each, build.like(scale, build.typed(each))) for each in (cos, sin)
+        )
+    return rotate(
+        build,
+        input,
+        cos,
+        sin,
+        None,
+        heads=0 if four_axes else num_heads,
+        interleaved=interleaved,
+        size=rotary_embedding_dim,
+    )
+
+
+def _places_of_columns(build: ContribBuilder, sections: list[int], layout: int) -> list[int]:
+    """Which of its three positions rotates each column."""
+    if len(sections) != 3 or min(sections) < 0:
+        raise build.invalid(
+            f"attribute 'mrope_section' is {sections}, expected three numbers of columns"
+        )
+    if layout == 0:
+        return [place for place, count in enumerate(sections) for _ in range(count)]
+    if layout != 1:
+        raise build.invalid(f"attribute 'mrope_layout' is {layout}, expected 0 or 1")
+    places = [0] * sum(sections)
+    for place in (1, 2):
+        for column in range(place, min(3 * sections[place], len(places)), 3):
+            places[column] = place
+    return places
+
+
+def _rows_of_positions(
+    build: ContribBuilder, cache: Value, ids: list[Value], places: list[int]
+) -> Value:
+    """``[batch, tokens, columns]``, the row of each token."""
+    order = [
+        column for place in range(3) for column in range(len(places)) if places[column] == place
+    ]
+    parts = []
+    for place in sorted(set(places)):
+        columns = [column for column in order if places[column] == place]
+        own = (
+            cache
+            if len(columns) == len(places)
+            else build.op("Gather", cache, build.ints(*columns), axis=1)
+        )
+        parts.append(build.op("Gather", own, ids[place], axis=0))
+    rows = parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=2)
+    if order != sorted(order):
+        back = [order.index(column) for column in range(len(order))]
+        rows = build.op("Gather", rows, build.ints(*back), axis=2)
+    return rows
+
+
 def rotate(
     build: ContribBuilder,
     x: Value,
     cos_cache: Value,
     sin_cache: Value,
-    position_ids: Value,
+    position_ids: Value | None,
     *,
     heads: int,
     interleaved: int,
