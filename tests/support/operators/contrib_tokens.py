@@ -124,6 +124,16 @@ _STREAMS = [
 
 _OTHERS = [
     contrib(
+        "GatherPacked",
+        "uint8 I -> float",
+        fixed([[0, 60, *range(16)], [0, 56, *range(100, 116)]]),
+        fixed([[0, 1], [1, 2]]),
+        I="int32 int64",
+        packed_type=2,
+        K=32,
+        output_dtype=1,
+    ),
+    contrib(
         "MRotaryEmbedding",
         "T int64 T T",
         numbers(2, 3, 8),

@@ -29,6 +29,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     multi_head_attention,
     ngrams,
     normalization,
+    packed_rows,
     packed_weights,
     padding,
     position_bias,
