@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.support.operators import contrib_quantized, contrib_tokens
+from tests.support.operators import contrib_quantized, contrib_search
 from tests.support.operators.contrib_case import (
     BYTES,
     FLOATS,
@@ -256,4 +257,5 @@ CASES = [
     *_MOVEMENT,
     *contrib_quantized.CASES,
     *contrib_tokens.CASES,
+    *contrib_search.CASES,
 ]

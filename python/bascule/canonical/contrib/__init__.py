@@ -21,6 +21,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     experts,
     gated_delta_net,
     gated_normalization,
+    greedy_search,
     group_query_attention,
     hyper_connections,
     inverse,
@@ -41,6 +42,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     quantized_products,
     recurrent,
     rotary_embedding,
+    sampling,
     softmax,
     standard,
 )

@@ -17,19 +17,26 @@ def ngram_repeat_block(
     """A token that would complete an n-gram that is there already gets a score of -inf."""
     if ngram_size < 1:
         raise build.invalid(f"attribute 'ngram_size' is {ngram_size}, expected a positive number")
-    if ngram_size > _MOST:
-        raise build.not_supported(f"an n-gram of {ngram_size} tokens")
-    before = ngram_size - 1
+    blocked = build.like(float("-inf"), build.typed(scores))
+    return block_repeated(build, input_ids, scores, ngram_size, blocked)
+
+
+def block_repeated(
+    build: ContribBuilder, ids: Value, scores: Value, size: int, blocked: Value
+) -> Value:
+    """`scores` in which a token that would complete an n-gram of `ids` has `blocked` at most."""
+    if size > _MOST:
+        raise build.not_supported(f"an n-gram of {size} tokens")
+    before = size - 1
     repeated: Value | None = None
     for index in range(before):
         # Of each n-gram and of the last tokens, the token at one place.
-        there = _columns(build, input_ids, index, index - before)
-        last = _columns(build, input_ids, index - before, index - before + 1)
+        there = _columns(build, ids, index, index - before)
+        last = _columns(build, ids, index - before, index - before + 1)
         equal = build.op("Equal", there, last)
         repeated = equal if repeated is None else build.op("And", repeated, equal)
-    tokens = _columns(build, input_ids, before, 0)
+    tokens = _columns(build, ids, before, 0)
     own = build.op("GatherElements", scores, tokens, axis=1)
-    blocked = build.like(float("-inf"), build.typed(scores))
     if repeated is not None:
         blocked = build.op("Where", repeated, blocked, own)
     else:

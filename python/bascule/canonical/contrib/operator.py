@@ -60,10 +60,16 @@ _OPTIONAL = " | None"
 class ContribBuilder(Builder):
     """Builds what an operator consists of, and tells what is asked of the node."""
 
-    def __init__(self, node: Node, version: int, types: TypeFinder) -> None:
-        super().__init__(node, version, types=types)
+    def __init__(
+        self, node: Node, version: int, types: TypeFinder, graph: Graph | None = None
+    ) -> None:
+        super().__init__(node, version, graph, types)
         self.added: set[Node] = set()
         """The nodes that were made here."""
+
+    def within(self, graph: Graph) -> ContribBuilder:
+        """A builder that adds to the end of `graph`, for an attribute of a node made here."""
+        return ContribBuilder(self.node, self.version, self.types, graph)
 
     def _new(
         self,

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators of com.microsoft that carry a decoder."""
+
+from __future__ import annotations
+
+from tests.support.decoders import Decoder
+from tests.support.operators.contrib_case import contrib
+from tests.support.typed import fixed
+
+_DECODER = Decoder().graph()
+_PROMPT = fixed([[1, 2, 3], [4, 5, 10]])
+
+CASES = [
+    contrib(
+        "GreedySearch",
+        "I I I T -> I",
+        _PROMPT,
+        fixed([6]),
+        fixed([5]),
+        fixed([1.5]),
+        T="float",
+        I="int32",
+        decoder=_DECODER,
+        eos_token_id=9,
+        pad_token_id=10,
+    ),
+    contrib(
+        "Sampling",
+        "I I I T I I I I I -> I",
+        _PROMPT,
+        fixed([6]),
+        fixed([5]),
+        fixed([1.5]),
+        *[None] * 4,
+        fixed([3]),
+        T="float",
+        I="int32",
+        decoder=_DECODER,
+        eos_token_id=9,
+        pad_token_id=10,
+        top_p=0.5,
+    ),
+]
