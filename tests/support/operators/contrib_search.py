@@ -12,6 +12,18 @@ _PROMPT = fixed([[1, 2, 3], [4, 5, 10]])
 
 CASES = [
     contrib(
+        "BeamSearch",
+        "F I I I I T T -> I T T",
+        _PROMPT,
+        *(fixed([each]) for each in (6, 5, 3, 2, 1, 1.5)),
+        F="int32",
+        T="float float16",
+        I="int32",
+        decoder=_DECODER,
+        eos_token_id=9,
+        pad_token_id=10,
+    ),
+    contrib(
         "GreedySearch",
         "I I I T -> I",
         _PROMPT,

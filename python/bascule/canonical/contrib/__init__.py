@@ -11,6 +11,7 @@ from __future__ import annotations
 from bascule.canonical.contrib import (  # noqa: F401
     activations,
     attention,
+    beam_search,
     boxes,
     causal_convolution,
     complex,

@@ -110,6 +110,7 @@ class DecodingLoop:
         self._add_input("condition", TensorType(DataType.BOOL, ()))
         self._first: list[Value] = []
         self._next: list[Value | None] = []
+        self.collected: list[Value] = []
 
     def _add_input(self, name: str, type: TensorType) -> Value:
         return self.body.add_input(Value(self.body.fresh_name(name), type))
@@ -143,20 +144,23 @@ class DecodingLoop:
         place = self.body.inputs.index(value) - 2
         self._next[place] = following
 
-    def finish(self, steps: Value, start: Value | None, goes_on: Value) -> dict[Value, Value]:
+    def finish(
+        self, steps: Value, start: Value | None, goes_on: Value, collected: Sequence[Value] = ()
+    ) -> dict[Value, Value]:
         """Insert the Loop; returns the last of each value that goes round, by what it is inside.
 
-        It makes `steps` steps at most, none unless `start`, and ends when not `goes_on`.
+        It makes `steps` steps at most, none unless `start`, and ends when not `goes_on`. The values
+        of all steps that are `collected` are then in the list of that name.
         """
         self.decoder._take()
         outputs: list[Value] = []
-        for value in (goes_on, *self._next):
+        for value in (goes_on, *self._next, *collected):
             assert value is not None, "what goes round is nothing in the next step"
             again = value in outputs or value in self.body.inputs or value.graph is not self.body
             outputs.append(self.inside.op("Identity", value) if again else value)
         for value in outputs:
             self.body.add_output(value)
-        last = self.build.ops(
-            "Loop", steps, start, *self._first, outputs=len(self._first), body=self.body
-        )
+        count = len(self._first) + len(collected)
+        last = self.build.ops("Loop", steps, start, *self._first, outputs=count, body=self.body)
+        self.collected = last[len(self._first) :]
         return dict(zip(self.body.inputs[2:], last))

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text generation by the most probable of several sequences."""
+
+from __future__ import annotations
+
+from bascule.canonical.builder import known_constant
+from bascule.canonical.contrib.beams import STATE_TYPES, Beams, BeamState
+from bascule.canonical.contrib.gpt_decoder import GptLoop, prompt, repeat
+from bascule.canonical.contrib.greedy_search import (
+    all_of,
+    check_decoder_only,
+    check_tokens,
+    steps_to,
+)
+from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.canonical.contrib.token_scores import TokenScores, check_shape
+from bascule.ir.dtype import DataType
+from bascule.ir.graph import Graph, Value
+from bascule.ir.types import TensorType
+
+
+@operator("BeamSearch")
+def beam_search(
+    build: ContribBuilder,
+    input_ids: Value,
+    max_length: Value,
+    min_length: Value | None,
+    num_beams: Value,
+    num_return_sequences: Value,
+    length_penalty: Value | None,
+    repetition_penalty: Value | None,
+    vocab_mask: Value | None,
+    prefix_vocab_mask: Value | None,
+    attention_mask: Value | None,
+    decoder_input_ids: Value | None,
+    logits_processor: Value | None,
+    *,
+    decoder: Graph,
+    eos_token_id: int,
+    pad_token_id: int,
+    decoder_start_token_id: int = -1,
+    early_stopping: int = 0,
+    encoder: Graph | None = None,
+    init_decoder: Graph | None = None,
+    model_type: int = 0,
+    no_repeat_ngram_size: int = 0,
+    vocab_size: int = -1,
+) -> Outputs:
+    if early_stopping not in (0, 1):
+        raise build.invalid(f"attribute 'early_stopping' is {early_stopping}, expected 0 or 1")
+    if decoder_input_ids is not None:
+        raise build.not_supported("input 'decoder_input_ids'")
+    check_no_processor(build, logits_processor)
+    check_tokens(build, eos_token_id, pad_token_id)
+    wishes = TokenScores(
+        eos_token_id,
+        no_repeat_ngram_size,
+        repetition_penalty,
+        min_length,
+        vocab_mask,
+        prefix_vocab_mask,
+    )
+    beams = Beams(
+        build,
+        wishes,
+        num_beams,
+        num_return_sequences,
+        max_length,
+        length_penalty,
+        bool(early_stopping),
+        pad_token_id,
+    )
+    beams.check()
+    check_decoder_only(build, model_type, {"encoder": encoder, "init_decoder": init_decoder})
+    results = of_decoder(build, beams, input_ids, attention_mask, vocab_size)
+    types = [build.typed(each).dtype for each in (length_penalty, repetition_penalty) if each]
+    return typed_results(build, results, types)
+
+
+def of_decoder(
+    build: ContribBuilder,
+    beams: Beams,
+    input_ids: Value,
+    attention_mask: Value | None,
+    vocab_size: int,
+) -> tuple[Value, Value, Value | None]:
+    """The search by a decoder alone: sequences, their scores, and those of all tokens."""
+    check_shape(build, "input_ids", input_ids, (None, None))
+    if attention_mask is not None:
+        check_shape(build, "attention_mask", attention_mask, (None, None))
+    decoding = GptLoop(build, vocab_size)
+    told = prompt(build, input_ids, attention_mask, beams.pad_token_id, beams.beams)
+    prepare(build, beams, decoding.vocabulary)
+    batch = build.op("Shape", input_ids, start=0, end=1)
+    start = beams.start(batch, told.ids, decoding.vocabulary)
+    logits = decoding.start(told)
+    loop, inside = decoding.loop, decoding.loop.inside
+    state = BeamState(
+        **{name: loop.carry(name, getattr(start, name), type) for name, type in STATE_TYPES.items()}
+    )
+    first = inside.op("Equal", loop.iteration, inside.int_scalar(0))
+    step = beams.step(inside, state, logits, first)
+    for name in STATE_TYPES:
+        loop.follow(getattr(state, name), getattr(step.state, name))
+    decoding.go_on(step.tokens, step.rows)
+    goes_on = inside.op("Not", all_of(inside, step.state.done))
+    steps = steps_to(build, beams.max_length, input_ids)
+    collected = [step.scores] if build.wants(2) else []
+    last = loop.finish(steps, None, goes_on, collected)
+    final = BeamState(**{name: last[getattr(state, name)] for name in STATE_TYPES})
+    scores = all_scores(build, beams, loop.collected, steps) if collected else None
+    return (*beams.finish(final), scores)
+
+
+def prepare(build: ContribBuilder, beams: Beams, vocabulary: int) -> None:
+    """Of the wishes, what is one for each sample becomes one for each beam."""
+    beams.wishes.prepare(build, vocabulary)
+    prefix = beams.wishes.prefix_vocab_mask
+    if prefix is not None:
+        beams.wishes.prefix_vocab_mask = repeat(build, prefix, beams.beams)
+
+
+def all_scores(build: ContribBuilder, beams: Beams, collected: list[Value], steps: Value) -> Value:
+    """``[steps, batch, beams, vocabulary]``, with 0 for steps that were not made."""
+    [scores] = collected
+    wanted = build.op("Reshape", steps, build.ints(1))
+    missing = build.op("Sub", wanted, build.op("Shape", scores, start=0, end=1))
+    pads = build.op("Concat", build.ints(0, 0, 0), missing, build.ints(0, 0), axis=0)
+    scores = build.op("Pad", scores, pads)
+    sizes = (wanted, beams.by_beam, build.ints(beams.vocabulary))
+    return build.op("Reshape", scores, build.op("Concat", *sizes, axis=0))
+
+
+def check_no_processor(build: ContribBuilder, logits_processor: Value | None) -> None:
+    if logits_processor is None:
+        return
+    known = known_constant(logits_processor)
+    if known is None or known.any():
+        raise build.not_supported("input 'logits_processor' other than a constant 0")
+
+
+def typed_results(
+    build: ContribBuilder,
+    results: tuple[Value, Value, Value | None],
+    types: list[DataType | None],
+) -> Outputs:
+    """Scores have the type that the penalties have."""
+    sequences, scores, every = results
+    dtype = types[0] if types and types[0] is not None else DataType.FLOAT
+    scores = build.give_type(scores, TensorType(DataType.FLOAT, (None, None)))
+    if every is not None:
+        every = build.give_type(every, TensorType(DataType.FLOAT, (None, None, None, None)))
+        every = build.cast(every, dtype)
+    sequences = build.give_type(sequences, TensorType(DataType.INT32, (None, None, None)))
+    return sequences, build.cast(scores, dtype), every
