@@ -5,9 +5,14 @@ from __future__ import annotations
 
 from bascule.canonical.builder import known_constant
 from bascule.canonical.contrib.beams import STATE_TYPES, Beams, BeamState
+from bascule.canonical.contrib.encoder_decoder import (
+    EncoderDecoder,
+    EncoderDecoderSearch,
+    encoder_mask,
+    start_tokens,
+)
 from bascule.canonical.contrib.gpt_decoder import GptLoop, prompt, repeat
 from bascule.canonical.contrib.greedy_search import (
-    all_of,
     check_decoder_only,
     check_tokens,
     steps_to,
@@ -17,6 +22,8 @@ from bascule.canonical.contrib.token_scores import TokenScores, check_shape
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
 from bascule.ir.types import TensorType
+
+_T5, _WHISPER = 1, 2
 
 
 @operator("BeamSearch")
@@ -48,9 +55,6 @@ def beam_search(
 ) -> Outputs:
     if early_stopping not in (0, 1):
         raise build.invalid(f"attribute 'early_stopping' is {early_stopping}, expected 0 or 1")
-    if decoder_input_ids is not None:
-        raise build.not_supported("input 'decoder_input_ids'")
-    check_no_processor(build, logits_processor)
     check_tokens(build, eos_token_id, pad_token_id)
     wishes = TokenScores(
         eos_token_id,
@@ -71,10 +75,51 @@ def beam_search(
         pad_token_id,
     )
     beams.check()
-    check_decoder_only(build, model_type, {"encoder": encoder, "init_decoder": init_decoder})
-    results = of_decoder(build, beams, input_ids, attention_mask, vocab_size)
+    if model_type == _WHISPER:
+        if attention_mask is not None:
+            raise build.not_supported("input 'attention_mask' of a Whisper model")
+    elif decoder_input_ids is not None:
+        raise build.not_supported(f"input 'decoder_input_ids' with model_type = {model_type}")
+    check_no_processor(build, logits_processor)
+    if model_type in (_T5, _WHISPER):
+        check_other_graphs(build, encoder, init_decoder)
+        start = decoder_input_ids or start_tokens(build, input_ids, decoder_start_token_id)
+        results = of_encoder(build, beams, input_ids, attention_mask, start, model_type, vocab_size)
+    else:
+        check_decoder_only(build, model_type, {"encoder": encoder, "init_decoder": init_decoder})
+        results = of_decoder(build, beams, input_ids, attention_mask, vocab_size)
     types = [build.typed(each).dtype for each in (length_penalty, repetition_penalty) if each]
     return typed_results(build, results, types)
+
+
+def check_other_graphs(
+    build: ContribBuilder, encoder: Graph | None, init_decoder: Graph | None
+) -> None:
+    if encoder is None:
+        raise build.invalid("required attribute 'encoder' is missing")
+    if init_decoder is not None:
+        raise build.not_supported("attribute 'init_decoder'")
+
+
+def of_encoder(
+    build: ContribBuilder,
+    beams: Beams,
+    inputs: Value,
+    mask: Value | None,
+    start: Value,
+    model_type: int,
+    vocab_size: int,
+) -> tuple[Value, Value, Value | None]:
+    """The search by an encoder and a decoder."""
+    graphs = EncoderDecoder(build, vocab_size, has_mask=model_type == _T5)
+    if model_type == _T5:
+        check_shape(build, "input_ids", inputs, (None, None))
+        mask = encoder_mask(build, inputs, mask, beams.pad_token_id)
+    prepare(build, beams, graphs.vocabulary)
+    steps = steps_to(build, beams.max_length, start)
+    last, collected = EncoderDecoderSearch(graphs, beams).run(inputs, mask, start)
+    scores = all_scores(build, beams, collected, steps) if collected else None
+    return (*beams.finish(last), scores)
 
 
 def of_decoder(
@@ -103,7 +148,7 @@ def of_decoder(
     for name in STATE_TYPES:
         loop.follow(getattr(state, name), getattr(step.state, name))
     decoding.go_on(step.tokens, step.rows)
-    goes_on = inside.op("Not", all_of(inside, step.state.done))
+    goes_on = inside.op("Not", beams.all_done(inside, step.state))
     steps = steps_to(build, beams.max_length, input_ids)
     collected = [step.scores] if build.wants(2) else []
     last = loop.finish(steps, None, goes_on, collected)
@@ -122,7 +167,7 @@ def prepare(build: ContribBuilder, beams: Beams, vocabulary: int) -> None:
 
 def all_scores(build: ContribBuilder, beams: Beams, collected: list[Value], steps: Value) -> Value:
     """``[steps, batch, beams, vocabulary]``, with 0 for steps that were not made."""
-    [scores] = collected
+    scores = collected[0] if len(collected) == 1 else build.op("Concat", *collected, axis=0)
     wanted = build.op("Reshape", steps, build.ints(1))
     missing = build.op("Sub", wanted, build.op("Shape", scores, start=0, end=1))
     pads = build.op("Concat", build.ints(0, 0, 0), missing, build.ints(0, 0), axis=0)

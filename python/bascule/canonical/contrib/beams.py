@@ -233,6 +233,10 @@ class Beams:
             enough = build.op("And", enough, build.op("Not", hope))
         return build.op("Or", before, enough)
 
+    def all_done(self, build: ContribBuilder, state: BeamState) -> Value:
+        done = build.op("Cast", state.done, to=int(DataType.INT32))
+        return build.op("Cast", build.op("ReduceMin", done, keepdims=0), to=int(DataType.BOOL))
+
     def finish(self, last: BeamState) -> tuple[Value, Value]:
         """The best sequences, ``[batch, returned, max_length]``, and their scores."""
         build = self.build
