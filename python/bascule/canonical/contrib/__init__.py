@@ -46,4 +46,5 @@ from bascule.canonical.contrib import (  # noqa: F401
     sampling,
     softmax,
     standard,
+    whisper_search,
 )

@@ -14,7 +14,6 @@ from bascule.canonical.contrib.encoder_decoder import (
 from bascule.canonical.contrib.gpt_decoder import GptLoop, prompt, repeat
 from bascule.canonical.contrib.greedy_search import (
     check_decoder_only,
-    check_tokens,
     steps_to,
 )
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
@@ -23,7 +22,7 @@ from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
 from bascule.ir.types import TensorType
 
-_T5, _WHISPER = 1, 2
+_T5, WHISPER = 1, 2
 
 
 @operator("BeamSearch")
@@ -53,9 +52,6 @@ def beam_search(
     no_repeat_ngram_size: int = 0,
     vocab_size: int = -1,
 ) -> Outputs:
-    if early_stopping not in (0, 1):
-        raise build.invalid(f"attribute 'early_stopping' is {early_stopping}, expected 0 or 1")
-    check_tokens(build, eos_token_id, pad_token_id)
     wishes = TokenScores(
         eos_token_id,
         no_repeat_ngram_size,
@@ -71,25 +67,21 @@ def beam_search(
         num_return_sequences,
         max_length,
         length_penalty,
-        bool(early_stopping),
+        early_stopping,
         pad_token_id,
     )
-    beams.check()
-    if model_type == _WHISPER:
-        if attention_mask is not None:
-            raise build.not_supported("input 'attention_mask' of a Whisper model")
-    elif decoder_input_ids is not None:
-        raise build.not_supported(f"input 'decoder_input_ids' with model_type = {model_type}")
     check_no_processor(build, logits_processor)
-    if model_type in (_T5, _WHISPER):
+    beams.check()
+    if model_type != WHISPER and decoder_input_ids is not None:
+        raise build.not_supported(f"input 'decoder_input_ids' with model_type = {model_type}")
+    if model_type in (_T5, WHISPER):
         check_other_graphs(build, encoder, init_decoder)
         start = decoder_input_ids or start_tokens(build, input_ids, decoder_start_token_id)
         results = of_encoder(build, beams, input_ids, attention_mask, start, model_type, vocab_size)
     else:
         check_decoder_only(build, model_type, {"encoder": encoder, "init_decoder": init_decoder})
         results = of_decoder(build, beams, input_ids, attention_mask, vocab_size)
-    types = [build.typed(each).dtype for each in (length_penalty, repetition_penalty) if each]
-    return typed_results(build, results, types)
+    return typed_results(build, results, length_penalty or repetition_penalty)
 
 
 def check_other_graphs(
@@ -111,6 +103,8 @@ def of_encoder(
     vocab_size: int,
 ) -> tuple[Value, Value, Value | None]:
     """The search by an encoder and a decoder."""
+    if model_type == WHISPER and mask is not None:
+        raise build.not_supported("input 'attention_mask' of a Whisper model")
     graphs = EncoderDecoder(build, vocab_size, has_mask=model_type == _T5)
     if model_type == _T5:
         check_shape(build, "input_ids", inputs, (None, None))
@@ -185,13 +179,11 @@ def check_no_processor(build: ContribBuilder, logits_processor: Value | None) ->
 
 
 def typed_results(
-    build: ContribBuilder,
-    results: tuple[Value, Value, Value | None],
-    types: list[DataType | None],
+    build: ContribBuilder, results: tuple[Value, Value, Value | None], penalty: Value | None
 ) -> Outputs:
-    """Scores have the type that the penalties have."""
+    """Scores have the type of the penalties."""
     sequences, scores, every = results
-    dtype = types[0] if types and types[0] is not None else DataType.FLOAT
+    dtype = (penalty and build.typed(penalty).dtype) or DataType.FLOAT
     scores = build.give_type(scores, TensorType(DataType.FLOAT, (None, None)))
     if every is not None:
         every = build.give_type(every, TensorType(DataType.FLOAT, (None, None, None, None)))

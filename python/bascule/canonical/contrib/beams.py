@@ -10,7 +10,7 @@ import numpy as np
 from bascule.canonical.builder import known_constant
 from bascule.canonical.contrib.gpt_decoder import int32
 from bascule.canonical.contrib.operator import ContribBuilder
-from bascule.canonical.contrib.token_scores import LOWEST, TokenScores, scalar
+from bascule.canonical.contrib.token_scores import LOWEST, TokenScores, check_tokens, scalar
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
@@ -67,7 +67,7 @@ class Beams:
     num_return_sequences: Value
     max_length: Value
     length_penalty: Value | None
-    early_stopping: bool
+    early_stopping: int
     pad_token_id: int
     vocabulary: int = 0
     batch: Value = field(init=False)
@@ -76,6 +76,11 @@ class Beams:
 
     def check(self) -> None:
         """Refuse numbers that are known to be wrong; make vectors of them."""
+        check_tokens(self.build, self.wishes.eos_token_id, self.pad_token_id)
+        if self.early_stopping not in (0, 1):
+            raise self.build.invalid(
+                f"attribute 'early_stopping' is {self.early_stopping}, expected 0 or 1"
+            )
         numbers = {
             "num_beams": self.num_beams,
             "num_return_sequences": self.num_return_sequences,

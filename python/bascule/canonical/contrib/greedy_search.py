@@ -10,7 +10,7 @@ from bascule.canonical.builder import known_constant
 from bascule.canonical.contrib.decoders import DecodingLoop
 from bascule.canonical.contrib.gpt_decoder import MATRIX, GptLoop, Prompt, int32, prompt
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.token_scores import TokenScores, check_shape, scalar
+from bascule.canonical.contrib.token_scores import TokenScores, check_shape, check_tokens, scalar
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
 from bascule.ir.types import TensorType
@@ -133,12 +133,6 @@ def check_decoder_only(
     for name, graph in other_graphs.items():
         if graph is not None:
             raise build.not_supported(f"attribute '{name}'")
-
-
-def check_tokens(build: ContribBuilder, eos_token_id: int, pad_token_id: int) -> None:
-    for name, token in (("eos_token_id", eos_token_id), ("pad_token_id", pad_token_id)):
-        if token < 0:
-            raise build.invalid(f"attribute '{name}' is {token}, expected no negative number")
 
 
 def all_of(build: ContribBuilder, flags: Value) -> Value:

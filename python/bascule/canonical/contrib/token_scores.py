@@ -30,7 +30,7 @@ class TokenScores:
     min_length: Value | None = None
     vocab_mask: Value | None = None
     prefix_vocab_mask: Value | None = None
-    temperature: float = 1.0
+    temperature: float | Value = 1.0
     end_of_sequence: Value | None = None
     """Which of the tokens is the end, if there is a shortest length."""
 
@@ -40,7 +40,10 @@ class TokenScores:
                 f"attribute 'no_repeat_ngram_size' is {self.no_repeat_ngram_size}, "
                 "expected no negative number"
             )
-        self.repetition_penalty = self._penalty(build)
+        if self.repetition_penalty is not None:
+            self.repetition_penalty = _factor(build, "repetition_penalty", self.repetition_penalty)
+        if isinstance(self.temperature, Value):
+            self.temperature = _factor(build, "temperature", self.temperature) or 1.0
         shortest = known_constant(self.min_length)
         if self.min_length is not None and (shortest is None or shortest.max(initial=0) > 0):
             self.min_length = scalar(build, self.min_length)
@@ -53,19 +56,6 @@ class TokenScores:
         if self.prefix_vocab_mask is not None:
             check_shape(build, "prefix_vocab_mask", self.prefix_vocab_mask, (None, vocabulary))
             self.prefix_vocab_mask = build.op("Equal", self.prefix_vocab_mask, zero)
-
-    def _penalty(self, build: ContribBuilder) -> Value | None:
-        if self.repetition_penalty is None:
-            return None
-        known = known_constant(self.repetition_penalty)
-        if known is not None and known.size == 1:
-            number = float(known.reshape(()))
-            if number <= 0:
-                raise build.invalid(f"input 'repetition_penalty' is {number}, expected more than 0")
-            if number == 1:
-                return None
-        penalty = build.op("Cast", self.repetition_penalty, to=int(DataType.FLOAT))
-        return build.op("Reshape", penalty, build.ints())
 
     def apply(
         self, build: ContribBuilder, scores: Value, sequences: Value, first: Value | bool
@@ -100,9 +90,23 @@ class TokenScores:
         if blocked is not None:
             scores = build.op("Where", blocked, lowest, scores)
         if self.temperature != 1:
-            divisor = build.constant(np.array(self.temperature, dtype=np.float32))
+            divisor = self.temperature
+            if not isinstance(divisor, Value):
+                divisor = build.constant(np.array(divisor, dtype=np.float32))
             scores = build.op("Div", scores, divisor)
         return scores
+
+
+def _factor(build: ContribBuilder, name: str, value: Value) -> Value | None:
+    """A positive number that is an input, as float32 of rank 0; None where it changes nothing."""
+    known = known_constant(value)
+    if known is not None and known.size == 1:
+        number = float(known.reshape(()))
+        if number <= 0:
+            raise build.invalid(f"input '{name}' is {number}, expected more than 0")
+        if number == 1:
+            return None
+    return build.op("Reshape", build.op("Cast", value, to=int(DataType.FLOAT)), build.ints())
 
 
 def scalar(build: ContribBuilder, value: Value) -> Value:
@@ -127,3 +131,9 @@ def check_shape(
     if not fits:
         sizes = ["?" if size is None else size for size in expected]
         raise build.invalid(f"input '{name}' has shape {list(shape)}, expected {sizes}")
+
+
+def check_tokens(build: ContribBuilder, eos_token_id: int, pad_token_id: int) -> None:
+    for name, token in (("eos_token_id", eos_token_id), ("pad_token_id", pad_token_id)):
+        if token < 0:
+            raise build.invalid(f"attribute '{name}' is {token}, expected no negative number")
