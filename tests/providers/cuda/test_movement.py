@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bascule.errors import Fail
 from tests.support import cuda_emulation
 from tests.support.cuda_emulation import emulated_device, run_node
 from tests.support.native import run_node as run_native
@@ -153,6 +154,13 @@ def test_pad(mode: str, dtype: Any) -> None:
 def test_blocks(mode: str) -> None:
     same("DepthToSpace", [normal(2, 12, 3, 4)], {"blocksize": 2, "mode": mode})
     same("SpaceToDepth", [normal(2, 3, 6, 4)], {"blocksize": 2})
+
+
+@pytest.mark.parametrize("op_type", ["DepthToSpace", "SpaceToDepth"])
+@pytest.mark.parametrize("block", [0, -2])
+def test_blocks_of_nothing(op_type: str, block: int) -> None:
+    with pytest.raises(Fail, match=f"blocksize must be positive, got {block}"):
+        run_node(op_type, [normal(1, 4, 4, 4)], {"blocksize": block}, output_dtypes=[np.float32])
 
 
 @pytest.mark.parametrize("dtype", TYPES)

@@ -51,9 +51,16 @@ def permuted(call: Call, x: Tensor, order: Sequence[int]) -> Tensor:
     return y
 
 
+def _block_size(call: Call) -> int:
+    block = int(call.attribute("blocksize"))
+    if block < 1:
+        raise call.error(f"blocksize must be positive, got {block}")
+    return block
+
+
 @kernel("DepthToSpace", dtypes=FIXED_WIDTH)
 def depth_to_space(call: Call, x: Tensor) -> Tensor:
-    block = call.attribute("blocksize")
+    block = _block_size(call)
     if x.rank != 4 or x.shape[1] % (block * block):
         raise call.error(f"shape {list(x.shape)} does not fit blocks of {block}")
     n, c, h, w = x.shape
@@ -67,7 +74,7 @@ def depth_to_space(call: Call, x: Tensor) -> Tensor:
 
 @kernel("SpaceToDepth", dtypes=FIXED_WIDTH)
 def space_to_depth(call: Call, x: Tensor) -> Tensor:
-    block = call.attribute("blocksize")
+    block = _block_size(call)
     if x.rank != 4 or x.shape[2] % block or x.shape[3] % block:
         raise call.error(f"shape {list(x.shape)} does not fit blocks of {block}")
     n, c, h, w = x.shape
