@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bascule.errors import InvalidArgument
 from tests.providers.cuda.test_movement import TYPES, normal, same
 from tests.support import cuda_emulation
 from tests.support.cuda_emulation import run_node
@@ -31,6 +32,24 @@ def test_gather_stays_inside() -> None:
     x = normal(4, 8)
     (y,) = run_node("Gather", [x, np.array([9, -9, 3])])
     assert np.array_equal(y, x[[3, 0, 3]])
+
+
+def test_constant_indices_beyond_an_axis_are_refused() -> None:
+    """As on the CPU; what is computed on the device would have to be waited for."""
+    x, updates = normal(4, 8), normal(1, 8)
+    cases: list[tuple[str, Any, list[Any]]] = [
+        ("Gather", [[0, 3], [4, -4]], []),
+        ("GatherElements", [[0, -5]], []),
+        ("GatherND", [[3, 7], [-4, 8]], []),
+        ("ScatterElements", [[4] * 8], [updates]),
+        ("ScatterND", [[-5]], [updates]),
+    ]
+    for op_type, indices, more in cases:
+        inputs = [x, np.array(indices), *more]
+        with pytest.raises(InvalidArgument, match="out of data bounds.*inclusive range"):
+            run_node(op_type, inputs, constants=(1,))
+        assert run_node(op_type, inputs)[0].size
+        run_node(op_type, [x, np.sign(inputs[1]), *more], constants=(1,))
 
 
 @pytest.mark.parametrize("dtype", TYPES)

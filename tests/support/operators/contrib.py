@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from tests.support.operators import contrib_quantized, contrib_tokens
-from tests.support.operators import contrib_quantized, contrib_search
+from tests.support.operators import contrib_quantized, contrib_search, contrib_tokens
 from tests.support.operators.contrib_case import (
     BYTES,
     FLOATS,

@@ -61,9 +61,9 @@ class Call:
         value = self.node.input(index)
         return value is not None and value.constant is not None
 
-    def error(self, message: str) -> errors.Fail:
+    def error(self, message: str, kind: type[Exception] = errors.Fail) -> Exception:
         """An error about this node, to be raised."""
-        return errors.Fail(f"{self.node.op_type} node '{self.node.name}': {message}")
+        return kind(f"{self.node.op_type} node '{self.node.name}': {message}")
 
     # --- memory
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bascule import errors
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Node
 from bascule.providers.cuda.call import Call, type_name
@@ -56,9 +57,32 @@ def _reduction_reason(node: Node) -> str:
     return f"no reduction of {data.dtype if data is not None else None}"
 
 
+def _check_constant(call: Call, sizes: Sequence[int]) -> None:
+    """Refuse constant indices beyond axes of these sizes; their last axis is over the sizes.
+
+    What is computed on the device is not looked at: a run would have to wait for it.
+    """
+
+    def ends(_: Call) -> list[tuple[int, int]]:
+        value = call.node.input(1)
+        if value is None or value.constant is None or not value.constant.size:
+            return []
+        indices = np.asarray(value.constant.numpy()).reshape(-1, len(sizes))
+        return list(zip(indices.min(0).tolist(), indices.max(0).tolist()))
+
+    for (least, most), size in zip(call.prepared("ends of indices", ends), sizes):
+        if least < -size or most >= size:
+            wrong = least if least < -size else most
+            message = f"indices element out of data bounds, idx={wrong} must be within the "
+            inside = f"inclusive range [{-size},{size - 1}]"
+            raise call.error(message + inside, errors.InvalidArgument)
+
+
 @kernel("Gather", dtypes=FIXED_WIDTH, accepts=_takes_indices)
 def gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
-    return gathered(call, x, indices, axis_of(call, call.attribute("axis", 0), x.rank))
+    axis = axis_of(call, call.attribute("axis", 0), x.rank)
+    _check_constant(call, x.shape[axis : axis + 1])
+    return gathered(call, x, indices, axis)
 
 
 def gathered(call: Call, x: Tensor, indices: Tensor, axis: int) -> Tensor:
@@ -105,6 +129,7 @@ def _element_offsets(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     )
     if not fits or (x.size == 0 and indices.size):
         raise call.error(f"indices of shape {list(indices.shape)} for data {list(x.shape)}")
+    _check_constant(call, x.shape[axis : axis + 1])
     offsets = call.empty((indices.size,), DataType.INT64)
     targets = _targets(call, indices.size, x, indices.shape, axis=axis)
     name = f"element_offsets_{type_name(indices.dtype)}"
@@ -124,6 +149,8 @@ def _tuple_offsets(call: Call, x: Tensor, indices: Tensor, skipped: int) -> tupl
     count = math.prod(indices.shape[:-1])
     if count and 0 in x.shape[skipped : skipped + length]:
         raise call.error(f"there is nothing to index in shape {list(x.shape)}")
+    if length:
+        _check_constant(call, x.shape[skipped : skipped + length])
     offsets = call.empty((count,), DataType.INT64)
     targets = _targets(call, count, x, (), skipped=skipped, length=length)
     call.launch("gather", "tuple_offsets", blocks(count), BLOCK, indices, offsets, targets)
