@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper
 
@@ -315,6 +316,28 @@ def test_sizes_of_one_name_may_differ() -> None:
     for _ in range(2):
         np.testing.assert_array_equal(made.run(None, {"a": ones, "b": ones})[0], 2 * ones)
         np.testing.assert_array_equal(made.run(None, {"a": ones, "b": ones[:1]})[0], 2 * ones)
+
+
+@pytest.mark.parametrize(
+    ("graph", "declared"),
+    [
+        ("(float[N,C,H,W] x) => (float[1,1,8,6] y) <float[1,1,1,1] w = {2}> { y = Conv(x, w) }", 6),
+        ("(float[a,b,c,d] x) => (float[1,8,6,1] y) { y = Transpose<perm = [0,2,3,1]>(x) }", 1),
+    ],
+)
+def test_sizes_left_over_in_an_output(graph: str, declared: int) -> None:
+    """An image of one channel had the sizes that the file states of the output, not its own."""
+    text = f'<ir_version: 10, opset_import: ["" : 21]> g {graph}'
+    data = onnx.parser.parse_model(text).SerializeToString()
+    x = np.random.default_rng(0).standard_normal((1, 1, 6, 8)).astype(np.float32)
+    results = []
+    for level in (0, 99):
+        options = bascule.SessionOptions()
+        options.graph_optimization_level = bascule.GraphOptimizationLevel(level)
+        made = bascule.InferenceSession(data, options)
+        assert made.get_outputs()[0].shape[-1] == declared  # as the model describes it
+        results.append(made.run(None, {"x": x})[0])
+    np.testing.assert_array_equal(*results)
 
 
 # --- arguments
