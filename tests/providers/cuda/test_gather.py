@@ -46,7 +46,7 @@ def test_constant_indices_beyond_an_axis_are_refused() -> None:
     ]
     for op_type, indices, more in cases:
         inputs = [x, np.array(indices), *more]
-        with pytest.raises(InvalidArgument, match="out of data bounds.*inclusive range"):
+        with pytest.raises(InvalidArgument, match="out of data bounds"):
             run_node(op_type, inputs, constants=(1,))
         assert run_node(op_type, inputs)[0].size
         run_node(op_type, [x, np.sign(inputs[1]), *more], constants=(1,))
