@@ -180,6 +180,22 @@ def test_halves(gates: Any, dtype: Any) -> None:
             assert_close(found, other, 2e-3, "beside the other runtime")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_many_tokens(packed: bool) -> None:
+    sums = np.array([0, 33, 75], np.int32)
+    inputs = rows("gated_delta", tokens=75)
+    inputs[3] = sums
+    expected = reference("gated_delta", sums, qk_l2_norm=1)
+
+    def run(*given: Any) -> list[Any]:
+        return expected(*inputs[:3], *given[3:]) if packed else expected(*given)
+
+    given = list(inputs)
+    if packed:
+        given[:3] = np.concatenate([x.reshape(75, -1) for x in inputs[:3]], 1), None, None
+    check("GatedDeltaNet", run, given, {"qk_l2_norm": 1}, dtypes=[np.float32])
+
+
 @pytest.mark.parametrize("axes", [1, 2])
 @pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize("by_key", [False, True])

@@ -8,7 +8,7 @@ import pytest
 
 from bascule.errors import InvalidGraph
 
-from .comparison import Array, check, model_of, normal, session
+from .comparison import Array, assert_close, check, model_of, normal, operators, session
 
 RULES = ["linear", "gated", "delta", "gated_delta"]
 
@@ -134,6 +134,52 @@ def test_no_state_before(rule: str) -> None:
     given = inputs(rule)
     given[3] = None
     check("LinearAttention", reference(2, 2, rule), given, attributes(2, 2, rule))
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("heads, kv, keys", [(2, 2, 2), (4, 2, 2), (2, 4, 2)])
+@pytest.mark.parametrize("tokens", [8, 32, 70])
+def test_many_tokens(tokens: int, heads: int, kv: int, keys: int, rule: str) -> None:
+    check(
+        "LinearAttention",
+        reference(heads, kv, rule),
+        inputs(rule, heads, kv, keys, tokens=tokens, one=tokens == 8),
+        attributes(heads, kv, rule),
+    )
+
+
+@pytest.mark.parametrize("decay", [0.0, -1e-3, -60.0, -np.inf])
+def test_tokens_with_one_key(decay: float) -> None:
+    """Each token undoes what the one before it brought."""
+    given = inputs("gated_delta", tokens=40)
+    given[1][:] = given[1][:, :1]
+    given[4][:] = decay
+    given[4][:, 30:] = -0.25
+    given[5][:] = 1 - 1e-4
+    check(
+        "LinearAttention",
+        reference(2, 2, "gated_delta"),
+        given,
+        attributes(2, 2, "gated_delta"),
+        dtypes=[np.float32],
+    )
+
+
+def test_tokens_of_a_number_that_a_run_tells() -> None:
+    """Few of them are taken one by one, and many by chunks."""
+    given = {tokens: inputs("gated_delta", tokens=tokens) for tokens in (3, 40)}
+    model = model_of("LinearAttention", given[3], attributes(2, 2, "gated_delta"), 2)
+    for info in model.graph.input:
+        if info.name != "in3":
+            info.type.tensor_type.shape.dim[1].dim_param = "tokens"
+    made = session(model)
+    assert "If" in operators(made)
+    for own in given.values():
+        wide = [x.astype(np.float64) for x in own]
+        expected = reference(2, 2, "gated_delta")(*wide)
+        found = made.run(None, {f"in{index}": x for index, x in enumerate(own)})
+        for array, wanted in zip(found, expected):
+            assert_close(array, wanted, 2e-5, "NumPy")
 
 
 @pytest.mark.parametrize("past", [False, True])

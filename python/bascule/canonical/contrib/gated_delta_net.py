@@ -98,7 +98,8 @@ def gated_delta_net(
         query=more_heads(build, tokens.query, rows.heads),
         key=more_heads(build, tokens.key, rows.heads),
     )
-    found = recur(build, more, state, factor)
+    by_head = decay is not None and decay.rank in _ranks_of_rates(build, query, key is None)
+    found = recur(build, more, state, factor, by_head=by_head)
     y = build.op("CastLike", beside.packed(found.y), query)
     updates = None
     if state_update_capacity and build.wants(2):
@@ -288,3 +289,9 @@ def _updates(
             )
         )
     return build.op("Concat", *flat, axis=1)
+
+
+def _ranks_of_rates(build: ContribBuilder, query: Value, packed: bool) -> tuple[int, ...]:
+    """That of one number for each head of a token, if it can be told."""
+    rank = build.typed(query).rank
+    return () if rank is None else (rank if packed else rank - 1,)

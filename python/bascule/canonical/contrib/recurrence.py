@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bascule.canonical.builder import Builder, known_constant
+from bascule.canonical.contrib.chunks import CHUNK, Chunks, scan_chunks
 from bascule.canonical.contrib.operator import ContribBuilder
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
@@ -21,6 +22,9 @@ _RULES = {
     "gated_delta": (True, True),
 }
 """Whether the state is decayed, and whether a token brings only what the state does not have."""
+
+_MANY = 8
+"""As many tokens are computed by chunks."""
 
 _OF_A_TOKEN = 4
 """The axes of what one token brings: batch, heads, and a matrix."""
@@ -86,23 +90,57 @@ def recur(
     state: Value,
     scale: Value,
     *,
+    by_head: bool = False,
     states: bool = False,
     deltas: bool = False,
 ) -> Trace:
-    """Scan the tokens. There may be a whole number of heads of queries for each head of keys."""
-    heads, size = build.op("Shape", tokens.key, end=3), build.dim(tokens.key, 3)
-    grouped = build.op("Concat", heads, build.ints(-1), size, axis=0)
-    queries = build.op("Reshape", tokens.query, grouped, allowzero=1)
-    keys = build.op("Unsqueeze", tokens.key, build.ints(-2))
-    scanned = [queries, keys, build.op("Unsqueeze", tokens.value, build.ints(-2))]
+    """There may be a whole number of heads of queries for each head of keys.
+
+    What is not asked for of each token is computed by chunks of tokens, unless there are few; but
+    that needs decays `by_head`, not by the columns of keys.
+    """
+    count = build.known_dim(tokens.key, 1)
+    in_chunks = (by_head or tokens.decay is None) and not states and not deltas
+    more: list[Value] = []
+    if in_chunks and count is None:
+        few = build.op("Less", build.as_scalar(build.dim(tokens.key, 1)), build.int_scalar(_MANY))
+        branches = {}
+        for name, way in (("then_branch", _by_tokens), ("else_branch", _by_chunks)):
+            branches[name] = Graph(way.__name__.strip("_"))
+            branches[name].parent = build.node  # so that names are fresh in the whole model
+            inside = Builder(build.node, build.version, branches[name])
+            for made in way(inside, tokens, state):
+                branches[name].add_output(made)
+        y, last = build.ops("If", few, outputs=2, **branches)
+    elif in_chunks and count is not None and count >= _MANY:
+        y, last = _by_chunks(build, tokens, state)
+    else:
+        y, last, *more = _by_tokens(build, tokens, state, states, deltas)
+    of_rank(last, _OF_A_TOKEN)
+    y = build.op("Mul", of_rank(y, _OF_A_TOKEN), scale)
+    return Trace(y, last, more[0] if states else None, more[-1] if deltas else None)
+
+
+def _by_tokens(
+    build: Builder, tokens: Tokens, state: Value, states: bool = False, deltas: bool = False
+) -> list[Value]:
+    """Results and the last state, and more of each token that is asked for."""
+    op, last = build.op, build.ints(-1)
+    heads, size = op("Shape", tokens.key, end=3), op("Shape", tokens.key, start=3)
+    grouped = op("Concat", heads, last, size, axis=0)
+    row = build.ints(3)
+    scanned = [
+        op("Reshape", tokens.query, grouped, allowzero=1),
+        op("Unsqueeze", tokens.key, row),
+        op("Unsqueeze", tokens.value, row),
+    ]
     if tokens.decay is not None:
-        scanned.append(build.op("Unsqueeze", build.op("Exp", tokens.decay), build.ints(-1)))
+        scanned.append(op("Unsqueeze", op("Exp", tokens.decay), last))
     if tokens.beta is not None:
-        scanned.append(build.op("Unsqueeze", tokens.beta, build.ints(-1)))
-    # Scan takes the first axis, wherever the device has kernels for others.
-    scanned = [build.op("Transpose", x, perm=[1, 0, 2, 3, 4]) for x in scanned]
+        scanned.append(op("Unsqueeze", tokens.beta, last))
+    scanned = [op("Transpose", x, perm=[1, 0, 2, 3, 4]) for x in scanned]
     body = _step(build, tokens.decay is not None, tokens.beta is not None, states, deltas)
-    last, y, *more = build.ops(
+    after = op(
         "Scan",
         state,
         *scanned,
@@ -110,20 +148,56 @@ def recur(
         body=body,
         num_scan_inputs=len(scanned),
     )
-    of_rank(last, _OF_A_TOKEN)
+    assert after.producer is not None
+    after, y, *more = after.producer.outputs
+    of_rank(after, _OF_A_TOKEN)
     for each in (y, *more):
         of_rank(each, _OF_A_TOKEN + 1)
-    y = build.op("Transpose", build.op("Mul", y, scale), perm=[1, 0, 2, 3, 4])
-    shape = (build.op("Shape", tokens.query, end=3), build.dim(tokens.value, 3))
-    y = build.op("Reshape", y, build.op("Concat", *shape, axis=0), allowzero=1)
-    return Trace(
-        of_rank(y, _OF_A_TOKEN), last, more[0] if states else None, more[-1] if deltas else None
+    y = op("Transpose", y, perm=[1, 0, 2, 3, 4])
+    shape = op("Shape", tokens.query, end=3), op("Shape", tokens.value, start=3)
+    y = op("Reshape", y, op("Concat", *shape, axis=0), allowzero=1)
+    return [of_rank(y, _OF_A_TOKEN), after, *more]
+
+
+def _by_chunks(build: Builder, tokens: Tokens, state: Value) -> list[Value]:
+    """The same, with tokens behind the last that bring nothing."""
+    op = build.op
+    count, heads = op("Shape", tokens.key, start=1, end=2), op("Shape", tokens.key, start=2, end=3)
+    size = build.ints(CHUNK)
+    missing = op("Mod", op("Neg", count), size)
+    pads = op("Concat", build.ints(0, 0, 0, 0, 0), missing, build.ints(0, 0), axis=0)
+
+    def apart(x: Value, heads: Value) -> Value:
+        padded = op("Pad", x, pads)
+        shape = op("Concat", build.ints(0, -1), size, heads, op("Shape", x, start=3), axis=0)
+        return op("Transpose", op("Reshape", padded, shape), perm=[1, 0, 3, 4, 2, 5])
+
+    one = build.ints(1)
+    each = op("Concat", heads, one, axis=0)
+    groups = op("Div", op("Shape", tokens.query, start=2, end=3), heads)
+    rates = tokens.beta and op("Concat", op("Shape", tokens.beta, start=2, end=3), one, axis=0)
+    chunks = Chunks(
+        apart(tokens.query, op("Concat", heads, groups, axis=0)),
+        apart(tokens.key, each),
+        apart(tokens.value, each),
+        tokens.decay and apart(tokens.decay, each),
+        tokens.beta and rates and apart(tokens.beta, rates),
     )
+    y, after = scan_chunks(build, chunks, op("Unsqueeze", state, build.ints(2)))
+    y = op("Transpose", y, perm=[1, 0, 4, 2, 3, 5])
+    shape = op(
+        "Concat",
+        build.ints(0, -1),
+        op("Shape", tokens.query, start=2, end=3),
+        op("Shape", tokens.value, start=3),
+        axis=0,
+    )
+    y = op("Reshape", y, shape)
+    y = op("Slice", y, build.ints(0), count, one)
+    return [of_rank(y, _OF_A_TOKEN), of_rank(op("Squeeze", after, build.ints(2)), _OF_A_TOKEN)]
 
 
-def _step(
-    build: ContribBuilder, decays: bool, retrieves: bool, states: bool, deltas: bool
-) -> Graph:
+def _step(build: Builder, decays: bool, retrieves: bool, states: bool, deltas: bool) -> Graph:
     """All that one token does. Its parts are matrices of one row, or one column."""
     body = Graph("token")
     body.parent = build.node  # so that names are fresh in the whole model
