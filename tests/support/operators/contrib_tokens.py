@@ -160,6 +160,18 @@ _OTHERS = [
         num_heads=2,
     ),
     contrib(
+        "RMSNormRotary",
+        "T float int64 TCos TCos -> bfloat16",
+        numbers(2, 3, 2, 6),
+        numbers(6),
+        fixed([[0, 1, 2], [5, 3, 4]]),
+        numbers(6, 2),
+        numbers(6, 2),
+        T="float16 bfloat16",
+        TCos="float bfloat16",
+        rotary_embedding_dim=4,
+    ),
+    contrib(
         "MoEGroupRouter",
         "T float",
         numbers(3, 8, distinct=True),

@@ -31,6 +31,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     multi_head_attention,
     ngrams,
     normalization,
+    normalized_rotary,
     packed_rows,
     packed_weights,
     padding,
