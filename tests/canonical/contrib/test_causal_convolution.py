@@ -94,6 +94,55 @@ def test_states_of_the_last_positions(last: bool, length: int, past: bool) -> No
     )
 
 
+@pytest.mark.parametrize("past", [False, True])
+@pytest.mark.parametrize("states_last", [-1, 0, 1])
+@pytest.mark.parametrize("part, kept, capacity", [((2, 4), 0, 0), (None, 6, 2), ((1, 4), 5, 7)])
+def test_parts_of_the_channels_and_longer_states(
+    part: tuple[int, int] | None, kept: int, capacity: int, states_last: int, past: bool
+) -> None:
+    """The other runtime has kernels of these for GPUs only."""
+    length, span = kept or 4, 4
+
+    def run(x: Array, weight: Array, bias: Array, state: Any = None) -> list[Any]:
+        x = x[..., part[0] : part[0] + part[1]] if part else x
+        if state is None:
+            state = np.zeros((2, 4, length))
+        elif states_last:
+            state = state.swapaxes(1, 2)
+        signal = np.concatenate([state, x.swapaxes(1, 2)], 2)
+        y = np.stack(
+            [convolved(each[:, length - span :], weight, bias, 2, "silu") for each in signal]
+        )
+        last = signal[:, :, signal.shape[2] - length :]
+        rows = np.zeros((2, capacity, 4))
+        rows[:, : x.shape[1]] = x[:, :capacity]
+        return [y.swapaxes(1, 2), last.swapaxes(1, 2) if states_last else last, rows][
+            : 2 + (capacity > 0)
+        ]
+
+    inputs = [normal(2, 5, 7 if part else 4), normal(4, 1, 3, seed=1), normal(4, seed=2)]
+    if past:
+        inputs.append(normal(2, *((length, 4) if states_last else (4, length)), seed=3))
+    attributes = {
+        "channels_last": 1,
+        "dilation": 2,
+        "activation": "silu",
+        "state_channels_last": states_last,
+        "state_length": kept,
+        "state_update_capacity": capacity,
+    }
+    if part:
+        attributes.update(input_channel_offset=part[0], input_channels=part[1])
+    check(
+        "CausalConvWithState",
+        run,
+        inputs,
+        attributes,
+        elsewhere=False,
+        shapes=("static", "symbolic"),
+    )
+
+
 def test_is_a_convolution() -> None:
     inputs = [normal(2, 4, 5), normal(4, 1, 3), normal(4), normal(2, 4, 2)]
     made = session(model_of("CausalConvWithState", inputs, {"activation": "silu"}, 2))
@@ -107,7 +156,11 @@ def test_is_a_convolution() -> None:
         ({"dilation": 0}, InvalidGraph, "'dilation' is 0"),
         ({"state_window": 9}, InvalidGraph, "'state_window' is 9"),
         ({"ndim": 2}, NotSupported, "'ndim' 2"),
-        ({"state_length": 4}, NotSupported, "extended form"),
+        ({"state_length": 4}, InvalidGraph, "channels last"),
+        ({"channels_last": 1, "state_length": 1}, InvalidGraph, "'state_length' is 1"),
+        ({"channels_last": 1, "input_channel_offset": 1}, InvalidGraph, "needs 'input_channels'"),
+        ({"channels_last": 1, "input_channels": 9}, InvalidGraph, "channels 0 to 9"),
+        ({"channels_last": 1, "state_update_capacity": 9}, InvalidGraph, "capacity' is 9"),
     ],
 )
 def test_refused(changed: dict[str, Any], error: Any, problem: str) -> None:

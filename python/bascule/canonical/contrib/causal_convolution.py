@@ -35,9 +35,6 @@ def causal_conv_with_state(
 ) -> Outputs:
     """The state and then the input, along time, are one signal."""
     _check(build, activation, dilation)
-    extended = (input_channel_offset, input_channels, state_length, state_update_capacity)
-    if any(extended) or state_channels_last != -1:
-        raise build.not_supported("the extended form for one GPU")
     if ndim != 1:
         raise build.not_supported(f"attribute 'ndim' {ndim}")
     if not 0 <= state_window <= _MOST:
@@ -45,6 +42,22 @@ def causal_conv_with_state(
     rank = build.rank_of(input, 3)
     if rank < 3 or (rank > 3 and not channels_last):
         raise build.invalid(f"input 'input' has rank {rank}, expected 3")
+    if state_channels_last not in (-1, 0, 1):
+        raise build.invalid(
+            f"attribute 'state_channels_last' is {state_channels_last}, expected -1, 0 or 1"
+        )
+    states_last = channels_last if state_channels_last < 0 else state_channels_last
+    extended = input_channel_offset, input_channels, state_length, state_update_capacity
+    if any(extended) or states_last != channels_last:
+        if rank != 3 or not channels_last or state_window:
+            raise build.invalid(
+                "a part of the channels, another state and captured rows need an input of rank 3 "
+                "with channels last, and no 'state_window'"
+            )
+        if input_channels:
+            input = _part(build, input, input_channel_offset, input_channels)
+        elif input_channel_offset:
+            raise build.invalid("attribute 'input_channel_offset' needs 'input_channels'")
     channels = build.known_dim(weight, 0)
     if dilation == 1 and channels is not None and not channels_last and not state_window:
         y, state = build.ops(
@@ -54,20 +67,31 @@ def causal_conv_with_state(
     past, x = past_state, input
     if past is not None and state_window:
         past = build.op("Gather", past, build.int_scalar(-1), axis=0)
-    if channels_last:
-        x, past = _time_last(build, x), past and _time_last(build, past)
-    kept = _span(build, weight, dilation)
+    x = _time_last(build, x) if channels_last else x
+    past = _time_last(build, past) if past is not None and states_last else past
+    span = _span(build, weight, dilation)
+    kept = build.ints(state_length) if state_length else span
     if past is None:
         shape = build.op("Concat", build.op("Shape", x, end=2), kept, axis=0)
         past = build.op("Expand", build.like(0.0, build.typed(x)), shape)
     signal = build.op("Concat", past, x, axis=2)
+    read = signal
+    if state_length:
+        taps = build.known_dim(weight, 2)
+        if taps is not None and (taps - 1) * dilation > state_length:
+            raise build.invalid(
+                f"attribute 'state_length' is {state_length}, but {(taps - 1) * dilation} "
+                "positions are read"
+            )
+        begin, end = build.op("Sub", kept, span), build.op("Shape", signal, start=2)
+        read = build.op("Slice", signal, begin, end, build.ints(2))
+    length = build.dim(x, 2)
     if channels is None:
-        y = _any_convolution(build, signal, weight, bias, build.dim(x, 2), dilation)
+        y = _any_convolution(build, read, weight, bias, length, dilation)
     else:
-        y = build.op("Conv", signal, weight, bias, group=channels, dilations=[dilation])
+        y = build.op("Conv", read, weight, bias, group=channels, dilations=[dilation])
     if activation != "none":
         y = build.op("Swish", _like(build, y, x))
-    length = build.dim(x, 2)
     if state_window:
         state = _last_states(build, signal, kept, length, state_window)
     else:
@@ -75,13 +99,37 @@ def causal_conv_with_state(
     if not channels_last:
         return _like(build, y, x), state
     y = build.op("Reshape", build.op("Transpose", y, perm=[0, 2, 1]), build.op("Shape", input))
-    order = [0, 1, 3, 2] if state_window else [0, 2, 1]
-    state = build.op("Transpose", state, perm=order)
+    if states_last:
+        order = [0, 1, 3, 2] if state_window else [0, 2, 1]
+        state = build.op("Transpose", state, perm=order)
     if rank > 3 or build.typed(input).rank is None:
         lead = build.op("Shape", state, end=-1)
         shape = build.op("Concat", lead, build.op("Shape", input, start=2), axis=0)
         state = build.op("Reshape", state, shape, allowzero=1)
-    return y, state
+    captured = None
+    if state_update_capacity:
+        captured = _first_rows(build, input, state_update_capacity)
+    return y, state, captured
+
+
+def _part(build: ContribBuilder, x: Value, begin: int, count: int) -> Value:
+    """Some of the channels, which are last."""
+    row, end = build.known_dim(x, 2), begin + count
+    if begin < 0 or count < 1 or (row is not None and end > row):
+        raise build.invalid(f"channels {begin} to {end} are no part of the {row} of 'input'")
+    return build.op("Slice", x, build.ints(begin), build.ints(end), build.ints(2))
+
+
+def _first_rows(build: ContribBuilder, x: Value, capacity: int) -> Value:
+    """So many rows of each sample, zeros behind the last that there is."""
+    if not 0 < capacity <= _MOST:
+        raise build.invalid(
+            f"attribute 'state_update_capacity' is {capacity}, expected 0 to {_MOST}"
+        )
+    rows = build.op("Slice", x, build.ints(0), build.ints(capacity), build.ints(1))
+    missing = build.op("Max", build.op("Sub", build.ints(capacity), build.dim(x, 1)), build.ints(0))
+    pads = build.op("Concat", build.ints(0, 0, 0, 0), missing, build.ints(0), axis=0)
+    return build.op("Pad", rows, pads)
 
 
 def _check(build: ContribBuilder, activation: str, dilation: int) -> None:
