@@ -4,13 +4,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from bascule.errors import InvalidGraph
 from bascule.errors import NotImplemented as NotSupported
+from bascule.options import GraphOptimizationLevel as Level
 
-from .comparison import Array, check, model_of, normal, operators, session
+from .comparison import Array, check, feeds_of, model_of, normal, operators, session
 
 
 def convolved(signal: Array, weight: Array, bias: Any, dilation: int, activation: str) -> Array:
@@ -217,11 +219,59 @@ def test_packed(dilation: int, taps: int, activation: str, capacity: int, bias: 
     [
         ({"state_update_capacity": 9}, InvalidGraph, "'state_update_capacity' is 9"),
         ({"state_update_capacity": 1}, InvalidGraph, "'capture_count'"),
-        ({"group_size": 2}, NotSupported, "from token to token"),
     ],
 )
 def test_packed_refused(changed: dict[str, Any], error: Any, problem: str) -> None:
     inputs = [normal(8, 4), normal(4, 1, 3), SUMS, None, normal(3, 4, 2)]
     model = model_of("VarlenCausalConvWithState", inputs, changed, 2)
     with pytest.raises(error, match=f"VarlenCausalConvWithState.*{problem}.*node"):
+        session(model)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shapes", ["static", "symbolic", "unknown"])
+@pytest.mark.parametrize("level", [Level.ORT_DISABLE_ALL, Level.ORT_ENABLE_ALL])
+def test_kernels_of_tokens(level: Any, shapes: str, dtype: Any) -> None:
+    """Each step is rounded. The other runtime has a kernel of this for GPUs only."""
+    x, weight, state = normal(8, 4), normal(4, 1, 2, seed=1), normal(3, 4, 1, seed=3)
+    delta, mask = normal(8, 5, 2, seed=4), np.repeat([1.0, 0.0, 0.5, 1.0], 2)[:, None]
+    x, weight, state, delta, mask = (each.astype(dtype) for each in (x, weight, state, delta, mask))
+    earlier = np.concatenate([np.zeros((1, 4), dtype), x[:-1]])
+    earlier[SUMS[:-1]] = state[:, :, 0]
+    own, before = (np.repeat(delta[:, place], 2, axis=1) for place in (2, 3))
+    second = (weight[:, 0, 0] + before) * earlier * mask
+    expected = (weight[:, 0, 1] + own) * x + second
+    model = model_of(
+        "VarlenCausalConvWithState",
+        inputs := [x, weight, SUMS, None, state, None, delta, mask],
+        {"group_size": 2, "delta_offset": 2},
+        2,
+        shapes,
+    )
+    y, final = session(model, level).run(None, feeds_of(inputs))
+    np.testing.assert_array_equal(final[:, :, 0], x[SUMS[1:] - 1])
+    if dtype == np.float32:
+        np.testing.assert_allclose(y, expected, 1e-5, 1e-5)
+    else:
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize(
+    "changed, given, problem",
+    [
+        ({}, {7: None}, "need each other"),
+        ({}, {1: normal(4, 1, 3), 4: normal(3, 4, 2)}, "two taps"),
+        ({"activation": "silu"}, {}, "excludes a bias"),
+        ({"group_size": 0}, {}, "'group_size'"),
+    ],
+)
+def test_kernels_of_tokens_refused(
+    changed: dict[str, Any], given: dict[int, Any], problem: str
+) -> None:
+    inputs = [normal(8, 4), normal(4, 1, 2), SUMS, None, normal(3, 4, 1), None]
+    inputs += [normal(8, 2, 2), normal(8, 1)]
+    inputs = [given.get(index, each) for index, each in enumerate(inputs)]
+    attributes = {"group_size": 2, **changed}
+    model = model_of("VarlenCausalConvWithState", inputs, attributes, 2)
+    with pytest.raises(InvalidGraph, match=f"VarlenCausalConvWithState.*{problem}.*node"):
         session(model)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from bascule.canonical.contrib.gated_normalization import narrow, wide
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.canonical.contrib.packed_tokens import Packing
-from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
 
@@ -214,32 +214,75 @@ def varlen_causal_conv_with_state(
     group_size: int = 1,
     state_update_capacity: int = 0,
 ) -> Outputs:
-    """In float32, and rounded once."""
+    """In float32, and rounded once, unless the kernel differs from token to token."""
     _check(build, activation, dilation)
-    if kernel_delta is not None or previous_mask is not None or delta_offset or group_size != 1:
-        raise build.not_supported("a kernel that differs from token to token")
     capacity = state_update_capacity
     if not 0 <= capacity <= _MOST:
         raise build.invalid(f"attribute 'state_update_capacity' is {capacity}, not 0 to {_MOST}")
     if (capture_count is None) != (capacity == 0):
         raise build.invalid("input 'capture_count' and a 'state_update_capacity' need each other")
+    if (kernel_delta is None) != (previous_mask is None):
+        raise build.invalid("inputs 'kernel_delta' and 'previous_mask' need each other")
     packing = Packing(build, cumulative_sequence_length)
     signal = _PackedSignal(build, packing, input, initial_state, _span(build, weight, dilation))
-    offsets = build.op("Sub", build.dim(weight, 2), _steps(build, build.dim(weight, 2)))
-    offsets = build.op("Mul", build.op("Sub", offsets, build.ints(1)), build.ints(dilation))
-    taps = build.cast(
-        build.typed(signal.before(build.op("Unsqueeze", offsets, build.ints(1)))), DataType.FLOAT
-    )
-    columns = build.op("Transpose", build.cast(build.typed(weight), DataType.FLOAT), perm=[2, 1, 0])
-    y = build.op("ReduceSum", build.op("Mul", taps, columns), build.ints(0), keepdims=0)
-    if bias is not None:
-        y = build.op("Add", y, build.cast(build.typed(bias), DataType.FLOAT))
-    if activation != "none":
-        y = build.op("Swish", y)
     captured = None
     if capture_count is not None and build.wants(2):
         captured = signal.first_tokens(capture_count, capacity)
-    return build.op("CastLike", y, input), signal.states(), captured
+    if kernel_delta is not None and previous_mask is not None:
+        if build.known_dim(weight, 2) not in (None, 2) or dilation != 1:
+            raise build.invalid("input 'kernel_delta' needs a kernel of two taps side by side")
+        if activation != "none" or bias is not None:
+            raise build.invalid("input 'kernel_delta' excludes a bias and an activation")
+        if delta_offset < 0 or group_size < 1:
+            raise build.invalid(
+                f"'delta_offset' ({delta_offset}) must not be negative, and 'group_size' "
+                f"({group_size}) be positive"
+            )
+        kernels = [
+            _kernel_of_tokens(build, weight, kernel_delta, tap, place, group_size)
+            for tap, place in ((1, delta_offset), (0, delta_offset + 1))
+        ]
+        y = _two_taps(build, input, signal.before(build.ints(1)), kernels, previous_mask)
+        return y, signal.states(), captured
+    offsets = build.op("Sub", build.dim(weight, 2), _steps(build, build.dim(weight, 2)))
+    offsets = build.op("Mul", build.op("Sub", offsets, build.ints(1)), build.ints(dilation))
+    taps = wide(build, signal.before(build.op("Unsqueeze", offsets, build.ints(1))))
+    columns = build.op("Transpose", wide(build, weight), perm=[2, 1, 0])
+    y = build.op("ReduceSum", build.op("Mul", taps, columns), build.ints(0), keepdims=0)
+    if bias is not None:
+        y = build.op("Add", y, wide(build, bias))
+    if activation != "none":
+        y = build.op("Swish", y)
+    return narrow(build, y, input), signal.states(), captured
+
+
+def _rounded(build: ContribBuilder, op_type: str, a: Value, b: Value, like: Value) -> Value:
+    """An operator whose result is rounded, whatever it is fused with."""
+    return narrow(build, build.op(op_type, wide(build, a), wide(build, b)), like)
+
+
+def _kernel_of_tokens(
+    build: ContribBuilder, weight: Value, delta: Value, tap: int, place: int, group_size: int
+) -> Value:
+    """One tap for each token and channel: a group of channels has one difference of its own."""
+    by_group = build.op("Gather", delta, build.int_scalar(place), axis=1)
+    again = build.op("Concat", build.op("Shape", by_group), build.ints(group_size), axis=0)
+    differences = build.op("Expand", build.op("Unsqueeze", by_group, build.ints(2)), again)
+    flat = build.op("Reshape", differences, build.ints(0, -1))
+    row = build.op(
+        "Reshape", build.op("Gather", weight, build.int_scalar(tap), axis=2), build.ints(-1)
+    )
+    return _rounded(build, "Add", row, flat, weight)
+
+
+def _two_taps(
+    build: ContribBuilder, own: Value, earlier: Value, kernels: list[Value], mask: Value
+) -> Value:
+    products = [
+        _rounded(build, "Mul", kernel, x, own) for kernel, x in zip(kernels, (own, earlier))
+    ]
+    masked = _rounded(build, "Mul", products[1], mask, own)
+    return _rounded(build, "Add", products[0], masked, own)
 
 
 class _PackedSignal:
