@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx.parser
 import pytest
 
 import bascule
@@ -23,3 +24,27 @@ def test_gives_what_the_processor_gives(case: ContribCase) -> None:
     for found, wanted in zip(session.run(None, feeds), expected, strict=True):
         assert found.dtype == wanted.dtype
         np.testing.assert_allclose(found, wanted, 2e-5, 2e-5)
+
+
+def test_tokens_of_a_number_that_a_run_tells() -> None:
+    """Few of them are taken one by one, and many by chunks."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>
+        g (float[1,T,8] q, float[1,T,4] k, float[1,T,4] v, float[1,1,4,4] past, float[1,T,1] g,
+           float[1,T,1] b) => (y, state)
+        { y, state = com.microsoft.LinearAttention <q_num_heads = 2, kv_num_heads = 1>
+            (q, k, v, past, g, b) }"""
+    )
+    session = EmulatedSession(model.SerializeToString())
+    assert floats_on_cpu(session) == []
+    host = bascule.InferenceSession(model.SerializeToString())
+    random = np.random.default_rng(0)
+    for tokens in (1, 40, 1):
+        shapes = {"q": (tokens, 8), "k": (tokens, 4), "v": (tokens, 4), "past": (1, 4, 4)}
+        shapes |= {"g": (tokens, 1), "b": (tokens, 1)}
+        feeds = {
+            name: random.uniform(-0.5, 0.5, (1, *shape)).astype(np.float32)
+            for name, shape in shapes.items()
+        }
+        for found, wanted in zip(session.run(None, feeds), host.run(None, feeds), strict=True):
+            np.testing.assert_allclose(found, wanted, 2e-5, 2e-5)
