@@ -156,6 +156,11 @@ def test_is_a_convolution() -> None:
     [
         ({"activation": "relu"}, InvalidGraph, "'activation' is 'relu'"),
         ({"dilation": 0}, InvalidGraph, "'dilation' is 0"),
+        (
+            {"channels_last": 1, "input_channels": 3},
+            InvalidGraph,
+            "for 4 channels, but there are 3",
+        ),
         ({"state_window": 9}, InvalidGraph, "'state_window' is 9"),
         ({"ndim": 2}, NotSupported, "'ndim' 2"),
         ({"state_length": 4}, InvalidGraph, "channels last"),
@@ -166,7 +171,7 @@ def test_is_a_convolution() -> None:
     ],
 )
 def test_refused(changed: dict[str, Any], error: Any, problem: str) -> None:
-    model = model_of("CausalConvWithState", [normal(2, 4, 5), normal(4, 1, 3)], changed, 2)
+    model = model_of("CausalConvWithState", [normal(2, 4, 4), normal(4, 1, 3)], changed, 2)
     with pytest.raises(error, match=f"CausalConvWithState.*{problem}.*node"):
         session(model)
 

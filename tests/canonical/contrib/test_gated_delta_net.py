@@ -304,3 +304,9 @@ def test_refused(changed: dict[str, Any], missing: tuple[int, ...], problem: str
     model = model_of("GatedDeltaNet", given, changed, 2)
     with pytest.raises(InvalidGraph, match=f"GatedDeltaNet.*{problem}.*node"):
         session(model)
+
+
+def test_heads_that_do_not_fit() -> None:
+    model = model_of("GatedDeltaNet", rows("gated_delta", heads=3), outputs=2)
+    with pytest.raises(InvalidGraph, match=r"GatedDeltaNet.*2, 2 and 3 heads.*node"):
+        session(model)

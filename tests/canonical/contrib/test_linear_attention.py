@@ -205,6 +205,8 @@ def test_states_of_the_last_tokens(
         ({"update_rule": "other"}, (), "'update_rule' is 'other'"),
         ({"state_window": 9}, (), "'state_window' is 9"),
         ({"q_num_heads": 3}, (), r"q_num_heads \(3\) and kv_num_heads \(2\)"),
+        ({"q_num_heads": 6}, (), "'query' has rows of 8, which are not 6 heads"),
+        ({"kv_num_heads": 8, "q_num_heads": 8}, (), "'value' has rows of 12"),
         ({}, (4,), "needs input 'decay'"),
         ({}, (5,), "needs input 'beta'"),
     ],

@@ -58,7 +58,9 @@ def causal_conv_with_state(
             input = _part(build, input, input_channel_offset, input_channels)
         elif input_channel_offset:
             raise build.invalid("attribute 'input_channel_offset' needs 'input_channels'")
-    channels = build.known_dim(weight, 0)
+    channels, own = build.known_dim(weight, 0), build.known_dim(input, 2 if channels_last else 1)
+    if rank == 3 and None not in (channels, own) and channels != own:
+        raise build.invalid(f"input 'weight' is for {channels} channels, but there are {own}")
     if dilation == 1 and channels is not None and not channels_last and not state_window:
         y, state = build.ops(
             "CausalConvWithState", input, weight, bias, past_state, outputs=2, activation=activation

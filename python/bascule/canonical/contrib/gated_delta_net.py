@@ -146,6 +146,7 @@ def _rows(
     if key is not None and value is not None:
         each = (wide, *(build.cast(build.typed(x), DataType.FLOAT) for x in (key, value)))
         query, key, value = (_by_tokens(build, x) for x in each)
+        _check_heads(build, query, key, value)
         return _Rows(query, key, value, build.dim(query, 0), build.dim(value, 1))
     if key is not None or value is not None:
         raise build.invalid("inputs 'key' and 'value' must both be given, or neither")
@@ -168,6 +169,17 @@ def _rows(
         )
     )
     return _Rows(query, key, value, build.dim(query, 0), heads)
+
+
+def _check_heads(build: ContribBuilder, query: Value, key: Value, value: Value) -> None:
+    queries, keys, values = (build.known_dim(x, 1) for x in (query, key, value))
+    if queries is None or keys is None or values is None:
+        return
+    if queries < 1 or queries != keys or values % keys:
+        raise build.invalid(
+            f"{queries}, {keys} and {values} heads of query, key and value are not as many of the "
+            "first two and a multiple of them"
+        )
 
 
 def _by_tokens(build: ContribBuilder, x: Value) -> Value:

@@ -52,6 +52,10 @@ def linear_attention(
         rank = build.rank_of(each, 3)
         if rank != 3:
             raise build.invalid(f"input '{name}' has rank {rank}, expected 3")
+    for name, each, heads in (("query", query, q_num_heads), ("value", value, kv_num_heads)):
+        row = build.known_dim(each, 2)
+        if row is not None and row % heads:
+            raise build.invalid(f"input '{name}' has rows of {row}, which are not {heads} heads")
     size = build.op("Div", build.dim(query, 2), build.ints(q_num_heads))
     if q_num_heads < kv_num_heads:
         query, q_num_heads = _with_heads(build, query, size, kv_num_heads), kv_num_heads
