@@ -21,6 +21,12 @@ def as_in_the_standard(node: Node, build: Builder) -> None:
     """Used before the opset that has it, with the meaning that the standard gave it later."""
 
 
+@rewrite("MemcpyFromHost", "MemcpyToHost", until=0)
+def copy_between_devices(node: Node, build: Builder) -> None:
+    """Written by a runtime that had given its nodes to devices; here a session does that anew."""
+    build.become("Identity", _input(node, build))
+
+
 @rewrite("Affine", until=0)
 def affine(node: Node, build: Builder) -> None:
     x = _input(node, build)
@@ -60,9 +66,9 @@ def scaled_tanh(node: Node, build: Builder) -> None:
 
 @rewrite("MeanVarianceNormalization", until=0)
 def mean_variance_normalization(node: Node, build: Builder) -> None:
-    """Over the pixels of each image, and over its channels too if told so."""
+    """Over the pixels of all images, as the standard's, and over their channels if told so."""
     x = _input(node, build)
-    axes = [1, 2, 3] if node.attribute("across_channels", 0) else [2, 3]
+    axes = [0, 1, 2, 3] if node.attribute("across_channels", 0) else [0, 2, 3]
     if node.attribute("normalize_variance", 1):
         build.become("MeanVarianceNormalization", x, axes=axes)
     else:

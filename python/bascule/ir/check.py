@@ -29,6 +29,8 @@ OUTSIDE_STANDARD = frozenset(
         "ImageScaler",
         "LayerNormalization",
         "MeanVarianceNormalization",
+        "MemcpyFromHost",
+        "MemcpyToHost",
         "ParametricSoftplus",
         "Scale",
         "ScaledTanh",
