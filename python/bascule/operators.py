@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from bascule.gradient.build import Builder, Term
     from bascule.operator_libraries import LibraryOperator
 
-_RESERVED = frozenset(("", "ai.onnx", "ai.onnx.ml", "bascule", "com.microsoft"))
+_RESERVED = frozenset(
+    ("", "ai.onnx", "ai.onnx.ml", "bascule", "com.microsoft", "com.microsoft.nchwc")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,23 @@ def test_optimized_by_the_runtime(name: str, tmp_path: Path) -> None:
         assert found[operator] == expected[operator], operator
 
 
+@pytest.mark.parametrize("name", ["efficientnet", "mobilenetv2", "resnet", "segformer", "unet"])
+def test_optimized_for_this_processor(name: str, tmp_path: Path) -> None:
+    """At the last level channels stand in blocks."""
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "model.onnx")
+    runtime.InferenceSession(DATA / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
+    model = onnx.load(tmp_path / "model.onnx")
+    if "com.microsoft.nchwc" not in {node.domain for node in model.graph.node}:
+        pytest.skip("it makes no blocks on this processor")
+    found = operators(assert_same_outputs(model.SerializeToString(), name))
+    expected = operators(bascule.InferenceSession(DATA / f"{name}.onnx"))
+    for operator in ("bascule.Conv", "bascule.MatMul", ".Attention", ".MaxPool"):
+        assert found[operator] == expected[operator], operator
+
+
 @pytest.mark.parametrize("name", BY_THE_SCRIPT)
 def test_optimized_by_the_script(name: str) -> None:
     pytest.importorskip("onnxruntime")

@@ -174,7 +174,7 @@ def versions(domain: str, op_type: str) -> str:
         for schema in onnx.defs.get_all_schemas_with_history()
         if (schema.domain, schema.name) == (domain, op_type)
     ]
-    if domain == CONTRIB_DOMAIN:
+    if domain.startswith(CONTRIB_DOMAIN):
         return "1"
     return ", ".join(
         f"{schema.since_version} (deprecated)" if schema.deprecated else str(schema.since_version)

@@ -32,7 +32,12 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     transform,
 )
 from bascule.canonical.builder import Builder, invalid_node
-from bascule.canonical.registry import CONTRIB_DOMAIN, asks_for_types, rewrites
+from bascule.canonical.registry import (
+    CONTRIB_DOMAIN,
+    NCHWC_DOMAIN,
+    asks_for_types,
+    rewrites,
+)
 from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
@@ -70,8 +75,13 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
             f"the model needs opset {opsets[ONNX_DOMAIN]} of domain 'ai.onnx'; "
             f"the newest that the installed onnx knows is {newest}"
         )
-    if any(node.domain == CONTRIB_DOMAIN for node in model.graph.walk_nodes()):
-        opsets[CONTRIB_DOMAIN] = 1
+    domains = {node.domain for node in model.graph.walk_nodes()}
+    opsets.update(dict.fromkeys(domains & {CONTRIB_DOMAIN, NCHWC_DOMAIN}, 1))
+    if NCHWC_DOMAIN in domains:
+        # Imported here: most models have no such operators.
+        from bascule.canonical.contrib.block_size import note_block_size
+
+        note_block_size(model)
     pending = list(_pending(model, opsets))
     is_open = bool(open_inputs(model))
     doubted = _set_aside(model) if is_open and CONTRIB_DOMAIN in opsets else {}
@@ -149,7 +159,7 @@ def _pending(model: Model, opsets: dict[str, int]) -> Iterator[tuple[Node, int]]
             problem = _problem(node, in_force)
             if problem is not None:
                 raise invalid_node(node, version, problem)
-        elif not steps and node.domain != CONTRIB_DOMAIN:
+        elif not steps and node.domain not in (CONTRIB_DOMAIN, NCHWC_DOMAIN):
             raise invalid_node(node, version, f"opset {opset} has no such operator")
         if steps:
             yield node, version

@@ -24,6 +24,8 @@ from bascule.ir.graph import ONNX_DOMAIN, Node
 Rewrite = Callable[[Node, Builder], None]
 
 CONTRIB_DOMAIN = "com.microsoft"
+NCHWC_DOMAIN = "com.microsoft.nchwc"
+"""Images whose channels stand in blocks, as onnxruntime's optimizer for CPUs writes them."""
 
 EVERY_VERSION = 1 << 30
 
@@ -66,7 +68,7 @@ def _known(op_type: str, domain: str) -> list[_Step]:
 
 def _load(domain: str) -> None:
     """Register what most models have no use for: the operators of com.microsoft."""
-    if domain == CONTRIB_DOMAIN:
+    if domain in (CONTRIB_DOMAIN, NCHWC_DOMAIN):
         importlib.import_module("bascule.canonical.contrib")
 
 

@@ -48,7 +48,7 @@ def get_all_opkernel_def() -> list[KernelDef]:
     The versions of each of the standard's operators with all types that their schemas allow, and
     the operators of other domains, without types.
     """
-    from bascule.canonical.registry import operators
+    from bascule.canonical.registry import CONTRIB_DOMAIN, NCHWC_DOMAIN, operators
 
     history: dict[tuple[str, str], list[OpSchema]] = {}
     for schema in get_all_operator_schema():
@@ -65,7 +65,8 @@ def get_all_opkernel_def() -> list[KernelDef]:
             }
             versions = (int(schema.since_version), int(end))
             found.append(KernelDef(domain, name, CPU, types, versions))
-    contrib = "com.microsoft"
     return found + [
-        KernelDef(contrib, name, CPU, {}, (1, _NEWEST)) for name in sorted(operators(contrib))
+        KernelDef(domain, name, CPU, {}, (1, _NEWEST))
+        for domain in (CONTRIB_DOMAIN, NCHWC_DOMAIN)
+        for name in sorted(operators(domain))
     ]

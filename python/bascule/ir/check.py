@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FunctionKey = tuple[str, str, str]
 
-UNCHECKED_DOMAINS = frozenset((FUSED_DOMAIN, "com.microsoft"))
+UNCHECKED_DOMAINS = frozenset((FUSED_DOMAIN, "com.microsoft", "com.microsoft.nchwc"))
 """Domains whose operators have no schema here; they need no opset import."""
 
 OUTSIDE_STANDARD = frozenset(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from tests.support.operators import contrib_quantized, contrib_search, contrib_tokens
+from tests.support.operators import contrib_nchwc, contrib_quantized
 from tests.support.operators.contrib_case import (
     BYTES,
     FLOATS,
@@ -257,4 +258,5 @@ CASES = [
     *contrib_quantized.CASES,
     *contrib_tokens.CASES,
     *contrib_search.CASES,
+    *contrib_nchwc.CASES,
 ]

@@ -40,7 +40,7 @@ class ContribCase(Case):
 
         return OpSchema(
             self.op_type,
-            CONTRIB_DOMAIN,
+            self.domain,
             1,
             inputs=[formal(*each) for each in enumerate(self.input_types)],
             outputs=[formal(*each) for each in enumerate(self.output_types)],
@@ -54,18 +54,20 @@ class ContribCase(Case):
 def contrib(op_type: str, signature: str, *inputs: Material | None, **options: Any) -> ContribCase:
     """`signature` is like "T T M -> T": type parameters, or the types themselves.
 
-    Options in capitals are the types that a parameter may stand for.
+    Options in capitals are the types that a parameter may stand for; `domain` may be another one
+    of onnxruntime's own.
     """
     before, _, after = signature.partition("->")
     types = {name: options.pop(name) for name in list(options) if name in before.split()}
     outputs = tuple(after.split() or before.split()[:1])
     label = options.pop("label", "")
+    domain = options.pop("domain", CONTRIB_DOMAIN)
     return ContribCase(
         op_type,
         inputs,
         options,
         len(outputs),
-        CONTRIB_DOMAIN,
+        domain,
         label=label,
         types=types,
         input_types=tuple(before.split()),

@@ -12,6 +12,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     activations,
     attention,
     beam_search,
+    blocked_channels,
     boxes,
     causal_convolution,
     complex,

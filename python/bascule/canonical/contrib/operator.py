@@ -147,7 +147,7 @@ class ContribBuilder(Builder):
         """The error to raise for a form that has no equivalent here."""
         node = self.node
         return NotSupported(
-            f"{MICROSOFT_DOMAIN}.{node.op_type}: {what} is not supported",
+            f"{node.domain}.{node.op_type}: {what} is not supported",
             node=node.name or (node.outputs[0].name if node.outputs else ""),
             op=node.op_type,
         )
