@@ -87,6 +87,12 @@ def _tokenizer(node: Node) -> tuple[Type | None, ...]:
     return (TensorType(DataType.STRING, None if empty or shape is None else (*shape, None)),)
 
 
+def _murmur_hash3(node: Node) -> tuple[Type | None, ...]:
+    """A number of 32 bits for each element."""
+    dtype = DataType.UINT32 if node.attributes.get("positive", 1) else DataType.INT32
+    return (TensorType(dtype, _input_shape(node)),)
+
+
 def _split(node: Node) -> tuple[Type | None, ...]:
     """The ranks, where the sizes of the parts are computed."""
     x, axis = node.inputs[0] if node.inputs else None, node.attributes.get("axis", 0)
@@ -123,5 +129,6 @@ _RULES: dict[tuple[str, str], _Rule] = {
     ("", "LayerNormalization"): _layer_normalization,
     ("", "MeanVarianceNormalization"): _like_input,
     ("", "Split"): _split,
+    ("com.microsoft", "MurmurHash3"): _murmur_hash3,
     ("com.microsoft", "Tokenizer"): _tokenizer,
 }

@@ -26,6 +26,8 @@ from tests.support.typed import Binding, TypeText, bindings, node_model
 
 _FLOATS = (DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE)
 _ROUNDINGS = 8
+_OF_BITS = {"MurmurHash3"}
+"""Operators that read the bits of numbers: their results are the business of their own tests."""
 
 
 def in_float32(binding: Binding) -> Binding:
@@ -59,7 +61,11 @@ def test_a_process_may_begin_with_one(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.onnx")], check=True)
 
 
-@pytest.mark.parametrize("case", contrib.CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [case for case in contrib.CASES if case.op_type not in _OF_BITS],
+    ids=lambda case: case.name,
+)
 def test_every_type(case: ContribCase) -> None:
     chosen = list(bindings(case))
     _, calls = node_model(case, chosen)

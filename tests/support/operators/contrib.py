@@ -220,6 +220,13 @@ _MOVEMENT = [
     contrib("GatherND", "T I", _ROWS, fixed([[1], [0]]), T=OLD, I="int32 int64"),
     contrib("GridSample", "T T", numbers(1, 2, 4, 4), numbers(1, 3, 3, 2, low=-1, high=1), T=WIDE),
     contrib(
+        "MurmurHash3",
+        "T -> uint32",
+        numbers(6),
+        T="uint32 int32 uint64 int64 float double string",
+        seed=5,
+    ),
+    contrib(
         "NGramRepeatBlock",
         "Tid T -> T",
         fixed([[1, 2, 1]]),

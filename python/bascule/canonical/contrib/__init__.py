@@ -26,6 +26,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     greedy_search,
     group_query_attention,
     hyper_connections,
+    hashing,
     inverse,
     linear_attention,
     linear_quantization,

@@ -3,6 +3,7 @@
 
 from bascule.providers.cpu.host import (  # noqa: F401  (importing a family registers its operators)
     image_decoder,
+    murmur_hash,
     regex,
     tokenizer,
 )
