@@ -31,6 +31,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     linear_attention,
     linear_quantization,
     multi_head_attention,
+    ngram_hashing,
     ngrams,
     normalization,
     normalized_rotary,
