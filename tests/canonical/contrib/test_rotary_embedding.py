@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bascule.errors import InvalidGraph
+from tests.support.cuda_session import EmulatedSession
 
-from .comparison import Array, check, model_of, normal, operators, session
+from .comparison import Array, check, feeds_of, model_of, normal, operators, session
 
 
 def caches(positions: int, half: int) -> list[Array]:
@@ -151,3 +152,18 @@ def test_three_positions_refused(changed: dict[str, Any], problem: str) -> None:
     inputs = [normal(2, 5, 24), np.zeros((3, 2, 5), np.int64), *caches(8, 4)]
     with pytest.raises(InvalidGraph, match=f"MRotaryEmbedding.*{problem}.*node"):
         session(model_of("MRotaryEmbedding", inputs, attributes))
+
+
+def test_gemma() -> None:
+    """No CPU elsewhere runs it; the angles are of one batch and position, for all heads."""
+    angles = normal(2, 5, 8)
+    inputs = [angles, *(normal(2, 3, 5, 8, seed=k, dtype=np.float16) for k in range(4))]
+    cos, sin = (f(angles.astype(np.float64))[:, None] for f in (np.cos, np.sin))
+    wide = [each.astype(np.float64) for each in inputs]
+    expected = [wide[1] * cos + wide[2] * sin, wide[3] * cos + wide[4] * sin]
+    for shapes in ("static", "unknown"):
+        model = model_of("GemmaRotaryEmbedding", inputs, outputs=2, shapes=shapes)
+        for made in (session(model), EmulatedSession(model.SerializeToString())):
+            for found, wanted in zip(made.run(None, feeds_of(inputs)), expected, strict=True):
+                assert found.dtype == np.float16
+                np.testing.assert_allclose(found, wanted, rtol=4e-3, atol=8e-3)

@@ -4,6 +4,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bascule.errors import NotImplemented as NotSupported
+
 from .comparison import Array, check, feeds_of, model_of, normal, session
 
 
@@ -50,3 +52,17 @@ def test_bias_dropout_in_training() -> None:
     y, mask = session(model).run(None, feeds_of(inputs))
     assert 0.7 < mask.mean() < 0.8
     np.testing.assert_allclose(y, np.where(mask, (x + bias) / 0.75, 0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_bitmask_dropout(residual: bool) -> None:
+    inputs = [normal(2, 3, 8), normal(8)] + [normal(2, 3, 8, seed=2)] * residual
+    check("BitmaskDropout", lambda x: x, inputs[:1])
+    check("BitmaskBiasDropout", lambda x, b, r=0.0: x + b + r, inputs)
+    training = [normal(40, 50), np.array(0.25, np.float32), np.array(True)]
+    model = model_of("BitmaskDropout", training, {"seed": 7})
+    (y,) = session(model).run(None, feeds_of(training))
+    assert 0.7 < (y != 0).mean() < 0.8
+    np.testing.assert_allclose(y[y != 0], training[0][y != 0] / np.float32(0.75), rtol=1e-6)
+    with pytest.raises(NotSupported, match="the mask as bits"):
+        session(model_of("BitmaskBiasDropout", inputs, outputs=2))

@@ -105,3 +105,7 @@ def test_is_refused(op_type: str, attributes: dict[str, Any], message: str) -> N
     inputs = [normal(1, 1, 4, 4), normal(1, 4, 4, 2)][: 2 if op_type == "GridSample" else 1]
     with pytest.raises(InvalidGraph, match=message):
         session(model_of(op_type, inputs, attributes))
+
+
+def test_sample_op() -> None:
+    check("SampleOp", lambda x: x, [normal(2, 3)])

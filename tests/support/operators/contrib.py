@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from tests.support.operators import contrib_quantized, contrib_search, contrib_tokens
-from tests.support.operators import contrib_nchwc, contrib_quantized
+from tests.support.operators import contrib_nchwc, contrib_quantized, contrib_search, contrib_tokens
 from tests.support.operators.contrib_case import (
     BYTES,
     FLOATS,
@@ -91,6 +90,17 @@ _ATTENTION = [
         T=HALVES,
     ),
     contrib(
+        "GemmaRotaryEmbedding",
+        "U T T T T -> T T",
+        numbers(2, 3, 4),
+        _HEADS,
+        _HEADS,
+        _HEADS,
+        _HEADS,
+        U="float",
+        T="float16",
+    ),
+    contrib(
         "RelativePositionBias",
         "T int64 int64",
         numbers(8, 2),
@@ -116,6 +126,10 @@ _ATTENTION = [
 _ELEMENTWISE = [
     contrib("BiasAdd", "T T T", _X, _ROW, _X, T=SINGLE),
     contrib("BiasDropout", "T T T", _X, _ROW, _X, T=FLOATS),
+    contrib("BitmaskDropout", "T", _X, T=FLOATS),
+    contrib("BitmaskBiasDropout", "T T T", _X, _ROW, _X, T=FLOATS),
+    contrib("IsAllFinite", "T T -> bool", _X, _ROW, T=FLOATS),
+    contrib("SampleOp", "T", _X, T=f"{WIDE} int32 int64 uint32 uint64"),
     contrib("BiasGelu", "T T", _X, _ROW, T=FLOATS),
     contrib("BiasSoftmax", "T T", _X, _X, T=WIDE, axis=2, is_inner_broadcast=0),
     contrib("BiasSplitGelu", "T T", _X, _ROW, T=SINGLE),
@@ -191,6 +205,15 @@ _NORMALIZATION = [
         M=SINGLE,
         activation=1,
         groups=2,
+    ),
+    contrib(
+        "WordConvEmbedding",
+        "int32 T T T -> T",
+        fixed([[1, 2, 1, 0]]),
+        numbers(5, 1, 2, 3),
+        numbers(5),
+        numbers(4, 3),
+        T="float",
     ),
     contrib(
         "EmbedLayerNormalization",

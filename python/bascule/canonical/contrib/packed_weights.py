@@ -43,7 +43,7 @@ def matmul_nbits(
     if stored is not None and math.prod(stored) != count:
         raise build.invalid(f"B has {math.prod(stored)} bytes, expected {count} for {N} x {K}")
     inputs = (A, B, scales, zero_points, g_idx, bias)
-    return _product(build, *inputs, K=K, N=N, block_size=block_size, bits=bits)
+    return product(build, *inputs, K=K, N=N, block_size=block_size, bits=bits)
 
 
 def _check_blocks(build: ContribBuilder, K: int, N: int, block_size: int) -> None:
@@ -54,9 +54,10 @@ def _check_blocks(build: ContribBuilder, K: int, N: int, block_size: int) -> Non
         )
 
 
-def _product(
+def product(
     build: ContribBuilder, A: Value, *inputs: Value | None, N: int, **attributes: Any
 ) -> Value:
+    """`A` times weights that stay packed: the fused operator MatMulNBits."""
     (y,) = build.fused("MatMulNBits", A, *inputs, N=N, **attributes)
     known = build.typed(A).type
     if isinstance(known, TensorType):
@@ -99,7 +100,7 @@ def matmul_bnb4(
     in_order = build.op("BitwiseOr", upper, lower)
     if transB and K % block_size == 0:
         blocks = K // block_size
-        return _product(
+        return product(
             build,
             A,
             build.op("Reshape", in_order, build.ints(N, blocks, block_size // 2)),

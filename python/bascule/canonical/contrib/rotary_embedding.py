@@ -193,3 +193,16 @@ def _rotate_with_heads_of_the_cache(
     return build.op(
         "Reshape", build.op("Transpose", four, perm=[0, 2, 1, 3]), build.shape(build.typed(x))
     )
+
+
+@operator("GemmaRotaryEmbedding")
+def gemma_rotary_embedding(
+    build: ContribBuilder, emb: Value, q: Value, q_rot: Value, k: Value, k_rot: Value
+) -> Outputs:
+    """By angles, for all heads the same, of queries and keys of which halves are turned already."""
+    angles = build.op("Unsqueeze", emb, build.ints(1))
+    cos, sin = (build.op("CastLike", build.op(each, angles), q) for each in ("Cos", "Sin"))
+    return tuple(
+        build.op("Add", build.op("Mul", x, cos), build.op("Mul", turned, sin))
+        for x, turned in ((q, q_rot), (k, k_rot))
+    )

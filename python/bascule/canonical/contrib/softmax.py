@@ -21,6 +21,45 @@ def bias_softmax(
     return y
 
 
+@operator("BitmaskDropout")
+def bitmask_dropout(
+    build: ContribBuilder,
+    data: Value,
+    ratio: Value | None,
+    training_mode: Value | None,
+    *,
+    seed: int | None = None,
+) -> Outputs:
+    _refuse_bits(build)
+    return build.op("Dropout", data, ratio, training_mode, **_seed(seed))
+
+
+@operator("BitmaskBiasDropout")
+def bitmask_bias_dropout(
+    build: ContribBuilder,
+    data: Value,
+    bias: Value,
+    residual: Value | None,
+    ratio: Value | None,
+    training_mode: Value | None,
+    *,
+    seed: int | None = None,
+) -> Outputs:
+    _refuse_bits(build)
+    total = build.op("Add", data, bias)
+    return build.plus(build.op("Dropout", total, ratio, training_mode, **_seed(seed)), residual)
+
+
+def _refuse_bits(build: ContribBuilder) -> None:
+    """Only the gradient reads the mask, whose order of bits no text tells."""
+    if build.wants(1):
+        raise build.not_supported("the mask as bits")
+
+
+def _seed(seed: int | None) -> dict[str, int]:
+    return {} if seed is None else {"seed": seed}
+
+
 @operator("BiasDropout")
 def bias_dropout(
     build: ContribBuilder,

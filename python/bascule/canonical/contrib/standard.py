@@ -32,6 +32,11 @@ def grid_sample(
     )
 
 
+@operator("SampleOp")
+def sample_op(build: ContribBuilder, X: Value) -> Outputs:
+    return X
+
+
 @operator("Unique")
 def unique(build: ContribBuilder, x: Value) -> Outputs:
     """In the order of their first occurrence."""
