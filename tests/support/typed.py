@@ -236,6 +236,8 @@ class Case:
     before: Callable[[list[str]], tuple[list[onnx.NodeProto], dict[str, Any]]] | None = None
     """Nodes that come first, and attributes that name values, by the names of the inputs."""
     label: str = ""
+    constants: tuple[int, ...] = ()
+    """The inputs that no caller can replace."""
 
     @functools.cached_property
     def schema(self) -> OpSchema:
@@ -319,7 +321,7 @@ class Call:
 
 def node_model(case: Case, chosen: Sequence[Binding]) -> tuple[onnx.ModelProto, list[Call]]:
     """A model with a node of the operator for each binding, all apart from each other."""
-    nodes, graph_inputs, graph_outputs, calls = [], [], [], []
+    nodes, graph_inputs, graph_outputs, constants, calls = [], [], [], [], []
     for number, binding in enumerate(chosen):
         names, feeds, arrays = [], {}, case.feeds(binding)
         for index, value in enumerate(arrays):
@@ -328,6 +330,9 @@ def node_model(case: Case, chosen: Sequence[Binding]) -> tuple[onnx.ModelProto, 
                 continue
             name = f"x{number}_{index}"
             names.append(name)
+            if index in case.constants:
+                constants.append(tensor_proto(value, name))
+                continue
             type = case.input_type(index, binding)
             feeds[name] = value
             shape = None if type.containers else value.shape
@@ -353,7 +358,7 @@ def node_model(case: Case, chosen: Sequence[Binding]) -> tuple[onnx.ModelProto, 
             )
         )
         calls.append(Call(case, binding, arrays, feeds, results))
-    graph = helper.make_graph(nodes, "types", graph_inputs, graph_outputs)
+    graph = helper.make_graph(nodes, "types", graph_inputs, graph_outputs, constants)
     versions = {"": onnx.defs.onnx_opset_version()}
     if case.opset is not None or case.domain:
         versions[case.domain] = case.opset or case.schema.since_version

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from bascule.errors import InvalidGraph
+from bascule.errors import NotImplemented as NotSupported
 from tests.kernels.test_matmul_nbits import Case, pack
 
-from .comparison import Array, check, model_of, normal, session
+from .comparison import Array, check, model_of, normal, operators, session
 
 
 def run(op_type: str, inputs: list[Array | None], attributes: dict[str, Any]) -> Array:
@@ -160,3 +161,42 @@ def test_matmul_bnb4_refuses() -> None:
         run("MatMulBnb4", inputs, attributes)
     with pytest.raises(InvalidGraph, match="block_size is 24"):
         run("MatMulBnb4", inputs, {**attributes, "quant_type": 1, "block_size": 24})
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("k, n", [(32, 1), (100, 7), (256, 40)])
+def test_matmul_fp_q4(k: int, n: int, kind: int) -> None:
+    generator = np.random.default_rng(k)
+    blocks = -(-k // 32)
+    scales = generator.uniform(0.1, 1, (n, blocks, 1)).astype(np.float32)
+    zeros = generator.integers(0, 16, (n, blocks, 1)) if kind else np.full((n, blocks, 1), 8)
+    numbers = generator.integers(0, 16, (n, blocks, 32))
+    parts = [scales.view(np.uint8)] + [zeros.astype(np.uint8)] * kind
+    parts.append((numbers[..., :16] | numbers[..., 16:] << 4).astype(np.uint8))
+    blob = np.concatenate(parts, axis=-1).reshape(-1)
+    weights = ((numbers - zeros) * scales.astype(np.float64)).reshape(n, -1)[:, :k].T
+    inputs = [normal(2, 3, k), blob, np.array([k, n])]
+    attributes = {"blk_quant_type": kind}
+    check(
+        "MatMulFpQ4",
+        lambda a, *_: a @ weights,
+        inputs,
+        attributes,
+        dtypes=[np.float32],
+        constants=[1, 2],
+    )
+    assert operators(session(model_of("MatMulFpQ4", inputs, attributes, constants=[1, 2]))) == [
+        "bascule.MatMulNBits"
+    ]
+
+
+def test_matmul_fp_q4_refuses() -> None:
+    a, blob, shape = normal(2, 32), np.zeros(84, np.uint8), np.array([32, 4])
+    with pytest.raises(InvalidGraph, match="'B' has 84 bytes, expected 80"):
+        session(model_of("MatMulFpQ4", [a, blob, shape], {"blk_quant_type": 0}, constants=[1, 2]))
+    with pytest.raises(InvalidGraph, match=r"'B_shape' is \[32, 0\]"):
+        session(model_of("MatMulFpQ4", [a, blob, np.array([32, 0])], constants=[1, 2]))
+    with pytest.raises(NotSupported, match="'blk_quant_type' of 2"):
+        session(model_of("MatMulFpQ4", [a, blob, shape], {"blk_quant_type": 2}, constants=[1, 2]))
+    with pytest.raises(NotSupported, match="weight that is computed"):
+        session(model_of("MatMulFpQ4", [a, blob, shape]))

@@ -55,12 +55,12 @@ def contrib(op_type: str, signature: str, *inputs: Material | None, **options: A
     """`signature` is like "T T M -> T": type parameters, or the types themselves.
 
     Options in capitals are the types that a parameter may stand for; `domain` may be another one
-    of onnxruntime's own.
+    of onnxruntime's own, `constants` are the numbers of inputs that are initializers.
     """
     before, _, after = signature.partition("->")
     types = {name: options.pop(name) for name in list(options) if name in before.split()}
     outputs = tuple(after.split() or before.split()[:1])
-    label = options.pop("label", "")
+    label, constants = options.pop("label", ""), options.pop("constants", ())
     domain = options.pop("domain", CONTRIB_DOMAIN)
     return ContribCase(
         op_type,
@@ -69,6 +69,7 @@ def contrib(op_type: str, signature: str, *inputs: Material | None, **options: A
         len(outputs),
         domain,
         label=label,
+        constants=constants,
         types=types,
         input_types=tuple(before.split()),
         output_types=outputs,

@@ -77,6 +77,15 @@ _QUANTIZED = [
         block_size=32,
     ),
     contrib(
+        "MatMulFpQ4",
+        "T uint8 int64",
+        numbers(3, 32),
+        numbers(2 * 21, integers=(1, 60)),
+        fixed([32, 2]),
+        T="float",
+        constants=(1, 2),
+    ),
+    contrib(
         "MatMulNBitsMlp",
         "T1 T1 T1 uint8 T1 T1 uint8 T1 T1 -> T1 T1",
         numbers(3, 32),

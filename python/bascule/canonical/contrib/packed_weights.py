@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bascule.canonical.builder import Builder
+from bascule.canonical.builder import Builder, known_constant
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
@@ -125,6 +125,53 @@ def matmul_bnb4(
     if transB:
         matrix = build.op("Transpose", matrix, perm=[1, 0])
     return build.op("MatMul", A, matrix)
+
+
+_Q4_BLOCK = 32
+
+
+@operator("MatMulFpQ4")
+def matmul_fp_q4(
+    build: ContribBuilder, A: Value, B: Value, B_shape: Value, *, blk_quant_type: int = 1
+) -> Outputs:
+    """Blocks of a scale, maybe a byte for the zero point, and 32 weights.
+
+    Of two weights in a byte the one in the upper bits stands in the second half of the block.
+    """
+    if blk_quant_type not in (0, 1):
+        raise build.not_supported(f"a 'blk_quant_type' of {blk_quant_type}")
+    blob, shape = known_constant(B), known_constant(B_shape)
+    if blob is None or shape is None:
+        raise build.not_supported("a weight that is computed")
+    if shape.shape != (2,) or min(shape) < 1:
+        raise build.invalid(f"input 'B_shape' is {shape.tolist()}, expected two positive sizes")
+    K, N = (int(size) for size in shape)
+    count = -(-K // _Q4_BLOCK)
+    start = 4 + blk_quant_type
+    size = start + _Q4_BLOCK // 2
+    if blob.size != N * count * size:
+        raise build.invalid(
+            f"input 'B' has {blob.size} bytes, expected {N * count * size} for the shape {[K, N]}"
+        )
+    blocks = blob.reshape(N, count, size)
+    scales = np.ascontiguousarray(blocks[..., :4]).view("<f4")[..., 0].astype(np.float32)
+    halves = blocks[..., start:]
+    numbers = np.concatenate([halves & 15, halves >> 4], axis=-1)
+    pairs = numbers[..., ::2] | numbers[..., 1::2] << 4
+    zeros = None
+    if blk_quant_type:
+        zeros = build.constant(blocks[..., 4].astype(np.float32))
+    return product(
+        build,
+        A,
+        build.constant(pairs),
+        build.constant(scales),
+        zeros,
+        K=K,
+        N=N,
+        block_size=_Q4_BLOCK,
+        bits=4,
+    )
 
 
 _GATHERED_AS = {DataType.INT4: DataType.INT8, DataType.UINT4: DataType.UINT8}
