@@ -163,6 +163,39 @@ def test_what_is_filled_up_is_not_computed(size: int, last: int) -> None:
     check(model_of(nodes, weights, ("n", "a", "b", "c")), x, expected)
 
 
+@pytest.mark.parametrize("zeros", [0, 3])
+@pytest.mark.parametrize("pointwise", ["Relu", "Softplus"])
+@pytest.mark.parametrize("size", [8, 16])
+def test_what_is_filled_up_is_not_computed_by_channel(
+    size: int, pointwise: str, zeros: int
+) -> None:
+    """Also where an operator of the standard stands between, and where a model's weights are 0."""
+    w1, w2, w3 = normal(20, 3, 3, 3), normal(20, 1, 3, 3), normal(12, 20, 1, 1)
+    b, x = normal(20), normal(2, 3, 7, 6)
+    w2[20 - zeros :] = b[20 - zeros :] = 0
+    whole_group = size * (3 if size == 8 else 2)
+    nodes = [
+        nchwc("Conv", ["x", "w1"], "c1"),
+        node(pointwise, ["c1"], ["p1"]),
+        nchwc("Conv", ["p1", "w2", "b"], "c2", group=whole_group, activation="Sigmoid"),
+        nchwc("Conv", ["c2", "w3"], "c3"),
+        nchwc("ReorderOutput", ["c3"], "y", channels=12),
+    ]
+    blocks = np.pad(w2, [(0, whole_group - 20), (0, 0), (0, 0), (0, 0)])
+    weights = {"w1": in_blocks(w1, size), "w2": in_blocks(blocks, size)}
+    weights |= {"w3": in_blocks(w3, size), "b": whole(b, size)}
+    plain = [
+        node("Conv", ["x", "w1"], ["c1"]),
+        node(pointwise, ["c1"], ["p1"]),
+        node("Conv", ["p1", "w2", "b"], ["c2"], group=20),
+        node("Sigmoid", ["c2"], ["s2"]),
+        node("Conv", ["s2", "w3"], ["y"]),
+    ]
+    model = model_of(nodes, weights, x.shape)
+    check(model, x, reference(plain, {"w1": w1, "w2": w2, "w3": w3, "b": b}, x))
+    assert not {"Pad", "Slice"} & set(operators(session(model)))
+
+
 @pytest.mark.parametrize("size", [8, 16])
 def test_groups_pooling_and_upsampling(size: int) -> None:
     w1, w2, b = normal(48, 1, 3, 3), normal(48, 16, 3, 3) / 8, normal(48)

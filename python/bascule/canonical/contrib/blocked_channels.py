@@ -44,8 +44,8 @@ def reorder_output(
     if channels < 1:
         raise build.invalid(f"attribute 'channels' is {channels}, expected a positive number")
     y = X
-    source, _, _ = _unfilled(build, X)
-    if build.known_dim(source, 1) == channels:
+    source = _without_filling(build, X)
+    if source is not None and build.known_dim(source, 1) == channels:
         y = source
     elif build.known_dim(X, 1) != channels:
         y = build.op("Slice", X, build.ints(0), build.ints(channels), build.ints(1))
@@ -81,17 +81,23 @@ def nchwc_conv(
     if bias is not None and bias.shape != shape[:1]:
         raise build.invalid(f"the bias has shape {list(bias.shape)}, expected [{shape[0]}]")
     weights = without_blocks(weights, group, block_size)
-    x, extra, _ = _unfilled(build, X)
-    if group == 1 and extra and extra <= filled(weights.swapaxes(0, 1)):
-        weights = weights[:, :-extra]
-    else:
-        x = X
+    source = _without_filling(build, X)
+    known = None if source is None else build.known_dim(source, 1)
+    extra = 0 if known is None else shape[1] * group - known
+    depthwise = group > 1 and group == shape[0] and shape[1] == 1
     spare, addend, value = 0, Sum, 0.0
-    if group == 1:
+    if group == 1 or depthwise:
         spare, addend, value = _spare(build, weights, bias, Sum, block_size)
+    if depthwise and Sum is None:
+        spare = min(spare, extra)
     filling = _constant_activation(value, activation, parameters)
-    if not spare or filling is None:
+    if not spare or filling is None or (depthwise and spare != extra):
         spare, addend = 0, Sum
+    x = X
+    if source is not None and group == 1 and 0 < extra <= filled(weights.swapaxes(0, 1)):
+        x, weights = source, weights[:, :known]
+    elif source is not None and depthwise and spare:
+        x, attributes["group"] = source, known
     kept = len(weights) - spare
     w = build.constant(np.ascontiguousarray(weights[:kept]))
     b = None if bias is None else build.constant(bias[:kept])
@@ -156,6 +162,31 @@ def _unfilled(build: ContribBuilder, x: Value) -> tuple[Value, int, float]:
     if pads[5] < 1 or pads[[0, 1, 2, 3, 4, 6, 7]].any() or len(node.inputs) > 3 or node.attributes:
         return x, 0, 0.0
     return source, int(pads[5]), float(value)
+
+
+_POINTWISE = {
+    **dict.fromkeys(("Add", "Mul", "Sub", "Sum"), 2),
+    **dict.fromkeys(("Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu"), 1),
+    **dict.fromkeys(("Sigmoid", "Softplus", "Swish", "Tanh"), 1),
+}
+"""Operators that a channel at a time goes through, and how many images they take."""
+
+
+def _without_filling(build: ContribBuilder, x: Value) -> Value | None:
+    """`x` as it is before channels are filled up, also where nothing but this node reads it."""
+    source, extra, _ = _unfilled(build, x)
+    if extra:
+        return source
+    node = x.producer
+    if node is None or x.only_use() is None or not node.is_op(*_POINTWISE):
+        return None
+    if len(node.inputs) != _POINTWISE[node.op_type]:
+        return None
+    parts = [None if value is None else _without_filling(build, value) for value in node.inputs]
+    sizes = {None if part is None else build.known_dim(part, 1) for part in parts}
+    if None in sizes or len(sizes) > 1:
+        return None
+    return build.op(node.op_type, *parts, **node.attributes)
 
 
 @operator("MaxPool", attributes_of="MaxPool", domain=NCHWC_DOMAIN)
