@@ -123,6 +123,27 @@ _ATTENTION = [
     ),
 ]
 
+_RECURRENT = [
+    contrib(
+        "AttnLSTM",
+        "T T T T int32 T T T T T T T -> T T T",
+        numbers(2, 3, 4),
+        numbers(1, 12, 9),
+        numbers(1, 12, 3),
+        numbers(1, 24),
+        fixed([2, 1, 2]),
+        None,
+        None,
+        None,
+        numbers(1, 3, 4),
+        numbers(1, 5, 4),
+        numbers(1, 4),
+        numbers(3, 6, 5),
+        T="float double",
+        hidden_size=3,
+    ),
+]
+
 _ELEMENTWISE = [
     contrib("BiasAdd", "T T T", _X, _ROW, _X, T=SINGLE),
     contrib("BiasDropout", "T T T", _X, _ROW, _X, T=FLOATS),
@@ -304,6 +325,7 @@ _MOVEMENT = [
 
 CASES = [
     *_ATTENTION,
+    *_RECURRENT,
     *_ELEMENTWISE,
     *_PRODUCTS,
     *_NORMALIZATION,

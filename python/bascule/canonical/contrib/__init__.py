@@ -12,6 +12,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     activations,
     attention,
     beam_search,
+    attention_lstm,
     blocked_channels,
     boxes,
     causal_convolution,
