@@ -26,7 +26,7 @@ from bascule.ir.graph import (
 from bascule.tools.digest.fields import Field, hash_fields, hash_type
 from bascule.tools.digest.tensors import TensorHasher
 
-_PURE_DOMAINS = frozenset(("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"))
+_PURE_DOMAINS = frozenset(("", "ai.onnx.ml", "com.microsoft"))
 _DRAWING = ("Random", "Bernoulli", "Multinomial", "Dropout", "Sampling")
 """Parts of the names of operators in these domains that draw numbers."""
 
