@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bascule.canonical.contrib import (  # noqa: F401
     activations,
+    aggressive_decoding,
     attention,
     beam_search,
     attention_lstm,
@@ -53,6 +54,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     sampling,
     softmax,
     standard,
+    time_warping,
     whisper_search,
     word_embedding,
 )
