@@ -53,6 +53,7 @@ from bascule.canonical.contrib import (  # noqa: F401
     rotary_embedding,
     sampling,
     softmax,
+    sparse_attention,
     standard,
     time_warping,
     whisper_search,

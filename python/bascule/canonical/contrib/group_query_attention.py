@@ -68,10 +68,11 @@ def group_query_attention(
     if qk_output not in (0, 1, 2):
         raise build.invalid(f"attribute 'qk_output' is {qk_output}, expected 0, 1 or 2")
     if key is None:
-        query, key, value = _unpacked(build, query, num_heads, kv_num_heads)
+        query, key, value = unpacked(build, query, num_heads, kv_num_heads)
     if value is None or (past_key is None) != (past_value is None):
         raise build.invalid("key and value, or past_key and past_value, must both be given")
-    lengths = _lengths(build, query, seqlens_k, query_seqlens)
+    totals = build.op("Add", build.as_vector(build.int64(seqlens_k)), build.ints(1))
+    lengths = lengths_of(build, query, totals, query_seqlens)
     if q_norm_weight is not None or k_norm_weight is not None:
         if q_norm_weight is None or k_norm_weight is None:
             raise build.invalid("q_norm_weight and k_norm_weight must both be given")
@@ -79,23 +80,13 @@ def group_query_attention(
         query = _normalized(build, query, q_norm_weight, num_heads, epsilons[0])
         key = _normalized(build, key, k_norm_weight, kv_num_heads, epsilons[1])
     if do_rotary:
-        if cos_cache is None or sin_cache is None:
-            raise build.invalid("attribute 'do_rotary' needs inputs cos_cache and sin_cache")
-        ids = lengths.positions(build) if position_ids is None else position_ids
-        half = build.known_dim(cos_cache, 1)
-        rotated = 0 if half is None else 2 * half
-        query, key = (
-            rotate(
-                build,
-                each,
-                cos_cache,
-                sin_cache,
-                ids,
-                heads=heads,
-                interleaved=rotary_interleaved,
-                size=rotated,
-            )
-            for each, heads in ((query, num_heads), (key, kv_num_heads))
+        query, key = rotate_at(
+            build,
+            (query, num_heads),
+            (key, kv_num_heads),
+            (cos_cache, sin_cache),
+            lengths.positions(build) if position_ids is None else position_ids,
+            rotary_interleaved,
         )
     sink = head_sink
     if sink is None and smooth_softmax == 1:
@@ -130,8 +121,37 @@ def group_query_attention(
     return attended.y, *presents, _shown_scores(build, attended.scores, total_sequence_length)
 
 
+def rotate_at(
+    build: ContribBuilder,
+    query: tuple[Value, int],
+    key: tuple[Value, int],
+    caches: tuple[Value | None, Value | None],
+    positions: Value,
+    interleaved: int,
+) -> list[Value]:
+    """Query and key, given with their numbers of heads, as `do_rotary` asks for."""
+    cos_cache, sin_cache = caches
+    if cos_cache is None or sin_cache is None:
+        raise build.invalid("attribute 'do_rotary' needs inputs cos_cache and sin_cache")
+    half = build.known_dim(cos_cache, 1)
+    rotated = 0 if half is None else 2 * half
+    return [
+        rotate(
+            build,
+            each,
+            cos_cache,
+            sin_cache,
+            positions,
+            heads=heads,
+            interleaved=interleaved,
+            size=rotated,
+        )
+        for each, heads in (query, key)
+    ]
+
+
 @dataclass
-class _Lengths:
+class Lengths:
     """Where the rows of each sample are in its sequence, as int64 vectors of one each."""
 
     starts: Value
@@ -151,19 +171,19 @@ class _Lengths:
         return build.op("Add", build.op("Unsqueeze", self.starts, build.ints(1)), steps)
 
 
-def _lengths(
-    build: ContribBuilder, query: Value, seqlens_k: Value, query_seqlens: Value | None
-) -> _Lengths:
-    totals = build.op("Add", build.as_vector(build.int64(seqlens_k)), build.ints(1))
+def lengths_of(
+    build: ContribBuilder, query: Value, totals: Value, query_seqlens: Value | None = None
+) -> Lengths:
+    """With `totals`, how many keys of each sample are valid, as int64."""
     count = build.dim(query, 1)
     if query_seqlens is None:
         starts = build.op("Max", build.op("Sub", totals, count), build.ints(0))
     else:
         starts = build.op("Sub", totals, build.as_vector(build.int64(query_seqlens)))
-    return _Lengths(starts, build.op("Add", starts, count), totals, count)
+    return Lengths(starts, build.op("Add", starts, count), totals, count)
 
 
-def _unpacked(
+def unpacked(
     build: ContribBuilder, packed: Value, num_heads: int, kv_num_heads: int
 ) -> tuple[Value, Value, Value]:
     """Query, key and value that stand in one row."""
