@@ -22,7 +22,7 @@ from bascule.providers.cuda.tensor import Tensor
 from bascule.providers.names import CPU, CUDA, resolve_providers
 from bascule.session_devices import SessionDevices
 from bascule.session_pickle import Picklable, file_stamp
-from bascule.session_profile import Trace
+from bascule.session_profile import Trace, name_apart
 from bascule.session_providers import SessionProviders
 from bascule.session_run_async import AsyncRuns
 from bascule.session_settings import (
@@ -265,6 +265,7 @@ class InferenceSession(AsyncRuns, SessionProviders, SessionDevices, SessionTrace
         threshold = self._config(key, "1024")
         if not threshold.isdecimal():
             raise InvalidArgument(f"{key} must be a number of bytes, not '{threshold}'")
+        name_apart(model.graph, unnamed=False)  # runtimes refuse two nodes of one name
         with with_defaults(model, defaults):
             save_model(
                 model,

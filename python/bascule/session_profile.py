@@ -215,12 +215,15 @@ def _end_here(trace: Trace, process: int) -> None:
         LOGGER.warning("the profile of a session cannot be written: %s", error)
 
 
-def name_apart(graph: Graph) -> None:
-    """Give every node a name of its own, so that a profile can tell them apart."""
+def name_apart(graph: Graph, unnamed: bool = True) -> None:
+    """Give every node a name of its own, so that a profile can tell them apart.
+
+    Without `unnamed`, nodes that have none get none.
+    """
     seen = Counter(node.name for node in graph.walk_nodes())
     taken = set(seen)
     for node in graph.walk_nodes():
-        if node.name and seen[node.name] == 1:
+        if seen[node.name] == 1 if node.name else not unnamed:
             continue
         base = node.name or node.op_type
         number = 2 if node.name else 1

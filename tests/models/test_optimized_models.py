@@ -14,6 +14,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import bascule
+from tests.canonical.contrib.comparison import feeds_of, model_of
+from tests.support.decoders import Decoder
 
 from .test_models import DATA, ILL_CONDITIONED, assert_agrees, load_runs
 
@@ -140,3 +142,24 @@ def test_a_fused_model_is_saved_as_plain_onnx(tmp_path: Path) -> None:
     assert not contrib_operators(saved)
     (found,) = ReferenceEvaluator(saved).run(None, {"x": x})
     np.testing.assert_allclose(found, np.maximum(x.T @ w, 0), rtol=1e-5, atol=1e-5)
+
+
+def test_nodes_of_a_saved_model_have_names_of_their_own(tmp_path: Path) -> None:
+    """Several stand for one of the model, in nested graphs too."""
+    attributes = {"decoder": Decoder().graph(), "eos_token_id": 9, "pad_token_id": 10}
+    inputs = [np.array([[1, 2, 3]], np.int32), np.array([6], np.int32)]
+    model = model_of("GreedySearch", inputs, attributes, shapes="symbolic")
+    options = bascule.SessionOptions()
+    options.optimized_model_filepath = path = str(tmp_path / "saved.onnx")
+    expected = bascule.InferenceSession(model.SerializeToString(), options)
+    pending, names = [onnx.load(path).graph], Counter[str]()
+    while pending:
+        for node in pending.pop().node:
+            names[node.name] += bool(node.name)
+            pending += [each.g for each in node.attribute if each.HasField("g")]
+    assert max(names.values()) == 1
+    again = bascule.InferenceSession(path)
+    for ours, theirs in zip(
+        again.run(None, feeds_of(inputs)), expected.run(None, feeds_of(inputs)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
