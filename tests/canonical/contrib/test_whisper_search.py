@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import bascule
 from bascule.errors import InvalidGraph
 from bascule.errors import NotImplemented as NotSupported
+from tests.support.cuda_emulation import missing
+from tests.support.cuda_session import EmulatedSession, floats_on_cpu
+from tests.support.encoders import EncoderDecoder
 
 from .beam_reference import BeamSearch
-from .comparison import model_of, session
-from .searches import Wishes, float32, int32
+from .comparison import Array, feeds_of, model_of, run_elsewhere, session
+from .searches import LOWEST, Wishes, float32, int32
 from .test_encoder_decoder_search import (
     FORCED,
     LENGTH,
@@ -30,6 +35,16 @@ TOKENS = {
     "no_speech_token_id": 3,
     "no_timestamps_token_id": 8,
     "beginning_timestamp_token_id": 4,
+}
+
+
+TALKS = {
+    "eos_token_id": 70,
+    "translate_token_id": 71,
+    "transcribe_token_id": 72,
+    "start_of_lm_token_id": 73,
+    "no_timestamps_token_id": 74,
+    "beginning_timestamp_token_id": 75,
 }
 
 
@@ -62,11 +77,11 @@ def test_what_is_not_supported_is_named(made: dict[str, Any], count: int, messag
 
 @pytest.mark.parametrize(
     ("index", "name"),
-    [(11, "logits_processor"), (12, "cross_qk_layer_head"), (13, "extra_decoding_ids")],
+    [(12, "cross_qk_layer_head"), (13, "extra_decoding_ids")],
 )
 def test_inputs_that_are_not_supported(index: int, name: str) -> None:
     inputs = [*inputs_of(BeamSearch(2, LENGTH, Wishes(2), PAD), MODEL), *[None] * 7]
-    inputs[index] = int32(np.ones((1, 2)))[:, : 2 - (index == 11)]
+    inputs[index] = int32([[1, 2]])
     with pytest.raises(NotSupported, match=f"input '{name}'"):
         session(model_of("WhisperBeamSearch", inputs, attributes(MODEL)))
 
@@ -78,3 +93,84 @@ def test_wrong_numbers() -> None:
     inputs += [*[None] * 7, float32(0)]
     with pytest.raises(InvalidGraph, match=r"'temperature' is 0\.0"):
         session(model_of("WhisperBeamSearch", inputs, attributes(MODEL), constants=(14,)))
+
+
+@dataclass
+class TimedWishes(Wishes):
+    """Timestamps stand in pairs, and do not go back."""
+
+    def apply(self, scores: Array, ids: Array, is_first: bool) -> Array:
+        scores, first = super().apply(scores, ids, is_first), 75
+        for own, row in zip(scores, ids):
+            times = row >= first
+            begins = not times.any() or times.argmax() + 1 == len(row)
+            own[[73, 74]] = LOWEST
+            if not begins:
+                own[[9, 71, 72]] = LOWEST
+            is_single = times[-1] and not (begins or times[-2])
+            if is_single:
+                own[: self.eos] = LOWEST
+            elif times[-1]:
+                own[first:] = LOWEST
+            if times.any():
+                own[first : row[times][-1] + (0 if is_single else 1)] = LOWEST
+            if begins:
+                own[first + 51 :] = LOWEST
+            possible = own[first:][own[first:] > LOWEST]
+            if len(possible) and np.log(np.exp(possible).sum()) > own[:first].max():
+                own[:first] = LOWEST
+        return scores
+
+
+@pytest.mark.parametrize("constants", [(), (11,)])
+@pytest.mark.parametrize("seed", range(4))
+def test_timestamps(seed: int, constants: tuple[int, ...]) -> None:
+    model = EncoderDecoder(seed, is_whisper=True, vocabulary=150, scale=0.3)
+    start = FORCED.copy()
+    start[:2, 2] = 75, 90
+    search = BeamSearch(3, 10, TimedWishes(70), PAD, 2, early_stopping=True)
+    inputs = [*inputs_of(search, model), None, None, None, start, int32([1])]
+    made = attributes(model, early_stopping=1, **TALKS)
+    built = model_of("WhisperBeamSearch", inputs, made, 2, "symbolic", constants)
+    feeds = feeds_of(inputs, constants)
+    found = session(built).run(None, feeds)
+    for sample in range(3):
+        own = replace(search, kept=[], scores=[])
+
+        def score(rows: Array, sample: int = sample) -> Array:
+            return model.scores(inputs[0][sample], np.ones(4), rows)
+
+        sequences, scores = own.run(start[sample], score)
+        np.testing.assert_array_equal(found[0][sample], sequences)
+        np.testing.assert_allclose(found[1][sample], scores, 1e-4, 1e-4)
+    others = run_elsewhere(built, feeds)
+    if others is not None:
+        np.testing.assert_array_equal(found[0], others[0])
+    if not constants:  # which says that there is none
+        feeds["in11"] = int32([0])
+        others = run_elsewhere(built, feeds)
+        if others is not None:
+            np.testing.assert_array_equal(session(built).run(None, feeds)[0], others[0])
+
+
+def test_timestamps_need_tokens() -> None:
+    inputs = [*inputs_of(BeamSearch(2, LENGTH, Wishes(2), PAD), MODEL), *[None] * 4, int32([1])]
+    with pytest.raises(InvalidGraph, match="'logits_processor' needs attribute 'translate_token"):
+        session(model_of("WhisperBeamSearch", inputs, attributes(MODEL)))
+    made = attributes(MODEL, **{**TOKENS, "beginning_timestamp_token_id": 11})
+    with pytest.raises(InvalidGraph, match="'beginning_timestamp_token_id' is 11"):
+        session(model_of("WhisperBeamSearch", inputs, made))
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+def test_timestamps_on_the_device() -> None:
+    model = EncoderDecoder(1, is_whisper=True, vocabulary=150, scale=0.3)
+    search = BeamSearch(2, 7, Wishes(70), PAD)
+    inputs = [*inputs_of(search, model), None, None, None, FORCED, int32([1])]
+    made = attributes(model, **TALKS)
+    content = model_of("WhisperBeamSearch", inputs, made).SerializeToString()
+    on_device = EmulatedSession(content)
+    assert not floats_on_cpu(on_device)
+    [expected] = bascule.InferenceSession(content).run(None, feeds_of(inputs))
+    [found] = on_device.run(None, feeds_of(inputs))
+    np.testing.assert_array_equal(found, expected)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bascule.canonical.builder import known_constant
 from bascule.canonical.contrib.ngrams import block_repeated
 from bascule.canonical.contrib.operator import ContribBuilder
+from bascule.canonical.contrib.timestamps import Timestamps
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 
@@ -31,10 +32,15 @@ class TokenScores:
     vocab_mask: Value | None = None
     prefix_vocab_mask: Value | None = None
     temperature: float | Value = 1.0
-    end_of_sequence: Value | None = None
+    timestamps: Timestamps | None = None
+    end_of_sequence: Value | None = field(init=False, default=None)
     """Which of the tokens is the end, if there is a shortest length."""
+    vocabulary: int = field(init=False, default=0)
 
     def prepare(self, build: ContribBuilder, vocabulary: int) -> None:
+        self.vocabulary = vocabulary
+        if self.timestamps is not None:
+            self.timestamps.check(build, vocabulary)
         if self.no_repeat_ngram_size < 0:
             raise build.invalid(
                 f"attribute 'no_repeat_ngram_size' is {self.no_repeat_ngram_size}, "
@@ -94,6 +100,8 @@ class TokenScores:
             if not isinstance(divisor, Value):
                 divisor = build.constant(np.array(divisor, dtype=np.float32))
             scores = build.op("Div", scores, divisor)
+        if self.timestamps is not None:
+            scores = self.timestamps.apply(build, scores, sequences, lowest, self.vocabulary)
         return scores
 
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from bascule.canonical.builder import known_constant
 from bascule.canonical.contrib.beam_search import (
     WHISPER,
-    check_no_processor,
     check_other_graphs,
     of_encoder,
     typed_results,
@@ -13,8 +13,12 @@ from bascule.canonical.contrib.beam_search import (
 from bascule.canonical.contrib.beams import Beams
 from bascule.canonical.contrib.encoder_decoder import start_tokens
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.token_scores import TokenScores
+from bascule.canonical.contrib.timestamps import Timestamps
+from bascule.canonical.contrib.token_scores import TokenScores, scalar
 from bascule.ir.graph import Graph, Value
+
+_TIMESTAMPS = 1
+"""The logits processor that knows timestamps."""
 
 
 @operator("WhisperBeamSearch")
@@ -55,7 +59,8 @@ def whisper_beam_search(
     vocab_size: int = -1,
 ) -> Outputs:
     """The tokens of tasks and timestamps mean something to a logits processor alone, the one of no
-    speech to output 4: without these, they change nothing."""
+    speech to output 4: without these, they change nothing.
+    """
     if model_type != WHISPER:
         raise build.invalid(f"attribute 'model_type' is {model_type}, expected {WHISPER}")
     if decoder_output_cross_qk:
@@ -69,6 +74,14 @@ def whisper_beam_search(
     for index, name in ((3, "cross_qk"), (4, "non_speech_probs")):
         if build.wants(index):
             raise build.not_supported(f"output {index} ({name})")
+    tokens = {
+        "decoder_start_token_id": decoder_start_token_id,
+        "translate_token_id": translate_token_id,
+        "transcribe_token_id": transcribe_token_id,
+        "start_of_lm_token_id": start_of_lm_token_id,
+        "no_timestamps_token_id": no_timestamps_token_id,
+        "beginning_timestamp_token_id": beginning_timestamp_token_id,
+    }
     wishes = TokenScores(
         eos_token_id,
         no_repeat_ngram_size,
@@ -77,6 +90,7 @@ def whisper_beam_search(
         vocab_mask,
         prefix_vocab_mask,
         temperature or 1.0,
+        _timestamps(build, logits_processor, eos_token_id, tokens),
     )
     beams = Beams(
         build,
@@ -88,9 +102,26 @@ def whisper_beam_search(
         early_stopping,
         pad_token_id,
     )
-    check_no_processor(build, logits_processor)
     beams.check()
     check_other_graphs(build, encoder, init_decoder)
     start = decoder_input_ids or start_tokens(build, input_ids, decoder_start_token_id)
     results = of_encoder(build, beams, input_ids, attention_mask, start, WHISPER, vocab_size)
     return typed_results(build, results, length_penalty or repetition_penalty)
+
+
+def _timestamps(
+    build: ContribBuilder, logits_processor: Value | None, end: int, tokens: dict[str, int]
+) -> Timestamps | None:
+    """The rules that processor 1 stands for; any other number stands for none."""
+    known = known_constant(logits_processor)
+    if logits_processor is None or (known is not None and not (known == _TIMESTAMPS).all()):
+        return None
+    for name, token in tokens.items():
+        if token < 0:
+            raise build.invalid(f"input 'logits_processor' needs attribute '{name}'")
+    wanted = None
+    if known is None:
+        number = scalar(build, logits_processor)
+        wanted = build.op("Equal", number, build.int_scalar(_TIMESTAMPS))
+    start, translate, transcribe, start_of_lm, none, first = tokens.values()
+    return Timestamps(end, start, translate, transcribe, start_of_lm, none, first, wanted)
