@@ -116,6 +116,16 @@ def test_a_vocabulary_with_padding() -> None:
     np.testing.assert_array_equal(found, one_by_one(DECODER, ids, 9, wishes, PAD))
 
 
+def test_logits_of_float16() -> None:
+    graph = DECODER.graph()
+    graph.node[-1].output[0] = "wide"
+    graph.node.append(helper.make_node("Cast", ["wide"], ["logits"], to=TensorProto.FLOAT16))
+    graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    model = model_of("GreedySearch", inputs_of(), {**attributes(), "decoder": graph})
+    [found] = session(model).run(None, feeds_of(inputs_of()))
+    np.testing.assert_array_equal(found, one_by_one(DECODER, PROMPT, 12, Wishes(9), PAD))
+
+
 def test_the_decoder_is_optimized() -> None:
     made = session(model_of("GreedySearch", inputs_of(), attributes()))
     assert "Attention" in {row.op_type for row in made.explain().rows}
