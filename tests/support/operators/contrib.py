@@ -99,6 +99,8 @@ _ATTENTION = [
         _HEADS,
         U="float",
         T="float16",
+    ),
+    contrib(
         "SparseAttention",
         "T T T T T M M M M -> T T T",
         numbers(1, 2, 16),
