@@ -120,11 +120,15 @@ def _lacks_types(node: Node, version: int, is_open: bool) -> bool:
 def _set_aside(model: Model) -> dict[Value, Type | None]:
     """Take the shapes of values that are declared with fixed sizes, which may be left over.
 
-    Inference does not see past operators that are yet to be rewritten, and so cannot tell.
+    Inference does not see past operators that are yet to be rewritten, and so cannot tell. What
+    nested graphs say of their outputs is their interface, by which rewrites read them.
     """
     found: dict[Value, Type | None] = {}
     for node in model.graph.walk_nodes():
+        is_nested = node.graph is not None and node.graph.parent is not None
         for value in node.outputs:
+            if is_nested and value.is_graph_output:
+                continue
             if value.dtype is not None and any(map(_is_fixed, sizes_of(value.type))):
                 found[value] = value.type
                 value.type = TensorType(value.dtype)

@@ -219,15 +219,15 @@ def _believable(
 ) -> Type | None:
     """The declared type without sizes that hold for some feeds only.
 
-    These are `left_over`, or, of an inner value, open in what an operator hands on. Of an output
-    exporters declare the sizes of the example that they traced, where they cannot tell.
+    These are `left_over`, or, of an inner value, open in what an operator hands on. Of an output of
+    the model exporters declare the sizes of the example that they traced, where they cannot tell.
     """
     declared, node = value.type, value.producer
     if node is None or not isinstance(declared, TensorType):
         return declared
-    if value.is_graph_output:
+    if value.is_graph_output and node.graph is not None and node.graph.parent is None:
         return _without_sizes_against(found, declared)
-    is_handed_on = node.op_type in _HANDED_ON and not node.domain
+    is_handed_on = node.op_type in _HANDED_ON and not node.domain and not value.is_graph_output
     source = node.inputs[0].type if is_handed_on and node.inputs[0] is not None else None
     if declared.shape is None or (isinstance(source, TensorType) and source.shape is None):
         return TensorType(declared.dtype)
