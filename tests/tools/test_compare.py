@@ -199,6 +199,27 @@ def test_nan_weight(architecture: str) -> None:
 # --- what is taken and refused
 
 
+def test_a_constant_that_the_other_side_computes() -> None:
+    """Its own roundings count: bias tables are as much as 16 sigmoids of sums of 512 terms."""
+    numbers = np.random.default_rng(0)
+    arrays = {
+        "places": numbers.normal(size=(225, 2)),
+        "rise": numbers.normal(size=(2, 512)),
+        "fall": numbers.normal(size=(512, 2)) / 8,
+        "most": np.array(16),
+    }
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]> g (float[225,2] x) => (float[225,2] z) {
+          a = MatMul (places, rise) b = Relu (a) c = MatMul (b, fall) d = Sigmoid (c)
+          bias = Mul (d, most) y = Add (x, bias) z = Neg (y) }""")
+    for name, array in arrays.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype("f"), name))
+    given = {"x": numbers.normal(size=(225, 2)).astype(np.float32)}
+    found = bascule.compare(model, "reference", given)
+    assert found.first is None and found.values
+    assert all(0 < each.judged.error < 1e-5 for each in found.values)
+
+
 def test_names_may_differ() -> None:
     model, renamed = lstm(), lstm()
     names = {out: f"v{index}" for index, n in enumerate(renamed.graph.node) for out in n.output}
