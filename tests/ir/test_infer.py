@@ -12,7 +12,6 @@ from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Function, Graph, Model, Node, Value
 from bascule.ir.infer import infer_types
-from bascule.ir.load import load_model
 from bascule.ir.symbols import is_invented
 from bascule.ir.text import parse_graph
 from bascule.ir.types import Shape, TensorType
@@ -238,33 +237,6 @@ def test_computed_shapes_are_followed_again_only_where_something_is_new() -> Non
     assert reshape.output.shape == model.graph.outputs[1].shape == (3, 2)
 
 
-@pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize(
-    ("nodes", "given", "left"),
-    [
-        ("t = Relu(x)", "n,4", "6,4"),
-        ("t = Concat<axis = 0>(x, x)", "n,4", "6,4"),
-        ("t = MatMul(x, x)", "?,?", "6,6"),
-        ("t = MaxPool<kernel_shape = [1], strides = [2]>(x)", "1,4,h", "1,4,6"),
-        ("t = Slice(x, zero, six, zero)", "n,4", "6,4"),
-        ("n = Shape<end = 1>(x) s = Concat<axis = 0>(n, six) t = Expand(x, s)", "n,1", "4,6"),
-    ],
-)
-def test_sizes_left_over(check: bool, nodes: str, given: str, left: str) -> None:
-    """Fixed sizes of an inner value do not hold where they follow from open sizes of the inputs."""
-    model = load_model(
-        onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["": 18]>
-            g (float[{given}] x) => (float y)
-              <int64[1] zero = {{0}}, int64[1] six = {{6}}, float[{left}] t, float[{left}] u>
-            {{ {nodes} u = Relu(t) y = Exp(u) }}""")
-    )
-    infer_types(model, check=check)
-    open_axis = 2 if "h" in given else 0
-    for value in (node.output for node in model.graph if node.op_type in ("Relu", "Exp")):
-        assert value.shape is not None
-        assert not isinstance(value.shape[open_axis], int), value.shape
-
-
 @pytest.mark.parametrize(
     ("equation", "a", "b", "shape"),
     [
@@ -283,18 +255,6 @@ def test_axes_that_einsum_repeats(equation: str, a: str, b: str, shape: Shape) -
     infer_types(model)
     found = next(node.output.shape for node in model.graph if node.op_type == "Einsum")
     assert tuple(None if is_invented(dim) else dim for dim in found or ()) == shape
-
-
-def test_sizes_that_the_file_knows_hold() -> None:
-    """A size that comes out, or that nothing speaks against, though onnx does not find it."""
-    model = load_model(
-        onnx.parser.parse_model("""<ir_version: 8, opset_import: ["": 18]>
-            g (float[n,4] x, int64[2] sizes) => (float y)
-              <float[n,8] t>
-            { t = Reshape(x, sizes) y = Exp(t) }""")
-    )
-    infer_types(model)
-    assert model.graph.outputs[0].shape == ("n", 8)
 
 
 def test_rewritten_types_are_not_checked_again() -> None:

@@ -42,11 +42,10 @@ from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
+from bascule.ir.declared import is_fixed, open_inputs, set_aside_sizes, sizes_of
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node, Value
 from bascule.ir.infer import infer_types
-from bascule.ir.left_over import open_inputs, sizes_of
 from bascule.ir.serialize import Definitions
-from bascule.ir.types import Dim, TensorType, Type
 
 __all__ = ["canonicalize"]
 
@@ -84,7 +83,8 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
         note_block_size(model)
     pending = list(_pending(model, opsets))
     is_open = bool(open_inputs(model))
-    doubted = _set_aside(model) if is_open and CONTRIB_DOMAIN in opsets else {}
+    # Inference does not see past operators of com.microsoft, and so cannot tell what is left over.
+    doubted = set_aside_sizes(model) if is_open and CONTRIB_DOMAIN in opsets else {}
     if any(_lacks_types(node, version, is_open) for node, version in pending):
         infer_types(model, check=False)
     types = TypeFinder(definitions)
@@ -110,33 +110,14 @@ def _lacks_types(node: Node, version: int, is_open: bool) -> bool:
     """
 
     def is_doubtful(value: Value) -> bool:
-        return is_open and value.producer is not None and any(map(_is_fixed, sizes_of(value.type)))
+        graph = value.graph
+        is_inner = value.producer is not None or (graph is not None and graph.parent is not None)
+        is_given = not is_inner or value.constant is not None
+        return is_open and not is_given and any(map(is_fixed, sizes_of(value.type)))
 
     return asks_for_types(node.op_type, version, node.domain) and any(
         value is not None and (value.type is None or is_doubtful(value)) for value in node.inputs
     )
-
-
-def _set_aside(model: Model) -> dict[Value, Type | None]:
-    """Take the shapes of values that are declared with fixed sizes, which may be left over.
-
-    Inference does not see past operators that are yet to be rewritten, and so cannot tell. What
-    nested graphs say of their outputs is their interface, by which rewrites read them.
-    """
-    found: dict[Value, Type | None] = {}
-    for node in model.graph.walk_nodes():
-        is_nested = node.graph is not None and node.graph.parent is not None
-        for value in node.outputs:
-            if is_nested and value.is_graph_output:
-                continue
-            if value.dtype is not None and any(map(_is_fixed, sizes_of(value.type))):
-                found[value] = value.type
-                value.type = TensorType(value.dtype)
-    return found
-
-
-def _is_fixed(size: Dim) -> bool:
-    return isinstance(size, int)
 
 
 def _rewrite(node: Node, version: int, types: TypeFinder) -> None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
 from onnx.checker import ValidationError
@@ -12,11 +12,11 @@ from onnx.shape_inference import InferenceError, infer_shapes
 
 from bascule.errors import Fail
 from bascule.ir.check_types import Problem, type_errors
+from bascule.ir.declared import DeclaredTypes, Types
 from bascule.ir.deserialize import read_type
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Model, Node, Value
 from bascule.ir.infer_uncovered import uncovered_types
-from bascule.ir.left_over import Types, left_over_sizes, sizes_of
 from bascule.ir.merge import merge_types
 from bascule.ir.serialize import Definitions
 from bascule.ir.skeleton import SkeletonWriter, restore_sizes, type_got_wrong
@@ -29,9 +29,6 @@ from bascule.ir.types import (
 )
 
 _GRAPH, _GRAPHS = 5, 10
-
-_HANDED_ON = ("Identity", "Cast", "Dropout")
-"""Operators whose result has the shape of their first input, and which may be left out."""
 
 _MAX_ROUNDS = 6
 """Runs of inference beyond the first."""
@@ -175,8 +172,6 @@ def _infer_first(
 
     `from_file` says that declared types are those of the file, which may be left over.
     """
-    inferred, errors = _infer(skeleton, types_known=False)
-    inferred = settle_names(inferred, _known(model, skeleton))
 
     def types_of(inferred: dict[str, Type], skeleton: SkeletonWriter) -> Types:
         return lambda value: inferred.get(skeleton.name(value))
@@ -193,15 +188,20 @@ def _infer_first(
             for value, type in zip(values, declared):
                 value.type = type
 
-    type_of = types_of(inferred, skeleton)
-    left_over = left_over_sizes(model, values, type_of, infer_again) if from_file else set()
+    declared = DeclaredTypes(model, values, infer_again) if from_file else None
+    while True:
+        inferred, errors = _infer(skeleton, types_known=False)
+        inferred = settle_names(inferred, _known(model, skeleton))
+        type_of = types_of(inferred, skeleton)
+        if declared is None or declared.judge(type_of):
+            break
     improved = False
     wrong: list[Problem] = []
     for value in values:
         found = type_of(value)
         wrong += declared_wrongly(value, found)
-        declared = _believable(value, found, left_over) if from_file else value.type
-        value.type = merge_types(found, declared, keep_names=value.is_graph_output)
+        type = value.type if declared is None else declared.believed(value, found)
+        value.type = merge_types(found, type, keep_names=value.is_graph_output)
         improved = improved or (found is None and value.type is not None)
     more, is_improved = _infer_uncovered(model)
 
@@ -212,47 +212,6 @@ def _infer_first(
         yield from _contradictions(skeleton, errors)
 
     return improved or is_improved, problems()
-
-
-def _believable(
-    value: Value, found: Type | None, left_over: Collection[tuple[int, int]]
-) -> Type | None:
-    """The declared type without sizes that hold for some feeds only.
-
-    These are `left_over`, or, of an inner value, open in what an operator hands on. Of an output of
-    the model exporters declare the sizes of the example that they traced, where they cannot tell.
-    """
-    declared, node = value.type, value.producer
-    if node is None or not isinstance(declared, TensorType):
-        return declared
-    if value.is_graph_output and node.graph is not None and node.graph.parent is None:
-        return _without_sizes_against(found, declared)
-    is_handed_on = node.op_type in _HANDED_ON and not node.domain and not value.is_graph_output
-    source = node.inputs[0].type if is_handed_on and node.inputs[0] is not None else None
-    if declared.shape is None or (isinstance(source, TensorType) and source.shape is None):
-        return TensorType(declared.dtype)
-    handed = sizes_of(source)
-
-    def is_open(axis: int) -> bool:
-        if (id(value), axis) in left_over:
-            return True
-        return axis < len(handed) and not isinstance(handed[axis], int)
-
-    dims = enumerate(declared.shape)
-    shape = [None if isinstance(dim, int) and is_open(axis) else dim for axis, dim in dims]
-    return TensorType(declared.dtype, tuple(shape))
-
-
-def _without_sizes_against(found: Type | None, declared: TensorType) -> TensorType:
-    """`declared` without the sizes that inference, where it knows the operator, cannot confirm."""
-    if not isinstance(found, TensorType) or declared.shape is None:
-        return declared
-    sizes = (None,) * len(declared.shape) if found.shape is None else found.shape
-    if len(sizes) != len(declared.shape):
-        return declared
-    pairs = zip(sizes, declared.shape)
-    shape = [None if isinstance(d, int) and not isinstance(f, int) else d for f, d in pairs]
-    return TensorType(declared.dtype, tuple(shape))
 
 
 def _infer_uncovered(model: Model) -> tuple[list[Problem], bool]:
