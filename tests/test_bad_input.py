@@ -340,6 +340,33 @@ def test_sizes_left_over_in_an_output(graph: str, declared: int) -> None:
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Loop(two, , x) <body = b (int64 i, bool c, float[3,4] a) => (bool d, float[3,4] e)"
+        " { d = Identity(c) s = Size(a) o = Cast<to = 1>(s) e = Mul(a, o) }>",
+        "g = com.microsoft.Gelu(x) y = Loop(two, , g) <body = b (int64 i, bool c, float[3,4] a) =>"
+        " (bool d, float[3,4] e) { d = Identity(c) e = Softmax<axis = 0>(a) }>",
+        "t = Transpose<perm = [1, 0]>(x) y = Scan<num_scan_inputs = 1, body = b (float[3] a) =>"
+        " (float[3] e) { s = Size(a) o = Cast<to = 1>(s) e = Mul(a, o) }>(t)",
+    ],
+)
+def test_sizes_left_over_in_a_body(nodes: str) -> None:
+    """The input had three rows when the file was made."""
+    left, free = "float[3", "float[n"
+    text = f"""<ir_version: 8, opset_import: ["": 12, "com.microsoft": 1]>
+        g ({free},4] x) => (float[p,q] y) <int64 two = {{2}}> {{ {nodes} }}"""
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    results = []
+    for level, each in ((0, text.replace(left, free)), (0, text), (99, text)):
+        options = bascule.SessionOptions()
+        options.graph_optimization_level = bascule.GraphOptimizationLevel(level)
+        data = onnx.parser.parse_model(each).SerializeToString()
+        results.append(bascule.InferenceSession(data, options).run(None, {"x": x})[0])
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], rtol=1e-6)
+
+
 # --- arguments
 
 X = np.ones((2, 3), np.float32)

@@ -128,6 +128,40 @@ def test_a_size_in_a_body_that_an_unknown_operator_gives() -> None:
         assert (shapes_of(model)["a"] or (None,))[0] == size
 
 
+def test_a_source_that_is_an_output() -> None:
+    """Its declared size is not believed, though nothing else in the file is in doubt."""
+    model = loaded("""
+        (float[n,4] x) => (float[6,4] t, float[p,q] y) <float[n,4] u, int64 three = {3}> {
+            u = Relu(x) t = Concat<axis = 0>(u, u)
+            y = Loop(three, , t) <body = b (int64 i, bool c, float[6,4] a) =>
+                (bool d, float[6,4] e) <float[6,4] r> { d = Identity(c) r = Relu(a) e = Neg(r) }>
+        }""")
+    infer_types(model)
+    shapes = shapes_of(model)
+    assert shapes["t"] == shapes["a"] == shapes["r"] == (None, 4)
+
+
+def test_loops_in_a_row() -> None:
+    count = 8
+    loops = " ".join(
+        f"y{i} = Loop(three, , {f'y{i - 1}' if i else 'x'}) <body = b{i} (int64 i{i}, bool c{i},"
+        f" float[3,4] a{i}) => (bool d{i}, float[3,4] e{i})"
+        f" {{ d{i} = Identity(c{i}) e{i} = Neg(a{i}) }}>"
+        for i in range(count)
+    )
+    declared = ", ".join(f"float[3,4] y{i}" for i in range(count))
+    model = loaded(f"""
+        (float[n,4] x) => (float[p,q] z) <{declared}, int64 three = {{3}}>
+        {{ {loops} z = Exp(y{count - 1}) }}""")
+    with mock.patch(
+        "bascule.ir.infer.infer_shapes", wraps=onnx.shape_inference.infer_shapes
+    ) as run:
+        infer_types(model)
+    assert run.call_count < 16
+    shapes = shapes_of(model)
+    assert not any((shapes[f"{x}{i}"] or (None,))[0] for i in range(count) for x in "aey")
+
+
 def test_bodies_take_one_more_inference() -> None:
     counts = []
     for first in "3n":

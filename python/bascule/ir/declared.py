@@ -42,7 +42,7 @@ _SAMPLES = (840, 2)
 """Sizes to try for those that a feed decides: one that many divide, and a small one."""
 
 _PATIENCE = 3
-"""Rounds after which an input of a body loses sizes where nothing is known of its source."""
+"""Rounds after which inputs of bodies lose all fixed sizes: each may tell of one more body."""
 
 _LOOP_STATE = 2
 """The number of the iteration and the condition, before what a Loop carries."""
@@ -75,6 +75,9 @@ class DeclaredTypes:
             return True
         self._rounds += 1
 
+        def certain(value: Value) -> Type | None:
+            return inferred(value) if value.constant is None else value.type
+
         def declared(value: Value) -> Type | None:
             return merge_types(inferred(value), value.type, keep_names=False)
 
@@ -82,12 +85,11 @@ class DeclaredTypes:
             found = inferred(value)
             return merge_types(found, self.believed(value, found), keep_names=False)
 
-        if self._open_bodies(declared):
-            self._is_doubtful = True
+        if self._open_bodies(certain if self._is_doubtful else declared):
             return False
         self._left_over = self._find_left_over(inferred)
         self._is_doubtful = self._is_doubtful or bool(self._left_over)
-        return not (self._is_doubtful and self._open_bodies(believed))
+        return not self._open_bodies(certain if self._is_doubtful else believed)
 
     def believed(self, value: Value, found: Type | None) -> Type | None:
         """The declared type of one of the values without sizes that are not believed."""
@@ -102,19 +104,15 @@ class DeclaredTypes:
         if handed is not None and handed.shape is None:
             return _with_shape(declared, None)
         sizes = sizes_of(handed)
-        return _with_shape(
-            declared,
-            tuple(
-                None
-                if isinstance(dim, int)
-                and (
-                    (id(value), axis) in self._left_over
-                    or (axis < len(sizes) and not isinstance(sizes[axis], int))
-                )
-                else dim
-                for axis, dim in enumerate(tensor.shape)
-            ),
-        )
+
+        def is_open(axis: int) -> bool:
+            if (id(value), axis) in self._left_over:
+                return True
+            return axis < len(sizes) and not is_fixed(sizes[axis])
+
+        dims = enumerate(tensor.shape)
+        shape = [None if is_fixed(dim) and is_open(axis) else dim for axis, dim in dims]
+        return _with_shape(declared, tuple(shape))
 
     def _open_bodies(self, type_of: Types) -> bool:
         """Take sizes that inputs of bodies do not have from their sources; whether there are any.
@@ -126,16 +124,18 @@ class DeclaredTypes:
             tensor = tensor_in(value.type)
             if value.type is None or tensor is None or not any(map(is_fixed, tensor.shape or ())):
                 continue
-            shape = tensor.shape
+            unknown = (None,) * len(tensor.shape or ())
+            shape = tensor.shape if self._rounds <= _PATIENCE else unknown
             for source, axis in sources:
                 sizes = _shape_in(type_of(source), axis)
-                if sizes is None:
-                    is_open = self._is_doubtful or self._rounds > _PATIENCE
-                    sizes = (None,) * len(shape or ()) if is_open else shape
-                shape = _common(shape, sizes)
+                if sizes is not None:
+                    shape = _common(shape, sizes)
+                elif self._is_doubtful:
+                    shape = _common(shape, unknown)
             if shape != tensor.shape:
                 value.type = _with_shape(value.type, shape)
                 is_changed = True
+        self._is_doubtful = self._is_doubtful or is_changed
         return is_changed
 
     def _find_left_over(self, inferred: Types) -> set[tuple[int, int]]:
