@@ -164,10 +164,11 @@ class SkeletonWriter(ModelWriter):
             self._write_type(type, info)
 
     def _stand_in(self, node: Node, value: Value) -> Type | None:
-        """What to state of an output whose node is left out."""
+        """What to state of an output whose node is left out; of declared sizes at first nothing."""
+        known = value.type if self.types_known else _without_sizes(value.type)
         if node in self._results and value is node.outputs[0]:
-            return merge_types(self._results[node], value.type, keep_names=False)
-        return value.type or _element_type_only(node)
+            return merge_types(self._results[node], known, keep_names=False)
+        return known or _element_type_only(node)
 
     def _is_hidden(self, node: Node) -> bool:
         if node in self._results:
@@ -290,6 +291,12 @@ def restore_sizes(type: onnx.TypeProto) -> None:
     for dim in type.tensor_type.shape.dim:
         if dim.dim_param.startswith(SIZE_MARK):
             dim.dim_value = int(dim.dim_param[1:])
+
+
+def _without_sizes(type: Type | None) -> Type | None:
+    if not isinstance(type, TensorType) or type.shape is None:
+        return type
+    return TensorType(type.dtype, (None,) * len(type.shape))
 
 
 def _without_names(type: Type) -> Type:
