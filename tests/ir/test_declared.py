@@ -141,6 +141,29 @@ def test_a_source_that_is_an_output() -> None:
     assert shapes["t"] == shapes["a"] == shapes["r"] == (None, 4)
 
 
+def test_a_source_whose_axes_nobody_knows() -> None:
+    """Inference knows the Reshape: its result would have the sizes if they were fixed."""
+    model = loaded("""
+        (float[n,4] x, int64[2] sizes, int64[1] end) => (float[p,q] y)
+        <int64[1] first = {0}, int64 three = {3}> {
+            s = Slice(sizes, first, end) t = Reshape(x, s)
+            y = Loop(three, , t) <body = b (int64 i, bool c, float[3,4] a) =>
+                (bool d, float[3,4] e) <float[3,4] r> { d = Identity(c) r = Relu(a) e = Neg(r) }>
+        }""")
+    infer_types(model)
+    shapes = shapes_of(model)
+    assert shapes["a"] == shapes["r"] == (None, None)
+
+
+def test_a_shape_that_a_feed_decides() -> None:
+    """The skeleton leaves the ConstantOfShape out, and then states nothing of what is declared."""
+    model = loaded("""
+        (float[n,4] x) => (float[p,q] y) <float[3,4] u, float[3,4] t>
+        { u = Relu(x) s = Shape(u) t = ConstantOfShape(s) y = Exp(t) }""")
+    infer_types(model)
+    assert shapes_of(model)["t"] == (None, 4)
+
+
 def test_loops_in_a_row() -> None:
     count = 8
     loops = " ".join(

@@ -85,11 +85,11 @@ class DeclaredTypes:
             found = inferred(value)
             return merge_types(found, self.believed(value, found), keep_names=False)
 
-        if self._open_bodies(certain if self._is_doubtful else declared):
+        if self._open_bodies(certain if self._is_doubtful else declared, inferred):
             return False
         self._left_over = self._find_left_over(inferred)
         self._is_doubtful = self._is_doubtful or bool(self._left_over)
-        return not self._open_bodies(certain if self._is_doubtful else believed)
+        return not self._open_bodies(certain if self._is_doubtful else believed, inferred)
 
     def believed(self, value: Value, found: Type | None) -> Type | None:
         """The declared type of one of the values without sizes that are not believed."""
@@ -114,10 +114,11 @@ class DeclaredTypes:
         shape = [None if is_fixed(dim) and is_open(axis) else dim for axis, dim in dims]
         return _with_shape(declared, tuple(shape))
 
-    def _open_bodies(self, type_of: Types) -> bool:
+    def _open_bodies(self, type_of: Types, inferred: Types) -> bool:
         """Take sizes that inputs of bodies do not have from their sources; whether there are any.
 
-        A source of which nothing is known agrees with all, until a size is left over.
+        What an operator makes that inference does not know agrees with all, until a size is left
+        over.
         """
         is_changed = False
         for value, sources in self._handed:
@@ -130,7 +131,7 @@ class DeclaredTypes:
                 sizes = _shape_in(type_of(source), axis)
                 if sizes is not None:
                     shape = _common(shape, sizes)
-                elif self._is_doubtful:
+                elif self._is_doubtful or inferred(source) is not None:
                     shape = _common(shape, unknown)
             if shape != tensor.shape:
                 value.type = _with_shape(value.type, shape)
