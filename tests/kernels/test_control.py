@@ -120,6 +120,29 @@ def test_sizes_of_a_scan_of_nothing_that_hands_on_what_is_known_less_of() -> Non
         assert z.shape == (2, length, 3)
 
 
+def test_a_loop_whose_last_inputs_are_left_out() -> None:
+    identity = onnx.helper.make_node("Identity", ["on"], ["again"])
+    copy = onnx.helper.make_node("Identity", ["x"], ["row"])
+    flags = [onnx.helper.make_tensor_value_info(name, 9, []) for name in ("on", "again")]
+    count, x, row = (
+        onnx.helper.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (("i", 7, []), ("x", 1, [2]), ("row", 1, [2]))
+    )
+    body = onnx.helper.make_graph([identity, copy], "b", [count, flags[0]], [flags[1], row])
+    loop = onnx.helper.make_node("Loop", ["n", ""], ["rows"], body=body)
+    n, rows = (
+        onnx.helper.make_tensor_value_info(name, kind, shape)
+        for name, kind, shape in (("n", 7, []), ("rows", 1, [None, 2]))
+    )
+    graph = onnx.helper.make_graph([loop], "g", [n, x], [rows])
+    imports = [onnx.helper.make_opsetid("", 21)]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    session = bascule.InferenceSession(model.SerializeToString())
+    given = np.float32([1, 2])
+    (found,) = session.run(None, {"n": np.array(3), "x": given})
+    assert (found == np.tile(given, (3, 1))).all()
+
+
 def test_loop_that_never_starts() -> None:
     x = np.array([1, 3], np.float32)
     last, rows = run(LOOP, np.array(5), np.array(False), x)

@@ -59,8 +59,11 @@ class Scope:
     """Attributes need not say their type."""
 
 
-def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
-    """Check a node against its operator's schema; without one it is left to the compiler."""
+def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> int:
+    """Check a node against its operator's schema; without one it is left to the compiler.
+
+    Returns how many inputs it must have, those that are left out included.
+    """
     require_text(*proto.input, *proto.output)
     require_text(name, proto.op_type, proto.domain, proto.overload, proto.doc_string)
     if not proto.op_type:
@@ -74,7 +77,7 @@ def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
     version = None if is_call else scope.imports.get(domain)
     found = None if version is None else check.schema(proto.op_type, version, domain)
     if found is None:
-        return
+        return 0
     _check_counts(proto, name, found)
     for attribute in proto.attribute:
         expected = found.attributes.get(attribute.name)
@@ -95,6 +98,7 @@ def check_node(proto: onnx.NodeProto, name: str, scope: Scope) -> None:
     for required in found.required.difference(names):
         raise _invalid(proto, name, f"Required attribute '{required}' is missing.")
     _check_values(proto, name)
+    return found.min_inputs
 
 
 def node_label(op_type: str, name: str) -> str:

@@ -224,9 +224,9 @@ class ModelReader:
         visible: dict[str, Value],
         graph: Graph,
     ) -> Node:
-        check_nodes.check_node(proto, name, self._scope)
+        least = check_nodes.check_node(proto, name, self._scope)
         inputs = [self._input(i, visible, name, proto.op_type) for i in proto.input]
-        while inputs and inputs[-1] is None:
+        while len(inputs) > least and inputs[-1] is None:
             inputs.pop()
         node = Node(
             proto.op_type,
