@@ -87,7 +87,16 @@ class GraphCopier:
             output = self.value(value)
             assert output is not None, f"{value} is absent, and an output of {old.name}"
             new.add_output(output)
+        interface = interface_of(old)
+        if interface != interface_of(new):
+            new.interface = interface
         return new
+
+
+def interface_of(graph: Graph) -> tuple[list[str], list[str]]:
+    """The names of the inputs and of the outputs, as they were written."""
+    inputs, outputs = ([each.name for each in ends] for ends in (graph.inputs, graph.outputs))
+    return graph.interface or (inputs, outputs)
 
 
 def copy_graph(graph: Graph) -> Graph:

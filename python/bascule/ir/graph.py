@@ -294,6 +294,8 @@ class Graph:
         self.metadata: dict[str, str] = {}
         self.parent: Node | None = None
         """The node that holds this graph as an attribute."""
+        self.interface: tuple[list[str], list[str]] | None = None
+        """The names of inputs and outputs as they were written, where those of a copy differ."""
         self.inputs: list[Value] = []
         self.outputs: list[Value] = []
         self.initializers: dict[str, Value] = {}

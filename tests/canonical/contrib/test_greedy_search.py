@@ -56,6 +56,23 @@ def test_penalty_and_shortest_length(penalty: float, constants: tuple[int, ...])
     check_search("GreedySearch", inputs, attributes(2), expected, constants, written)
 
 
+def test_a_search_in_functions() -> None:
+    """Inlining gives the decoder's inputs and outputs other names."""
+    model = model_of("GreedySearch", inputs_of(), attributes())
+    inside = [*model.graph.node]
+    imports = [*model.opset_import, helper.make_opsetid("local", 1)]
+    for name in ("inner", "outer"):
+        body = helper.make_function("local", name, ["in0", "in1"], ["out0"], inside, imports)
+        model.functions.append(body)
+        inside = [helper.make_node(name, ["in0", "in1"], ["out0"], name, domain="local")]
+    model.graph.ClearField("node")
+    model.graph.node.extend(inside)
+    model.opset_import.append(imports[-1])
+    expected = one_by_one(DECODER, PROMPT, 12, Wishes(9), PAD)
+    [found] = session(model).run(None, feeds_of(inputs_of()))
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("use", ["words", "first words", "both", "attention"])
 def test_masks(use: str) -> None:
     words = WORDS if use in ("words", "both") else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bascule.canonical.contrib.operator import ContribBuilder
+from bascule.ir.copy import interface_of
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
 from bascule.ir.types import SparseTensorType, TensorType
@@ -24,8 +25,7 @@ class Carried:
         self.graph = graph
         self.label = graph.fresh_name(build.node.name or build.node.op_type)
         """A name that nothing else has."""
-        self.inputs = [value.name for value in graph.inputs]
-        self.outputs = [value.name for value in graph.outputs]
+        self.inputs, self.outputs = interface_of(graph)
         self._make_own()
 
     def _make_own(self) -> None:
