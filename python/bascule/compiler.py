@@ -18,6 +18,7 @@ from bascule.ir.merge import merge_types
 from bascule.ir.replaced import replaced_by
 from bascule.ir.source_trace import scope_of, source_text, sources_of
 from bascule.load_clock import LoadClock
+from bascule.native import block_size
 from bascule.optimizer import Context, Level, Report, Selection, optimize
 from bascule.optimizer.context import Note
 from bascule.optimizer.fused import definition
@@ -138,7 +139,7 @@ def improve(
 
 def settle(model: Model) -> None:
     """Bring what was put into the model into the newest form, and infer types."""
-    canonicalize(model, definition)
+    canonicalize(model, definition, block_size=block_size())
     infer_types(model, definition)
 
 

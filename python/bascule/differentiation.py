@@ -64,10 +64,11 @@ def grad(
     from bascule.ir.inline import inline_functions
     from bascule.ir.load import load_model
     from bascule.ir.save import to_bytes
+    from bascule.native import block_size
     from bascule.operators import registry
 
     def settle(model: Model) -> None:
-        canonicalize(model)
+        canonicalize(model, block_size=block_size())
         infer_types(model)
 
     loaded = load_model(model)

@@ -72,3 +72,10 @@ def next_random_key() -> int:
     if _keys is None:  # only now: the module of random numbers takes long to import
         _keys = np.random.default_rng()
     return int(_keys.integers(1 << 64, dtype=np.uint64))
+
+
+def block_size() -> int:
+    """How many channels onnxruntime has side by side on this processor, at its last level."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return 16
+    return 16 if _native.detected_isa().startswith("avx512") else 8

@@ -55,12 +55,15 @@ ML_DOMAIN = "ai.onnx.ml"
 ML_OPSET = 4
 
 
-def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
+def canonicalize(
+    model: Model, definitions: Definitions | None = None, *, block_size: int | None = None
+) -> None:
     """Bring the nodes of known domains, nested graphs included, to the newest standard form.
 
-    `definitions` gives the functions behind fused nodes. Raises InvalidGraph that names node,
-    operator, version and problem when a node does not fit the version of its operator that is in
-    force.
+    `definitions` gives the functions behind fused nodes; `block_size` how many channels stand side
+    by side in a model of com.microsoft.nchwc that does not tell. Raises InvalidGraph that names
+    node, operator, version and problem when a node does not fit the version of its operator that
+    is in force.
     """
     imports = model.opset_imports
     newest = newest_opsets()[ONNX_DOMAIN]
@@ -80,7 +83,7 @@ def canonicalize(model: Model, definitions: Definitions | None = None) -> None:
         # Imported here: most models have no such operators.
         from bascule.canonical.contrib.block_size import note_block_size
 
-        note_block_size(model)
+        note_block_size(model, block_size)
     pending = list(_pending(model, opsets))
     is_open = bool(open_inputs(model))
     # Inference does not see past operators of com.microsoft, and so cannot tell what is left over.

@@ -53,6 +53,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
     from bascule.ir.load import load_model
     from bascule.ir.types import TensorType
     from bascule.metadata import NodeArg
+    from bascule.native import block_size
     from bascule.optimizer.fused import definition
     from bascule.tools import cost
 
@@ -77,7 +78,7 @@ def describe(path: str, sizes: dict[str, int]) -> dict[str, Any]:
         "metadata": dict(model.metadata),
     }
     inline_functions(model)
-    canonicalize(model, definition)
+    canonicalize(model, definition, block_size=block_size())
     for value in graph.inputs:
         if isinstance(value.type, TensorType) and value.type.shape is not None:
             shape = tuple(

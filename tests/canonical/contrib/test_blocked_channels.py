@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 import bascule
+from bascule.canonical import canonicalize
 from bascule.errors import InvalidGraph
 from bascule.errors import NotImplemented as NotSupported
+from bascule.ir.load import load_model
+from bascule.native import block_size
 from tests.support.cuda_session import EmulatedSession
 
 from .comparison import Array, Level, assert_close, normal, operators, session
@@ -261,6 +265,18 @@ def test_zeros_tell_the_size(size: int) -> None:
     ]
     expected = reference(plain, {"w1": w1, "w2": w2}, x)
     check(model_of(nodes, weights, x.shape), x, expected)
+
+
+def test_a_size_that_nothing_tells(caplog: pytest.LogCaptureFixture) -> None:
+    """All channels are whole blocks of either size, none of zeros: the processor decides."""
+    nodes = [nchwc("Conv", ["x", "w"], "c"), nchwc("ReorderOutput", ["c"], "y", channels=16)]
+    w, x = normal(16, 3, 3, 3), normal(1, 3, 6, 6)
+    model = model_of(nodes, {"w": in_blocks(w, block_size())}, x.shape)
+    with caplog.at_level(logging.WARNING, "bascule"):
+        check(model, x, reference([node("Conv", ["x", "w"], ["y"])], {"w": w}, x))
+    assert "results are wrong: save the model at ORT_ENABLE_EXTENDED" in caplog.text
+    with pytest.raises(NotSupported, match=r"blocks of 8 or of 16.*save the model at ORT_E"):
+        canonicalize(load_model(model.SerializeToString()))
 
 
 @pytest.mark.parametrize("height", [6, 1])

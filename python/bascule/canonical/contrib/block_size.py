@@ -8,26 +8,34 @@ unless every number of channels is a multiple of 16.
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-
-import numpy as np
+import logging
+from collections.abc import Iterable, Iterator
 
 from bascule.canonical.builder import invalid_node, known_constant
+from bascule.canonical.contrib.block_layout import filled, without_blocks
 from bascule.canonical.registry import NCHWC_DOMAIN
+from bascule.errors import NotImplemented as NotSupported
 from bascule.ir.graph import Graph, Model, Node, Value
 
-Array = np.ndarray[Any, Any]
+LOGGER = logging.getLogger(__name__)
 
 _SIZES = (8, 16)
+_UNTOLD = (
+    "nothing in the model tells whether its channels stand in blocks of 8 or of 16, as onnxruntime "
+    "chose for the processor that it optimized the model on"
+)
+_ADVICE = (
+    "save the model at ORT_ENABLE_EXTENDED instead of ORT_ENABLE_ALL, which leaves channels as "
+    "they are"
+)
 
 
-def note_block_size(model: Model) -> None:
+def note_block_size(model: Model, otherwise: int | None) -> None:
     """Give every node of the domain the attribute ``block_size``, and blocks no axis of their own.
 
-    Raises InvalidGraph for a node whose channels are not whole blocks, or which reads blocks as
-    no optimizer writes it.
+    It is `otherwise` where the model does not tell. Raises InvalidGraph for a node whose channels
+    are not whole blocks, or which reads blocks as no optimizer writes it, and NotImplemented where
+    nothing tells the size.
     """
     nodes = [node for node in model.graph.walk_nodes() if node.domain == NCHWC_DOMAIN]
     if not nodes:
@@ -41,9 +49,19 @@ def note_block_size(model: Model) -> None:
             raise invalid_node(node, 1, f"its channels are not whole blocks of {_SIZES}")
     if len(candidates) > 1:
         candidates = _by_zeros(nodes, candidates)
-    found = candidates[0] if len(candidates) == 1 else _of_this_processor()
+    if len(candidates) > 1:
+        if otherwise is None:
+            raise NotSupported(f"{_UNTOLD}: {_ADVICE}", op=nodes[0].op_type)
+        LOGGER.warning(
+            "%s; taken to be %d, as on this processor. If it was another one, results are wrong: "
+            "%s.",
+            _UNTOLD,
+            otherwise,
+            _ADVICE,
+        )
+        candidates = [otherwise]
     for node in nodes:
-        node.attributes["block_size"] = found
+        node.attributes["block_size"] = candidates[0]
 
 
 def _channels(nodes: Iterable[Node]) -> dict[Value, int]:
@@ -107,29 +125,6 @@ def _by_zeros(nodes: list[Node], candidates: list[int]) -> list[int]:
     return [size for size in candidates if counts[size] == most]
 
 
-def filled(weights: Array) -> int:
-    """How many of the last rows are zeros."""
-    used = np.flatnonzero(weights.reshape(len(weights), -1).any(axis=1))
-    return int(len(weights) - 1 - used[-1]) if used.size else len(weights)
-
-
-def without_blocks(weights: Array, group: int, size: int) -> Array:
-    """The weights of a convolution in the standard's order, whole blocks of channels."""
-    apart, order = order_of_blocks(weights.shape, group, size)
-    plain: Array = weights.reshape(apart).transpose(order).reshape(weights.shape)
-    return plain
-
-
-def order_of_blocks(
-    shape: Sequence[int], group: int, size: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes that weights in blocks have in memory, and these in the standard's order."""
-    outputs, inputs, height, width = shape
-    if inputs < size and (group == 1 or inputs == 1):  # one by one, as the images have them
-        return (outputs // size, inputs, height, width, size), (0, 4, 1, 2, 3)
-    return (outputs // size, inputs // size, height, width, size, size), (0, 5, 1, 4, 2, 3)
-
-
 def _join_blocks(graph: Graph) -> Iterator[int]:
     """Undo the axis of their own that blocks get for a sum of tensors that may differ in size.
 
@@ -167,13 +162,3 @@ def _split_size(node: Node | None) -> int | None:
         value = inner.input(0)
         inner = None if value is None else value.producer
     return None if inner is None else int(shape[4])
-
-
-def _of_this_processor() -> int:
-    """What onnxruntime takes here, as it would for running the file."""
-    # Imported here: rewriting needs nothing native but for this.
-    from bascule.native import _native
-
-    if platform.machine().lower() in ("arm64", "aarch64"):
-        return 16
-    return 16 if _native.detected_isa().startswith("avx512") else 8

@@ -13,7 +13,7 @@ import numpy as np
 
 from bascule.canonical.builder import known_constant
 from bascule.canonical.contrib.activations import activate
-from bascule.canonical.contrib.block_size import (
+from bascule.canonical.contrib.block_layout import (
     Array,
     filled,
     order_of_blocks,
