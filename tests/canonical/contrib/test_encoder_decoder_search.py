@@ -20,7 +20,7 @@ from tests.support.cuda_session import EmulatedSession, floats_on_cpu
 from tests.support.encoders import EncoderDecoder
 
 from .beam_reference import BeamSearch
-from .comparison import LEVELS, Array, feeds_of, model_of, normal, run_elsewhere, session
+from .comparison import Array, Level, feeds_of, model_of, normal, run_elsewhere, session
 from .searches import Wishes, float32, int32
 
 PAD, START, LENGTH = 10, 9, 8
@@ -64,12 +64,19 @@ def inputs_of(search: BeamSearch, model: EncoderDecoder, *others: Array | None) 
     ]
 
 
+WAYS = (
+    *((kind, Level.ORT_ENABLE_ALL) for kind in ("static", "symbolic", "unknown")),
+    *((kind, Level.ORT_DISABLE_ALL) for kind in ("static", "symbolic")),
+)
+
+
 def check_beams(
     search: BeamSearch,
     model: EncoderDecoder,
     made: dict[str, Any],
     *others: Array | None,
     op_type: str = "BeamSearch",
+    ways: Sequence[tuple[str, Level]] = WAYS,
 ) -> None:
     """`others`: vocab_mask, prefix_vocab_mask, attention_mask, decoder_input_ids, ..."""
     _, first, mask, start = [*others, *[None] * 4][:4]
@@ -94,8 +101,7 @@ def check_beams(
         with np.errstate(over="ignore"):  # what must not follow, by a temperature
             steps.append(np.stack(own.scores).astype(np.float32))
     feeds = feeds_of(inputs)
-    ways = [(kind, LEVELS[-1]) for kind in ("static", "symbolic", "unknown")]
-    for kind, level in [*ways, ("static", LEVELS[0]), ("symbolic", LEVELS[0])]:
+    for kind, level in ways:
         built = model_of(op_type, inputs, made, 3, kind)
         ours = session(built, level).run(None, feeds)
         np.testing.assert_array_equal(ours[0], sequences, err_msg=f"{kind} {level.name}")
