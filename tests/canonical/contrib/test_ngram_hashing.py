@@ -173,7 +173,7 @@ def test_bad_nodes() -> None:
     with pytest.raises(NotSupported, match="n-gram of 99 tokens"):
         session(model_of("NGramHashMapping", rows, {**good, "max_ngram_size": 99}, 2))
     packed = [rows[0][0], numbers, numbers[:1], np.array([0, 2], np.int32)]
-    with pytest.raises(InvalidGraph, match="'capture_count' goes with"):
+    with pytest.raises(InvalidGraph, match="'capture_count' and a 'state_up"):
         session(model_of("VarlenNGramHashMapping", packed, {**good, "state_update_capacity": 2}))
     with pytest.raises(InvalidGraph, match="'state_update_capacity' is 9"):
         session(model_of("VarlenNGramHashMapping", packed, {**good, "state_update_capacity": 9}))

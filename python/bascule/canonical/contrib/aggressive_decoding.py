@@ -78,12 +78,7 @@ def _suffix(
     said = build.op("Shape", tokens)
     longer = build.op("Pad", source, build.ints(0, most + 1))
     behind = build.op("Pad", tokens, build.ints(most, 0))
-    numbers = build.op(
-        "Range",
-        build.int_scalar(0),
-        build.op("Reshape", build.op("Add", length, build.ints(1)), build.ints()),
-        build.int_scalar(1),
-    )
+    numbers = build.numbers(build.op("Add", length, build.ints(1)))
     place, goes_on = build.ints(-1), None
     for size in range(least, most + 1):
         found = build.op("LessOrEqual", numbers, build.op("Sub", length, build.ints(size)))

@@ -143,7 +143,7 @@ def _rotated(
     angles = build.op("Div", column, build.op("Pow", base, exponents))
     cos, sin = (build.op("CastLike", build.op(each, angles), query) for each in ("Cos", "Sin"))
     count = build.op("Shape", positions)
-    ids = build.op("Range", build.int_scalar(0), build.as_scalar(count), one)
+    ids = build.numbers(count)
     ids = build.op("Expand", ids, build.op("Concat", build.dim(query, 0), count, axis=0))
     return [
         rotate(build, each, cos, sin, ids, heads=num_heads, interleaved=0, size=size)

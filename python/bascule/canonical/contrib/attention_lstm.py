@@ -192,7 +192,7 @@ def _clipped(build: Builder, x: Value, limit: float | None) -> Value:
 
 def _inside(build: ContribBuilder, lengths: Value, count: Value) -> Value:
     """Which of so many steps belong to a sequence: ``[steps, batch, 1]``."""
-    numbers = build.op("Range", build.int_scalar(0), build.as_scalar(count), build.int_scalar(1))
+    numbers = build.numbers(count)
     column = build.op("Unsqueeze", numbers, build.ints(1, 2))
     return build.op("Less", column, build.op("Unsqueeze", build.int64(lengths), build.ints(1)))
 

@@ -110,24 +110,24 @@ class Beams:
         """With `sequences` of all beams, before the loop; `batch` is the number of samples."""
         build = self.build
         self.batch, self.vocabulary = batch, vocabulary
-        zero, one = build.int_scalar(0), build.int_scalar(1)
+        zero = build.int_scalar(0)
         self.twice = build.op("Mul", self.beams, build.ints(2))
         self.by_beam = build.op("Concat", batch, self.beams, axis=0)
         self.by_sample = build.op(
             "Concat", batch, build.op("Mul", self.beams, build.ints(vocabulary)), axis=0
         )
-        samples = build.op("Range", zero, build.as_scalar(batch), one)
+        samples = build.numbers(batch)
         samples = build.op("Unsqueeze", samples, build.ints(1))
         self.first_rows = build.op("Mul", samples, self.beams)
         self.first_kept = build.op("Mul", samples, self.twice)
-        self.numbers = build.op("Range", zero, build.op("Reshape", self.twice, build.ints()), one)
+        self.numbers = build.numbers(self.twice)
         penalty = self.length_penalty
         if penalty is None:
             self.exponent = build.constant(np.array(1, dtype=np.float32))
         else:
             penalty = build.op("Cast", penalty, to=int(DataType.FLOAT))
             self.exponent = build.op("Reshape", penalty, build.ints())
-        beam = build.op("Range", zero, build.op("Reshape", self.beams, build.ints()), one)
+        beam = build.numbers(self.beams)
         totals = build.op(
             "Where", build.op("Equal", beam, zero), _float(build, 0), self._unlikely()
         )
@@ -245,7 +245,7 @@ class Beams:
     def finish(self, last: BeamState) -> tuple[Value, Value]:
         """The best sequences, ``[batch, returned, max_length]``, and their scores."""
         build = self.build
-        rows = build.op("Range", build.int_scalar(0), self._rows(), build.int_scalar(1))
+        rows = build.numbers(build.op("Mul", self.batch, self.beams))
         rows = build.op("Reshape", rows, self.by_beam)
         is_new = build.op("Not", last.done)
         divisor = self._divisor(build, last.sequences)
@@ -255,10 +255,6 @@ class Beams:
             for each in (kept, scores)
         )
         return kept, scores
-
-    def _rows(self) -> Value:
-        rows = self.build.op("Mul", self.batch, self.beams)
-        return self.build.op("Reshape", rows, self.build.ints())
 
 
 def _float(build: ContribBuilder, number: float) -> Value:

@@ -59,8 +59,7 @@ def _positions(
         return build.like(value, build.typed(first))
 
     end = build.op("CastLike", build.op("Sub", size, build.ints(1)), first)
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    steps = build.op("CastLike", build.op("Range", zero, build.as_scalar(count), one), first)
+    steps = build.op("CastLike", build.numbers(count), first)
     intervals = build.op("CastLike", build.op("Sub", count, build.ints(1)), first)
     width = build.op("Mul", build.op("Sub", last, first), end)
     stride = build.op("Div", width, build.op("Max", intervals, number(1)))

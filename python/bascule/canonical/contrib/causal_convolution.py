@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from bascule.canonical.contrib.gated_normalization import narrow, wide
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.packed_tokens import Packing
+from bascule.canonical.contrib.packed_tokens import Packing, check_capacity, check_captures
+from bascule.canonical.contrib.precision import narrow, wide
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
 
 _ACTIVATIONS = ("none", "silu", "swish")
 _MOST = 8
-"""The longest window of states, and how many tokens of each sequence may be captured."""
+"""The longest window of states."""
 
 
 @operator("CausalConvWithState")
@@ -124,10 +124,7 @@ def _part(build: ContribBuilder, x: Value, begin: int, count: int) -> Value:
 
 def _first_rows(build: ContribBuilder, x: Value, capacity: int) -> Value:
     """So many rows of each sample, zeros behind the last that there is."""
-    if not 0 < capacity <= _MOST:
-        raise build.invalid(
-            f"attribute 'state_update_capacity' is {capacity}, expected 0 to {_MOST}"
-        )
+    check_capacity(build, capacity)
     rows = build.op("Slice", x, build.ints(0), build.ints(capacity), build.ints(1))
     missing = build.op("Max", build.op("Sub", build.ints(capacity), build.dim(x, 1)), build.ints(0))
     pads = build.op("Concat", build.ints(0, 0, 0, 0), missing, build.ints(0), axis=0)
@@ -164,11 +161,6 @@ def _span(build: ContribBuilder, weight: Value, dilation: int) -> Value:
     return build.op("Mul", taps, build.ints(dilation))
 
 
-def _steps(build: ContribBuilder, count: Value) -> Value:
-    """The numbers from 0 on."""
-    return build.op("Range", build.int_scalar(0), build.as_scalar(count), build.int_scalar(1))
-
-
 def _any_convolution(
     build: ContribBuilder,
     signal: Value,
@@ -178,8 +170,8 @@ def _any_convolution(
     dilation: int,
 ) -> Value:
     """Of a number of channels that only a run tells, while Conv has it as an attribute."""
-    taps = build.op("Mul", _steps(build, build.dim(weight, 2)), build.ints(dilation))
-    places = build.op("Add", build.op("Unsqueeze", _steps(build, length), build.ints(1)), taps)
+    taps = build.op("Mul", build.numbers(build.dim(weight, 2)), build.ints(dilation))
+    places = build.op("Add", build.op("Unsqueeze", build.numbers(length), build.ints(1)), taps)
     windows = build.op("Gather", signal, places, axis=2)
     y = build.op("ReduceSum", build.op("Mul", windows, weight), build.ints(3), keepdims=0)
     return y if bias is None else build.op("Add", y, build.op("Unsqueeze", bias, build.ints(1)))
@@ -192,7 +184,7 @@ def _last_states(
     ordinals = build.ints(*range(1 - window, 1))
     ends = build.op("Unsqueeze", build.op("Add", length, ordinals), build.ints(1))
     begins = build.op("Max", ends, build.ints(0))
-    states = build.op("Gather", signal, build.op("Add", begins, _steps(build, kept)), axis=2)
+    states = build.op("Gather", signal, build.op("Add", begins, build.numbers(kept)), axis=2)
     there = build.op("Unsqueeze", build.op("Greater", ends, build.ints(0)), build.ints(1, 2))
     states = build.op("Transpose", states, perm=[2, 0, 1, 3])
     return build.op("Where", there, states, build.like(0.0, build.typed(signal)))
@@ -219,10 +211,7 @@ def varlen_causal_conv_with_state(
     """In float32, and rounded once, unless the kernel differs from token to token."""
     _check(build, activation, dilation)
     capacity = state_update_capacity
-    if not 0 <= capacity <= _MOST:
-        raise build.invalid(f"attribute 'state_update_capacity' is {capacity}, not 0 to {_MOST}")
-    if (capture_count is None) != (capacity == 0):
-        raise build.invalid("input 'capture_count' and a 'state_update_capacity' need each other")
+    check_captures(build, capacity, capture_count)
     if (kernel_delta is None) != (previous_mask is None):
         raise build.invalid("inputs 'kernel_delta' and 'previous_mask' need each other")
     packing = Packing(build, cumulative_sequence_length)
@@ -246,7 +235,7 @@ def varlen_causal_conv_with_state(
         ]
         y = _two_taps(build, input, signal.before(build.ints(1)), kernels, previous_mask)
         return y, signal.states(), captured
-    offsets = build.op("Sub", build.dim(weight, 2), _steps(build, build.dim(weight, 2)))
+    offsets = build.op("Sub", build.dim(weight, 2), build.numbers(build.dim(weight, 2)))
     offsets = build.op("Mul", build.op("Sub", offsets, build.ints(1)), build.ints(dilation))
     taps = wide(build, signal.before(build.op("Unsqueeze", offsets, build.ints(1))))
     columns = build.op("Transpose", wide(build, weight), perm=[2, 1, 0])
@@ -315,7 +304,7 @@ class _PackedSignal:
         count = build.dim(self._tokens, 0)
         sequences = self._packing.sequences(count)
         begins = build.op("Gather", self._packing.begins, sequences, axis=0)
-        own = build.op("Sub", _steps(build, count), begins)
+        own = build.op("Sub", build.numbers(count), begins)
         rows = self._row(sequences, begins, build.op("Sub", own, offsets))
         return build.op("Gather", self._rows, rows, axis=0)
 
@@ -326,8 +315,8 @@ class _PackedSignal:
             build.op("Unsqueeze", each, column)
             for each in (self._packing.begins, self._packing.lengths)
         )
-        sequences = build.op("Unsqueeze", _steps(build, self._packing.batch), column)
-        places = build.op("Add", build.op("Sub", lengths, self._kept), _steps(build, self._kept))
+        sequences = build.op("Unsqueeze", build.numbers(self._packing.batch), column)
+        places = build.op("Add", build.op("Sub", lengths, self._kept), build.numbers(self._kept))
         states = build.op("Gather", self._rows, self._row(sequences, begins, places), axis=0)
         return build.op("Transpose", states, perm=[0, 2, 1])
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.packed_tokens import Packing, SideBySide
+from bascule.canonical.contrib.packed_tokens import Packing, SideBySide, check_captures
+from bascule.canonical.contrib.precision import narrow, wide
 from bascule.canonical.contrib.recurrence import (
     Tokens,
     check_gates,
@@ -19,8 +20,6 @@ from bascule.canonical.contrib.recurrence import (
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 
-_MOST_UPDATES = 8
-"""How many tokens of each sample may be captured."""
 _LEAST_SQUARE = 1e-12
 """Is added to the squares of a vector that is made a unit."""
 
@@ -32,9 +31,8 @@ def linear_attention_gate(
     """In float32, and rounded once."""
     if b is None and build.wants(1):
         raise build.invalid("output 'beta' needs input 'b'")
-    wide = build.cast(build.typed(a), DataType.FLOAT)
-    gate = build.op("Softplus", build.op("Add", wide, dt_bias))
-    decay = build.op("CastLike", build.op("Mul", gate, decay_scale), a)
+    gate = build.op("Softplus", build.op("Add", wide(build, a), dt_bias))
+    decay = narrow(build, build.op("Mul", gate, decay_scale), a)
     return decay, b and build.op("Sigmoid", b)
 
 
@@ -64,7 +62,7 @@ def gated_delta_net(
 ) -> Outputs:
     """In the states the size of a value comes before that of a key."""
     decays, retrieves = check_gates(build, update_rule, decay, beta)
-    _check_updates(build, state_update_capacity, capture_count)
+    check_captures(build, state_update_capacity, capture_count)
     rows = _rows(build, query, key, value, initial_state)
     if qk_l2_norm:
         rows.query, rows.key = _unit(build, rows.query), _unit(build, rows.key)
@@ -110,15 +108,6 @@ def gated_delta_net(
     return y, build.op("Transpose", found.state, perm=[0, 1, 3, 2]), updates
 
 
-def _check_updates(build: ContribBuilder, capacity: int, capture_count: Value | None) -> None:
-    if not 0 <= capacity <= _MOST_UPDATES:
-        raise build.invalid(
-            f"attribute 'state_update_capacity' is {capacity}, expected 0 to {_MOST_UPDATES}"
-        )
-    if (capture_count is None) != (capacity == 0):
-        raise build.invalid("input 'capture_count' and a 'state_update_capacity' need each other")
-
-
 @dataclass
 class _Rows:
     """What packed tokens bring, ``[tokens, heads, size]`` in float32."""
@@ -136,16 +125,14 @@ class _Rows:
     def by_heads(self, build: ContribBuilder, x: Value) -> Value:
         """One number for each head of a token, or one for each column of its key."""
         shape = build.op("Concat", self.count, self.heads, build.ints(-1), axis=0)
-        return build.op("Reshape", build.cast(build.typed(x), DataType.FLOAT), shape)
+        return build.op("Reshape", wide(build, x), shape)
 
 
 def _rows(
     build: ContribBuilder, query: Value, key: Value | None, value: Value | None, state: Value | None
 ) -> _Rows:
-    wide = build.cast(build.typed(query), DataType.FLOAT)
     if key is not None and value is not None:
-        each = (wide, *(build.cast(build.typed(x), DataType.FLOAT) for x in (key, value)))
-        query, key, value = (_by_tokens(build, x) for x in each)
+        query, key, value = (_by_tokens(build, wide(build, x)) for x in (query, key, value))
         _check_heads(build, query, key, value)
         return _Rows(query, key, value, build.dim(query, 0), build.dim(value, 1))
     if key is not None or value is not None:
@@ -153,10 +140,11 @@ def _rows(
     if state is None:
         raise build.invalid("packed queries, keys and values need input 'initial_state'")
     heads, values, keys = (build.dim(state, axis) for axis in (1, 2, 3))
-    rest = build.op("Sub", build.dim(wide, -1), build.op("Mul", heads, values))
+    packed = wide(build, query)
+    rest = build.op("Sub", build.dim(packed, -1), build.op("Mul", heads, values))
     columns = build.op("Div", rest, build.ints(2))
     sizes = build.op("Concat", columns, columns, build.op("Mul", heads, values), axis=0)
-    parts = build.ops("Split", wide, sizes, outputs=3, axis=-1)
+    parts = build.ops("Split", packed, sizes, outputs=3, axis=-1)
     query, key, value = (
         build.op("Reshape", part, build.op("Concat", build.ints(-1), *shape, axis=0))
         for part, shape in zip(

@@ -7,6 +7,7 @@ All is computed in float32 and rounded once, but where an operator says otherwis
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.canonical.contrib.precision import narrow, wide
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
@@ -185,13 +186,3 @@ def _normalized(build: ContribBuilder, x: Value, scale: Value, epsilon: float) -
     y = build.op("RMSNormalization", x, scale, axis=-1, epsilon=epsilon)
     # Not inferred when the rank of x is not known.
     return build.give_type(y, TensorType(DataType.FLOAT, build.typed(x).shape))
-
-
-def wide(build: ContribBuilder, x: Value) -> Value:
-    return build.cast(build.typed(x), DataType.FLOAT)
-
-
-def narrow(build: ContribBuilder, x: Value, like: Value) -> Value:
-    """Rounded to the type of `like`."""
-    dtype = build.typed(like).dtype
-    return build.op("CastLike", x, like) if dtype is None else build.cast(build.typed(x), dtype)

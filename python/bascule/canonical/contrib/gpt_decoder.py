@@ -57,9 +57,7 @@ def repeat(build: ContribBuilder, value: Value, times: Value | None) -> Value:
     if times is None:
         return value
     rows = build.op("Shape", value, start=0, end=1)
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    count = build.op("Mul", rows, times)
-    numbers = build.op("Range", zero, build.op("Reshape", count, build.ints()), one)
+    numbers = build.numbers(build.op("Mul", rows, times))
     return build.op("Gather", value, build.op("Div", numbers, times), axis=0)
 
 

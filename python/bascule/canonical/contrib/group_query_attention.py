@@ -165,9 +165,7 @@ class Lengths:
 
     def positions(self, build: ContribBuilder) -> Value:
         """The position of each new row, [batch, rows]."""
-        steps = build.op(
-            "Range", build.int_scalar(0), build.op("Squeeze", self.count), build.int_scalar(1)
-        )
+        steps = build.numbers(self.count)
         return build.op("Add", build.op("Unsqueeze", self.starts, build.ints(1)), steps)
 
 

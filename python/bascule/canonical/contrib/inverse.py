@@ -28,7 +28,7 @@ def inverse(build: ContribBuilder, X: Value) -> Outputs:
     identity = build.op("Expand", build.op("EyeLike", square), stack)
     both = build.op("Concat", matrix, identity, axis=2)
     steps = build.as_scalar(n)
-    rows = build.op("Range", build.int_scalar(0), steps, build.int_scalar(1))
+    rows = build.numbers(steps)
     both = build.op("Loop", steps, None, both, body=_step(build, rows))
     found = build.op("Slice", both, n, build.op("Add", n, n), build.ints(2))
     return build.op("CastLike", build.op("Reshape", found, shape, allowzero=1), X)

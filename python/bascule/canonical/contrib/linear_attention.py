@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from bascule.canonical.contrib.gated_normalization import narrow, wide
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.canonical.contrib.precision import narrow, wide
 from bascule.canonical.contrib.recurrence import (
     Tokens,
     check_gates,

@@ -56,7 +56,7 @@ def _seen_by_bounds(build: ContribBuilder, bounds: Value, batch: Value, total: V
     There are as many ends as samples, maybe with as many begins behind them. More than these are
     positions in packed sequences, which say the same again.
     """
-    steps = build.op("Range", build.int_scalar(0), build.as_scalar(total), build.int_scalar(1))
+    steps = build.numbers(total)
     ends = build.op("Slice", bounds, build.ints(0), batch)
     seen = build.op("Less", steps, build.op("Unsqueeze", ends, build.ints(1)))
     count = build.known_dim(bounds, 0)

@@ -245,10 +245,8 @@ def _rows_of_beams(build: ContribBuilder, cache: Value, indirection: Value, befo
     """
     length, size = build.dim(cache, 2), build.dim(cache, 3)
     beams = build.op("Shape", indirection, start=1, end=2)
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    own = build.op("Range", zero, build.as_scalar(beams), one)
-    own = build.op("Unsqueeze", own, build.ints(0, 2))
-    steps = build.op("Range", zero, build.as_scalar(length), one)
+    own = build.op("Unsqueeze", build.numbers(beams), build.ints(0, 2))
+    steps = build.numbers(length)
     used = build.op("Slice", build.int64(indirection), build.ints(0), length, build.ints(2))
     origin = build.op("Where", build.op("Less", steps, before), used, own)
     apart = build.op("Concat", build.ints(-1), beams, build.dim(cache, 1), length, size, axis=0)

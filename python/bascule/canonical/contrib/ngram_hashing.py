@@ -10,6 +10,7 @@ import numpy as np
 
 from bascule.canonical.builder import INT64_MAX
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.canonical.contrib.packed_tokens import Packing, check_captures
 from bascule.ir.graph import Value
 
 _MOST = 64
@@ -89,12 +90,7 @@ def varlen_ngram_hash_mapping(
 ) -> Outputs:
     """All sequences one behind the other; each has its own row of `past_ids`."""
     before = _orders(build, max_ngram_size, n_head_per_ngram)
-    if not 0 <= state_update_capacity <= 8:
-        raise build.invalid(
-            f"attribute 'state_update_capacity' is {state_update_capacity}, expected 0 to 8"
-        )
-    if (capture_count is None) != (state_update_capacity == 0):
-        raise build.invalid("input 'capture_count' goes with a 'state_update_capacity' above 0")
+    check_captures(build, state_update_capacity, capture_count)
     if past_segment_ids is not None and segment_ids is None:
         raise build.invalid("input 'past_segment_ids' is there without 'segment_ids'")
     packed = _Packed(build, input_ids, cumulative_sequence_length, before)
@@ -140,22 +136,14 @@ class _Packed:
     def __init__(self, build: ContribBuilder, ids: Value, bounds: Value, before: int) -> None:
         self.build = build
         self.before = before
-        bounds = build.int64(bounds)
-        self.starts = build.op("Slice", bounds, build.ints(0), build.ints(-1))
-        ends = build.op("Slice", bounds, build.ints(1), build.ints(INT64_MAX))
-        self._lengths = build.op("Sub", ends, self.starts)
-        self._count = build.op("Shape", self.starts)
+        packing = Packing(build, bounds)
+        self.starts, self._lengths, self._count = packing.begins, packing.lengths, packing.batch
         self.rows = build.op("Concat", self._count, build.ints(before), axis=0)
         """The shape of what came before."""
-        total = build.dim(ids, 0)
-        self._total = build.as_scalar(total)
-        inner = build.op("Slice", bounds, build.ints(1), build.ints(-1))
-        ones = build.op("Expand", build.int_scalar(1), build.op("Shape", inner))
-        none = build.op("Expand", build.int_scalar(0), total)
-        marks = build.op("ScatterElements", none, inner, ones, axis=0, reduction="add")
-        self._row = build.op("CumSum", marks, build.int_scalar(0))
+        self._total = build.dim(ids, 0)
+        self._row = packing.sequences(self._total)
         """The sequence of each token."""
-        places = build.op("Range", build.int_scalar(0), self._total, build.int_scalar(1))
+        places = build.numbers(self._total)
         self._place = build.op("Sub", places, build.op("Gather", self.starts, self._row))
         """Where in its sequence each token is."""
 
@@ -193,8 +181,7 @@ class _Packed:
     def _every(self, trailing: int) -> Value:
         """The number of each sequence, with axes of one element behind."""
         build = self.build
-        count = build.as_scalar(self._count)
-        numbers = build.op("Range", build.int_scalar(0), count, build.int_scalar(1))
+        numbers = build.numbers(self._count)
         return build.op("Unsqueeze", numbers, build.ints(*range(1, trailing + 1)))
 
     def _index(self, row: Value, place: Value) -> Value:

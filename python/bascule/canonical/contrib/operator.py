@@ -131,6 +131,11 @@ class ContribBuilder(Builder):
             return self.op("Shape", value, start=-1)
         return self.op("Shape", value, start=axis, end=axis + 1)
 
+    def numbers(self, count: Value) -> Value:
+        """The int64 numbers from 0 on; `count` has one element, and says how many."""
+        limit = self.as_scalar(self.typed(count))
+        return self.op("Range", self.int_scalar(0), limit, self.int_scalar(1))
+
     def give_type(self, value: Value, type: Type | None) -> Value:
         """State the type of a new value."""
         value.type = type

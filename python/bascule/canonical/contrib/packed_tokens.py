@@ -7,6 +7,23 @@ from bascule.canonical.contrib.operator import ContribBuilder
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 
+_MOST_CAPTURED = 8
+"""How many tokens of each sequence may be captured."""
+
+
+def check_captures(build: ContribBuilder, capacity: int, counts: Value | None) -> None:
+    """Refuse a capacity without the number of tokens to capture, and the other way round."""
+    check_capacity(build, capacity)
+    if (counts is None) != (capacity == 0):
+        raise build.invalid("input 'capture_count' and a 'state_update_capacity' need each other")
+
+
+def check_capacity(build: ContribBuilder, capacity: int) -> None:
+    if not 0 <= capacity <= _MOST_CAPTURED:
+        raise build.invalid(
+            f"attribute 'state_update_capacity' is {capacity}, expected 0 to {_MOST_CAPTURED}"
+        )
+
 
 class Packing:
     """Where sequences lie among packed tokens, by the sums of the lengths of those before each."""
@@ -23,7 +40,7 @@ class Packing:
     def sequences(self, tokens: Value) -> Value:
         """The number of the sequence of each of so many tokens, and of none beyond."""
         build = self._build
-        steps = build.op("Range", build.int_scalar(0), build.as_scalar(tokens), build.int_scalar(1))
+        steps = build.numbers(tokens)
         before = build.op("GreaterOrEqual", build.op("Unsqueeze", steps, build.ints(1)), self.ends)
         count = build.op(
             "ReduceSum", build.op("Cast", before, to=int(DataType.INT64)), build.ints(1), keepdims=0
@@ -38,7 +55,7 @@ class SideBySide:
     def __init__(self, build: ContribBuilder, packing: Packing, tokens: Value) -> None:
         self._build, self.batch = build, packing.batch
         longest = build.op("ReduceMax", packing.lengths, build.ints(0), keepdims=0)
-        steps = build.op("Range", build.int_scalar(0), longest, build.int_scalar(1))
+        steps = build.numbers(longest)
         column = build.ints(1)
         places = build.op("Add", build.op("Unsqueeze", packing.begins, column), steps)
         last = build.op("Sub", tokens, build.ints(1))

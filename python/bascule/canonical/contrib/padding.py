@@ -19,8 +19,8 @@ from bascule.ir.graph import Value
 @operator("RemovePadding")
 def remove_padding(build: ContribBuilder, input: Value, sequence_token_count: Value) -> Outputs:
     counts = build.op("Unsqueeze", build.int64(sequence_token_count), build.ints(1))
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    steps = build.op("Range", zero, build.as_scalar(build.dim(input, 1)), one)
+    zero = build.int_scalar(0)
+    steps = build.numbers(build.dim(input, 1))
     is_token = build.op("Less", steps, counts)
     tokens, padding = (
         build.op("Squeeze", build.op("NonZero", build.as_vector(each)), build.ints(0))

@@ -27,7 +27,7 @@ def relative_position_bias(
 
     The table is stored by columns: its elements are those of ``[heads, buckets]``.
     """
-    queries, keys = (_count(build, each) for each in (query_length, key_length))
+    queries, keys = (build.numbers(each) for each in (query_length, key_length))
     distance = build.op("Sub", build.op("Unsqueeze", queries, build.ints(1)), keys)
     buckets = build.dim(bias_table, 0)
     if is_bidirectional:
@@ -42,11 +42,6 @@ def relative_position_bias(
     shape = build.op("Concat", build.dim(bias_table, 1), build.dim(bias_table, 0), axis=0)
     table = build.op("Reshape", bias_table, shape)
     return build.op("Unsqueeze", build.op("Gather", table, bucket, axis=1), build.ints(0))
-
-
-def _count(build: ContribBuilder, length: Value) -> Value:
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    return build.op("Range", zero, build.as_scalar(build.typed(length)), one)
 
 
 def _bucket(build: ContribBuilder, distance: Value, buckets: Value, max_distance: int) -> Value:

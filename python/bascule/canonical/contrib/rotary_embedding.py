@@ -156,8 +156,7 @@ def rotate(
 def counted_from(build: ContribBuilder, first: Value, x: Value, axis: int) -> Value:
     """Positions for every row of x along `axis`, from the one number in `first` on."""
     count = build.dim(x, axis)
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    steps = build.op("Range", zero, build.op("Squeeze", count), one)
+    steps = build.numbers(count)
     shape = build.op("Concat", build.dim(x, 0), count, axis=0)
     return build.op("Expand", build.op("Add", build.as_vector(first), steps), shape)
 

@@ -136,9 +136,8 @@ class Drawn:
         power = inside.op("Mod", product, inside.int_scalar(_MODULUS))
         for _ in range(2):
             body.add_output(inside.op("Identity", power))
-        zero, one = build.int_scalar(0), build.int_scalar(1)
-        indices = build.op("Range", zero, build.op("Reshape", count, build.ints()), one)
-        return build.ops("Scan", one, indices, outputs=2, body=body, num_scan_inputs=1)[1]
+        start, steps = build.int_scalar(1), build.numbers(count)
+        return build.ops("Scan", start, steps, outputs=2, body=body, num_scan_inputs=1)[1]
 
     def choose(self, loop: DecodingLoop, scores: Value) -> Value:
         inside = loop.inside

@@ -96,13 +96,7 @@ def _blocks(build: ContribBuilder, rows: Value, columns: Value) -> Value:
     rows, columns = build.int64(rows), build.int64(columns)
     one = build.ints(1)
     count = build.op("Sub", build.op("Shape", rows, start=1, end=2), one)
-    length = build.op("Shape", columns, start=1, end=2)
-    places = build.op(
-        "Range",
-        build.int_scalar(0),
-        build.op("Reshape", length, build.ints()),
-        build.int_scalar(1),
-    )
+    places = build.numbers(build.op("Shape", columns, start=1, end=2))
     ends = build.op("Slice", rows, one, build.ints(1 << 31), one)
     passed = build.op(
         "LessOrEqual",
@@ -134,11 +128,9 @@ def _mask(
     num_heads: int,
 ) -> Value:
     """Which keys are seen, ``[batch, heads, rows, keys]``; the heads take the layouts in turn."""
-    zero, one = build.int_scalar(0), build.int_scalar(1)
     size = build.int_scalar(block_size)
     last = build.op("Sub", build.op("Shape", blocks, start=1, end=2), build.ints(1))
-    length = build.op("Reshape", build.op("Shape", keys, start=2, end=3), build.ints())
-    columns = build.op("Div", build.op("Range", zero, length, one), size)
+    columns = build.op("Div", build.numbers(build.op("Shape", keys, start=2, end=3)), size)
     rows = build.op("Div", lengths.positions(build), size)
     seen = build.op("Gather", blocks, build.op("Min", columns, last), axis=2)
     seen = build.op("Gather", seen, build.op("Min", rows, last), axis=1)

@@ -86,10 +86,9 @@ def unfold_tensor(
     length = build.dim(input, dim)
     count = build.op("Div", build.op("Sub", length, build.ints(size)), build.ints(step))
     count = build.op("Add", count, build.ints(1))
-    zero, one = build.int_scalar(0), build.int_scalar(1)
-    starts = build.op("Range", zero, build.as_scalar(count), one)
-    starts = build.op("Mul", build.op("Unsqueeze", starts, build.ints(1)), build.ints(step))
-    steps = build.op("Range", zero, build.int_scalar(size), one)
+    starts = build.op("Unsqueeze", build.numbers(count), build.ints(1))
+    starts = build.op("Mul", starts, build.ints(step))
+    steps = build.numbers(build.int_scalar(size))
     slices = build.op("Gather", input, build.op("Add", starts, steps), axis=dim)
     if dim == -1:
         return slices

@@ -50,11 +50,11 @@ def _is_matrix(shape: Shape) -> bool:
 
 def _steps(build: ContribBuilder, costs: Value, rows: Value, columns: Value) -> Value:
     """The step that leads to each point, by antidiagonal and row."""
-    zero, one = build.int_scalar(0), build.int_scalar(1)
+    zero = build.int_scalar(0)
     infinity = build.constant(np.array(np.inf, dtype=np.float32))
     count = build.op("Sub", build.op("Add", rows, columns), build.ints(1))
-    diagonals = build.op("Range", zero, build.op("Reshape", count, build.ints()), one)
-    row = build.op("Range", zero, build.op("Reshape", rows, build.ints()), one)
+    diagonals = build.numbers(count)
+    row = build.numbers(rows)
     column = build.op("Sub", build.op("Unsqueeze", diagonals, build.ints(1)), row)
     inside = build.op(
         "And",

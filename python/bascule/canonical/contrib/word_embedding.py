@@ -45,8 +45,7 @@ def word_conv_embedding(
     lengths = build.op("ReduceSum", present, build.ints(1))
     width = build.dim(W, 2)
     last = build.op("Max", build.op("Sub", lengths, width), build.ints(0))
-    count = build.as_scalar(build.op("Shape", places, start=2))
-    numbers = build.op("Range", build.int_scalar(0), count, build.int_scalar(1))
+    numbers = build.numbers(build.op("Shape", places, start=2))
     inside = build.op("Unsqueeze", build.op("LessOrEqual", numbers, last), build.ints(1))
     never = build.like(float("-inf"), build.typed(W))
     found = build.op(
