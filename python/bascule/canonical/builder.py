@@ -55,6 +55,15 @@ class Builder:
             self.graph.insert_before(self.node, node)
         return node.output
 
+    def ops(
+        self, op_type: str, *inputs: Value | None, outputs: int, **attributes: Any
+    ) -> list[Value]:
+        """Insert a node; returns all its outputs. Attributes that are None are left out."""
+        present = {name: value for name, value in attributes.items() if value is not None}
+        first = self.op(op_type, *inputs, outputs=outputs, **present)
+        assert first.producer is not None
+        return first.producer.outputs
+
     def become(self, op_type: str, *inputs: Value | None, **attributes: Attribute) -> None:
         """Turn the node itself into another call; it keeps its name and its outputs."""
         self.node.replaced = replaced_by(self.node)
@@ -133,6 +142,33 @@ class Builder:
         cast = self.op("Cast", value, to=int(dtype))
         cast.type = TensorType(dtype, value.shape)
         return cast
+
+    def typed(self, value: Value) -> Value:
+        """`value`, with its type found as far as that can be."""
+        self.types.find(value)
+        return value
+
+    def rank_of(self, value: Value, otherwise: int) -> int:
+        """The rank, or `otherwise` when it cannot be found."""
+        rank = self.typed(value).rank
+        return otherwise if rank is None else rank
+
+    def known_dim(self, value: Value, axis: int) -> int | None:
+        """One size, when it is a known number."""
+        shape = self.typed(value).shape
+        if shape is None or not -len(shape) <= axis < len(shape):
+            return None
+        dim = shape[axis]
+        return dim if isinstance(dim, int) else None
+
+    def dim(self, value: Value, axis: int) -> Value:
+        """One size of `value`, as an int64 vector of one element."""
+        known = self.known_dim(value, axis)
+        if known is not None:
+            return self.ints(known)
+        if axis == -1:
+            return self.op("Shape", value, start=-1)
+        return self.op("Shape", value, start=axis, end=axis + 1)
 
     def shape(self, value: Value) -> Value:
         """The shape as an int64 vector."""

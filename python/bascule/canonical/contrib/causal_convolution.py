@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.canonical.contrib.packed_tokens import Packing, check_capacity, check_captures
-from bascule.canonical.contrib.precision import narrow, wide
+from bascule.canonical.precision import narrow, wide
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.precision import narrow, wide
+from bascule.canonical.precision import narrow, wide
 from bascule.ir.graph import Value
 
 _LEAST = 1e-20

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.canonical.contrib.packed_tokens import Packing, SideBySide, check_captures
-from bascule.canonical.contrib.precision import narrow, wide
-from bascule.canonical.contrib.recurrence import (
+from bascule.canonical.precision import narrow, wide
+from bascule.canonical.recurrence import (
     Tokens,
     check_gates,
     more_heads,

@@ -7,7 +7,7 @@ All is computed in float32 and rounded once, but where an operator says otherwis
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.precision import narrow, wide
+from bascule.canonical.precision import narrow, wide
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType

@@ -8,7 +8,7 @@ number of branches that is given, ``[..., branches * features]``.
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.precision import narrow, wide
+from bascule.canonical.precision import narrow, wide
 from bascule.ir.graph import Value
 
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.precision import narrow, wide
-from bascule.canonical.contrib.recurrence import (
+from bascule.canonical.precision import narrow, wide
+from bascule.canonical.recurrence import (
     Tokens,
     check_gates,
     more_heads,

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.precision import wide
 from bascule.canonical.contrib.rotary_embedding import counted_from, rotate
+from bascule.canonical.precision import wide
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType

@@ -87,14 +87,6 @@ class ContribBuilder(Builder):
         outputs = self.node.outputs
         return index < len(outputs) and not outputs[index].is_unused
 
-    def ops(
-        self, op_type: str, *inputs: Value | None, outputs: int, **attributes: Any
-    ) -> list[Value]:
-        """Insert a node; returns all its outputs."""
-        first = self.op(op_type, *inputs, outputs=outputs, **_present(attributes))
-        assert first.producer is not None
-        return first.producer.outputs
-
     def fused(
         self, op_type: str, *inputs: Value | None, outputs: int = 1, **attributes: Any
     ) -> list[Value]:
@@ -103,33 +95,6 @@ class ContribBuilder(Builder):
         assert made[0].producer is not None
         made[0].producer.domain = FUSED_DOMAIN
         return made
-
-    def typed(self, value: Value) -> Value:
-        """`value`, with its type found as far as that can be."""
-        self.types.find(value)
-        return value
-
-    def rank_of(self, value: Value, otherwise: int) -> int:
-        """The rank, or `otherwise` when it cannot be found."""
-        rank = self.typed(value).rank
-        return otherwise if rank is None else rank
-
-    def known_dim(self, value: Value, axis: int) -> int | None:
-        """One size, when it is a known number."""
-        shape = self.typed(value).shape
-        if shape is None or not -len(shape) <= axis < len(shape):
-            return None
-        dim = shape[axis]
-        return dim if isinstance(dim, int) else None
-
-    def dim(self, value: Value, axis: int) -> Value:
-        """One size of `value`, as an int64 vector of one element."""
-        known = self.known_dim(value, axis)
-        if known is not None:
-            return self.ints(known)
-        if axis == -1:
-            return self.op("Shape", value, start=-1)
-        return self.op("Shape", value, start=axis, end=axis + 1)
 
     def numbers(self, count: Value) -> Value:
         """The int64 numbers from 0 on; `count` has one element, and says how many."""
@@ -253,7 +218,3 @@ def _replace(node: Node, build: ContribBuilder, results: tuple[Value | None, ...
             taken[new] = old
     node.outputs = []
     graph.remove(node)
-
-
-def _present(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if value is not None}

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bascule.canonical.builder import Builder, known_constant
-from bascule.canonical.contrib.chunks import CHUNK, Chunks, scan_chunks
-from bascule.canonical.contrib.operator import ContribBuilder
+from bascule.canonical.chunks import CHUNK, Chunks, scan_chunks
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
@@ -43,7 +42,7 @@ class Tokens:
     decay: Value | None
     beta: Value | None
 
-    def between(self, build: ContribBuilder, begin: Value, end: Value) -> Tokens:
+    def between(self, build: Builder, begin: Value, end: Value) -> Tokens:
         """The tokens of each sample from `begin` to `end`."""
 
         def some(x: Value) -> Value:
@@ -73,7 +72,7 @@ class Trace:
 
 
 def check_gates(
-    build: ContribBuilder, rule: str, decay: Value | None, beta: Value | None
+    build: Builder, rule: str, decay: Value | None, beta: Value | None
 ) -> tuple[bool, bool]:
     """Whether the rule has a decay and an update rate, which must be given then."""
     if rule not in _RULES:
@@ -85,7 +84,7 @@ def check_gates(
 
 
 def recur(
-    build: ContribBuilder,
+    build: Builder,
     tokens: Tokens,
     state: Value,
     scale: Value,
@@ -223,7 +222,7 @@ def _step(build: Builder, decays: bool, retrieves: bool, states: bool, deltas: b
     return body
 
 
-def more_heads(build: ContribBuilder, x: Value, count: Value) -> Value:
+def more_heads(build: Builder, x: Value, count: Value) -> Value:
     """``[batch, tokens, heads, size]`` with each head as often as makes `count` of them."""
     wanted, have = known_constant(count), build.known_dim(x, 2)
     if wanted is not None and have == wanted[0]:
@@ -236,14 +235,14 @@ def more_heads(build: ContribBuilder, x: Value, count: Value) -> Value:
     return build.op("Reshape", copies, joined, allowzero=1)
 
 
-def zeros(build: ContribBuilder, *sizes: Value) -> Value:
+def zeros(build: Builder, *sizes: Value) -> Value:
     """In float32."""
     zero = Constant.from_numpy(np.zeros(1, dtype=np.float32))
     made = build.op("ConstantOfShape", build.op("Concat", *sizes, axis=0), value=zero)
     return of_rank(made, len(sizes))
 
 
-def root_scale(build: ContribBuilder, scale: float, size: Value) -> Value:
+def root_scale(build: Builder, scale: float, size: Value) -> Value:
     """`scale`, or for 0 what belongs to keys of this size, in float32."""
     if scale:
         return build.floats(scale)
