@@ -154,7 +154,8 @@ def test_hidden_changes_are_covered(op_type: str, version: int) -> None:
 def test_operators_of_the_newest_opset_are_left_alone() -> None:
     newest = onnx.defs.onnx_opset_version()
     # Resize by scales that are fed is what the standard's suite expects, not what its text says.
-    changed = ("Constant", "Resize")
+    # LinearAttention has a definition that is slower than what it is rewritten to.
+    changed = ("Constant", "LinearAttention", "Resize")
     for schema in onnx.defs.get_all_schemas():
         if schema.domain == "" and not schema.deprecated and schema.name not in changed:
             version = onnx.defs.get_schema(schema.name, newest, "").since_version

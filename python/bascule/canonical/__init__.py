@@ -18,6 +18,7 @@ from bascule.canonical import (  # noqa: F401  (importing a family registers its
     experimental,
     gather_scatter,
     image,
+    linear_attention,
     matmul,
     ml,
     normalization,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators of com.microsoft that newer language models consist of, on the device."""
+"""Linear attention, and operators of com.microsoft that newer language models consist of."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ def test_gives_what_the_processor_gives(case: ContribCase) -> None:
         np.testing.assert_allclose(found, wanted, 2e-5, 2e-5)
 
 
-def test_tokens_of_a_number_that_a_run_tells() -> None:
+@pytest.mark.parametrize("domain", ["", "com.microsoft."])
+def test_tokens_of_a_number_that_a_run_tells(domain: str) -> None:
     """Few of them are taken one by one, and many by chunks."""
     model = onnx.parser.parse_model(
-        """<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>
+        f"""<ir_version: 10, opset_import: ["": 27, "com.microsoft": 1]>
         g (float[1,T,8] q, float[1,T,4] k, float[1,T,4] v, float[1,1,4,4] past, float[1,T,1] g,
            float[1,T,1] b) => (y, state)
-        { y, state = com.microsoft.LinearAttention <q_num_heads = 2, kv_num_heads = 1>
-            (q, k, v, past, g, b) }"""
+        {{ y, state = {domain}LinearAttention <q_num_heads = 2, kv_num_heads = 1>
+            (q, k, v, past, g, b) }}"""
     )
     session = EmulatedSession(model.SerializeToString())
     assert floats_on_cpu(session) == []

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
+from bascule.canonical.linear_attention import by_heads, check_rows, decays_by_head, packed
 from bascule.canonical.precision import narrow, wide
 from bascule.canonical.recurrence import (
     Tokens,
@@ -48,14 +49,7 @@ def linear_attention(
         )
     if not 0 <= state_window <= _MOST_STATES:
         raise build.invalid(f"attribute 'state_window' is {state_window}, not 0 to {_MOST_STATES}")
-    for name, each in (("query", query), ("key", key), ("value", value)):
-        rank = build.rank_of(each, 3)
-        if rank != 3:
-            raise build.invalid(f"input '{name}' has rank {rank}, expected 3")
-    for name, each, heads in (("query", query, q_num_heads), ("value", value, kv_num_heads)):
-        row = build.known_dim(each, 2)
-        if row is not None and row % heads:
-            raise build.invalid(f"input '{name}' has rows of {row}, which are not {heads} heads")
+    check_rows(build, query=(query, q_num_heads), key=(key, 1), value=(value, kv_num_heads))
     size = build.op("Div", build.dim(query, 2), build.ints(q_num_heads))
     if q_num_heads < kv_num_heads:
         query, q_num_heads = _with_heads(build, query, size, kv_num_heads), kv_num_heads
@@ -63,14 +57,7 @@ def linear_attention(
     if columns is None or keys is None or columns * kv_num_heads != keys * q_num_heads:
         key = _with_heads(build, key, size, kv_num_heads)
     length = build.dim(query, 1)
-    tokens = Tokens(
-        _apart(build, query, q_num_heads),
-        _apart(build, key, kv_num_heads),
-        _apart(build, value, kv_num_heads),
-        decay and _apart(build, decay, kv_num_heads),
-        # It may have one head for all.
-        beta and build.op("Unsqueeze", wide(build, beta), build.ints(3)),
-    )
+    tokens = by_heads(build, query, key, value, decay, beta, q_num_heads, kv_num_heads)
     sizes = build.dim(tokens.key, 3), build.dim(tokens.value, 3)
     factor = root_scale(build, scale, sizes[0])
     if past_state is None:
@@ -80,18 +67,13 @@ def linear_attention(
         if state_window:
             state = build.op("Gather", state, build.int_scalar(-1), axis=0)
         state = wide(build, state)
-    by_head = decay is not None and build.known_dim(decay, 2) == kv_num_heads
+    by_head = decays_by_head(build, decay, kv_num_heads)
     if state_window:
         y, states = _with_states(build, tokens, state, factor, length, state_window, by_head)
     else:
         found = recur(build, tokens, state, factor, by_head=by_head)
         y, states = found.y, found.state
-    y = of_rank(build.op("Reshape", y, build.ints(0, 0, -1)), 3)
-    return narrow(build, y, query), narrow(build, states, past_state or query)
-
-
-def _apart(build: ContribBuilder, x: Value, heads: int) -> Value:
-    return build.op("Reshape", wide(build, x), build.ints(0, 0, heads, -1))
+    return packed(build, y, query), narrow(build, states, past_state or query)
 
 
 def _with_heads(build: ContribBuilder, x: Value, size: Value, heads: int) -> Value:
