@@ -114,6 +114,41 @@ def test_what_is_known_of_the_results_is_told() -> None:
     assert (y.type, len(y.shape), len(state.shape)) == ("tensor(float)", 3, 4)
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("place", [0, 1, 2, 4, 5])
+@pytest.mark.parametrize("fault", [np.nan, np.inf])
+@pytest.mark.parametrize("token", [20, 69])
+def test_later_tokens_do_not_reach_earlier_ones(
+    token: int, fault: float, place: int, rule: str
+) -> None:
+    given = inputs(rule, 4, 2, tokens=70, one=True)
+    if given[place] is None:
+        return
+    told = attributes(4, 2, rule)
+    made = session(model_of("LinearAttention", given, told, 2))
+    sound = made.run(None, feeds_of(given))
+    given[place][1, token, 0] = fault
+    with np.errstate(invalid="ignore", over="ignore"):
+        wanted = reference(4, 2, rule)(*(x if x is None else x.astype(np.float64) for x in given))
+    y, state = made.run(None, feeds_of(given))
+    np.testing.assert_array_equal(y[:, :token], sound[0][:, :token])
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(wanted[0]))
+    assert not np.isfinite(state)[~np.isfinite(wanted[1])].any()
+    np.testing.assert_array_equal(y[0], sound[0][0])
+    np.testing.assert_array_equal(state[0], sound[1][0])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_samples_do_not_depend_on_their_neighbours(rule: str) -> None:
+    given = inputs(rule, 4, 2, tokens=45)
+    made = session(model_of("LinearAttention", given, attributes(4, 2, rule), 2, "symbolic"))
+    together = made.run(None, feeds_of(given))
+    for sample in range(2):
+        own = [x if x is None else x[sample : sample + 1] for x in given]
+        for alone, both in zip(made.run(None, feeds_of(own)), together, strict=True):
+            np.testing.assert_array_equal(alone[0], both[sample])
+
+
 @pytest.mark.parametrize("wanted", [0, 1])
 def test_one_of_its_results(wanted: int) -> None:
     given = inputs("delta", tokens=9)
