@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,8 @@ class Tokens:
     value: Value
     decay: Value | None
     beta: Value | None
+    lengths: Value | None = None
+    """Where sequences lie beside longer ones: the number of tokens of each."""
 
     def between(self, build: Builder, begin: Value, end: Value) -> Tokens:
         """The tokens of each sample from `begin` to `end`."""
@@ -54,7 +57,18 @@ class Tokens:
             some(self.value),
             self.decay and some(self.decay),
             self.beta and some(self.beta),
+            self.lengths and build.op("Sub", self.lengths, begin),
         )
+
+    def within(self, build: Builder) -> Value | None:
+        """Whether a place has a token, ``[batch, tokens]``, if not all have."""
+        if self.lengths is None:
+            return None
+        count = build.as_scalar(build.dim(self.key, 1))
+        steps = build.op("Range", build.int_scalar(0), count, build.int_scalar(1))
+        found = build.op("Less", steps, build.op("Unsqueeze", self.lengths, build.ints(1)))
+        found.type = TensorType(DataType.BOOL, (None, None))
+        return found
 
 
 @dataclass
@@ -103,21 +117,65 @@ def recur(
     more: list[Value] = []
     if in_chunks and count is None:
         few = build.op("Less", build.as_scalar(build.dim(tokens.key, 1)), build.int_scalar(_MANY))
-        branches = {}
-        for name, way in (("then_branch", _by_tokens), ("else_branch", _by_chunks)):
-            branches[name] = Graph(way.__name__.strip("_"))
-            branches[name].parent = build.node  # so that names are fresh in the whole model
-            inside = Builder(build.node, build.version, branches[name])
-            for made in way(inside, tokens, state):
-                branches[name].add_output(made)
-        y, last = build.ops("If", few, outputs=2, **branches)
+        y, last = _either(
+            build,
+            few,
+            lambda inside: _by_tokens(inside, tokens, state),
+            lambda inside: _by_own_length(inside, tokens, state),
+        )
     elif in_chunks and count is not None and count >= _MANY:
-        y, last = _by_chunks(build, tokens, state)
+        y, last = _by_own_length(build, tokens, state)
     else:
         y, last, *more = _by_tokens(build, tokens, state, states, deltas)
-    of_rank(last, _OF_A_TOKEN)
-    y = build.op("Mul", of_rank(y, _OF_A_TOKEN), scale)
-    return Trace(y, last, more[0] if states else None, more[-1] if deltas else None)
+    y = build.op("Mul", y, scale)
+    return Trace(
+        of_rank(y, _OF_A_TOKEN), last, more[0] if states else None, more[-1] if deltas else None
+    )
+
+
+def _either(
+    build: Builder,
+    condition: Value,
+    then: Callable[[Builder], list[Value]],
+    otherwise: Callable[[Builder], list[Value]],
+) -> list[Value]:
+    """Results and the last state, made in the one way or in the other."""
+    branches = {}
+    for name, make in (("then_branch", then), ("else_branch", otherwise)):
+        branches[name] = Graph(name)
+        branches[name].parent = build.node  # so that names are fresh in the whole model
+        for made in make(Builder(build.node, build.version, branches[name])):
+            branches[name].add_output(made)
+    found = build.ops("If", condition, outputs=2, **branches)
+    return [of_rank(each, _OF_A_TOKEN) for each in found]
+
+
+def _by_own_length(build: Builder, tokens: Tokens, state: Value) -> list[Value]:
+    """By chunks, but sequences of few tokens token by token, whatever lies beside them."""
+    y, last = _by_chunks(build, tokens, state)
+    lengths = tokens.lengths
+    if lengths is None:
+        return [y, last]
+
+    def with_short(inside: Builder) -> list[Value]:
+        op = inside.op
+        some = tokens.between(inside, inside.ints(0), inside.ints(_MANY - 1))
+        first, after = _by_tokens(inside, some, state)
+        missing = op("Sub", op("Shape", y, start=1, end=2), inside.ints(_MANY - 1))
+        pads = op("Concat", inside.ints(0, 0, 0, 0, 0), missing, inside.ints(0, 0), axis=0)
+        is_short = op("Less", lengths, inside.int_scalar(_MANY))
+        is_short = op("Unsqueeze", is_short, inside.ints(1, 2, 3))
+        return [
+            op("Where", is_short, op("Pad", first, pads), y),
+            op("Where", is_short, after, last),
+        ]
+
+    def as_they_are(inside: Builder) -> list[Value]:
+        return [inside.op("Identity", y), inside.op("Identity", last)]
+
+    least = build.op("ReduceMin", lengths, build.ints(0), keepdims=0)
+    any_short = build.op("Less", least, build.int_scalar(_MANY))
+    return _either(build, any_short, with_short, as_they_are)
 
 
 def _by_tokens(
@@ -137,8 +195,12 @@ def _by_tokens(
         scanned.append(op("Unsqueeze", op("Exp", tokens.decay), last))
     if tokens.beta is not None:
         scanned.append(op("Unsqueeze", tokens.beta, last))
+    within = None if tokens.beta is None else tokens.within(build)
+    if within is not None:
+        scanned.append(op("Unsqueeze", within, build.ints(2, 3, 4)))
     scanned = [op("Transpose", x, perm=[1, 0, 2, 3, 4]) for x in scanned]
-    body = _step(build, tokens.decay is not None, tokens.beta is not None, states, deltas)
+    gates = tokens.decay is not None, tokens.beta is not None, within is not None
+    body = _step(build, *gates, states, deltas)
     after = op(
         "Scan",
         state,
@@ -182,6 +244,12 @@ def _by_chunks(build: Builder, tokens: Tokens, state: Value) -> list[Value]:
         tokens.decay and apart(tokens.decay, each),
         tokens.beta and rates and apart(tokens.beta, rates),
     )
+    within = None if tokens.beta is None else tokens.within(build)
+    if within is not None:
+        padded = op("Pad", within, op("Concat", build.ints(0, 0, 0), missing, axis=0))
+        by_chunk = op("Reshape", padded, op("Concat", build.ints(0, -1), size, axis=0))
+        is_token = op("Unsqueeze", op("Transpose", by_chunk, perm=[1, 0, 2]), build.ints(2, 3, 5))
+        chunks.is_token = of_rank(is_token, _OF_A_TOKEN + 2, DataType.BOOL)
     y, after = scan_chunks(build, chunks, op("Unsqueeze", state, build.ints(2)))
     y = op("Transpose", y, perm=[1, 0, 4, 2, 3, 5])
     shape = op(
@@ -196,15 +264,17 @@ def _by_chunks(build: Builder, tokens: Tokens, state: Value) -> list[Value]:
     return [of_rank(y, _OF_A_TOKEN), of_rank(op("Squeeze", after, build.ints(2)), _OF_A_TOKEN)]
 
 
-def _step(build: Builder, decays: bool, retrieves: bool, states: bool, deltas: bool) -> Graph:
+def _step(
+    build: Builder, decays: bool, retrieves: bool, ragged: bool, states: bool, deltas: bool
+) -> Graph:
     """All that one token does. Its parts are matrices of one row, or one column."""
     body = Graph("token")
     body.parent = build.node  # so that names are fresh in the whole model
     inside = Builder(build.node, build.version, body)
     op = inside.op
 
-    def parameter(name: str) -> Value:
-        type = TensorType(DataType.FLOAT, (None,) * _OF_A_TOKEN)
+    def parameter(name: str, dtype: DataType = DataType.FLOAT) -> Value:
+        type = TensorType(dtype, (None,) * _OF_A_TOKEN)
         return body.add_input(Value(body.fresh_name(name), type))
 
     state, query, key, addend = (parameter(name) for name in ("state", "query", "key", "value"))
@@ -212,6 +282,10 @@ def _step(build: Builder, decays: bool, retrieves: bool, states: bool, deltas: b
         state = op("Mul", state, parameter("decay"))
     if retrieves:
         addend = op("Mul", parameter("beta"), op("Sub", addend, op("MatMul", key, state)))
+    if ragged:
+        # Where there is no token, also a state that is not finite stays as it is.
+        is_token = parameter("is_token", DataType.BOOL)
+        addend = op("Where", is_token, addend, inside.constant(np.float32(0)))
     state = op("Add", state, op("Mul", op("Transpose", key, perm=[0, 1, 3, 2]), addend))
     body.add_output(state)
     body.add_output(op("MatMul", query, state))
@@ -249,7 +323,7 @@ def root_scale(build: Builder, scale: float, size: Value) -> Value:
     return build.op("Reciprocal", build.op("Sqrt", build.op("Cast", size, to=int(DataType.FLOAT))))
 
 
-def of_rank(value: Value, rank: int) -> Value:
-    """A float32 tensor of so many axes."""
-    value.type = TensorType(DataType.FLOAT, (None,) * rank)
+def of_rank(value: Value, rank: int, dtype: DataType = DataType.FLOAT) -> Value:
+    """A tensor of so many axes."""
+    value.type = TensorType(dtype, (None,) * rank)
     return value

@@ -10,7 +10,16 @@ import pytest
 
 from bascule.errors import InvalidGraph
 
-from .comparison import Array, assert_close, check, model_of, normal, run_elsewhere, session
+from .comparison import (
+    Array,
+    assert_close,
+    check,
+    feeds_of,
+    model_of,
+    normal,
+    run_elsewhere,
+    session,
+)
 from .test_linear_attention import RULES, recurrence
 
 SUMS = np.array([0, 2, 5], np.int32)
@@ -194,6 +203,33 @@ def test_many_tokens(packed: bool) -> None:
     if packed:
         given[:3] = np.concatenate([x.reshape(75, -1) for x in inputs[:3]], 1), None, None
     check("GatedDeltaNet", run, given, {"qk_l2_norm": 1}, dtypes=[np.float32])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("lengths", [(3, 40), (40, 7, 8, 33), (2, 5), (8, 70), (5,)])
+def test_sequences_do_not_depend_on_their_neighbours(lengths: tuple[int, ...], rule: str) -> None:
+    """Few tokens are taken one by one, and many by chunks, also beside each other."""
+    sums = np.cumsum([0, *lengths]).astype(np.int32)
+    inputs = rows(rule, tokens=sums[-1], batch=len(lengths))
+    inputs[3] = sums
+    inputs[6][0, 0, 1] = np.inf  # what lies behind the end of a sequence leaves it so
+    model = model_of("GatedDeltaNet", inputs, {"update_rule": rule}, 2, "symbolic")
+    for name, size in zip(("in0", "in1", "in2"), (2, 2, 4)):
+        for info in model.graph.input:
+            if info.name == name:
+                info.type.tensor_type.shape.dim[1].dim_value = size
+    made = session(model)
+    y, states = made.run(None, feeds_of(inputs))
+    for sample, (begin, end) in enumerate(itertools.pairwise(sums)):
+        own = [
+            x if x is None or index in (3, 6) else x[begin:end] for index, x in enumerate(inputs)
+        ]
+        own[3], own[6] = np.array([0, end - begin], np.int32), inputs[6][sample : sample + 1]
+        alone = model_of("GatedDeltaNet", own, {"update_rule": rule}, 2)
+        for each in (made, session(alone)):
+            found, state = each.run(None, feeds_of(own))
+            np.testing.assert_array_equal(found, y[begin:end])
+            np.testing.assert_array_equal(state[0], states[sample])
 
 
 @pytest.mark.parametrize("axes", [1, 2])

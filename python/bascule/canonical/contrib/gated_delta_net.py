@@ -84,6 +84,7 @@ def gated_delta_net(
         beside.spread(rows.value),
         rows.decay and beside.spread(rows.decay),
         rows.beta and beside.spread(rows.beta),
+        beside.lengths,
     )
     size = build.dim(rows.key, 2)
     if initial_state is None:
@@ -218,6 +219,8 @@ class _Gate:
 
 class _Uniform:
     """Sequences of one length: they lie side by side as they are."""
+
+    lengths = None
 
     def __init__(self, build: ContribBuilder, batch: Value, lead: Value) -> None:
         """`lead` is the shape of the tokens that the results have."""

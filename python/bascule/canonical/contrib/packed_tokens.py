@@ -36,6 +36,7 @@ class Packing:
         self.ends = build.op("Slice", wide, build.ints(1), build.op("Shape", wide))
         self.lengths = build.op("Sub", self.ends, self.begins)
         self.batch = build.op("Sub", build.dim(sums, 0), build.ints(1))
+        self.is_one = build.known_dim(sums, 0) == 2
 
     def sequences(self, tokens: Value) -> Value:
         """The number of the sequence of each of so many tokens, and of none beyond."""
@@ -54,6 +55,8 @@ class SideBySide:
 
     def __init__(self, build: ContribBuilder, packing: Packing, tokens: Value) -> None:
         self._build, self.batch = build, packing.batch
+        self.lengths = None if packing.is_one else packing.lengths
+        """Of each sequence, if there may be several."""
         longest = build.op("ReduceMax", packing.lengths, build.ints(0), keepdims=0)
         steps = build.numbers(longest)
         column = build.ints(1)
