@@ -159,11 +159,12 @@ def _by_own_length(build: Builder, tokens: Tokens, state: Value) -> list[Value]:
 
     def with_short(inside: Builder) -> list[Value]:
         op = inside.op
-        some = tokens.between(inside, inside.ints(0), inside.ints(_MANY - 1))
-        first, after = _by_tokens(inside, some, state)
-        missing = op("Sub", op("Shape", y, start=1, end=2), inside.ints(_MANY - 1))
-        pads = op("Concat", inside.ints(0, 0, 0, 0, 0), missing, inside.ints(0, 0), axis=0)
         is_short = op("Less", lengths, inside.int_scalar(_MANY))
+        of_short = op("Where", is_short, lengths, inside.int_scalar(1))
+        end = op("ReduceMax", of_short, inside.ints(0), keepdims=1)
+        first, after = _by_tokens(inside, tokens.between(inside, inside.ints(0), end), state)
+        missing = op("Sub", op("Shape", y, start=1, end=2), end)
+        pads = op("Concat", inside.ints(0, 0, 0, 0, 0), missing, inside.ints(0, 0), axis=0)
         is_short = op("Unsqueeze", is_short, inside.ints(1, 2, 3))
         return [
             op("Where", is_short, op("Pad", first, pads), y),
