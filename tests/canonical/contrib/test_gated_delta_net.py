@@ -206,7 +206,9 @@ def test_many_tokens(packed: bool) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("lengths", [(3, 40), (40, 7, 8, 33), (0, 1, 9), (9, 0), (2, 5), (8, 70), (5,)])
+@pytest.mark.parametrize(
+    "lengths", [(3, 40), (40, 7, 8, 33), (0, 1, 9), (9, 0), (2, 5), (8, 70), (5,)]
+)
 def test_sequences_do_not_depend_on_their_neighbours(lengths: tuple[int, ...], rule: str) -> None:
     """Few tokens are taken one by one, and many by chunks, also beside each other."""
     sums = np.cumsum([0, *lengths]).astype(np.int32)
