@@ -347,6 +347,11 @@ def test_sizes_left_over_in_an_output(graph: str, declared: int) -> None:
         " { d = Identity(c) s = Size(a) o = Cast<to = 1>(s) e = Mul(a, o) }>",
         "g = com.microsoft.Gelu(x) y = Loop(two, , g) <body = b (int64 i, bool c, float[3,4] a) =>"
         " (bool d, float[3,4] e) { d = Identity(c) e = Softmax<axis = 0>(a) }>",
+        "g = com.microsoft.Gelu(x) y = Loop(two, , g) <body = b (int64 i, bool c, float[3,4] a) =>"
+        " (bool d, float[3,4] e) <float[3,4] k> { d = Identity(c)"
+        " k, h = Scan<num_scan_inputs = 1, body = s (float[3,4] p, float[4] q) =>"
+        " (float[3,4] r, float[4] t) { r = Neg(p) t = Relu(q) }>"
+        "(a, a) e = Hardmax<axis = 0>(k) }>",
         "t = Transpose<perm = [1, 0]>(x) y = Scan<num_scan_inputs = 1, body = b (float[3] a) =>"
         " (float[3] e) { s = Size(a) o = Cast<to = 1>(s) e = Mul(a, o) }>(t)",
     ],

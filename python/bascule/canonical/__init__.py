@@ -43,7 +43,13 @@ from bascule.canonical.training import TRAINING_DOMAIN
 from bascule.canonical.types_on_demand import TypeFinder
 from bascule.errors import InvalidGraph
 from bascule.ir.check import Schema, newest_opsets, schema
-from bascule.ir.declared import is_fixed, open_inputs, set_aside_sizes, sizes_of
+from bascule.ir.declared import (
+    is_fixed,
+    open_inputs,
+    set_aside_sizes,
+    sizes_of,
+    with_open_sizes,
+)
 from bascule.ir.graph import ONNX_DOMAIN, Model, Node, Value
 from bascule.ir.infer import infer_types
 from bascule.ir.serialize import Definitions
@@ -99,6 +105,8 @@ def canonicalize(
                     types.find(value)
                     if value.rank is None:  # nothing else is known of it
                         value.type = doubted.get(value, value.type)
+                        if value.producer is not None and value.producer.subgraphs:
+                            value.type = with_open_sizes(value.type)  # inference knows these
         _rewrite(node, version, types)
     for value, declared in doubted.items():
         value.type = declared

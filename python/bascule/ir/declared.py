@@ -29,7 +29,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 
 from bascule.errors import Fail
-from bascule.ir.graph import Graph, Model, Node, Value
+from bascule.ir.graph import ONNX_DOMAIN, Graph, Model, Node, Value
 from bascule.ir.merge import merge_types
 from bascule.ir.types import Dim, OptionalType, SequenceType, Shape, TensorType, Type
 
@@ -195,8 +195,8 @@ class DeclaredTypes:
 def set_aside_sizes(model: Model) -> dict[Value, Type]:
     """Take all that may be left over where inference cannot tell yet; the types as declared.
 
-    What nested graphs say of their outputs stays: it is their interface, by which rewrites read
-    them.
+    What the graphs of operators beyond the standard say of their outputs stays: it is their
+    interface, by which rewrites read them.
     """
     found: dict[Value, Type] = {}
 
@@ -207,9 +207,10 @@ def set_aside_sizes(model: Model) -> dict[Value, Type]:
             value.type = _with_shape(value.type, (None,) * len(sizes) if keep_rank else None)
 
     for node in model.graph.walk_nodes():
-        is_nested = node.graph is not None and node.graph.parent is not None
+        holder = None if node.graph is None else node.graph.parent
+        is_read = holder is not None and holder.domain != ONNX_DOMAIN
         for value in node.outputs:
-            if not (is_nested and value.is_graph_output):
+            if not (is_read and value.is_graph_output):
                 take(value)
     for value, _ in _handed_to_bodies(model):
         take(value, keep_rank=True)  # inference does not find the rank of what a Loop carries
@@ -237,6 +238,12 @@ def sizes_of(type: Type | None) -> Shape:
     """The sizes of a tensor; none where the number of axes is not known."""
     tensor = tensor_in(type)
     return tensor.shape if tensor is not None and tensor.shape is not None else ()
+
+
+def with_open_sizes(type: Type | None) -> Type | None:
+    """The type with the number of axes, and no sizes."""
+    shape = _shape_in(type)
+    return type if type is None or shape is None else _with_shape(type, (None,) * len(shape))
 
 
 def is_fixed(size: Dim) -> bool:
