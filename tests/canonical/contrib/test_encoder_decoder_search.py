@@ -21,7 +21,7 @@ from tests.support.encoders import EncoderDecoder
 
 from .beam_reference import BeamSearch
 from .comparison import Array, Level, feeds_of, model_of, normal, run_elsewhere, session
-from .searches import Wishes, float32, int32
+from .searches import WAYS, Wishes, float32, int32
 
 PAD, START, LENGTH = 10, 9, 8
 WORDS = int32([[PAD, 2, 3, PAD], [4, 5, 6, 1], [PAD, PAD, 7, 8]])
@@ -62,12 +62,6 @@ def inputs_of(search: BeamSearch, model: EncoderDecoder, *others: Array | None) 
         float32(wishes.penalty),
         *others,
     ]
-
-
-WAYS = (
-    *((kind, Level.ORT_ENABLE_ALL) for kind in ("static", "symbolic", "unknown")),
-    *((kind, Level.ORT_DISABLE_ALL) for kind in ("static", "symbolic")),
-)
 
 
 def check_beams(

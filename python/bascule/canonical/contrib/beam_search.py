@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bascule.canonical.builder import known_constant
-from bascule.canonical.contrib.beams import STATE_TYPES, Beams, BeamState
+from bascule.canonical.contrib.beams import Beams
 from bascule.canonical.contrib.encoder_decoder import (
     EncoderDecoder,
     EncoderDecoderSearch,
@@ -17,7 +17,7 @@ from bascule.canonical.contrib.greedy_search import (
     steps_to,
 )
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.token_scores import TokenScores, check_shape
+from bascule.canonical.contrib.token_scores import TokenScores
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
 from bascule.ir.types import TensorType
@@ -107,7 +107,7 @@ def of_encoder(
         raise build.not_supported("input 'attention_mask' of a Whisper model")
     graphs = EncoderDecoder(build, vocab_size, has_mask=model_type == _T5)
     if model_type == _T5:
-        check_shape(build, "input_ids", inputs, (None, None))
+        build.expect_shape("input_ids", inputs, (None, None))
         mask = encoder_mask(build, inputs, mask, beams.pad_token_id)
     prepare(build, beams, graphs.vocabulary)
     steps = steps_to(build, beams.max_length, start)
@@ -124,9 +124,9 @@ def of_decoder(
     vocab_size: int,
 ) -> tuple[Value, Value, Value | None]:
     """The search by a decoder alone: sequences, their scores, and those of all tokens."""
-    check_shape(build, "input_ids", input_ids, (None, None))
+    build.expect_shape("input_ids", input_ids, (None, None))
     if attention_mask is not None:
-        check_shape(build, "attention_mask", attention_mask, (None, None))
+        build.expect_shape("attention_mask", attention_mask, (None, None))
     decoding = GptLoop(build, vocab_size)
     told = prompt(build, input_ids, attention_mask, beams.pad_token_id, beams.beams)
     prepare(build, beams, decoding.vocabulary)
@@ -134,21 +134,17 @@ def of_decoder(
     start = beams.start(batch, told.ids, decoding.vocabulary)
     logits = decoding.start(told)
     loop, inside = decoding.loop, decoding.loop.inside
-    state = BeamState(
-        **{name: loop.carry(name, getattr(start, name), type) for name, type in STATE_TYPES.items()}
-    )
+    state = start.carried(loop)
     first = inside.op("Equal", loop.iteration, inside.int_scalar(0))
     step = beams.step(inside, state, logits, first)
-    for name in STATE_TYPES:
-        loop.follow(getattr(state, name), getattr(step.state, name))
+    state.go_on(loop, step.state)
     decoding.go_on(step.tokens, step.rows)
     goes_on = inside.op("Not", beams.all_done(inside, step.state))
     steps = steps_to(build, beams.max_length, input_ids)
     collected = [step.scores] if build.wants(2) else []
     last = loop.finish(steps, None, goes_on, collected)
-    final = BeamState(**{name: last[getattr(state, name)] for name in STATE_TYPES})
     scores = all_scores(build, beams, loop.collected, steps) if collected else None
-    return (*beams.finish(final), scores)
+    return (*beams.finish(state.last(last)), scores)
 
 
 def prepare(build: ContribBuilder, beams: Beams, vocabulary: int) -> None:

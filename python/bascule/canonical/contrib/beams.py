@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from bascule.canonical.builder import known_constant
+from bascule.canonical.contrib.decoders import DecodingLoop, all_of
 from bascule.canonical.contrib.gpt_decoder import int32
 from bascule.canonical.contrib.operator import ContribBuilder
 from bascule.canonical.contrib.token_scores import LOWEST, TokenScores, check_tokens, scalar
@@ -34,8 +36,23 @@ class BeamState:
     done: Value
     """Whether a sample goes no further, ``[batch, 1]``."""
 
+    def carried(self, loop: DecodingLoop) -> BeamState:
+        """What it is in the body of a loop that begins with it."""
+        return BeamState(
+            **{name: loop.carry(name, getattr(self, name), _TYPES[name]) for name in _TYPES}
+        )
 
-STATE_TYPES = {
+    def go_on(self, loop: DecodingLoop, following: BeamState) -> None:
+        """Say what it is in the next step."""
+        for name in _TYPES:
+            loop.follow(getattr(self, name), getattr(following, name))
+
+    def last(self, values: Mapping[Value, Value]) -> BeamState:
+        """What it is behind the loop, by what that says of the values in its body."""
+        return BeamState(**{name: values[getattr(self, name)] for name in _TYPES})
+
+
+_TYPES = {
     "sequences": TensorType(DataType.INT32, (None, None)),
     "totals": TensorType(DataType.FLOAT, (None, None)),
     "kept": TensorType(DataType.INT32, (None, None, None)),
@@ -129,7 +146,7 @@ class Beams:
             self.exponent = build.op("Reshape", penalty, build.ints())
         beam = build.numbers(self.beams)
         totals = build.op(
-            "Where", build.op("Equal", beam, zero), _float(build, 0), self._unlikely()
+            "Where", build.op("Equal", beam, zero), _float(build, 0), _float(build, _UNLIKELY)
         )
         of_kept = build.op("Concat", self.by_beam, self.longest, axis=0)
         nothing = build.op("Concat", batch, build.ints(1), axis=0)
@@ -140,9 +157,6 @@ class Beams:
             build.op("Expand", _float(build, -np.inf), self.by_beam),
             build.op("Expand", build.constant(np.array(False)), nothing),
         )
-
-    def _unlikely(self) -> Value:
-        return _float(self.build, _UNLIKELY)
 
     def step(
         self, build: ContribBuilder, before: BeamState, logits: Value, first: Value | bool
@@ -239,8 +253,7 @@ class Beams:
         return build.op("Or", before, enough)
 
     def all_done(self, build: ContribBuilder, state: BeamState) -> Value:
-        done = build.op("Cast", state.done, to=int(DataType.INT32))
-        return build.op("Cast", build.op("ReduceMin", done, keepdims=0), to=int(DataType.BOOL))
+        return all_of(build, state.done)
 
     def finish(self, last: BeamState) -> tuple[Value, Value]:
         """The best sequences, ``[batch, returned, max_length]``, and their scores."""

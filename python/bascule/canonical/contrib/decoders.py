@@ -6,9 +6,12 @@ Their nodes are moved, not copied: those that wait for their own rewriting stay 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+import numpy as np
 
 from bascule.canonical.contrib.operator import ContribBuilder
+from bascule.ir.constant import Constant
 from bascule.ir.copy import interface_of
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
@@ -71,6 +74,28 @@ class Carried:
         if not isinstance(size, int) or size < 1:
             raise self.invalid(f"must state size {axis} of '{name}'")
         return size
+
+    def expect_int32(self, names: Collection[str]) -> None:
+        """Refuse a graph that says another type of its inputs of these names."""
+        for value, name in zip(self.graph.inputs, self.inputs):
+            if name in names and value.dtype is not DataType.INT32:
+                raise self.invalid(f"must have input '{name}' of type int32")
+
+    def logits(self, vocab_size: int) -> tuple[int, int]:
+        """How many logits output 0 has, and how many of them are of tokens."""
+        found = self.size(self.graph.outputs[0], "logits", 3, 2)
+        if vocab_size > found:
+            raise self.build.invalid(
+                f"attribute 'vocab_size' is {vocab_size}, but there are {found} logits"
+            )
+        return found, vocab_size if vocab_size > 0 else found
+
+    def zeros(self, value: Value, name: str, shape: Value) -> Value:
+        """Zeros of the type of the input `value`, which the graph must state."""
+        if value.dtype is None:
+            raise self.invalid(f"must state the type of '{name}'")
+        zero = Constant.from_numpy(np.zeros(1, dtype=value.dtype.numpy))
+        return self.build.op("ConstantOfShape", shape, value=zero)
 
     def unfold(self, inputs: Sequence[Value]) -> list[Value]:
         """Let the nodes stand before the search, and read `inputs`; returns the outputs."""
@@ -164,3 +189,9 @@ class DecodingLoop:
         last = self.build.ops("Loop", steps, start, *self._first, outputs=count, body=self.body)
         self.collected = last[len(self._first) :]
         return dict(zip(self.body.inputs[2:], last))
+
+
+def all_of(build: ContribBuilder, flags: Value) -> Value:
+    """Whether all are true."""
+    numbers = build.op("Cast", flags, to=int(DataType.INT32))
+    return build.op("Cast", build.op("ReduceMin", numbers, keepdims=0), to=int(DataType.BOOL))

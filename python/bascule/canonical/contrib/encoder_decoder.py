@@ -10,13 +10,10 @@ and `present_*_self_*`.
 
 from __future__ import annotations
 
-import numpy as np
-
-from bascule.canonical.contrib.beams import STATE_TYPES, Beams, BeamState
+from bascule.canonical.contrib.beams import Beams, BeamState
 from bascule.canonical.contrib.decoders import Carried, DecodingLoop
 from bascule.canonical.contrib.gpt_decoder import int32, last_scores, repeat
 from bascule.canonical.contrib.operator import ContribBuilder
-from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
@@ -56,15 +53,8 @@ class EncoderDecoder:
             raise self.encoder.invalid(f"has no output '{_HIDDEN}', which the decoder asks for")
         integers = {"input_ids", "decoder_input_ids", _MASK, *expected[: int(has_mask)]}
         for carried in (self.encoder, self.decoder):
-            for value, name in zip(carried.graph.inputs, carried.inputs):
-                if name in integers and value.dtype is not DataType.INT32:
-                    raise carried.invalid(f"must have input '{name}' of type int32")
-        self.found = self.decoder.size(self.decoder.graph.outputs[0], "logits", 3, 2)
-        self.vocabulary = vocab_size if vocab_size > 0 else self.found
-        if self.vocabulary > self.found:
-            raise build.invalid(
-                f"attribute 'vocab_size' is {vocab_size}, but there are {self.found} logits"
-            )
+            carried.expect_int32(integers)
+        self.found, self.vocabulary = self.decoder.logits(vocab_size)
 
     def _layers(self) -> int:
         names = self.decoder.inputs[self.first_past :]
@@ -114,12 +104,7 @@ class EncoderDecoderSearch:
         ids, as_sequence = self._feed_ids(loop, state, tokens)
         pasts = self._feed(loop, mask, hidden, made, state)
         inside = loop.inside
-        going = BeamState(
-            **{
-                name: loop.carry(name, getattr(state, name), type)
-                for name, type in STATE_TYPES.items()
-            }
-        )
+        going = state.carried(loop)
         first = (
             False
             if graphs.decodes_first
@@ -127,8 +112,7 @@ class EncoderDecoderSearch:
         )
         logits = last_scores(inside, loop.results[0], graphs.vocabulary, graphs.found)
         step = self.beams.step(inside, going, logits, first)
-        for name in STATE_TYPES:
-            loop.follow(getattr(going, name), getattr(step.state, name))
+        going.go_on(loop, step.state)
         loop.follow(ids, step.state.sequences if as_sequence else step.tokens)
         for past, present in zip(pasts, loop.results[1:]):
             loop.follow(past, inside.op("Gather", present, step.rows, axis=0))
@@ -140,8 +124,7 @@ class EncoderDecoderSearch:
             inside.op("Not", self.beams.all_done(inside, step.state)),
             collected,
         )
-        final = BeamState(**{name: last[getattr(going, name)] for name in STATE_TYPES})
-        return final, [*before, *loop.collected] if collected else []
+        return going.last(last), [*before, *loop.collected] if collected else []
 
     def _feed_ids(self, loop: DecodingLoop, state: BeamState, tokens: Value) -> tuple[Value, bool]:
         """The last token, or the whole sequence where the decoder takes more than one."""
@@ -202,13 +185,10 @@ class EncoderDecoderSearch:
 
     def _empty(self, formal: Value, name: str, state: BeamState) -> Value:
         build, decoder = self.build, self.graphs.decoder
-        if formal.dtype is None:
-            raise decoder.invalid(f"must state the type of '{name}'")
         heads, size = (decoder.size(formal, name, 4, axis) for axis in (1, 3))
         rows = build.op("Shape", state.sequences, start=0, end=1)
         shape = build.op("Concat", rows, build.ints(heads, 0, size), axis=0)
-        zero = Constant.from_numpy(np.zeros(1, dtype=formal.dtype.numpy))
-        return build.op("ConstantOfShape", shape, value=zero)
+        return decoder.zeros(formal, name, shape)
 
 
 def encoder_mask(build: ContribBuilder, ids: Value, mask: Value | None, pad_token_id: int) -> Value:

@@ -14,12 +14,14 @@ import numpy as np
 
 from bascule.canonical.contrib.decoders import Carried, DecodingLoop
 from bascule.canonical.contrib.operator import ContribBuilder
-from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
 
 _FIXED = ("input_ids", "position_ids", "attention_mask")
+
+MATRIX = TensorType(DataType.INT32, (None, None))
+"""Of tokens."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +90,10 @@ class GptLoop:
             raise decoder.not_supported(f"input '{more[0]}'")
         if len(decoder.inputs) < len(_FIXED) + layers:
             raise decoder.invalid(f"has {layers} outputs of layers, but fewer inputs")
-        graph = decoder.graph
-        for value, name in zip(graph.inputs[: len(_FIXED)], _FIXED):
-            if value.dtype is not DataType.INT32:
-                raise decoder.invalid(f"must have input '{name}' of type int32")
-        past = graph.inputs[len(_FIXED)]
+        decoder.expect_int32(_FIXED)
+        past = decoder.graph.inputs[len(_FIXED)]
         self.heads, self.head_size = (decoder.size(past, "past_0", 5, axis) for axis in (2, 4))
-        self.found = decoder.size(graph.outputs[0], "logits", 3, 2)
-        self.vocabulary = vocab_size if vocab_size > 0 else self.found
-        if self.vocabulary > self.found:
-            raise build.invalid(
-                f"attribute 'vocab_size' is {vocab_size}, but there are {self.found} logits"
-            )
+        self.found, self.vocabulary = decoder.logits(vocab_size)
         self.loop = DecodingLoop(decoder)
         self.layers = layers
 
@@ -115,10 +109,7 @@ class GptLoop:
         self.past = []
         for layer in range(self.layers):
             formal = loop.formal[len(_FIXED) + layer]
-            if formal.dtype is None:
-                raise loop.decoder.invalid(f"must state the type of 'past_{layer}'")
-            zero = Constant.from_numpy(np.zeros(1, dtype=formal.dtype.numpy))
-            empty = build.op("ConstantOfShape", shape, value=zero)
+            empty = loop.decoder.zeros(formal, f"past_{layer}", shape)
             sizes_then = (2, "rows", self.heads, f"before_{layer}", self.head_size)
             self.past.append(loop.feed(len(_FIXED) + layer, empty, *sizes_then))
         return last_scores(loop.inside, loop.results[0], self.vocabulary, self.found)
@@ -139,6 +130,3 @@ class GptLoop:
             if beams is not None:
                 present = inside.op("Gather", present, beams, axis=1)
             loop.follow(past, present)
-
-
-MATRIX = TensorType(DataType.INT32, (None, None))

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bascule.canonical.builder import known_constant
-from bascule.canonical.contrib.decoders import DecodingLoop
+from bascule.canonical.contrib.decoders import DecodingLoop, all_of
 from bascule.canonical.contrib.gpt_decoder import MATRIX, GptLoop, Prompt, int32, prompt
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.token_scores import TokenScores, check_shape, check_tokens, scalar
+from bascule.canonical.contrib.token_scores import TokenScores, check_tokens, scalar
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Graph, Value
 from bascule.ir.types import TensorType
@@ -55,9 +55,9 @@ class Search:
         check_decoder_only(build, self.model_type, self.other_graphs)
         eos_token_id = self.scores.eos_token_id
         check_tokens(build, eos_token_id, self.pad_token_id)
-        check_shape(build, "input_ids", self.input_ids, (None, None))
+        build.expect_shape("input_ids", self.input_ids, (None, None))
         if self.attention_mask is not None:
-            check_shape(build, "attention_mask", self.attention_mask, (None, None))
+            build.expect_shape("attention_mask", self.attention_mask, (None, None))
         decoding = GptLoop(build, self.vocab_size)
         self.scores.prepare(build, decoding.vocabulary)
         told = prompt(build, self.input_ids, self.attention_mask, self.pad_token_id, None)
@@ -133,12 +133,6 @@ def check_decoder_only(
     for name, graph in other_graphs.items():
         if graph is not None:
             raise build.not_supported(f"attribute '{name}'")
-
-
-def all_of(build: ContribBuilder, flags: Value) -> Value:
-    """Whether all are true."""
-    numbers = build.op("Cast", flags, to=int(DataType.INT32))
-    return build.op("Cast", build.op("ReduceMin", numbers, keepdims=0), to=int(DataType.BOOL))
 
 
 def steps_to(build: ContribBuilder, max_length: Value, prompt: Value) -> Value:

@@ -101,6 +101,19 @@ class ContribBuilder(Builder):
         limit = self.as_scalar(self.typed(count))
         return self.op("Range", self.int_scalar(0), limit, self.int_scalar(1))
 
+    def expect_shape(self, name: str, value: Value, expected: Sequence[int | None]) -> None:
+        """Refuse an input whose shape is known to be another one; None stands for any size."""
+        shape = self.typed(value).shape
+        if shape is None:
+            return
+        fits = len(shape) == len(expected) and all(
+            size == wanted or wanted is None or not isinstance(size, int)
+            for size, wanted in zip(shape, expected)
+        )
+        if not fits:
+            sizes = ["?" if size is None else size for size in expected]
+            raise self.invalid(f"input '{name}' has shape {list(shape)}, expected {sizes}")
+
     def give_type(self, value: Value, type: Type | None) -> Value:
         """State the type of a new value."""
         value.type = type

@@ -13,7 +13,6 @@ from bascule.canonical.contrib.group_query_attention import (
     unpacked,
 )
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
-from bascule.canonical.contrib.token_scores import check_shape
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
 from bascule.ir.graph import Value
@@ -49,9 +48,9 @@ def sparse_attention(
         raise build.invalid(
             f"attribute 'sparse_block_size' is {sparse_block_size}, expected a positive number"
         )
-    check_shape(build, "query", query, (None, None, None))
-    check_shape(build, "block_row_indices", block_row_indices, (None, None))
-    check_shape(build, "block_col_indices", block_col_indices, (None, None))
+    build.expect_shape("query", query, (None, None, None))
+    build.expect_shape("block_row_indices", block_row_indices, (None, None))
+    build.expect_shape("block_col_indices", block_col_indices, (None, None))
     layouts = build.known_dim(block_row_indices, 0)
     if layouts is not None and (layouts < 1 or num_heads % layouts):
         raise build.invalid(f"num_heads ({num_heads}) must be a multiple of the {layouts} layouts")

@@ -57,10 +57,10 @@ class TokenScores:
             self.end_of_sequence = build.constant(tokens)
         zero = build.constant(np.array(0, dtype=np.int32))
         if self.vocab_mask is not None:
-            check_shape(build, "vocab_mask", self.vocab_mask, (vocabulary,))
+            build.expect_shape("vocab_mask", self.vocab_mask, (vocabulary,))
             self.vocab_mask = build.op("Equal", self.vocab_mask, zero)
         if self.prefix_vocab_mask is not None:
-            check_shape(build, "prefix_vocab_mask", self.prefix_vocab_mask, (None, vocabulary))
+            build.expect_shape("prefix_vocab_mask", self.prefix_vocab_mask, (None, vocabulary))
             self.prefix_vocab_mask = build.op("Equal", self.prefix_vocab_mask, zero)
 
     def apply(
@@ -123,22 +123,6 @@ def scalar(build: ContribBuilder, value: Value) -> Value:
     if known is not None and known.size != 1:
         raise build.invalid(f"'{value.name}' has shape {list(known.shape)}, expected one element")
     return build.op("Reshape", build.int64(value), build.ints())
-
-
-def check_shape(
-    build: ContribBuilder, name: str, value: Value, expected: tuple[int | None, ...]
-) -> None:
-    """Refuse an input whose shape is known to be another one."""
-    shape = build.typed(value).shape
-    if shape is None:
-        return
-    fits = len(shape) == len(expected) and all(
-        size == wanted or wanted is None or not isinstance(size, int)
-        for size, wanted in zip(shape, expected)
-    )
-    if not fits:
-        sizes = ["?" if size is None else size for size in expected]
-        raise build.invalid(f"input '{name}' has shape {list(shape)}, expected {sizes}")
 
 
 def check_tokens(build: ContribBuilder, eos_token_id: int, pad_token_id: int) -> None:
