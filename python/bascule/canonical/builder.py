@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from bascule.ir.dtype import DataType
 from bascule.ir.fixed import fixed_constant
 from bascule.ir.graph import ONNX_DOMAIN, Attribute, Graph, Node, Value
 from bascule.ir.replaced import replaced_by
-from bascule.ir.types import TensorType
+from bascule.ir.types import TensorType, Type
 
 INT64_MAX = (1 << 63) - 1
+
+_Builder = TypeVar("_Builder", bound="Builder")
 
 
 class Builder:
@@ -37,6 +39,22 @@ class Builder:
         self.types = types if types is not None else TypeFinder()
         self.graph = graph if graph is not None else node.graph
         self._appends = graph is not None
+
+    # --- nested graphs
+
+    def within(self: _Builder, graph: Graph) -> _Builder:
+        """A builder that adds to the end of `graph`, for an attribute of a node made here."""
+        return type(self)(self.node, self.version, graph=graph, types=self.types)
+
+    def body(self: _Builder, name: str) -> _Builder:
+        """A builder of a new graph, whose names are fresh in the whole model."""
+        graph = Graph(name)
+        graph.parent = self.node
+        return self.within(graph)
+
+    def parameter(self, name: str, type: Type | None) -> Value:
+        """A new input of the graph that is built."""
+        return self.graph.add_input(Value(self.graph.fresh_name(name), type))
 
     # --- new nodes
 

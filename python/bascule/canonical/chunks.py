@@ -20,7 +20,7 @@ import numpy as np
 
 from bascule.canonical.builder import Builder
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Graph, Value
+from bascule.ir.graph import Value
 from bascule.ir.types import TensorType
 
 CHUNK = 32
@@ -144,10 +144,8 @@ class _Scanned:
 
 
 def _scan(build: Builder, state: Value, each: _Scanned) -> tuple[Value, Value]:
-    body = Graph("chunk")
-    body.parent = build.node  # so that names are fresh in the whole model
-    inside = Builder(build.node, build.version, body)
-    op, scanned = inside.op, []
+    inside = build.body("chunk")
+    op, body, scanned = inside.op, inside.graph, []
 
     def parameter(name: str, outer: Value | None = None) -> Value:
         dtype = DataType.FLOAT
@@ -155,7 +153,7 @@ def _scan(build: Builder, state: Value, each: _Scanned) -> tuple[Value, Value]:
             scanned.append(outer)
             dtype = outer.dtype or dtype
         type = TensorType(dtype, (None,) * _AXES)
-        return body.add_input(Value(body.fresh_name(name), type))
+        return inside.parameter(name, type)
 
     before = parameter("state")
     query, columns = parameter("query", each.query), parameter("columns", each.columns)

@@ -142,10 +142,10 @@ def _either(
     """Results and the last state, made in the one way or in the other."""
     branches = {}
     for name, make in (("then_branch", then), ("else_branch", otherwise)):
-        branches[name] = Graph(name)
-        branches[name].parent = build.node  # so that names are fresh in the whole model
-        for made in make(Builder(build.node, build.version, branches[name])):
-            branches[name].add_output(made)
+        inside = build.body(name)
+        branches[name] = inside.graph
+        for made in make(inside):
+            inside.graph.add_output(made)
     found = build.ops("If", condition, outputs=2, **branches)
     return [of_rank(each, _OF_A_TOKEN) for each in found]
 
@@ -269,14 +269,11 @@ def _step(
     build: Builder, decays: bool, retrieves: bool, ragged: bool, states: bool, deltas: bool
 ) -> Graph:
     """All that one token does. Its parts are matrices of one row, or one column."""
-    body = Graph("token")
-    body.parent = build.node  # so that names are fresh in the whole model
-    inside = Builder(build.node, build.version, body)
-    op = inside.op
+    inside = build.body("token")
+    op, body = inside.op, inside.graph
 
     def parameter(name: str, dtype: DataType = DataType.FLOAT) -> Value:
-        type = TensorType(dtype, (None,) * _OF_A_TOKEN)
-        return body.add_input(Value(body.fresh_name(name), type))
+        return inside.parameter(name, TensorType(dtype, (None,) * _OF_A_TOKEN))
 
     state, query, key, addend = (parameter(name) for name in ("state", "query", "key", "value"))
     if decays:

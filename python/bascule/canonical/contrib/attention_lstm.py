@@ -227,19 +227,18 @@ def _run(build: ContribBuilder, cell: _Cell, memory: _Memory) -> tuple[Value, Va
 
 
 def _step(build: ContribBuilder, cell: _Cell, memory: _Memory) -> Graph:
-    body = Graph("attention_lstm")
-    body.parent = build.node  # so that names are fresh in the whole model
-    inside = Builder(build.node, build.version, body)
+    inside = build.body("attention_lstm")
     dtype = build.typed(cell.x).dtype or DataType.FLOAT
 
     def parameter(name: str, kind: DataType = dtype) -> Value:
-        return body.add_input(Value(body.fresh_name(name), TensorType(kind, (None, None))))
+        return inside.parameter(name, TensorType(kind, (None, None)))
 
     h, c, attended, x = (parameter(name) for name in ("h", "c", "attended", "x"))
     active = None if cell.active is None else parameter("active", DataType.BOOL)
     op, limit, (f, g, last) = inside.op, partial(cell.limit, inside), cell.functions
     product = op("MatMul", op("Concat", attended, h, axis=1), cell.recurrent)
-    i, o, forget, new = _split(inside, op("Add", x, product), 4)
+    gates = op("Add", x, product)
+    i, o, forget, new = inside.ops("Split", gates, outputs=4, axis=1, num_outputs=4)
     holes = cell.peepholes
 
     def seen(gate: Value, state: Value, hole: int) -> Value:
@@ -269,12 +268,6 @@ def _step(build: ContribBuilder, cell: _Cell, memory: _Memory) -> Graph:
         state, cells = op("Where", active, state, h), op("Where", active, cells, c)
         found = op("Where", active, found, attended)
     for each in (state, cells, found):
-        body.add_output(each)
-    body.add_output(op("Identity", shown))
-    return body
-
-
-def _split(build: Builder, x: Value, count: int) -> list[Value]:
-    first = build.op("Split", x, outputs=count, axis=1, num_outputs=count)
-    assert first.producer is not None
-    return first.producer.outputs
+        inside.graph.add_output(each)
+    inside.graph.add_output(op("Identity", shown))
+    return inside.graph

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bascule.canonical.builder import Builder
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.ir.dtype import DataType
-from bascule.ir.graph import Graph, Node, Value
+from bascule.ir.graph import Graph, Value
 from bascule.ir.types import TensorType
 
 _GATED = ("swiglu", "geglu")
@@ -152,39 +152,31 @@ def _of_one_expert(
     activation: Activation,
 ) -> Graph:
     """The body of the loop: what one expert adds for its tokens; without any, it rests."""
-    body = Graph("expert")
-    body.parent = build.node  # so that names are fresh in the whole model
-    inside = Builder(build.node, build.version, body)
-
-    def parameter(name: str, type: TensorType | None) -> Value:
-        return body.add_input(Value(body.fresh_name(name), type))
-
-    expert = parameter("expert", TensorType(DataType.INT64, ()))
-    goes_on = parameter("goes_on", TensorType(DataType.BOOL, ()))
+    inside = build.body("expert")
+    body = inside.graph
+    expert = inside.parameter("expert", TensorType(DataType.INT64, ()))
+    goes_on = inside.parameter("goes_on", TensorType(DataType.BOOL, ()))
     dtype = build.typed(tokens).dtype
-    sums = parameter("sums", None if dtype is None else TensorType(dtype, (None, None)))
+    sums = inside.parameter("sums", None if dtype is None else TensorType(dtype, (None, None)))
     is_chosen = inside.op("Cast", inside.op("Equal", chosen, expert), to=int(DataType.INT64))
     own = inside.op("ReduceMax", is_chosen, inside.ints(-1), keepdims=0)
     rows = inside.op("Squeeze", inside.op("NonZero", own), inside.ints(0))
     shares = inside.op("Mul", weights, inside.op("CastLike", is_chosen, weights))
     share = inside.op("ReduceSum", shares, inside.ints(-1), keepdims=1)
 
-    works, rests = Graph("works"), Graph("rests")
-    works.parent = rests.parent = build.node
-    rests.append(Node("Identity", [sums]))
-    rests.add_output(next(iter(rests)).output)
-    then = Builder(build.node, build.version, works)
+    rest, then = build.body("rests"), build.body("works")
+    rest.graph.add_output(rest.op("Identity", sums))
     x = then.op("Gather", tokens, rows, axis=0)
     first, gate = (None if each is None else _apply(then, x, each, expert) for each in layers)
     assert first is not None
     y = _apply(then, _activated(then, first, gate, activation), last, expert)
     y = then.op("Mul", y, then.op("Gather", share, rows, axis=0))
     index = then.op("Unsqueeze", rows, then.ints(1))
-    works.add_output(then.op("ScatterND", sums, index, y, reduction="add"))
+    then.graph.add_output(then.op("ScatterND", sums, index, y, reduction="add"))
 
     some = inside.op("Greater", inside.op("Size", rows), inside.int_scalar(0))
     body.add_output(inside.op("Identity", goes_on))
-    body.add_output(inside.op("If", some, then_branch=works, else_branch=rests))
+    body.add_output(inside.op("If", some, then_branch=then.graph, else_branch=rest.graph))
     return body
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from bascule.canonical.builder import Builder
 from bascule.canonical.contrib.operator import ContribBuilder, Outputs, operator
 from bascule.ir.constant import Constant
 from bascule.ir.dtype import DataType
@@ -35,13 +34,11 @@ def inverse(build: ContribBuilder, X: Value) -> Outputs:
 
 
 def _step(build: ContribBuilder, rows: Value) -> Graph:
-    body = Graph("elimination")
-    body.parent = build.node  # so that names are fresh in the whole model
-    inside = Builder(build.node, build.version, body)
+    inside = build.body("elimination")
+    body = inside.graph
 
     def parameter(name: str, dtype: DataType, rank: int) -> Value:
-        type = TensorType(dtype, (None,) * rank)
-        return body.add_input(Value(body.fresh_name(name), type))
+        return inside.parameter(name, TensorType(dtype, (None,) * rank))
 
     step = parameter("step", DataType.INT64, 0)
     goes_on = parameter("goes_on", DataType.BOOL, 0)

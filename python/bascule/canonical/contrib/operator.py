@@ -67,10 +67,6 @@ class ContribBuilder(Builder):
         self.added: set[Node] = set()
         """The nodes that were made here."""
 
-    def within(self, graph: Graph) -> ContribBuilder:
-        """A builder that adds to the end of `graph`, for an attribute of a node made here."""
-        return ContribBuilder(self.node, self.version, self.types, graph)
-
     def _new(
         self,
         op_type: str,

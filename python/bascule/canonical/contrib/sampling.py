@@ -125,19 +125,15 @@ class Drawn:
 
     def _powers(self, build: ContribBuilder, count: Value) -> Value:
         """The multiplier to the powers 1 to `count`, by the modulus."""
-        body = Graph("powers")
-        body.parent = build.node  # so that names are fresh in the whole model
-        inside = build.within(body)
+        inside = build.body("powers")
         number = TensorType(DataType.INT64, ())
-        last, _ = (
-            body.add_input(Value(body.fresh_name(name), number)) for name in ("last", "index")
-        )
+        last, _ = (inside.parameter(name, number) for name in ("last", "index"))
         product = inside.op("Mul", last, inside.int_scalar(_MULTIPLIER))
         power = inside.op("Mod", product, inside.int_scalar(_MODULUS))
         for _ in range(2):
-            body.add_output(inside.op("Identity", power))
+            inside.graph.add_output(inside.op("Identity", power))
         start, steps = build.int_scalar(1), build.numbers(count)
-        return build.ops("Scan", start, steps, outputs=2, body=body, num_scan_inputs=1)[1]
+        return build.ops("Scan", start, steps, outputs=2, body=inside.graph, num_scan_inputs=1)[1]
 
     def choose(self, loop: DecodingLoop, scores: Value) -> Value:
         inside = loop.inside

@@ -83,14 +83,10 @@ def _steps(build: ContribBuilder, costs: Value, rows: Value, columns: Value) -> 
 
 def _diagonal(build: ContribBuilder) -> Graph:
     """The costs of an antidiagonal, by those of the last one and of the one before."""
-    body = Graph("diagonal")
-    body.parent = build.node  # so that names are fresh in the whole model
-    inside = build.within(body)
+    inside = build.body("diagonal")
     names = {"last": _COSTS, "before": _COSTS, "costs": _COSTS}
-    last, before, costs = (
-        body.add_input(Value(body.fresh_name(name), type)) for name, type in names.items()
-    )
-    corner = body.add_input(Value(body.fresh_name("corner"), TensorType(DataType.FLOAT, ())))
+    last, before, costs = (inside.parameter(name, type) for name, type in names.items())
+    corner = inside.parameter("corner", TensorType(DataType.FLOAT, ()))
     outside = inside.constant(np.array([np.inf], dtype=np.float32))
     upper = (inside.ints(0), inside.ints(-1), inside.ints(0))
     edge = inside.op("Unsqueeze", corner, inside.ints(0))
@@ -105,20 +101,16 @@ def _diagonal(build: ContribBuilder) -> Graph:
     step = inside.op("Where", by_step_down, inside.int_scalar(_DOWN), inside.int_scalar(2))
     step = inside.op("Where", by_diagonal, inside.int_scalar(_DIAGONAL), step)
     for output in (inside.op("Add", costs, best), inside.op("Identity", last), step):
-        body.add_output(output)
-    return body
+        inside.graph.add_output(output)
+    return inside.graph
 
 
 def _walk(build: ContribBuilder, steps: Value, rows: Value, columns: Value) -> list[Value]:
     """The rows and the columns of the points of the path, the last one first."""
-    body = Graph("walk")
-    body.parent = build.node
-    inside = build.within(body)
-    body.add_input(Value(body.fresh_name("iteration"), _NUMBER))
-    body.add_input(Value(body.fresh_name("condition"), TensorType(DataType.BOOL, ())))
-    row, column = (
-        body.add_input(Value(body.fresh_name(name), _NUMBER)) for name in ("row", "column")
-    )
+    inside = build.body("walk")
+    inside.parameter("iteration", _NUMBER)
+    inside.parameter("condition", TensorType(DataType.BOOL, ()))
+    row, column = (inside.parameter(name, _NUMBER) for name in ("row", "column"))
     one = inside.int_scalar(1)
     at = inside.op("Gather", steps, inside.op("Add", row, column), axis=0)
     step = inside.op("Gather", at, row, axis=0)
@@ -129,12 +121,12 @@ def _walk(build: ContribBuilder, steps: Value, rows: Value, columns: Value) -> l
         for place, moves in ((row, is_down), (column, is_right))
     )
     start = inside.op("Add", row, column)
-    body.add_output(inside.op("Greater", start, inside.int_scalar(0)))
+    inside.graph.add_output(inside.op("Greater", start, inside.int_scalar(0)))
     for value in (next_row, next_column, row, column):
-        body.add_output(inside.op("Identity", value))
+        inside.graph.add_output(inside.op("Identity", value))
     ends = [
         build.op("Reshape", build.op("Sub", count, build.ints(1)), build.ints())
         for count in (rows, columns)
     ]
     most = build.op("Reshape", build.op("Add", rows, columns), build.ints())
-    return build.ops("Loop", most, None, *ends, outputs=4, body=body)[2:]
+    return build.ops("Loop", most, None, *ends, outputs=4, body=inside.graph)[2:]
