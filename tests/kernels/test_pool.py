@@ -175,6 +175,25 @@ def test_a_window_that_does_not_fit_is_an_error() -> None:
             assert y.shape[-1] == 1
 
 
+@pytest.mark.parametrize("name, values", [("kernel_shape", [2**32 + 1]), ("dilations", [2**32])])
+def test_windows_whose_reach_would_overflow_are_refused(name: str, values: list[int]) -> None:
+    for op_type in ("MaxPool", "AveragePool", "LpPool"):
+        attributes = {"kernel_shape": [3], name: values}
+        with pytest.raises(InvalidArgument, match=f"'{name}' has the value {values[0]}"):
+            run_node(op_type, [normal(1, 2, 9)], attributes)
+        largest = {"kernel_shape": [2**31 - 1], "dilations": [2**31 - 1], "auto_pad": "SAME_LOWER"}
+        with pytest.raises(Fail, match="reaches over 4611686011984936963, too many"):
+            run_node(op_type, [normal(1, 2, 9)], largest)
+
+
+def test_a_stride_that_goes_nowhere() -> None:
+    x = normal(1, 2, 9)
+    for op_type in ("MaxPool", "AveragePool", "LpPool"):
+        expected = run_node(op_type, [x], {"kernel_shape": [3]})[0][..., :1]
+        y = run_node(op_type, [x], {"kernel_shape": [3], "strides": [2**31 - 1]})[0]
+        assert np.array_equal(y, expected)
+
+
 def test_unpool_puts_back_what_pooling_took() -> None:
     x = abs(normal(2, 3, 6, 8))
     attributes = {"kernel_shape": [2, 2], "strides": [2, 2]}

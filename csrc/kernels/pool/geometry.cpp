@@ -2,10 +2,14 @@
 #include "kernels/pool/geometry.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace bascule {
 
 namespace {
+
+// No product of two of these overflows.
+constexpr int64_t most = std::numeric_limits<int32_t>::max();
 
 void check_sizes(const char* name, const std::vector<int64_t>& values, size_t expected,
                  int64_t least) {
@@ -14,7 +18,7 @@ void check_sizes(const char* name, const std::vector<int64_t>& values, size_t ex
             " values, expected " + std::to_string(expected));
   }
   for (int64_t value : values) {
-    if (value < least || value > int64_t{1} << 40) {
+    if (value < least || value > most) {
       invalid(std::string("attribute '") + name + "' has the value " + std::to_string(value));
     }
   }
@@ -57,6 +61,7 @@ WindowAxes PoolAttributes::axes(const int64_t* spatial, int rank) const {
     if (!strides.empty()) axis.stride = strides[at];
     if (!dilations.empty()) axis.dilation = dilations[at];
     const int64_t extent = (axis.kernel - 1) * axis.dilation + 1;
+    if (extent > most) fail("a window reaches over " + std::to_string(extent) + ", too many");
     if (auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER") {
       axis.output = (axis.input + axis.stride - 1) / axis.stride;
       const int64_t pad =
@@ -85,6 +90,9 @@ WindowAxes PoolAttributes::axes(const int64_t* spatial, int rank) const {
         axis.output * axis.stride < axis.input + axis.pad_begin) {
       ++axis.output;
     }
+  }
+  for (WindowAxis& axis : result) {
+    if (axis.output == 1) axis.stride = 1;  // it goes nowhere, and buffers hold a few windows
   }
   return result;
 }

@@ -93,7 +93,7 @@ def _listed(node: Node, name: str, count: int, fill: int, least: int) -> list[in
         return [fill] * count
     if len(values) != count:
         raise _error(node, f"attribute '{name}' has {len(values)} values, expected {count}")
-    if min(values) < least or max(values) > 1 << 40:
+    if min(values) < least or max(values) >= 1 << 31:
         raise _error(node, f"attribute '{name}' is {values}")
     return values
 
@@ -238,6 +238,8 @@ def pool_of(node: Node, size: Sequence[int]) -> Pool:
     out, before, after = [], [], []
     for i in range(axes):
         reach = (kernel[i] - 1) * dilation[i] + 1
+        if reach >= 1 << 31:
+            raise _error(node, f"a window reaches over {reach}, too many")
         if auto_pad in ("SAME_UPPER", "SAME_LOWER"):
             out.append(-(-size[i] // stride[i]))
             pad = _split(max(0, (out[i] - 1) * stride[i] + reach - size[i]), auto_pad)
