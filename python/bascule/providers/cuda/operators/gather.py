@@ -63,8 +63,8 @@ def _check_constant(call: Call, sizes: Sequence[int]) -> None:
     What is computed on the device is not looked at: a run would have to wait for it.
     """
 
-    def ends(_: Call) -> list[tuple[int, int]]:
-        value = call.node.input(1)
+    def ends(keeping: Call) -> list[tuple[int, int]]:
+        value = keeping.node.input(1)
         if value is None or value.constant is None or not value.constant.size:
             return []
         indices = np.asarray(value.constant.numpy()).reshape(-1, len(sizes))
